@@ -1,0 +1,105 @@
+"""Contract 1, for models: the beat window.
+
+One heartbeat, as every model of this project sees it: it starts at an R peak, is 1.2 T long (T = median RR interval of
+the last 10 s), is sampled at 125 Hz, scaled to 0..1 by its own minimum and maximum, and zero-padded to 187 samples.
+
+The recipe is that of Kachuee, Fazeli, Sarrafzadeh, "ECG Heartbeat Classification: A Deep Transferable Representation",
+2018 (arXiv 1805.00794), the one the PTB and MIT-BIH heartbeat CSV files were cut by. Training and the live monitor
+both cut by this module; it knows nothing of devices, detectors or networks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+CONTRACT = "beat/1"
+"""Name and version of this contract; stands in every model file."""
+RATE_HZ = 125.0
+"""Sampling rate of a window."""
+LENGTH = 187
+"""Samples in a window, padding included (1.496 s)."""
+SPAN = 1.2
+"""How many median RR intervals a window lasts."""
+MEDIAN_RR_OVER_S = 10.0
+"""How far back the median RR interval looks."""
+
+Windows = npt.NDArray[np.float32]
+"""(n, 187) float32, each row one beat window."""
+
+
+def window_length(median_rr_s: float) -> int:
+    """Samples of signal in the window of a beat, before padding.
+
+    Parameters
+    ----------
+    median_rr_s
+        Median RR interval, seconds.
+
+    Returns
+    -------
+    int
+        1.2 T in samples at 125 Hz. More than 187 means that the rhythm is too slow for a whole window:
+        `fit_window` then keeps the first 187 samples.
+    """
+    if not (math.isfinite(median_rr_s) and median_rr_s > 0):
+        raise ValueError(f"Median RR interval must be a positive number of seconds: got {median_rr_s}.")
+    return max(2, int(SPAN * median_rr_s * RATE_HZ))
+
+
+def fit_window(signal: npt.ArrayLike) -> Windows:
+    """Scale a stretch of signal to 0..1 and pad it with zeros: one beat window.
+
+    Parameters
+    ----------
+    signal
+        (samples,) at 125 Hz from the R peak on, any unit. Samples after the 187th are cut off.
+
+    Returns
+    -------
+    ndarray
+        (187,) float32. A flat stretch has no shape to scale: it becomes all zeros.
+
+    Raises
+    ------
+    ValueError
+        The signal is empty, has more than one dimension, or holds a value that is not finite.
+    """
+    x = np.asarray(signal, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"A beat's signal must be a non-empty row of samples: got shape {x.shape}.")
+    if not np.isfinite(x).all():
+        raise ValueError("A beat's signal must be finite: got NaN or infinity.")
+    x = x[:LENGTH]
+    low, high = x.min(), x.max()
+    window = np.zeros(LENGTH, np.float32)
+    if high > low:
+        window[: x.size] = (x - low) / (high - low)
+    return window
+
+
+def check_windows(windows: npt.ArrayLike) -> Windows:
+    """Return `windows` as (n, 187) float32, or say what is wrong with them.
+
+    Raises
+    ------
+    ValueError
+        The shape is not (n, 187), or a value is not finite or lies outside 0..1.
+    """
+    x = np.asarray(windows)
+    if x.ndim != 2 or x.shape[1] != LENGTH:
+        raise ValueError(f"Beat windows must have the shape (n, {LENGTH}): got {x.shape}.")
+    if not np.issubdtype(x.dtype, np.number):
+        raise ValueError(f"Beat windows must be numbers: got {x.dtype}.")
+    finite = np.isfinite(x).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"Beat windows must be finite: window {int(np.argmin(finite))} holds NaN or infinity.")
+    inside = ((x >= 0) & (x <= 1)).all(axis=1)
+    if not inside.all():
+        bad = int(np.argmin(inside))
+        raise ValueError(
+            f"Beat windows must be scaled to 0..1: window {bad} spans {x[bad].min():g} to {x[bad].max():g}."
+        )
+    return np.ascontiguousarray(x, dtype=np.float32)

@@ -1,0 +1,339 @@
+"""Contract 2, for devices and subscribers: the topics, the messages, and how they are encoded.
+
+Rules
+-----
+* A device id matches ``[A-Za-z0-9_-]{1,64}``. Topics are ``<prefix>/<device>/<leaf>``; the prefix is ``ecg/v1``
+  unless configured otherwise.
+* Devices send JSON or MessagePack, told apart by the first byte (``{`` is JSON). Everything the monitor publishes is
+  JSON, so any MQTT client can read it.
+* Samples are int16 steps of `Info.resolution_uv` microvolts; `NO_SAMPLE` stands where there was no valid sample. They
+  travel as little-endian bytes in MessagePack and as a list of integers in JSON; both decode to the same `Packet`.
+* Whatever a device sends either decodes or raises `PacketError`, never anything else. Fields nobody knows are ignored,
+  so that newer devices can talk to an older monitor.
+* Times are seconds since 1970 (UTC) on the device's own clock.
+
+This module does no I/O and knows nothing else of the monitor.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA = 1
+"""Version of the messages the monitor publishes; grows when a field changes its meaning."""
+PREFIX = "ecg/v1"
+NO_SAMPLE = -32768
+"""The int16 that means "no valid sample here"."""
+MIN_RATE_HZ, MAX_RATE_HZ = 50.0, 4000.0
+MAX_SAMPLES = 65_536
+"""Most samples in one packet."""
+MAX_PAYLOAD = 512 * 1024
+"""Most bytes in one message."""
+MAX_TIME_S = 2.0**33
+"""Latest time a message may name (the year 2242)."""
+
+DEVICE_ID = r"[A-Za-z0-9_-]{1,64}"
+_device_id = re.compile(DEVICE_ID)
+
+
+class PacketError(ValueError):
+    """A device sent something that is not of this contract: to be counted and dropped, never fatal."""
+
+
+Time = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIME_S, description="seconds since 1970, UTC")]
+Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE_HZ, le=MAX_RATE_HZ, description="Hz")]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Text = Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device says of itself, once, retained."""
+
+    rate_hz: Rate
+    """Nominal sampling rate."""
+    lead: Text
+    """Lead name, such as "II"."""
+    unit: Literal["uV"] = "uV"
+    """Unit of the signal."""
+    resolution_uv: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    """Microvolts per step of a sample."""
+    first_seen_s: Time
+    """When the device began to stream."""
+
+
+class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a device is there; its "offline" is its last will."""
+
+    state: Literal["online", "offline"]
+
+
+class Truth(msgspec.Struct, frozen=True, kw_only=True):
+    """One beat a simulated device played: what the monitor ought to find."""
+
+    r_peak_s: Time
+    """Time of the R peak, on the device's clock."""
+    label: Text
+    """Class of the beat: "normal", "abnormal", or an annotation symbol."""
+    source: Text
+    """Where the beat was taken from, such as "ptbdb_abnormal.csv:17"."""
+    duration_s: Annotated[float, msgspec.Meta(ge=0)]
+    """How long the beat lasts in the stream."""
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """The monitor's word on one beat it found."""
+
+    id: str
+    """The same for the same beat, however often it is computed."""
+    device: str
+    r_peak_s: Time
+    """Time of the R peak, on the device's clock."""
+    verdict: Literal["normal", "abnormal", "withheld"]
+    """"withheld": the signal was not fit to be judged, see `reason`."""
+    label: str | None = None
+    """Most probable class of the model."""
+    probability: Probability | None = None
+    """Probability that the beat is abnormal."""
+    reason: str | None = None
+    """Why a beat was withheld."""
+    rr_s: float | None = None
+    """Time since the R peak before, if that was seen."""
+    heart_rate_bpm: float | None = None
+    """60 / median RR interval of the last 10 s."""
+    seq: Sequence
+    """Sequence number of the packet that completed the beat's window."""
+    completed_s: Time
+    """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+
+
+class Waveform(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of signal around an alert."""
+
+    start_s: Time
+    """Time of the first sample."""
+    rate_hz: float
+    unit: Literal["uV", "step"]
+    """"step": the device has not said yet what a step of its samples is worth."""
+    samples: list[int]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person should look at: it begins ("new"), goes on ("update"), and ends ("end")."""
+
+    id: str
+    """The same for the same alert, however often it is computed."""
+    episode: str
+    """Shared by the new, the updates and the end of one episode."""
+    device: str
+    kind: Literal["abnormal-beats", "lead-off", "poor-signal", "gap"]
+    severity: Literal["warning", "technical"]
+    """"technical": about the recording, not about the heart."""
+    state: Literal["new", "update", "end"]
+    time_s: Time
+    """R-peak time of the beat (or time of the event) that caused this message, on the device's clock."""
+    since_s: Time
+    """When the episode began."""
+    beats: int = 0
+    """Abnormal beats in the episode so far."""
+    probability: Probability | None = None
+    """Probability that this beat is abnormal."""
+    threshold: Probability | None = None
+    """Probability from which a beat counts as abnormal."""
+    model: str | None = None
+    """Name of the model that judged."""
+    model_sha256: str | None = None
+    heart_rate_bpm: float | None = None
+    waveform: Waveform | None = None
+    """The beat, as the model saw it but unscaled."""
+    seq: Sequence
+    """Sequence number of the packet that completed what was needed to know."""
+    completed_s: Time
+    """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+    schema: int = SCHEMA
+
+
+class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a monitor says of itself, retained; its "offline" is its last will."""
+
+    state: Literal["online", "offline"]
+    version: str
+    model: str
+    model_sha256: str
+    since_s: Time
+    """When it started."""
+    counts: dict[str, int] = {}
+    """Running totals: packets, beats, alerts, and what was dropped and why."""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Samples of one device, decoded."""
+
+    seq: int
+    """Counts the device's packets: one more each time."""
+    start_s: float
+    """Time of the first sample, on the device's clock."""
+    rate_hz: float
+    samples: npt.NDArray[np.int16]
+    """(n,) steps; `NO_SAMPLE` where there was none."""
+
+
+class _BinarySamples(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet of samples as MessagePack."""
+
+    seq: Sequence
+    start_s: Time
+    rate_hz: Rate
+    samples: bytes
+
+
+class Samples(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet of samples. In MessagePack `samples` is a byte string of int16, little-endian."""
+
+    seq: Sequence
+    """Counts the device's packets: one more each time."""
+    start_s: Time
+    """Time of the first sample, on the device's clock."""
+    rate_hz: Rate
+    """Sampling rate; any number, such as 130.06."""
+    samples: list[Annotated[int, msgspec.Meta(ge=-32768, le=32767)]]
+    """Steps of `Info.resolution_uv` microvolts; -32768 = no valid sample."""
+
+
+_binary = msgspec.msgpack.Decoder(_BinarySamples)
+_json = msgspec.json.Decoder(Samples)
+_to_msgpack = msgspec.msgpack.Encoder()
+_to_json = msgspec.json.Encoder()
+# What msgspec raises on bytes from a stranger: its own errors, text that is not UTF-8, nesting without end.
+_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def decode_packet(payload: bytes) -> Packet:
+    """Decode what a device published on its samples topic.
+
+    Raises
+    ------
+    PacketError
+        It is too large, no valid JSON or MessagePack, a field is missing, of the wrong type or out of range, or the
+        samples are empty, too many, or an odd number of bytes.
+    """
+    _check_size(payload)
+    message: _BinarySamples | Samples
+    try:
+        if payload[:1] == b"{":
+            message = _json.decode(payload)
+            samples = np.array(message.samples, dtype="<i2")
+        else:
+            message = _binary.decode(payload)
+            if len(message.samples) % 2:
+                raise PacketError(f"Samples must be int16, two bytes each: got {len(message.samples)} bytes.")
+            samples = np.frombuffer(message.samples, dtype="<i2")
+    except _DECODE_ERRORS as error:
+        raise PacketError(f"Not a packet of samples: {error}") from None
+    if not 0 < samples.size <= MAX_SAMPLES:
+        raise PacketError(f"A packet must hold 1 to {MAX_SAMPLES} samples: got {samples.size}.")
+    # Every comparison with NaN is false, so the bounds above let it pass.
+    if math.isnan(message.start_s) or math.isnan(message.rate_hz):
+        raise PacketError("Time and rate of a packet must be numbers: got NaN.")
+    return Packet(message.seq, message.start_s, message.rate_hz, samples)
+
+
+def encode_packet(packet: Packet) -> bytes:
+    """Encode a packet as MessagePack, the compact way."""
+    return _to_msgpack.encode(
+        {
+            "seq": packet.seq,
+            "start_s": packet.start_s,
+            "rate_hz": packet.rate_hz,
+            "samples": packet.samples.astype("<i2", copy=False).tobytes(),
+        }
+    )
+
+
+Message = TypeVar("Message", bound=msgspec.Struct)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Encode any message but samples, as JSON."""
+    return _to_json.encode(message)
+
+
+def decode(payload: bytes, kind: type[Message]) -> Message:
+    """Decode a message of the given kind from JSON or MessagePack.
+
+    Raises
+    ------
+    PacketError
+        It is too large, or not such a message.
+    """
+    _check_size(payload)
+    try:
+        if payload[:1] == b"{":
+            return msgspec.json.decode(payload, type=kind)
+        return msgspec.msgpack.decode(payload, type=kind)
+    except _DECODE_ERRORS as error:
+        raise PacketError(f"Not a message of kind {kind.__name__}: {error}") from None
+
+
+def _check_size(payload: bytes) -> None:
+    if len(payload) > MAX_PAYLOAD:
+        raise PacketError(f"A message must have at most {MAX_PAYLOAD} bytes: got {len(payload)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The names of all topics below one prefix.
+
+    Raises
+    ------
+    ValueError
+        The prefix is empty, has a wildcard, or starts or ends with a slash.
+    """
+
+    prefix: str = PREFIX
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^+#/\x00]+(/[^+#/\x00]+)*", self.prefix):
+            raise ValueError(f"A topic prefix must be words joined by '/', without '+' or '#': got {self.prefix!r}.")
+
+    def of(self, device: str, leaf: str) -> str:
+        """Topic of one device; `device` may be "+" for all of them."""
+        return f"{self.prefix}/{device}/{leaf}"
+
+    def monitor_status(self, name: str) -> str:
+        """Topic on which the monitor of that name says how it is."""
+        return f"{self.prefix}/monitor/{name}/status"
+
+    def parse(self, topic: str) -> tuple[str, str]:
+        """Return (device, leaf) of a device's topic.
+
+        Raises
+        ------
+        PacketError
+            It is none of ours, or the device id is not allowed.
+        """
+        head, _, rest = topic[len(self.prefix) :].partition("/")
+        device, _, leaf = rest.partition("/")
+        if head or not topic.startswith(self.prefix) or leaf not in LEAVES:
+            raise PacketError(f"Unknown topic: got {topic[:200]!r}, expected {self.of('<device>', '<leaf>')}.")
+        return check_device_id(device), leaf
+
+
+LEAVES = ("info", "status", "samples", "truth", "beats", "alerts")
+"""Last words of a device's topics."""
+
+
+def check_device_id(device: str) -> str:
+    """Return the id, or raise `PacketError` if it is not allowed."""
+    if not _device_id.fullmatch(device):
+        raise PacketError(f"A device id must match {DEVICE_ID}: got {device[:80]!r}.")
+    return device

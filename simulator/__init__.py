@@ -1,0 +1,1 @@
+"""From recorded beats to device streams over MQTT, with their ground truth."""

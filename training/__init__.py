@@ -1,0 +1,1 @@
+"""From beats to a trained network and an honest report."""
