@@ -10,7 +10,10 @@ both cut by this module; it knows nothing of devices, detectors or networks.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import math
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,8 @@ MEDIAN_RR_OVER_S = 10.0
 
 Windows = npt.NDArray[np.float32]
 """(n, 187) float32, each row one beat window."""
+Signal = npt.NDArray[np.float32]
+"""(n,) float32 stretch of a stream in any unit, NaN where there is no valid sample."""
 
 
 def window_length(median_rr_s: float) -> int:
@@ -103,3 +108,59 @@ def check_windows(windows: npt.ArrayLike) -> Windows:
             f"Beat windows must be scaled to 0..1: window {bad} spans {x[bad].min():g} to {x[bad].max():g}."
         )
     return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def read_windows(path: Path) -> tuple[Windows, npt.NDArray[np.int64] | None]:
+    """Read a file of beat windows in the layout of the PTB and MIT-BIH heartbeat files.
+
+    No header; a row is 187 samples in 0..1, and in a labelled file the number of its class. Plain or gzip (.gz).
+
+    Returns
+    -------
+    windows, labels
+        (n, 187) float32, and (n,) int64 or None if the rows have no label.
+
+    Raises
+    ------
+    ValueError
+        The file is empty, cannot be read as text, or a row is not a beat window: the message names file, row and
+        column, counted from 1.
+    """
+    rows = [_parse_row(path, number, cells) for number, cells in enumerate(_read_cells(path), 1)]
+    if not rows:
+        raise ValueError(f"{path}: got an empty file, expected at least one row of {LENGTH} samples.")
+    widths = [len(row) for row in rows]
+    for number, width in enumerate(widths, 1):
+        if width != widths[0]:
+            raise ValueError(f"{path}, row {number}: got {width} columns, expected {widths[0]} as in row 1.")
+    values = np.array(rows)
+    windows = values[:, :LENGTH].astype(np.float32)
+    return windows, values[:, LENGTH].astype(np.int64) if widths[0] > LENGTH else None
+
+
+def _read_cells(path: Path) -> list[list[str]]:
+    try:
+        opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="")  # noqa: SIM115
+        with opened as file:
+            return list(csv.reader(file))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as a CSV file: {error}.") from None
+
+
+def _parse_row(path: Path, number: int, cells: list[str]) -> list[float]:
+    if len(cells) not in (LENGTH, LENGTH + 1):
+        raise ValueError(
+            f"{path}, row {number}: got {len(cells)} columns, expected {LENGTH} samples, or {LENGTH} and a label."
+        )
+    row = []
+    for column, cell in enumerate(cells, 1):
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if column <= LENGTH and not 0 <= value <= 1:
+            raise ValueError(f"{path}, row {number}, column {column}: got {cell!r}, expected a sample from 0 to 1.")
+        if column > LENGTH and not (value >= 0 and value.is_integer()):
+            raise ValueError(f"{path}, row {number}, column {column}: got {cell!r}, expected the number of a class.")
+        row.append(value)
+    return row

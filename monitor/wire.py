@@ -54,6 +54,10 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Text = Annotated[str, msgspec.Meta(max_length=64)]
 
 
+Kind = Literal["abnormal-beats", "no-beats", "lead-off", "poor-signal", "gap"]
+Severity = Literal["warning", "technical"]
+
+
 class Info(msgspec.Struct, frozen=True, kw_only=True):
     """What a device says of itself, once, retained."""
 
@@ -133,8 +137,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     episode: str
     """Shared by the new, the updates and the end of one episode."""
     device: str
-    kind: Literal["abnormal-beats", "lead-off", "poor-signal", "gap"]
-    severity: Literal["warning", "technical"]
+    kind: Kind
+    severity: Severity
     """"technical": about the recording, not about the heart."""
     state: Literal["new", "update", "end"]
     time_s: Time

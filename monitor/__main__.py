@@ -1,0 +1,207 @@
+"""Command line of the monitor: ``python -m monitor run | watch | classify | bench | asyncapi``.
+
+Only the parser is built here; what a command needs is imported when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
+PREFIX = "ecg/v1"
+BROKER = "mqtt://127.0.0.1:1883"
+MODEL = "ptb"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 with one line on stderr that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (ValueError, OSError) as error:
+        print(f"monitor: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Watch until interrupted."""
+    from monitor.alert import AlertSettings
+    from monitor.mqtt import BrokerUrl
+    from monitor.service import Service, ServiceSettings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    n, m = options.alert
+    service = Service(
+        ServiceSettings(
+            broker=BrokerUrl.parse(options.broker),
+            password_file=options.password_file,
+            cafile=options.cafile,
+            prefix=options.prefix,
+            name=options.name,
+            model=options.model,
+            provider=options.provider,
+            publish_beats=options.beats,
+            alerts=AlertSettings(n=n, m=m),
+        )
+    )
+    signal.signal(signal.SIGTERM, lambda *_: service.stop())
+    signal.signal(signal.SIGINT, lambda *_: service.stop())
+    service.run()
+    return 0
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Print alerts as they come."""
+    from monitor import mqtt, wire
+    from monitor.watch import Watcher
+
+    url = mqtt.BrokerUrl.parse(options.broker)
+    password = mqtt.read_password(url, options.password_file)
+    client = mqtt.make_client(url, f"ecgwatch-watch-{os.getpid()}", password=password, cafile=options.cafile)
+    Watcher(client, wire.Topics(options.prefix), options.json).run(url)
+    return 0
+
+
+def classify(options: argparse.Namespace) -> int:
+    """Judge the beats of a CSV file."""
+    from monitor.beat import read_windows
+    from monitor.classify import Classifier
+
+    windows, labels = read_windows(options.file)
+    classifier = Classifier(options.model, options.provider)
+    probabilities = classifier.probabilities(windows)
+    abnormal = classifier.abnormal(probabilities)
+    verdicts = abnormal >= classifier.info.threshold
+    rows = []
+    for i, (p, verdict) in enumerate(zip(abnormal.tolist(), verdicts.tolist(), strict=True)):
+        row: dict[str, object] = {
+            "row": i + 1,
+            "verdict": "abnormal" if verdict else "normal",
+            "confidence": p if verdict else 1 - p,
+            "probability": p,
+        }
+        if labels is not None:
+            row |= {"label": int(labels[i]), "agrees": bool(verdict) == bool(labels[i])}
+        rows.append(row)
+    agree = None if labels is None else sum(bool(row["agrees"]) for row in rows)
+    if options.json:
+        about = {"model": classifier.info.name, "threshold": classifier.info.threshold, "agree": agree}
+        print(json.dumps(about | {"beats": rows}))
+        return 0
+    print(f"{len(rows)} beats, model {classifier.info.name}, threshold {classifier.info.threshold:.3f}")
+    for row in rows:
+        known = "" if labels is None else f"   label {row['label']}{'' if row['agrees'] else '   differs'}"
+        print(f"{row['row']:>6}  {row['verdict']:<8}  confidence {row['confidence']:.3f}{known}")
+    if agree is not None:
+        print(f"{agree} of {len(rows)} agree with their label ({100 * agree / len(rows):.1f} %)")
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure the latency per beat on this machine."""
+    from monitor.bench import BenchSettings, run_bench
+
+    return run_bench(
+        BenchSettings(
+            devices=options.devices,
+            packet_s=options.packet,
+            seconds=options.seconds,
+            broker=options.broker,
+            model=options.model,
+            provider=options.provider,
+            as_json=options.json,
+        )
+    )
+
+
+def asyncapi(_options: argparse.Namespace) -> int:
+    """Print the description of the wire."""
+    from monitor.asyncapi import document
+
+    print(json.dumps(document(), indent=2))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m monitor", description=DESCRIPTION)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(
+            name, help=text, description=f"{text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        made.set_defaults(command=command)
+        return made
+
+    running = verb("run", run, "watch all devices and publish alerts")
+    _add_broker(running)
+    _add_model(running)
+    running.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
+    running.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
+    running.add_argument(
+        "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
+    )
+
+    watching = verb("watch", watch, "print alerts as they come")
+    _add_broker(watching)
+    watching.add_argument("--json", action="store_true", help="print each alert as it was published")
+
+    classifying = verb("classify", classify, "judge the beats of a CSV file: 187 samples a row, or 188 with a label")
+    classifying.add_argument("file", type=Path, metavar="FILE.csv", help="plain or .gz, no header")
+    classifying.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    _add_model(classifying)
+
+    benching = verb("bench", bench, "measure the latency per beat on this machine, per stage and through a broker")
+    benching.add_argument("--devices", type=int, default=8, help="how many devices to simulate")
+    benching.add_argument("--packet", type=float, default=0.2, help="seconds of signal in a packet")
+    benching.add_argument("--seconds", type=float, default=30.0, help="how long to measure the whole path")
+    benching.add_argument(
+        "--broker", default=None, metavar="URL", help="measure through this broker instead of the embedded one"
+    )
+    benching.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    _add_model(benching)
+
+    verb("asyncapi", asyncapi, "print the AsyncAPI 3 description of the wire")
+    return parser
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
+    )
+    parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
+    parser.add_argument(
+        "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
+    )
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=MODEL, help="name of a bundled model, or an ONNX file")
+    parser.add_argument(
+        "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is one, else CPU"
+    )
+
+
+def _n_of_m(text: str) -> tuple[int, int]:
+    n, _, m = text.partition("/")
+    try:
+        return int(n), int(m)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected N/M such as 3/5") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

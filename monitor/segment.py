@@ -1,0 +1,520 @@
+"""From the 125 Hz stream to R peaks, and from R peaks to finished heartbeats, live.
+
+Finding the QRS complex follows Pan and Tompkins, "A real-time QRS detection algorithm", IEEE Trans. Biomed. Eng. 32
+(1985), with the peak and search-back rules of Hamilton and Tompkins (1986) and Hamilton's open-source detector
+(2002); the steps are named where they stand. Departures, each for a reason:
+
+* linear-phase filters, so that the place of a peak is known exactly;
+* medians of the last eight peaks instead of means, so that one artefact does not raise the threshold;
+* thresholds are learned from two seconds of signal, and learned again when no QRS complex was found for three; what
+  was seen meanwhile is judged afterwards, so no beat is lost at the start, after lead off or after a change of gain.
+
+The *QRS fiducial* of a beat is its main deflection, up or down: what a cardiologist annotates, and what RR intervals
+are measured between. Its *R peak*, where its window begins, is the highest sample within 64 ms of the first strong
+lobe of the QRS band (see `_locate_r_peak`): so the PTB and MIT-BIH heartbeat files were cut. The two differ where the
+complex points down.
+
+All state is one plain record, `STATE`; the loop over samples is compiled. How the stream was cut into chunks makes no
+difference. Times are counted in samples since the stream began. This module knows nothing of devices, models, clocks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from scipy import signal as filters
+
+from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, SPAN, Signal
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * RATE_HZ)
+
+
+# Detection. Bands and widths were chosen on MIT-BIH DS1.
+BAND_HZ = (8.0, 20.0)
+"""Where the QRS complex stands out from P and T waves and from baseline wander."""
+BAND_TAPS = 31
+SMOOTH = _samples(0.152)
+"""Moving average over the rectified band: Pan and Tompkins integrate over 150 ms."""
+LAG = BAND_TAPS // 2 + SMOOTH // 2
+"""The feature of a sample is known this much later."""
+REFRACTORY = _samples(0.2)
+"""No two QRS complexes are nearer (Pan and Tompkins)."""
+PEAK_SETTLED = _samples(0.096)
+"""A maximum of the feature is a peak once this much has passed without a higher one."""
+THRESHOLD = 0.35
+"""Where between the noise and the QRS level a peak counts (Hamilton: 0.3125)."""
+T_WAVE = _samples(0.36)
+"""A peak this soon after a QRS complex is a T wave if its slope is less than `T_SLOPE` of the complex's."""
+T_SLOPE = 0.5
+SEARCH_BACK = 1.5
+"""After this many RR intervals without a QRS complex, smaller peaks are looked at again."""
+SEARCH_BACK_THRESHOLD = 0.6
+LEARN = _samples(2.0)
+LEARN_PARTS = 8
+CONTRAST = 2.0
+"""Thresholds are learned only from signal whose peaks stand out this much over its median."""
+RELEARN = _samples(3.0)
+
+# Placing the R peak and the window.
+R_BAND_HZ = (5.0, 15.0)
+"""Pan and Tompkins' pass band, where the lobes of the QRS complex are told apart."""
+R_BAND_TAPS = 81
+R_SEARCH = _samples(0.096)
+R_LOBE = _samples(0.056)
+"""A lobe is the largest value within this distance."""
+R_LOBE_HEIGHT = 0.55
+R_REACH = _samples(0.064)
+LOCATE_AFTER = R_SEARCH + R_LOBE + R_BAND_TAPS // 2
+FIDUCIAL_SEARCH = _samples(0.072)
+FIDUCIAL_BASELINE = _samples(0.24)
+UPRIGHT = 1.6
+"""A QRS complex points down if its negative deflection is this much larger than its positive one."""
+
+RHYTHM = 3
+"""RR intervals that must be known before a window can be cut."""
+MEDIAN_RR_OVER = _samples(MEDIAN_RR_OVER_S)
+LONGEST_RR = _samples(3.0)
+"""Longer intervals are pauses or gaps, not part of the rhythm."""
+KEPT = 1536
+"""Samples that are always at hand (12.3 s)."""
+BUFFER = 2048
+CANDIDATES = 32
+RR_KEPT = 64
+PENDING = BUFFER // REFRACTORY + 1
+
+FEATURES = 256
+"""Ring of the latest features; holds `LEARN`."""
+BANDS = 64
+"""Ring of the latest values of the QRS band."""
+
+STATE = np.dtype(
+    [
+        ("n", np.int64),  # samples taken
+        ("base", np.int64),  # number of the sample at buffer position 0
+        ("signal", np.float32, BUFFER),  # the last valid sample stands in for a missing one
+        ("missing", np.uint8, BUFFER),
+        ("band", np.float32, BANDS),  # QRS band, ring
+        ("band_sum", np.float64),  # of the rectified band under the moving average
+        ("feature", np.float32, FEATURES),  # moving average of the rectified band, ring
+        ("peak", np.int64),  # highest feature since the last valley, -1 while it falls
+        ("peak_height", np.float64),
+        ("settled", np.int64),  # a peak that a higher one may still replace, or -1
+        ("settled_height", np.float64),
+        ("settled_slope", np.float64),
+        ("candidates", np.int64),  # peaks since the last QRS complex, none of them taken
+        ("candidate", np.int64, CANDIDATES),
+        ("candidate_height", np.float64, CANDIDATES),
+        ("candidate_slope", np.float64, CANDIDATES),
+        ("learned", np.uint8),
+        ("learn_at", np.int64),
+        ("qrs_level", np.float64, 8),
+        ("qrs_count", np.int64),
+        ("noise_level", np.float64, 8),
+        ("noise_count", np.int64),
+        ("last", np.int64),  # the last QRS complex: its centre, slope and fiducial
+        ("last_slope", np.float64),
+        ("last_fiducial", np.int64),
+        ("rr_count", np.int64),
+        ("rr", np.int64, RR_KEPT),  # ring of RR intervals
+        ("rr_end", np.int64, RR_KEPT),  # and of the fiducials that ended them
+        ("recent_rr", np.float64),  # median of the last eight RR intervals, NaN while fewer than two are known
+        ("median_rr", np.float64),  # over the last 10 s, NaN while fewer than three are known
+        ("lobe_level", np.float64),  # running height of the lobes that R peaks were placed by
+        ("pending", np.int64),  # beats whose window is not finished yet
+        ("pending_centre", np.int64, PENDING),
+        ("pending_fiducial", np.int64, PENDING),
+        ("pending_rr", np.int64, PENDING),
+        ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
+        ("last_r_peak", np.int64),
+    ],
+    align=True,
+)
+"""Everything the segmenter remembers of a stream: 15 kB."""
+
+BEAT = np.dtype(
+    [
+        ("r_peak", np.int64),
+        ("fiducial", np.int64),
+        ("rr", np.int64),  # samples since the fiducial before, 0 if there was none
+        ("median_rr", np.float64),  # samples, NaN if the rhythm never became known
+        ("length", np.int64),  # samples of signal in the window, cut at 187
+    ]
+)
+"""A finished beat, as `_advance` hands it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A beat whose window is complete. All counts are samples at 125 Hz since the stream began."""
+
+    r_peak: int
+    """Where the window begins."""
+    fiducial: int
+    """The main deflection of the QRS complex."""
+    rr: int | None
+    """Since the fiducial before; None for the first beat after a pause or at the start."""
+    median_rr: float | None
+    """Over the last 10 s; None if the rhythm never became known: the beat cannot be judged."""
+    signal: Signal
+    """(up to 187,) from the R peak on, in the unit of the stream; NaN where samples were missing."""
+
+
+class Segmenter:
+    """Cuts one stream of 125 Hz into heartbeats."""
+
+    def __init__(self) -> None:
+        self.state = np.zeros(1, STATE)
+        self._beats = np.empty(16, BEAT)
+        self._signals = np.empty((16, LENGTH), np.float32)
+
+    def push(self, samples: Signal) -> list[Heartbeat]:
+        """Take the next samples, return the beats whose windows are now complete.
+
+        Parameters
+        ----------
+        samples
+            (n,) float32 at 125 Hz, any unit, NaN where there is no valid sample.
+        """
+        done: list[Heartbeat] = []
+        while samples.size:
+            taken, found = _advance(self.state, samples, _BAND, _R_BAND, self._beats, self._signals)
+            done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
+            samples = samples[taken:]
+        return done
+
+    @property
+    def since_last(self) -> int:
+        """Samples since the last QRS complex, or since the start."""
+        return int(self.state["n"][0] - max(0, self.state["last"][0]))
+
+
+def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
+    return Heartbeat(
+        r_peak=int(beat["r_peak"]),
+        fiducial=int(beat["fiducial"]),
+        rr=int(beat["rr"]) or None,
+        median_rr=None if math.isnan(beat["median_rr"]) else float(beat["median_rr"]),
+        signal=signal[: beat["length"]].copy(),
+    )
+
+
+def _butterworth_both_ways(band_hz: tuple[float, float], taps: int) -> Signal:
+    """Impulse response of a second-order Butterworth band-pass run forwards and backwards: zero phase, finite."""
+    impulse = np.zeros(2001)
+    impulse[1000] = 1
+    sections = filters.butter(2, band_hz, "bandpass", fs=RATE_HZ, output="sos")
+    response = filters.sosfiltfilt(sections, impulse)
+    return response[1000 - taps // 2 : 1001 + taps // 2].astype(np.float32)
+
+
+_BAND = filters.firwin(BAND_TAPS, BAND_HZ, pass_zero=False, fs=RATE_HZ).astype(np.float32)
+_R_BAND = _butterworth_both_ways(R_BAND_HZ, R_BAND_TAPS)
+
+_compiled = njit(cache=True, fastmath={"reassoc", "contract"})
+
+
+@_compiled
+def _advance(
+    states: Any, samples: Signal, band_filter: Signal, r_filter: Signal, beats: Any, signals: Signal
+) -> tuple[int, int]:
+    """Take samples until they are used up or `beats` is full; return how many were taken, how many beats are done."""
+    state = states[0]
+    found = 0
+    for i in range(samples.size):
+        if state.n == 0:
+            _begin(state, samples[0])
+        _take(state, samples[i], band_filter)
+        _find_peaks(state)
+        if state.n >= state.learn_at:
+            _learn(state)
+        if state.learned:
+            _search_back(state)
+        while state.pending > 0 and _is_finished(state, r_filter):
+            _hand_out(state, beats[found : found + 1], signals[found])
+            found += 1
+            if found == beats.size:
+                return i + 1, found
+    return samples.size, found
+
+
+@_compiled
+def _begin(state: Any, first: float) -> None:
+    """Before its first sample, the stream is taken to have held that value."""
+    past = R_BAND_TAPS
+    state.base = -past
+    value = np.float32(0) if np.isnan(first) else first
+    for i in range(past):
+        state.signal[i] = value
+        state.missing[i] = True
+    state.peak = state.settled = state.pending_r_peak = -1
+    state.last = state.last_fiducial = state.last_r_peak = -BUFFER
+    state.recent_rr = state.median_rr = np.nan
+    state.learn_at = LEARN + LAG
+
+
+@_compiled
+def _take(state: Any, sample: float, band_filter: Signal) -> None:
+    """Store a sample; extend the QRS band and the feature."""
+    at = state.n - state.base
+    if at == BUFFER:
+        for i in range(KEPT):
+            state.signal[i] = state.signal[BUFFER - KEPT + i]
+            state.missing[i] = state.missing[BUFFER - KEPT + i]
+        state.base += BUFFER - KEPT
+        at = KEPT
+    gone = np.isnan(sample)
+    state.missing[at] = gone
+    state.signal[at] = state.signal[at - 1] if gone else sample
+    value = np.float32(0)
+    for i in range(BAND_TAPS):
+        value += band_filter[i] * state.signal[at - BAND_TAPS + 1 + i]
+    state.band_sum += abs(value) - abs(state.band[(state.n - SMOOTH) % BANDS])
+    state.band[state.n % BANDS] = value
+    state.feature[state.n % FEATURES] = max(0.0, state.band_sum / SMOOTH)
+    state.n += 1
+
+
+@_compiled
+def _find_peaks(state: Any) -> None:
+    """Follow the feature; a settled peak is handed on once no higher one came within the refractory time."""
+    now = state.n - 1 - LAG
+    value = state.feature[(state.n - 1) % FEATURES]
+    peak, height = -1, 0.0
+    if state.peak < 0:
+        if value > state.peak_height:
+            state.peak = now
+        state.peak_height = value
+    elif value > state.peak_height:
+        state.peak, state.peak_height = now, value
+    elif value < state.peak_height / 2 or now - state.peak > PEAK_SETTLED:
+        peak, height = state.peak, state.peak_height
+        state.peak, state.peak_height = -1, value
+
+    if state.settled >= 0 and (now - state.settled >= REFRACTORY or (peak >= 0 and peak - state.settled >= REFRACTORY)):
+        _judge(state, state.settled, state.settled_height, state.settled_slope)
+        state.settled = -1
+    if peak >= 0 and (state.settled < 0 or height > state.settled_height):
+        state.settled, state.settled_height = peak, height
+        state.settled_slope = _steepest(state, peak)
+
+
+@_compiled
+def _steepest(state: Any, centre: int) -> float:
+    """The steepest slope of the QRS band within 64 ms of a peak."""
+    steepest = 0.0
+    for i in range(centre - 8, centre + 9):
+        at = i + BAND_TAPS // 2
+        steepest = max(steepest, abs(state.band[at % BANDS] - state.band[(at - 1) % BANDS]))
+    return steepest
+
+
+@_compiled
+def _threshold(state: Any) -> float:
+    noise, qrs = np.median(state.noise_level), np.median(state.qrs_level)
+    return noise + THRESHOLD * (qrs - noise)
+
+
+@_compiled
+def _is_t_wave(state: Any, centre: int, slope: float) -> bool:
+    return centre - state.last < T_WAVE and slope < T_SLOPE * state.last_slope
+
+
+@_compiled
+def _judge(state: Any, centre: int, height: float, slope: float) -> None:
+    """A QRS complex, or something else to remember as noise and for the search back."""
+    if state.learned and height > _threshold(state) and not _is_t_wave(state, centre, slope):
+        _accept(state, centre, height, slope)
+        state.candidates = 0
+        return
+    if state.learned:
+        state.noise_level[state.noise_count % 8] = height
+        state.noise_count += 1
+    if state.candidates == CANDIDATES:
+        for i in range(CANDIDATES - 1):
+            _move_candidate(state, i + 1, i)
+        state.candidates -= 1
+    i = state.candidates
+    state.candidate[i], state.candidate_height[i], state.candidate_slope[i] = centre, height, slope
+    state.candidates += 1
+
+
+@_compiled
+def _move_candidate(state: Any, i: int, j: int) -> None:
+    state.candidate[j] = state.candidate[i]
+    state.candidate_height[j] = state.candidate_height[i]
+    state.candidate_slope[j] = state.candidate_slope[i]
+
+
+@_compiled
+def _accept(state: Any, centre: int, height: float, slope: float) -> None:
+    """A QRS complex: its height sets the threshold, its fiducial ends an RR interval, and its beat is pending."""
+    state.qrs_level[state.qrs_count % 8] = height
+    state.qrs_count += 1
+    fiducial = _main_deflection(state, centre)
+    rr = fiducial - state.last_fiducial
+    if rr > LONGEST_RR:
+        rr = 0
+    else:
+        state.rr[state.rr_count % RR_KEPT], state.rr_end[state.rr_count % RR_KEPT] = rr, fiducial
+        state.rr_count += 1
+        _update_rhythm(state)
+    state.last, state.last_slope, state.last_fiducial = centre, slope, fiducial
+    i = state.pending
+    state.pending_centre[i], state.pending_fiducial[i], state.pending_rr[i] = centre, fiducial, rr
+    state.pending += 1
+
+
+@_compiled
+def _main_deflection(state: Any, centre: int) -> int:
+    """The highest or lowest sample within 72 ms, seen from the median of the 0.5 s around."""
+    at = centre - state.base
+    baseline = np.median(state.signal[at - FIDUCIAL_BASELINE : at + FIDUCIAL_BASELINE + 1])
+    part = state.signal[at - FIDUCIAL_SEARCH : at + FIDUCIAL_SEARCH + 1]
+    high, low = int(np.argmax(part)), int(np.argmin(part))
+    upright = UPRIGHT * (part[high] - baseline) >= baseline - part[low]
+    return centre - FIDUCIAL_SEARCH + (high if upright else low)
+
+
+@_compiled
+def _learn(state: Any) -> None:
+    """Set the levels from the last two seconds: QRS = the second highest of eight maxima, noise = the median.
+
+    Then judge again what was seen since the last QRS complex. Signal without peaks teaches nothing.
+    """
+    state.learn_at = state.n + LEARN // 2
+    if state.learned and state.n - state.last < RELEARN + LAG:
+        state.learn_at = state.last + RELEARN + LAG
+        return
+    latest = np.empty(LEARN, np.float32)
+    for i in range(LEARN):
+        latest[i] = state.feature[(state.n - LEARN + i) % FEATURES]
+    part = LEARN // LEARN_PARTS
+    maxima = np.empty(LEARN_PARTS, np.float32)
+    for i in range(LEARN_PARTS):
+        maxima[i] = latest[i * part : (i + 1) * part].max()
+    qrs, noise = np.sort(maxima)[-2], np.median(latest)
+    if qrs <= CONTRAST * noise:
+        return
+    state.qrs_level[:] = qrs
+    state.noise_level[:] = noise
+    state.learned = True
+    state.learn_at = state.n + RELEARN + LAG
+    seen = state.candidates
+    state.candidates = 0
+    for i in range(seen):
+        centre, height, slope = state.candidate[i], state.candidate_height[i], state.candidate_slope[i]
+        if centre - state.last >= REFRACTORY and centre - state.base > FIDUCIAL_BASELINE:
+            _judge(state, centre, height, slope)
+
+
+@_compiled
+def _search_back(state: Any) -> None:
+    """Long after the last QRS complex, take the highest of the smaller peaks, if it is high enough."""
+    if state.candidates == 0 or not state.n - 1 - state.last > SEARCH_BACK * state.recent_rr + LAG:
+        return
+    best, height = -1, SEARCH_BACK_THRESHOLD * _threshold(state)
+    for i in range(state.candidates):
+        late = state.candidate[i] - state.last >= T_WAVE
+        if late and state.candidate_height[i] > height:
+            best, height = i, state.candidate_height[i]
+    if best < 0:
+        return
+    _accept(state, state.candidate[best], height, state.candidate_slope[best])
+    kept = 0
+    for i in range(best + 1, state.candidates):
+        _move_candidate(state, i, kept)
+        kept += 1
+    state.candidates = kept
+
+
+@_compiled
+def _update_rhythm(state: Any) -> None:
+    """Medians of the latest RR intervals: of the last eight, and of those that ended in the last 10 s."""
+    rr = np.empty(RR_KEPT)
+    known = min(state.rr_count, RR_KEPT)
+    newest = state.rr_end[(state.rr_count - 1) % RR_KEPT]
+    recent = 0
+    for i in range(known):
+        k = (state.rr_count - 1 - i) % RR_KEPT
+        rr[i] = state.rr[k]
+        if i < RHYTHM or state.rr_end[k] >= newest - MEDIAN_RR_OVER:
+            recent = i + 1
+    if known >= 2:
+        state.recent_rr = np.median(rr[: min(known, 8)])
+    if known >= RHYTHM:
+        state.median_rr = np.median(rr[:recent])
+
+
+@_compiled
+def _window_length(median_rr: float) -> int:
+    return int(SPAN * median_rr)
+
+
+@_compiled
+def _is_finished(state: Any, r_filter: Signal) -> bool:
+    """Whether the window of the first pending beat is complete, or will never be."""
+    centre = state.pending_centre[0]
+    if state.n <= centre + LOCATE_AFTER:
+        return False
+    if state.pending_r_peak < 0:
+        state.pending_r_peak = _locate_r_peak(state, centre, r_filter)
+    if state.n - state.base == BUFFER and state.pending_r_peak - state.base < BUFFER - KEPT:
+        return True  # the next sample pushes it out of the buffer
+    if np.isnan(state.median_rr):
+        return False
+    return state.n >= state.pending_r_peak + min(LENGTH, _window_length(state.median_rr))
+
+
+@_compiled
+def _locate_r_peak(state: Any, centre: int, r_filter: Signal) -> int:
+    """Highest sample within 64 ms of the first lobe of the QRS band that is 0.55 as high as such lobes usually are."""
+    width = R_SEARCH + R_LOBE
+    lobes = np.empty(2 * width + 1, np.float32)
+    first = centre - width - state.base
+    for i in range(lobes.size):
+        value = np.float32(0)
+        at = first + i - R_BAND_TAPS // 2
+        for k in range(R_BAND_TAPS):
+            value += r_filter[k] * state.signal[max(0, at + k)]
+        lobes[i] = abs(value)
+    inner = lobes[R_LOBE : lobes.size - R_LOBE]
+    highest = inner.max()
+    level = highest if state.lobe_level == 0 else min(highest, state.lobe_level)
+    chosen = int(np.argmax(inner))
+    for i in range(inner.size):
+        if inner[i] >= R_LOBE_HEIGHT * level and inner[i] == lobes[i : i + 2 * R_LOBE + 1].max():
+            chosen = i
+            break
+    state.lobe_level += (inner[chosen] - state.lobe_level) * (1.0 if state.lobe_level == 0 else 0.125)
+    at = centre - R_SEARCH + chosen - state.base
+    near = state.signal[max(0, at - R_REACH) : at + R_REACH + 1]
+    r_peak = int(np.argmax(near)) + max(0, at - R_REACH) + state.base
+    return max(r_peak, state.last_r_peak + 1)
+
+
+@_compiled
+def _hand_out(state: Any, beat: Any, signal: Signal) -> None:
+    """Write the first pending beat to `beat` and `signal`, and forget it."""
+    length = LENGTH if np.isnan(state.median_rr) else min(LENGTH, _window_length(state.median_rr))
+    at = state.pending_r_peak - state.base
+    length = min(length, state.n - state.pending_r_peak)
+    beat[0].r_peak = state.pending_r_peak
+    beat[0].fiducial = state.pending_fiducial[0]
+    beat[0].rr = state.pending_rr[0]
+    beat[0].median_rr = state.median_rr
+    beat[0].length = length
+    for i in range(length):
+        signal[i] = np.nan if state.missing[at + i] else state.signal[at + i]
+    state.last_r_peak = state.pending_r_peak
+    state.pending -= 1
+    state.pending_r_peak = -1
+    for i in range(state.pending):
+        state.pending_centre[i] = state.pending_centre[i + 1]
+        state.pending_fiducial[i] = state.pending_fiducial[i + 1]
+        state.pending_rr[i] = state.pending_rr[i + 1]
