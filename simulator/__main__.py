@@ -1,0 +1,184 @@
+"""Command line of the simulator: demo, replay, broker, fit-beats."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from monitor import mqtt, wire
+
+Run = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; return the exit status: 0, or 2 after an error, which is told in one line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m simulator", description="Devices that stream known heartbeats over MQTT, and a broker for them."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_demo(verbs)
+    _add_replay(verbs)
+    _add_broker(verbs)
+    _add_fit_beats(verbs)
+    options = parser.parse_args(arguments)
+    run: Run = options.run
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Run broker, monitor and devices together, and compare what was played with what was found."""
+    from simulator.beats import find_data
+    from simulator.demo import run_demo
+
+    print(run_demo(find_data(options.data), options.devices, options.seconds, options.seed, _stop_on_signals()))
+
+
+def replay(options: argparse.Namespace) -> None:
+    """Play a fleet or records to a broker."""
+    from simulator.beats import find_data
+    from simulator.devices import Library, make_fleet, open_feed, record_feed
+    from simulator.faults import Fault
+    from simulator.records import read_wfdb
+    from simulator.replay import Replay
+
+    stop = _stop_on_signals()
+    url = mqtt.BrokerUrl.parse(options.broker)
+    faults = tuple(Fault.parse(text) for text in options.fault)
+    if options.record:
+        records = [read_wfdb(path) for path in options.record]
+        print(f"playing {len(records)} WFDB records: {', '.join(record.name for record in records)}", flush=True)
+        packet_s = 1.0 if options.packet is None else options.packet
+        feeds = [record_feed(record, number + 1, packet_s, faults) for number, record in enumerate(records)]
+    else:
+        library = Library(find_data(options.data))
+        print(library, flush=True)
+        devices = make_fleet(
+            options.devices,
+            options.profile or ["patch"],
+            abnormal=options.abnormal,
+            packet_s=options.packet,
+            rate_hz=options.rate,
+            faults=faults,
+            seed=options.seed,
+        )
+        feeds = [open_feed(device, library) for device in devices]
+    password = mqtt.read_password(url, options.password_file)
+    topics = wire.Topics(options.prefix)
+    player = Replay(feeds, url, speed=options.speed, topics=topics, password=password, cafile=options.cafile)
+    print(f"{len(feeds)} devices to {url}, below {options.prefix}", flush=True)
+    print(player.run(stop, options.duration))
+
+
+def broker(options: argparse.Namespace) -> None:
+    """Run the embedded broker in the foreground."""
+    from simulator.broker import EmbeddedBroker
+
+    stop = _stop_on_signals()
+    with EmbeddedBroker(options.port) as embedded:
+        print(f"broker at {embedded.url} (MQTT 3.1.1); MQTT 5 on port {embedded.port_v5}; Ctrl-C ends it", flush=True)
+        stop.wait()
+
+
+def fit_beats(options: argparse.Namespace) -> None:
+    """Fit the statistical model of beats to PTB files."""
+    from simulator.beat_model import fit_model
+    from simulator.beats import find_data, load_beats
+
+    directory = find_data(options.data)
+    if directory is None:
+        raise ValueError("No PTB files to fit to: got none, expected --data DIR.")
+    beats = load_beats(directory)
+    fit_model(beats).save(options.out)
+    print(f"fitted {len(beats)} beats from {directory}: {options.out}, {options.out.stat().st_size} bytes")
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _add_demo(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(verbs, "demo", demo, "the whole path at once: broker, monitor, devices, and how well they agreed")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
+    parser.add_argument("--devices", type=int, default=8, metavar="N", help="how many")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long to play")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed plays the same")
+
+
+def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(verbs, "replay", replay, "play heartbeats as device streams")
+    parser.add_argument(
+        "--broker", default=mqtt.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://"
+    )
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", help=f"password (or set {mqtt.PASSWORD_VARIABLE})"
+    )
+    parser.add_argument("--cafile", type=Path, metavar="FILE", help="certificate authorities for mqtts://")
+    parser.add_argument("--prefix", default=wire.PREFIX, help="of all topics")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
+    parser.add_argument("--devices", type=int, default=8, metavar="N", help="how many")
+    parser.add_argument(
+        "--profile",
+        action="append",
+        metavar="NAME",
+        help="patch (the default), polar-h10, fast, ptb-1000; repeat for a mix",
+    )
+    parser.add_argument("--abnormal", type=float, default=0.5, metavar="SHARE", help="of devices with abnormal beats")
+    parser.add_argument("--packet", type=float, metavar="SECONDS", help="length of a packet, if not the profile's")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="sampling rate, if not the profile's")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="N", help="times faster than real time")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop after so long; forever if not given")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[:SHARE]",
+        help="gap, jitter, duplicate, reorder, wrong-rate, garbage, noise, wander, lead-off, clipping; can be repeated",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the same seed plays the same")
+    parser.add_argument(
+        "--record",
+        action="append",
+        type=Path,
+        metavar="PATH",
+        help="play this WFDB record instead, once; can be repeated",
+    )
+
+
+def _add_broker(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(verbs, "broker", broker, "run the embedded broker on 127.0.0.1")
+    parser.add_argument("--port", type=int, default=mqtt.PORT, help="for MQTT 3.1.1; MQTT 5 is one above")
+
+
+def _add_fit_beats(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(verbs, "fit-beats", fit_beats, "fit the model that beats are drawn from where there are no PTB files")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
+    parser.add_argument("--out", type=Path, default=Path("simulator/beat_model.npz"), metavar="FILE", help="the model")
+
+
+def _add(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Run, help_text: str
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name, help=help_text, description=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The whole path in one command: broker, monitor, simulated devices, and at the end how well they agreed.
+
+The demo is an ordinary subscriber: it knows what was played (its own replay tells), reads beats and alerts from the
+broker like anyone else, and compares. The monitor runs as its own process, as it would in earnest.
+"""
+
+from __future__ import annotations
+
+import bisect
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import paho.mqtt.client as paho
+
+from monitor import beat, mqtt, wire
+from monitor.classify import Classifier
+from monitor.watch import describe
+from simulator.broker import EmbeddedBroker
+from simulator.devices import Device, Library, make_fleet, open_feed
+from simulator.replay import Replay, Summary
+
+MATCH_S = 0.15
+"""A beat is found if an R peak was found this near (ANSI/AAMI EC57)."""
+SETTLE_S = 2.0
+"""At the end, how long the last beats may take to come."""
+READY_S = 60.0
+"""How long the monitor may take to start; the first time it compiles its loops."""
+MONITOR = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """A beat that a device played, and the window it was made from."""
+
+    truth: wire.Truth
+    window: beat.Windows | None
+
+
+class _Listener:
+    """What came back from the monitor."""
+
+    def __init__(self, url: mqtt.BrokerUrl, topics: wire.Topics, quiet: bool) -> None:
+        self.beats: list[wire.Beat] = []
+        self.alerts: list[wire.Alert] = []
+        self.beat_latency_s: list[float] = []
+        self.alert_latency_s: list[float] = []
+        self.status: wire.MonitorStatus | None = None
+        self.online = threading.Event()
+        self._quiet = quiet
+        self._topics = topics
+        self._client = mqtt.make_client(url, f"ecgwatch-demo-{time.time_ns()}")
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+        mqtt.connect(self._client, url)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        leaves = [(self._topics.of("+", leaf), 1) for leaf in ("beats", "alerts")]
+        client.subscribe([*leaves, (self._topics.monitor_status(MONITOR), 1)])
+
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        now, payload = time.time(), bytes(message.payload)
+        if message.topic == self._topics.monitor_status(MONITOR):
+            self.status = wire.decode(payload, wire.MonitorStatus)
+            if self.status.state == "online":
+                self.online.set()
+        elif message.topic.endswith("/beats"):
+            found = wire.decode(payload, wire.Beat)
+            self.beats.append(found)
+            self.beat_latency_s.append(now - found.completed_s)
+        else:
+            alert = wire.decode(payload, wire.Alert)
+            self.alerts.append(alert)
+            self.alert_latency_s.append(now - alert.completed_s)
+            if not self._quiet:
+                print(describe(alert), flush=True)
+
+
+def run_demo(
+    directory: Path | None, devices: int, seconds: float, seed: int, stop: threading.Event, quiet: bool = False
+) -> str:
+    """Play, watch, compare.
+
+    Parameters
+    ----------
+    directory
+        Where the PTB files are; None plays beats drawn from the shipped model.
+    devices
+        How many devices to play.
+    seconds
+        How long to play.
+    stop
+        Ends the demo early.
+    quiet
+        Do not print the alerts as they come.
+
+    Returns
+    -------
+    str
+        The summary, as it is to be printed.
+    """
+    library = Library(directory)
+    print(library, flush=True)
+    fleet = make_fleet(devices, ["patch", "polar-h10", "fast"], seed=seed)
+    played: dict[str, list[_Played]] = defaultdict(list)
+
+    def note(device: Device, truth: wire.Truth, window: beat.Windows | None) -> None:
+        played[device.id].append(_Played(truth, window))
+
+    topics = wire.Topics()
+    with EmbeddedBroker(0) as broker, _monitor(broker.url) as (monitor, log):
+        listener = _Listener(broker.url, topics, quiet)
+        try:
+            _wait_until_online(listener, monitor, log, stop)
+            print(f"{devices} devices stream to {broker.url} for {seconds:g} s; alerts as they come:", flush=True)
+            feeds = [open_feed(device, library) for device in fleet]
+            sent = Replay(feeds, broker.url, on_beat=note).run(stop, seconds)
+            _settle(listener)
+            monitor.terminate()
+            monitor.wait(10)
+            _settle(listener)
+        finally:
+            listener.close()
+    return summarise(sent, played, listener)
+
+
+def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listener) -> str:
+    """Compare what was played with what was found."""
+    found = {device: sorted((b for b in listener.beats if b.device == device), key=_r_peak) for device in played}
+    pairs = [
+        (p, _nearest(found[device], p.truth.r_peak_s))
+        for device, beats in played.items()
+        for p in beats
+        if found[device] and p.truth.r_peak_s <= found[device][-1].r_peak_s
+    ]
+    hit = [(p, b) for p, b in pairs if b is not None]
+    judged = [(p, b) for p, b in hit if b.verdict != "withheld"]
+    extra = len(listener.beats) - len(hit)
+    counts = {} if listener.status is None else listener.status.counts
+    lost = sent.packets - counts.get("packets", 0) - counts.get("rejected", 0)
+    lines = [
+        "",
+        f"{sent.devices} devices, {sent.seconds:.0f} s",
+        _row("packets", f"{sent.packets} sent, {lost} lost"),
+        _row("beats", f"{len(pairs)} played, {_share(len(hit), len(pairs))} found, {extra} found that were not played"),
+        _row("withheld", f"{len(hit) - len(judged)} beats, for bad signal or an unknown rhythm"),
+    ]
+    for label in ("normal", "abnormal"):
+        of_class = [(p, b) for p, b in judged if p.truth.label == label]
+        right = sum(b.verdict == label for _, b in of_class)
+        lines.append(_row(f"{label} beats", f"{_share(right, len(of_class))} judged {label}"))
+    lines.append(_row("same verdict", f"{_same_verdict(judged)} as the played window judged directly"))
+    states = [alert.state for alert in listener.alerts]
+    lines.append(_row("alerts", ", ".join(f"{states.count(s)} {s}" for s in ("new", "update", "end"))))
+    lines.append(_row("latency, beat", _quantiles(listener.beat_latency_s)))
+    lines.append(_row("latency, alert", _quantiles(listener.alert_latency_s)))
+    lines.append("")
+    lines.append("Latency: from the end of the packet that completes a beat to its arrival at this subscriber.")
+    lines.append("Agreement on these beats is no measure of diagnostic accuracy: see monitor/models/ptb.md.")
+    lines.append("Research software, not a medical device.")
+    return "\n".join(lines)
+
+
+def _same_verdict(judged: list[tuple[_Played, wire.Beat]]) -> str:
+    """Judge the windows that were played directly, and count equal verdicts."""
+    known = [(p.window, b) for p, b in judged if p.window is not None]
+    if not known:
+        return "0 of 0"
+    classifier = Classifier()
+    direct = classifier.abnormal(classifier.probabilities(np.stack([window for window, _ in known])))
+    verdicts = ["abnormal" if p >= classifier.info.threshold else "normal" for p in direct]
+    return _share(sum(v == b.verdict for v, (_, b) in zip(verdicts, known, strict=True)), len(known))
+
+
+def _r_peak(found: wire.Beat) -> float:
+    return found.r_peak_s
+
+
+def _nearest(found: list[wire.Beat], r_peak_s: float) -> wire.Beat | None:
+    i = bisect.bisect_left(found, r_peak_s, key=_r_peak)
+    near = [b for b in found[max(0, i - 1) : i + 1] if abs(b.r_peak_s - r_peak_s) <= MATCH_S]
+    return min(near, key=lambda b: abs(b.r_peak_s - r_peak_s), default=None)
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<16}{text}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({100 * part / whole:.1f} %)" if whole else "")
+
+
+def _quantiles(latency_s: list[float]) -> str:
+    if not latency_s:
+        return "none came"
+    p50, p95, p99 = (1000 * q for q in np.percentile(latency_s, (50, 95, 99)))
+    return f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, max {1000 * max(latency_s):.1f} ms"
+
+
+@contextmanager
+def _monitor(url: mqtt.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A monitor in its own process, and what it logs."""
+    command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--beats", "--name", MONITOR]
+    with tempfile.TemporaryFile() as log:
+        # Its own session: Ctrl-C reaches the demo alone, which then ends the monitor in good order.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield process, log
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_online(
+    listener: _Listener, monitor: subprocess.Popen[bytes], log: IO[bytes], stop: threading.Event
+) -> None:
+    until_s = time.monotonic() + READY_S
+    while not listener.online.wait(0.1) and not stop.is_set():
+        if monitor.poll() is not None or time.monotonic() > until_s:
+            log.seek(0)
+            raise ConnectionError(f"The monitor did not start: {log.read().decode(errors='replace').strip()}")
+
+
+def _settle(listener: _Listener) -> None:
+    """Wait until nothing more comes."""
+    until_s = time.monotonic() + SETTLE_S
+    while time.monotonic() < until_s:
+        before = len(listener.beats) + len(listener.alerts)
+        time.sleep(0.3)
+        if len(listener.beats) + len(listener.alerts) == before:
+            return

@@ -1,0 +1,453 @@
+"""Plays feeds to an MQTT broker, in real time or faster.
+
+Rules
+-----
+* Each packet has a target time that counts from the start: a late packet delays no other, so the clock never drifts.
+* A packet is published when its last sample is due. `start_s` is the true UTC time at which its samples are taken at
+  speed 1; at speed N the device's clock runs N times faster.
+* A device's clock starts on a whole multiple of 8 ms, the raster of 125 Hz, and the devices start one after the other
+  within the length of a packet, as real ones would.
+* Each device has its own connection, since a last will belongs to a connection; one thread drives them all.
+* The truth of a beat is published right after the packet that completes its window.
+* While the broker is away packets wait in a queue; the oldest are dropped, and counted, once it is full.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+
+from monitor import beat, mqtt, wire
+from monitor.mqtt import BrokerUrl
+from simulator.devices import Device, Feed
+from simulator.packets import Outgoing, at
+from simulator.stream import Played
+
+OnBeat = Callable[[Device, wire.Truth, beat.Windows | None], None]
+"""Called for each beat once its truth is sent: the device, the truth, and the original window if there is one."""
+
+QUEUE = 600
+"""Messages a device keeps while the broker is away: 2 minutes of 0.2 s packets."""
+MAX_UNACKNOWLEDGED = 50
+"""Messages of one device under way to the broker at a time."""
+LATENESS_KEPT = 100_000
+"""Newest packets whose lateness is remembered."""
+CONNECT_S = 10.0
+"""How long the broker may take to greet all devices."""
+DRAIN_S = 10.0
+"""How long to wait at the end for what is not yet acknowledged."""
+TICK_S = 0.5
+"""How often keepalives and lost connections are looked after."""
+RETRY_S = (0.5, 5.0)
+"""Shortest and longest wait before the next try to reach a broker that went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a replay did."""
+
+    devices: int
+    packets: int
+    """Messages for the samples topics, garbage and duplicates included."""
+    acknowledged: int
+    """Those that the broker has acknowledged."""
+    dropped: int
+    """Those that did not fit into the queue while the broker was away."""
+    beats: int
+    """Beats whose truth was sent."""
+    reconnects: int
+    seconds: float
+    lateness_p50_s: float
+    """Median time between a packet's target time and its publication."""
+    lateness_p99_s: float
+
+    @property
+    def lost(self) -> int:
+        """Packets that never were acknowledged."""
+        return self.packets - self.acknowledged
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.devices} devices, {self.seconds:.1f} s: {self.packets} packets sent, "
+            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.beats} beats played, "
+            f"{self.reconnects} reconnects, lateness p50 {1e3 * self.lateness_p50_s:.1f} ms, "
+            f"p99 {1e3 * self.lateness_p99_s:.1f} ms"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool = False
+    sample: bool = False
+
+
+class _Link:
+    """One device's connection: a bounded queue in front of a paho client."""
+
+    def __init__(self, device: Device, client: paho.Client, topics: wire.Topics) -> None:
+        self.device, self.client = device, client
+        self._topics = topics
+        self.connected = self.closing = self.closed = False
+        self.refused: str | None = None
+        self.connects = self.packets = self.acknowledged = self.dropped = 0
+        self._greeting: tuple[_Message, ...] = ()
+        self._queue: deque[_Message] = deque()
+        self._unacknowledged: dict[int, bool] = {}  # packet id: is it a packet of samples?
+        client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
+        offline = wire.encode(wire.DeviceStatus(state="offline"))
+        client.will_set(topics.of(device.id, "status"), offline, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+
+    def greet_with(self, first_seen_s: float) -> None:
+        """Set what the device says of itself on each connection: info and status, both retained."""
+        profile = self.device.profile
+        info = wire.Info(
+            rate_hz=profile.rate_hz, lead=profile.lead, resolution_uv=profile.resolution_uv, first_seen_s=first_seen_s
+        )
+        online = wire.DeviceStatus(state="online")
+        self._greeting = tuple(
+            _Message(self._topics.of(self.device.id, leaf), wire.encode(message), 1, retain=True)
+            for leaf, message in (("info", info), ("status", online))
+        )
+        if self.connected:
+            self._queue.extendleft(reversed(self._greeting))
+
+    def send(self, leaf: str, payload: bytes, qos: int) -> None:
+        """Queue a message and send what can be sent."""
+        sample = leaf == "samples"
+        self.packets += sample
+        if len(self._queue) >= QUEUE:
+            self.dropped += self._queue.popleft().sample
+        self._queue.append(_Message(self._topics.of(self.device.id, leaf), payload, qos, sample=sample))
+        self.pump()
+
+    def close(self) -> None:
+        """Say goodbye once everything is acknowledged; call `pump` until `closed`."""
+        self.closing = True
+        offline = wire.encode(wire.DeviceStatus(state="offline"))
+        self._queue.append(_Message(self._topics.of(self.device.id, "status"), offline, 1, retain=True))
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand the client as many queued messages as may be under way."""
+        while self.connected and self._queue and len(self._unacknowledged) < MAX_UNACKNOWLEDGED:
+            message = self._queue.popleft()
+            info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
+            if message.qos:
+                self._unacknowledged[info.mid] = message.sample
+        if self.closing and self.connected and not self._queue and not self._unacknowledged:
+            self.closed, self.connected = True, False
+            self.client.disconnect()
+
+    def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self.refused = str(reason)
+            return
+        self.connected, self.refused = True, None
+        self.connects += 1
+        self._queue.extendleft(reversed(self._greeting))
+
+    def _on_disconnect(self, *_: Any) -> None:
+        self.connected = False
+
+    def _on_publish(self, _client: paho.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        self.acknowledged += self._unacknowledged.pop(mid, False)
+
+
+class _Loop:
+    """Moves the bytes of many paho clients in one thread."""
+
+    def __init__(self, links: Sequence[_Link], url: BrokerUrl) -> None:
+        self._links, self._url = links, url
+        self._selector = selectors.DefaultSelector()
+        self._writing: set[_Link] = set()
+        self._tick_at = self._retry_at = 0.0
+        self._wait_s = RETRY_S[0]
+
+    def connect(self) -> None:
+        """Connect all devices.
+
+        Raises
+        ------
+        ConnectionError
+            The broker is not there, refuses a device, or does not answer.
+        """
+        for link in self._links:
+            mqtt.connect(link.client, self._url)
+            self._watch(link)
+        deadline = time.monotonic() + CONNECT_S
+        while not all(link.connected for link in self._links):
+            self.turn(0.05)
+            refused = next((link.refused for link in self._links if link.refused), None)
+            if refused:
+                raise ConnectionError(f"The broker at {self._url} refuses the connection: {refused}.")
+            if time.monotonic() > deadline or any(link.client.socket() is None for link in self._links):
+                raise ConnectionError(f"The broker at {self._url} does not answer in MQTT 3.1.1.")
+
+    def turn(self, wait_s: float) -> None:
+        """Wait for the network for at most so long, and handle what comes."""
+        for key, events in self._selector.select(max(wait_s, 0)):
+            link: _Link = key.data
+            if events & selectors.EVENT_READ:
+                _read(link.client)
+            if events & selectors.EVENT_WRITE and link.client.socket() is not None:
+                link.client.loop_write()
+            link.pump()
+            self.settle(link)
+
+    def settle(self, link: _Link) -> None:
+        """Watch for what the link waits for now: to write as well, or nothing once its socket is gone."""
+        sock = link.client.socket()
+        if sock is None:
+            self._forget(link)
+        elif link.client.want_write() != (link in self._writing):
+            self._writing ^= {link}
+            self._selector.modify(sock, _events(link in self._writing), link)
+
+    def look_after(self, now: float) -> None:
+        """Send keepalives and reconnect what is disconnected; cheap to call often."""
+        if now < self._tick_at:
+            return
+        self._tick_at = now + TICK_S
+        for link in self._links:
+            if link.client.socket() is not None:
+                link.client.loop_misc()
+                self.settle(link)
+            elif not link.closed and now >= self._retry_at:
+                self._reconnect(link, now)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for link in self._links:
+            sock = link.client.socket()
+            if sock is not None:
+                sock.close()
+        self._selector.close()
+
+    def _reconnect(self, link: _Link, now: float) -> None:
+        """Try once; after a failure no device tries for a while, so that a dead broker does not hold up the loop."""
+        try:
+            link.client.reconnect()
+        except OSError:
+            self._retry_at, self._wait_s = now + self._wait_s, min(2 * self._wait_s, RETRY_S[1])
+            return
+        self._wait_s = RETRY_S[0]
+        self._watch(link)
+
+    def _watch(self, link: _Link) -> None:
+        sock = link.client.socket()
+        if sock is not None:
+            self._forget(link)
+            self._selector.register(sock, selectors.EVENT_READ, link)
+            self.settle(link)
+
+    def _forget(self, link: _Link) -> None:
+        """Stop watching the link's old socket, which paho may have closed already."""
+        self._writing.discard(link)
+        for key in [key for key in self._selector.get_map().values() if key.data is link]:
+            self._selector.unregister(key.fileobj)
+
+
+def _events(writing: bool) -> int:
+    return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+
+
+def _read(client: paho.Client) -> None:
+    """Read all that has come; TLS may hold decrypted bytes that the selector does not see."""
+    client.loop_read()
+    while (pending := getattr(client.socket(), "pending", None)) is not None and pending():
+        client.loop_read()
+
+
+class Replay:
+    """Plays feeds to a broker.
+
+    Parameters
+    ----------
+    feeds
+        What to play; see `simulator.devices`.
+    url
+        The broker.
+    speed
+        How many times faster than real time.
+    topics
+        Names of the topics.
+    password, cafile
+        See `monitor.mqtt.make_client`.
+    on_beat
+        Called for each beat, from the thread of `run`.
+
+    Raises
+    ------
+    ValueError
+        There are no feeds, two devices have the same id, or the speed is not positive.
+    """
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        url: BrokerUrl,
+        *,
+        speed: float = 1.0,
+        topics: wire.Topics | None = None,
+        password: str | None = None,
+        cafile: Path | None = None,
+        on_beat: OnBeat | None = None,
+    ) -> None:
+        ids = [feed.device.id for feed in feeds]
+        if not ids or len(set(ids)) != len(ids):
+            raise ValueError(f"A replay needs devices with different ids: got {ids}.")
+        if not 0 < speed < math.inf:
+            raise ValueError(f"Speed must be a positive number: got {speed}.")
+        self._speed, self._on_beat = speed, on_beat
+        self._packets: list[Iterator[tuple[Outgoing, tuple[Played, ...]]]] = [feed.packets() for feed in feeds]
+        self._next: list[tuple[Outgoing, tuple[Played, ...]] | None] = [None] * len(feeds)
+        self._lateness: deque[float] = deque(maxlen=LATENESS_KEPT)
+        self._beats = 0
+        # A client id names the run as well: a second simulator must not throw out the devices of the first.
+        run = f"{time.time_ns() & 0xFFFFFFFF:08x}"
+        self._links = [
+            _Link(
+                feed.device,
+                mqtt.make_client(url, f"{feed.device.id}-{run}", password=password, cafile=cafile),
+                topics or wire.Topics(),
+            )
+            for feed in feeds
+        ]
+        self._loop = _Loop(self._links, url)
+        self._epochs = [0.0] * len(feeds)  # UTC at the start of each device's stream
+        self._starts = [0.0] * len(feeds)  # the same on the monotonic clock
+
+    def run(self, stop: threading.Event | None = None, duration_s: float | None = None) -> Summary:
+        """Play until all feeds have ended, `stop` is set, or so many seconds of real time have passed.
+
+        Raises
+        ------
+        ConnectionError
+            The broker is not there, or refuses the devices. Once all are connected, a broker that goes away is
+            waited for.
+        """
+        stop = stop or threading.Event()
+        try:
+            self._loop.connect()
+            started = time.monotonic()
+            self._play(started, math.inf if duration_s is None else started + duration_s, stop)
+            seconds = time.monotonic() - started
+            self._drain()
+        finally:
+            self._loop.close()
+        return self._summarise(seconds)
+
+    def _play(self, started: float, end: float, stop: threading.Event) -> None:
+        """Send each packet when it is due, and turn the network loop in between."""
+        schedule = self._schedule(started)
+        heapq.heapify(schedule)
+        while schedule and not stop.is_set():
+            now = time.monotonic()
+            if now >= end:
+                break
+            due, number = schedule[0]
+            if due > now:
+                self._loop.turn(min(due, end, now + 0.1) - now)
+                self._loop.look_after(now)
+                continue
+            self._lateness.append(now - due)
+            self._send(number)
+            if self._prepare(number):
+                heapq.heapreplace(schedule, (self._due(number), number))
+            else:
+                heapq.heappop(schedule)
+                self._links[number].close()
+            self._loop.settle(self._links[number])
+            self._loop.turn(0)
+
+    def _schedule(self, started: float) -> list[tuple[float, int]]:
+        """Start the devices' clocks and return when each one's first packet is due."""
+        utc = time.time()
+        schedule = []
+        for number, link in enumerate(self._links):
+            profile = link.device.profile
+            stagger = profile.packet_samples / profile.rate_hz / self._speed * number / len(self._links)
+            epoch = math.ceil((utc + stagger) * beat.RATE_HZ) / beat.RATE_HZ
+            self._epochs[number], self._starts[number] = epoch, started + epoch - utc
+            link.greet_with(epoch)
+            link.pump()
+            if self._prepare(number):
+                schedule.append((self._due(number), number))
+            else:
+                link.close()
+        return schedule
+
+    def _prepare(self, number: int) -> bool:
+        """Make a device's next packet, before it is due; False at the end of its feed."""
+        self._next[number] = next(self._packets[number], None)
+        return self._next[number] is not None
+
+    def _due(self, number: int) -> float:
+        """When a device's next packet is due, on the monotonic clock."""
+        prepared = self._next[number]
+        assert prepared is not None
+        return self._starts[number] + prepared[0].due_s / self._speed
+
+    def _send(self, number: int) -> None:
+        """Send a device's next packet, and the truth of the beats that are complete with it."""
+        prepared = self._next[number]
+        assert prepared is not None
+        outgoing, beats = prepared
+        link, epoch = self._links[number], self._epochs[number]
+        if outgoing.garbage is not None:
+            link.send("samples", outgoing.garbage, qos=1)
+        elif not outgoing.lost:
+            link.send("samples", wire.encode_packet(at(outgoing.packet, epoch)), qos=1)
+        for played in beats:
+            truth = wire.Truth(
+                r_peak_s=epoch + played.r_peak_s,
+                label=played.label,
+                source=played.source,
+                duration_s=played.duration_s,
+            )
+            link.send("truth", wire.encode(truth), qos=0)
+            self._beats += 1
+            if self._on_beat is not None:
+                self._on_beat(link.device, truth, played.window)
+
+    def _drain(self) -> None:
+        """Wait until the broker has acknowledged everything, and say goodbye."""
+        for link in self._links:
+            if not link.closing:
+                link.close()
+        deadline = time.monotonic() + DRAIN_S
+        while not all(link.closed for link in self._links) and (now := time.monotonic()) < deadline:
+            self._loop.turn(0.02)
+            self._loop.look_after(now)
+
+    def _summarise(self, seconds: float) -> Summary:
+        late = np.percentile(self._lateness or [0.0], [50, 99])
+        return Summary(
+            devices=len(self._links),
+            packets=sum(link.packets for link in self._links),
+            acknowledged=sum(link.acknowledged for link in self._links),
+            dropped=sum(link.dropped for link in self._links),
+            beats=self._beats,
+            reconnects=sum(max(link.connects - 1, 0) for link in self._links),
+            seconds=seconds,
+            lateness_p50_s=float(late[0]),
+            lateness_p99_s=float(late[1]),
+        )

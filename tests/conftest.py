@@ -1,0 +1,84 @@
+"""Real brokers and real ECG for all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from monitor.mqtt import BrokerUrl
+from simulator.broker import HOST, EmbeddedBroker, free_port
+
+MOSQUITTO_CONFIG = """
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+max_inflight_messages 0
+max_queued_messages 1000000
+set_tcp_nodelay true
+log_dest none
+"""
+
+
+@pytest.fixture(scope="session", params=["iotcore", "mosquitto"])
+def broker_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerUrl]:
+    """Where a real broker listens: every test that asks for it runs with each kind."""
+    if request.param == "iotcore":
+        with EmbeddedBroker(port=0) as broker:
+            yield broker.url
+    else:
+        with run_mosquitto(find_mosquitto(), tmp_path_factory.mktemp("mosquitto")) as url:
+            yield url
+
+
+def find_mosquitto() -> str:
+    """Return the path of mosquitto; without one skip the test, or fail it on CI."""
+    path = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        told = "mosquitto is not installed: apt-get install mosquitto (or brew install mosquitto)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(told)
+        pytest.skip(told)
+    return path
+
+
+@contextmanager
+def run_mosquitto(path: str, folder: Path) -> Iterator[BrokerUrl]:
+    """Run mosquitto on a free port."""
+    port = free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(MOSQUITTO_CONFIG.format(port=port))
+    process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not listens(port):
+            assert process.poll() is None, f"mosquitto ended with status {process.returncode}"
+            assert time.monotonic() < deadline, "mosquitto did not start within 10 s"
+            time.sleep(0.02)
+        yield BrokerUrl(HOST, port)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def listens(port: int) -> bool:
+    """Whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+@pytest.fixture(scope="session")
+def ecg_data() -> Path:
+    """Directory with the real ECG data: ECGWATCH_DATA, or ../shared/data beside the project."""
+    named = os.environ.get("ECGWATCH_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no ECG data in {folder}: set ECGWATCH_DATA to the folder that holds ptbdb/")
+    return folder

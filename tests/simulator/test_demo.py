@@ -1,0 +1,66 @@
+"""The whole path in one command, as `make demo` runs it, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "simulator", "demo", "--seconds", "12"]
+
+
+def _numbers(text: str, pattern: str) -> list[float]:
+    found = re.search(pattern, text)
+    assert found, f"{pattern} not in:\n{text}"
+    return [float(group) for group in found.groups()]
+
+
+def _run_demo(*arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "ECGWATCH_DATA"}
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=110, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _check(text: str) -> None:
+    sent, lost = _numbers(text, r"packets +(\d+) sent, (\d+) lost")
+    assert sent > 50
+    assert lost == 0
+    played, found = _numbers(text, r"beats +(\d+) played, (\d+) of")
+    assert played > 50
+    assert found >= 0.995 * played
+    same, judged = _numbers(text, r"same verdict +(\d+) of (\d+)")
+    assert judged > 50
+    assert same >= 0.98 * judged  # a dozen seconds are few beats; a minute shows 99 % and more
+    assert re.search(r"NEW +abnormal-beats", text)
+    assert _numbers(text, r"latency, alert +p50 ([\d.]+) ms")[0] > 0
+
+
+def test_demo_on_the_shipped_beats_finds_what_it_plays_and_loses_nothing() -> None:
+    text = _run_demo()
+    assert text.startswith("no PTB files given")
+    _check(text)
+
+
+def test_demo_on_real_ptb_beats_finds_what_it_plays_and_loses_nothing(ecg_data: Path) -> None:
+    text = _run_demo("--data", str(ecg_data))
+    assert text.startswith("playing PTB beats")
+    _check(text)
+
+
+@pytest.mark.parametrize("after_s", [0.5, 8.0])
+def test_ctrl_c_ends_the_demo_cleanly_at_any_time(after_s: float) -> None:
+    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after_s)
+    demo.send_signal(signal.SIGINT)
+    said, complained = demo.communicate(timeout=30)
+    assert demo.returncode in (0, 130)
+    assert "Traceback" not in said + complained
+    children = subprocess.run(["pgrep", "-f", "--", "--name demo"], capture_output=True, text=True)
+    assert children.stdout == ""
