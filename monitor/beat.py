@@ -129,13 +129,28 @@ def read_windows(path: Path) -> tuple[Windows, npt.NDArray[np.int64] | None]:
     rows = [_parse_row(path, number, cells) for number, cells in enumerate(_read_cells(path), 1)]
     if not rows:
         raise ValueError(f"{path}: got an empty file, expected at least one row of {LENGTH} samples.")
-    widths = [len(row) for row in rows]
-    for number, width in enumerate(widths, 1):
-        if width != widths[0]:
-            raise ValueError(f"{path}, row {number}: got {width} columns, expected {widths[0]} as in row 1.")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise ValueError(f"{path}, row {number}: got {len(row)} columns, expected {len(rows[0])} as in row 1.")
     values = np.array(rows)
     windows = values[:, :LENGTH].astype(np.float32)
-    return windows, values[:, LENGTH].astype(np.int64) if widths[0] > LENGTH else None
+    return windows, values[:, LENGTH].astype(np.int64) if values.shape[1] > LENGTH else None
+
+
+def read_class(path: Path, label: int) -> Windows:
+    """Read a file of beat windows that all carry one label, as the pairs of PTB files do.
+
+    Raises
+    ------
+    ValueError
+        As `read_windows`; or the rows have no label, or another one.
+    """
+    windows, labels = read_windows(path)
+    if labels is None:
+        raise ValueError(f"{path}, row 1: got {LENGTH} columns, expected {LENGTH} samples and the label {label}.")
+    for row in np.flatnonzero(labels != label):
+        raise ValueError(f"{path}, row {row + 1}, column {LENGTH + 1}: got {labels[row]}, expected the label {label}.")
+    return windows
 
 
 def _read_cells(path: Path) -> list[list[str]]:

@@ -65,12 +65,9 @@ class Contact:
         moved &= samples != NO_SAMPLE
         self._last = int(samples[-1])
         moves = np.flatnonzero(moved)
-        if moves.size == 0:
-            before, self._still = self._still, self._still + samples.size
-            return [self._patience - before] if before < self._patience <= self._still else []
         starts = np.concatenate(([-self._still], moves))
         ends = np.append(moves, samples.size)
-        self._still = samples.size - int(moves[-1])
+        self._still = samples.size - int(starts[-1])
         off = starts + self._patience
         return off[(off >= 0) & (off < ends)].tolist()  # type: ignore[no-any-return]
 

@@ -57,7 +57,7 @@ SEARCH_BACK = 1.5
 SEARCH_BACK_THRESHOLD = 0.6
 LEARN = _samples(2.0)
 LEARN_PARTS = 8
-CONTRAST = 2.0
+CONTRAST = 2.2
 """Thresholds are learned only from signal whose peaks stand out this much over its median."""
 RELEARN = _samples(3.0)
 

@@ -1,0 +1,139 @@
+"""Contract 1: what a beat window is, and the files that hold windows."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitor import beat
+
+
+def test_window_is_187_samples_at_125_hz() -> None:
+    assert (beat.LENGTH, beat.RATE_HZ) == (187, 125.0)
+
+
+def test_window_lasts_one_and_a_fifth_median_rr_intervals() -> None:
+    assert beat.window_length(0.8) == int(1.2 * 0.8 * 125)
+
+
+def test_window_is_scaled_to_0_1_and_padded_with_zeros() -> None:
+    window = beat.fit_window([300.0, 100.0, 200.0])
+    assert window.dtype == np.float32
+    assert window[:3].tolist() == [1.0, 0.0, 0.5]
+    assert not window[3:].any()
+
+
+def test_scaling_does_not_depend_on_gain_or_offset() -> None:
+    signal = np.random.default_rng(1).normal(size=120)
+    np.testing.assert_allclose(beat.fit_window(signal), beat.fit_window(3000 + 250 * signal), atol=1e-6)
+
+
+def test_what_does_not_fit_is_cut_before_scaling() -> None:
+    signal = np.concatenate([np.linspace(0, 1, 187), [99.0]])
+    assert beat.fit_window(signal)[-1] == 1.0
+
+
+def test_flat_signal_becomes_zeros() -> None:
+    assert not beat.fit_window(np.full(100, 7.0)).any()
+
+
+@pytest.mark.parametrize("signal", [[], [[1.0, 2.0]], [1.0, np.nan], [np.inf, 0.0]])
+def test_signal_that_is_no_row_of_finite_numbers_is_refused(signal: list[float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        beat.fit_window(signal)
+
+
+@pytest.mark.parametrize("rr_s", [0.0, -1.0, np.nan, np.inf])
+def test_median_rr_must_be_a_positive_number(rr_s: float) -> None:
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        beat.window_length(rr_s)
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        (np.zeros((2, 186)), r"shape \(n, 187\): got \(2, 186\)"),
+        (np.zeros(187), r"shape \(n, 187\): got \(187,\)"),
+        (np.full((1, 187), np.nan), "window 0 holds NaN"),
+        (np.full((1, 187), 2.0), "window 0 spans 2 to 2"),
+        (np.full((1, 187), "x"), "must be numbers"),
+    ],
+)
+def test_windows_of_another_kind_are_refused(windows: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        beat.check_windows(windows)
+
+
+def _write(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["beats.csv", "beats.csv.gz"])
+def test_file_with_labels_gives_windows_and_labels(tmp_path: Path, name: str) -> None:
+    windows, labels = beat.read_windows(_write(tmp_path / name, [[0.5] * 187 + ["1.0"], [0.25] * 187 + [0]]))
+    assert windows.shape == (2, 187)
+    assert labels is not None
+    assert labels.tolist() == [1, 0]
+
+
+def test_file_without_labels_gives_none(tmp_path: Path) -> None:
+    assert beat.read_windows(_write(tmp_path / "b.csv", [[0.5] * 187]))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "got an empty file"),
+        ([[0.5] * 186], "row 1: got 186 columns"),
+        ([[0.5] * 189], "row 1: got 189 columns"),
+        ([[0.5] * 188, [0.5] * 187], "row 1, column 188: got '0.5', expected the number of a class"),
+        ([[0] * 188, [0] * 187], "row 2: got 187 columns, expected 188"),
+        ([[0.5] * 187, ["x"] + [0.5] * 186], "row 2, column 1: got 'x'"),
+        ([["nan"] + [0.5] * 186], "row 1, column 1: got 'nan'"),
+        ([[""] + [0.5] * 186], "row 1, column 1: got ''"),
+        ([[0.5] * 186 + [1.01]], "row 1, column 187: got '1.01', expected a sample from 0 to 1"),
+        ([[0.5] * 187 + [-1]], "row 1, column 188: got '-1'"),
+    ],
+)
+def test_rows_that_are_no_beats_are_refused_by_row_and_column(
+    tmp_path: Path, rows: list[list[object]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        beat.read_windows(_write(tmp_path / "beats.csv", rows))
+
+
+def test_file_of_one_class_must_carry_its_label(tmp_path: Path) -> None:
+    path = _write(tmp_path / "normal.csv", [[0.5] * 187 + [0], [0.5] * 187 + [1]])
+    with pytest.raises(ValueError, match="row 2, column 188: got 1, expected the label 0"):
+        beat.read_class(path, 0)
+    with pytest.raises(ValueError, match="got 187 columns, expected 187 samples and the label 1"):
+        beat.read_class(_write(tmp_path / "b.csv", [[0.5] * 187]), 1)
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b broken", b"\xff\xfe\x00", b"\x00" * 10])
+def test_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "beats.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"beats\.csv\.gz"):
+        beat.read_windows(path)
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.csv"):
+        beat.read_windows(tmp_path / "none.csv")
+
+
+def test_genuine_kaggle_rows_are_read(ecg_data: Path) -> None:
+    windows, labels = beat.read_windows(ecg_data / "kaggle_fragments" / "ptbdb_abnormal_first11.csv")
+    assert windows.shape == (11, 187)
+    assert labels is not None
+    assert set(labels.tolist()) == {1}

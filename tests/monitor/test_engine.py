@@ -1,0 +1,316 @@
+"""Packets in, beats and alerts out: no broker, no clock, no sleeping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor import wire
+from monitor.alert import AlertSettings
+from monitor.beat import LENGTH, Windows
+from monitor.classify import Classifier, ModelInfo
+from monitor.engine import EARLY_PACKETS, LATE_PACKETS, NO_BEATS_S, Engine
+from tests.monitor.ecg import beat_times, make_ecg
+
+START_S = 1_700_000_000.0
+RATE_HZ = 250.0
+
+
+class RateClassifier:
+    """A small fake: calls a beat abnormal when its window is short, that is, when the heart is fast."""
+
+    info = ModelInfo(
+        name="rate", network="none", contract="beat/1", rate_hz=125.0, length=LENGTH, scaling="minmax",
+        classes=["normal", "abnormal"], threshold=0.5, trained_on={}, figures={},
+    )  # fmt: skip
+    sha256 = "0" * 64
+
+    def probabilities(self, windows: Windows) -> npt.NDArray[np.float32]:
+        fast = (np.count_nonzero(windows, axis=1) < 90).astype(np.float32) * 0.9
+        return np.stack([1 - fast, fast], axis=1)
+
+    def abnormal(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return probabilities[:, 1]
+
+
+def _engine(n: int = 3, m: int = 5) -> Engine:
+    return Engine(cast(Classifier, RateClassifier()), AlertSettings(n=n, m=m))
+
+
+def _packets(
+    samples: npt.NDArray[np.int16], sizes: int | Sequence[int] = 250, rate_hz: float = RATE_HZ, start_s: float = START_S
+) -> list[wire.Packet]:
+    sizes = [sizes] if isinstance(sizes, int) else sizes
+    packets: list[wire.Packet] = []
+    at = 0
+    while at < samples.size:
+        size = sizes[len(packets) % len(sizes)]
+        packets.append(wire.Packet(len(packets), start_s + at / rate_hz, rate_hz, samples[at : at + size]))
+        at += size
+    return packets
+
+
+def _run(engine: Engine, packets: Iterable[wire.Packet], device: str = "a") -> tuple[list[wire.Beat], list[wire.Alert]]:
+    beats, alerts = [], []
+    for packet in packets:
+        engine.feed(device, packet, packet.start_s)
+        output = engine.flush()
+        beats += output.beats
+        alerts += output.alerts
+    return beats, alerts
+
+
+CALM = make_ecg(beat_times(40.0, 0.9), 40.0, RATE_HZ)
+FAST = make_ecg(beat_times(40.0, 0.5), 40.0, RATE_HZ)
+
+
+def _steady(beats: list[wire.Beat]) -> list[wire.Beat]:
+    return [beat for beat in beats if beat.verdict != "withheld"]
+
+
+def test_every_beat_gets_a_verdict_with_its_time_and_rate() -> None:
+    beats, alerts = _run(_engine(), _packets(CALM))
+    times = beat_times(40.0, 0.9) + START_S
+    found = np.array([beat.r_peak_s for beat in beats])
+    assert all(np.abs(found - t).min() <= 0.008 for t in times[:-2])
+    assert {beat.verdict for beat in beats} == {"normal"}
+    assert beats[-1].heart_rate_bpm == pytest.approx(60 / 0.9, abs=1)
+    assert beats[-1].rr_s == pytest.approx(0.9, abs=0.01)
+    assert alerts == []
+
+
+def test_abnormal_beats_become_one_alert_that_names_all_a_person_needs() -> None:
+    engine = _engine()
+    engine.describe("a", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=2.0, first_seen_s=START_S), 0.0)
+    beats, alerts = _run(engine, _packets(FAST))
+    new = alerts[0]
+    assert (new.state, new.kind, new.severity, new.device) == ("new", "abnormal-beats", "warning", "a")
+    assert (new.model, new.threshold) == ("rate", 0.5)
+    assert new.probability == pytest.approx(0.9)
+    assert new.beats == 3
+    assert new.time_s == beats[2].r_peak_s
+    assert new.since_s == beats[0].r_peak_s
+    assert new.waveform is not None
+    assert new.waveform.unit == "uV"
+    assert max(new.waveform.samples) == pytest.approx(2000, rel=0.1)  # 1000 steps of 2 uV
+    assert {alert.state for alert in alerts[1:]} == {"update"}
+    assert {alert.episode for alert in alerts} == {new.episode}
+    json.loads(wire.encode(new))
+
+
+def test_alert_ends_when_the_beats_are_calm_again() -> None:
+    samples = np.concatenate([FAST, CALM])
+    states = [alert.state for alert in _run(_engine(), _packets(samples))[1] if alert.kind == "abnormal-beats"]
+    assert states[0] == "new"
+    assert states[-1] == "end"
+    assert states.count("new") == 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 2500), min_size=1, max_size=5))
+def test_the_same_beats_however_the_stream_was_packed(sizes: list[int]) -> None:
+    def told(sizes: Sequence[int]) -> list[tuple[str, str, float | None, float | None]]:
+        beats, _ = _run(_engine(), _packets(FAST, sizes))
+        return [(beat.id, beat.verdict, beat.probability, beat.rr_s) for beat in beats]
+
+    assert told(sizes) == told([250])
+
+
+def test_one_batch_for_all_devices_gives_what_each_alone_gives() -> None:
+    together = _engine()
+    alone = {device: _run(_engine(), _packets(signal), device)[0] for device, signal in (("a", FAST), ("b", CALM))}
+    found: list[wire.Beat] = []
+    for one, other in zip(_packets(FAST), _packets(CALM), strict=True):
+        together.feed("a", one, 0.0)
+        together.feed("b", other, 0.0)
+        found += together.flush().beats
+    for device in ("a", "b"):
+        assert [b for b in found if b.device == device] == alone[device]
+
+
+def test_duplicates_are_counted_and_change_nothing() -> None:
+    packets = _packets(FAST)
+    doubled = [p for packet in packets for p in (packet, packet)]
+    engine = _engine()
+    assert _run(engine, doubled)[0] == _run(_engine(), packets)[0]
+    assert engine.counts["duplicates"] == len(packets)
+
+
+def test_packets_that_overtook_others_wait_for_them() -> None:
+    packets = _packets(FAST)
+    swapped = [packets[i ^ 1] for i in range(len(packets))]
+    swapped[0], swapped[1] = swapped[1], swapped[0]
+    engine = _engine()
+    ids = [beat.id for beat in _run(engine, swapped)[0]]
+    assert ids == [beat.id for beat in _run(_engine(), packets)[0]]
+    assert engine.counts["gaps"] == 0
+
+
+def test_a_lost_packet_is_a_gap_that_is_told_and_ends_with_the_next_judged_beat() -> None:
+    packets = [packet for packet in _packets(CALM) if packet.seq != 15]
+    engine = _engine()
+    beats, alerts = _run(engine, packets)
+    assert [(a.kind, a.state) for a in alerts] == [("gap", "new"), ("gap", "end")]
+    assert engine.counts["gaps"] == 1
+    assert not [b for b in beats if START_S + 15.1 < b.r_peak_s < START_S + 15.9]
+    assert [b for b in beats if b.r_peak_s > START_S + 17]
+
+
+def test_a_gap_resets_only_that_device() -> None:
+    engine = _engine()
+    untouched = []
+    for packet, other in zip(_packets(CALM), _packets(FAST), strict=True):
+        if packet.seq != 15:
+            engine.feed("broken", packet, 0.0)
+        engine.feed("whole", other, 0.0)
+        untouched += [beat for beat in engine.flush().beats if beat.device == "whole"]
+    assert untouched == _run(_engine(), _packets(FAST), "whole")[0]
+
+
+def test_what_waits_for_a_missing_packet_is_bounded() -> None:
+    engine = _engine()
+    packets = _packets(CALM)
+    engine.feed("a", packets[0], 0.0)
+    for packet in packets[2 : 2 + EARLY_PACKETS]:
+        engine.feed("a", packet, 0.0)
+        assert engine.counts["gaps"] == 0
+    engine.feed("a", packets[2 + EARLY_PACKETS], 0.0)
+    assert engine.counts["gaps"] == 1
+
+
+def test_what_still_waits_is_judged_when_the_device_is_forgotten() -> None:
+    packets = _packets(CALM)
+    engine = _engine()
+    _run(engine, [*packets[:30], *packets[31:33]])
+    before = engine.counts["gaps"]
+    engine.forget(START_S + 1000)
+    engine.flush()
+    assert engine.counts["gaps"] == before + 1
+    assert engine.devices == 0
+
+
+@pytest.mark.parametrize("jump_s", [5.0, -5.0])
+def test_a_clock_that_jumps_resets_the_stream(jump_s: float) -> None:
+    packets = [
+        wire.Packet(p.seq, p.start_s + (jump_s if p.seq >= 20 else 0), p.rate_hz, p.samples) for p in _packets(CALM)
+    ]
+    engine = _engine()
+    beats, _ = _run(engine, packets)
+    assert engine.counts["clock jumps"] == 1
+    assert [b for b in beats if b.r_peak_s > START_S + 25 + jump_s]
+
+
+def test_a_drifting_clock_is_followed_without_a_reset() -> None:
+    """The device says 250 Hz but samples at 250.5: after 40 s its time stamps are 80 ms ahead."""
+    packets = [
+        wire.Packet(p.seq, START_S + (p.start_s - START_S) * 0.998, p.rate_hz, p.samples) for p in _packets(CALM)
+    ]
+    engine = _engine()
+    beats, _ = _run(engine, packets)
+    times = START_S + beat_times(40.0, 0.9) * 0.998
+    assert engine.counts["clock jumps"] == 0
+    late = [b for b in beats if b.r_peak_s > START_S + 20]
+    assert all(np.abs(times - b.r_peak_s).min() < 0.03 for b in late)
+
+
+def test_a_new_rate_resets_the_stream() -> None:
+    engine = _engine()
+    first = _packets(CALM)[:20]
+    slow = make_ecg(beat_times(20.0, 0.9), 20.0, 130.0)
+    then = [
+        wire.Packet(20 + p.seq, p.start_s, p.rate_hz, p.samples)
+        for p in _packets(slow, 130, 130.0, first[-1].start_s + 1)
+    ]
+    beats, _ = _run(engine, [*first, *then])
+    assert engine.counts["rate changes"] == 1
+    assert [b for b in beats if b.r_peak_s > START_S + 30]
+
+
+@pytest.mark.parametrize("start_s", [START_S + 100, 1000.0])
+def test_a_restarted_device_is_taken_up_again_whatever_its_clock_says(start_s: float) -> None:
+    engine = _engine()
+    again = make_ecg(beat_times(60.0, 0.9), 60.0, RATE_HZ)
+    beats, _ = _run(engine, [*_packets(CALM), *_packets(again, start_s=start_s)])
+    assert engine.counts["device restarts"] == 1
+    assert engine.counts["duplicates"] <= LATE_PACKETS
+    assert [b for b in beats if start_s + 30 < b.r_peak_s < start_s + 60]
+
+
+def test_info_of_a_restarted_device_resets_it_at_once() -> None:
+    engine = _engine()
+    for first_seen_s in (START_S, 1000.0):
+        info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=first_seen_s)
+        engine.describe("a", info, 0.0)
+        engine.describe("a", info, 0.0)  # a retained message may come twice
+        _run(engine, _packets(CALM, start_s=first_seen_s))
+    assert engine.counts["duplicates"] == 0
+    assert engine.counts["device restarts"] == 1
+
+
+def test_lead_off_is_told_instead_of_beats() -> None:
+    samples = np.concatenate([CALM[:5000], np.full(1500, wire.NO_SAMPLE, np.int16), CALM])
+    _, alerts = _run(_engine(), _packets(samples))
+    assert [(a.kind, a.state) for a in alerts if a.kind == "lead-off"] == [("lead-off", "new"), ("lead-off", "end")]
+    off = next(a for a in alerts if a.kind == "lead-off")
+    assert off.time_s == pytest.approx(START_S + 20 + 2, abs=0.1)
+    assert off.severity == "technical"
+
+
+def test_noise_is_told_as_poor_signal_and_never_judged() -> None:
+    noise = np.random.default_rng(0).normal(0, 2000, 30 * 250).astype(np.int16)
+    beats, alerts = _run(_engine(), _packets(np.concatenate([CALM, noise, CALM])))
+    inside = [b for b in beats if START_S + 42 < b.r_peak_s < START_S + 68]
+    assert {b.verdict for b in inside} == {"withheld"}
+    assert {a.kind for a in alerts if a.time_s < START_S + 70} == {"poor-signal"}
+
+
+def test_signal_without_beats_is_told() -> None:
+    wander = (300 * np.sin(np.arange(20 * 250) / 250)).astype(np.int16)
+    _, alerts = _run(_engine(), _packets(np.concatenate([CALM, wander, CALM])))
+    silent = [a for a in alerts if a.kind == "no-beats"]
+    assert [a.state for a in silent] == ["new", "end"]
+    assert silent[0].time_s == pytest.approx(START_S + 40 + NO_BEATS_S, abs=1.5)
+
+
+def test_waveform_of_a_device_that_never_said_its_resolution_is_in_steps() -> None:
+    alert = _run(_engine(), _packets(FAST))[1][0]
+    assert alert.waveform is not None
+    assert alert.waveform.unit == "step"
+
+
+def test_idle_devices_are_forgotten() -> None:
+    engine = _engine()
+    engine.feed("old", _packets(CALM)[0], 0.0)
+    engine.feed("young", _packets(CALM)[0], 100.0)
+    engine.forget(before_s=50.0)
+    assert engine.devices == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.builds(
+            wire.Packet,
+            seq=st.integers(0, 12) | st.integers(0, 2**53),
+            start_s=st.floats(0, 30) | st.floats(0, wire.MAX_TIME_S),
+            rate_hz=st.sampled_from([50.0, 250.0, 4000.0, 130.061]),
+            samples=st.integers(1, 400).map(lambda n: np.arange(n, dtype=np.int16) * 997),
+        ),
+        max_size=40,
+    )
+)
+def test_no_packet_that_decodes_can_stop_the_engine(packets: list[wire.Packet]) -> None:
+    engine = _engine()
+    beats, alerts = _run(engine, packets)
+    engine.forget(float("inf"))
+    engine.flush()
+    for message in (*beats, *alerts):
+        json.loads(wire.encode(message))
+    assert engine.counts["packets"] == len(packets)

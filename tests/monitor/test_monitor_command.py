@@ -1,0 +1,123 @@
+"""The command line, and what it must not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monitor import mqtt, wire
+from monitor.__main__ import main
+from monitor.classify import DEFAULT_MODEL
+from monitor.watch import describe
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Top-level modules that are loaded after running some code."""
+    run = [sys.executable, "-c", f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"]
+    return set(subprocess.run(run, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_the_service_loads_neither_torch_nor_the_other_packages() -> None:
+    assert not _loaded_by("import monitor.service") & {"torch", "training", "export", "simulator", "pandas", "onnx"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, contextlib, io\nfrom monitor.__main__ import main\n"
+    code += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['--help'])"
+    assert not _loaded_by(code) & {"numpy", "scipy", "numba", "onnxruntime", "paho", "msgspec"}
+
+
+@pytest.mark.parametrize("verb", ["run", "watch", "classify", "bench", "asyncapi"])
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: python -m monitor" in capsys.readouterr().out
+
+
+def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for default in (mqtt.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL):
+        assert f"(default: {default})" in text
+
+
+def _write(path: Path, rows: list[list[float]]) -> str:
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    return str(path)
+
+
+BEAT = [1.0, 0.2] + [0.3] * 100 + [0.0] * 85
+
+
+def test_classify_tells_verdict_and_confidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", _write(tmp_path / "b.csv", [BEAT, BEAT]), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [beat["row"] for beat in told["beats"]] == [1, 2]
+    assert told["agree"] is None
+    for beat in told["beats"]:
+        abnormal = beat["probability"] >= told["threshold"]
+        assert beat["verdict"] == ("abnormal" if abnormal else "normal")
+        assert beat["confidence"] == pytest.approx(beat["probability"] if abnormal else 1 - beat["probability"])
+
+
+def test_classify_compares_with_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", _write(tmp_path / "b.csv", [[*BEAT, 0.0], [*BEAT, 1.0]])]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 2 agree with their label (50.0 %)" in out
+    assert out.count("differs") == 1
+
+
+def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", str(ecg_data / "kaggle_fragments" / "ptbdb_normal_first11.csv"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["beats"]) == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify", "none.csv"], "none.csv"),
+        (["classify", "{beats}", "--model", "none"], "No model 'none'"),
+        (["run", "--broker", "http://x"], "Not a broker URL"),
+        (["run", "--broker", "mqtt://a:b@x"], "must not hold a password"),
+        (["run", "--alert", "6/5"], "got 6 of 5"),
+        (["bench", "--devices", "0"], "more than 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats = _write(tmp_path / "beats.csv", [BEAT])
+    assert main([argument.format(beats=beats) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_bench_measures_every_stage_and_the_whole_path() -> None:
+    command = [sys.executable, "-m", "monitor", "bench", "--devices", "2", "--seconds", "3", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {"cpu", "python", "onnxruntime", "model", "provider"} <= set(told["machine"])
+    rows = told["latency_ms"]
+    for stage in ("decode", "segment", "classify", "publish", "whole path, beat"):
+        assert rows[stage]["n"] > 0
+        assert 0 < rows[stage]["p50"] <= rows[stage]["p99"] <= rows[stage]["max"]
+
+
+def test_an_alert_is_one_line_for_a_person() -> None:
+    alert = wire.Alert(
+        id="a-1-abnormal-beats-end", episode="a-1-abnormal-beats", device="h10", kind="abnormal-beats",
+        severity="warning", state="end", time_s=12.0, since_s=2.0, beats=7, probability=0.25, heart_rate_bpm=71.6,
+        seq=1, completed_s=13.0,
+    )  # fmt: skip
+    line = describe(alert)
+    assert "\n" not in line
+    for word in ("h10", "END", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
+        assert word in line

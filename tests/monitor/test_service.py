@@ -1,0 +1,262 @@
+"""The running monitor against real brokers: what it tells, what it survives, how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+
+from monitor import mqtt, wire
+from monitor.alert import AlertSettings
+from monitor.mqtt import BrokerUrl
+from monitor.service import Service, ServiceSettings
+from simulator.broker import EmbeddedBroker, free_port
+from tests.conftest import find_mosquitto, listens
+from tests.monitor.ecg import beat_times, make_ecg
+
+RATE_HZ = 250.0
+TOPICS = wire.Topics()
+
+
+class Client:
+    """A device and a subscriber in one: publishes, and keeps what arrives."""
+
+    def __init__(self, url: BrokerUrl, *topics: str) -> None:
+        self.received: list[tuple[str, bytes]] = []
+        self._client = mqtt.make_client(url, f"test-{time.time_ns()}")
+        self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload)))
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in topics])
+        mqtt.connect(self._client, url)
+        self._client.loop_start()
+        assert subscribed.wait(10)
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+
+    def play(self, device: str, seconds: float, rr_s: float = 0.8, binary: bool = True) -> None:
+        """Publish an ECG in packets of one second, as fast as the broker takes it."""
+        samples = make_ecg(beat_times(seconds, rr_s), seconds, RATE_HZ)
+        for seq, start in enumerate(range(0, samples.size, 250)):
+            packet = wire.Packet(seq, 1e9 + start / RATE_HZ, RATE_HZ, samples[start : start + 250])
+            by_hand = wire.Samples(
+                seq=seq, start_s=packet.start_s, rate_hz=RATE_HZ, samples=packet.samples.astype(int).tolist()
+            )
+            self.publish(TOPICS.of(device, "samples"), wire.encode_packet(packet) if binary else wire.encode(by_hand))
+
+    def on(self, leaf: str, device: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for topic, payload in self.received if topic == TOPICS.of(device, leaf)]
+
+    def statuses(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(p) for topic, p in self.received if topic == TOPICS.monitor_status(name)]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def _client(url: BrokerUrl) -> Iterator[Client]:
+    client = Client(url, f"{wire.PREFIX}/#")
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _running(url: BrokerUrl, name: str, **settings: Any) -> Iterator[Service]:
+    """A monitor in a thread of its own; leaving the context stops it and waits until it is done."""
+    service = Service(ServiceSettings(broker=url, name=name, provider="cpu", publish_beats=True, **settings))
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            service.run()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert not failed, failed
+
+
+def _wait(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _online(client: Client, name: str) -> bool:
+    return any(status["state"] == "online" for status in client.statuses(name))
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_packets_in_beats_and_alerts_out(broker_url: BrokerUrl, binary: bool) -> None:
+    device, name = f"path-{binary}", f"path-{binary}"
+    with _client(broker_url) as client:
+        with _running(broker_url, name, alerts=AlertSettings(n=1, m=1)):
+            _wait(lambda: _online(client, name))
+            info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
+            client.publish(TOPICS.of(device, "info"), wire.encode(info), retain=True)
+            client.play(device, 30.0, binary=binary)
+            _wait(lambda: len(client.on("beats", device)) >= 34)
+        _wait(lambda: client.statuses(name)[-1]["state"] == "offline")
+    beats, alerts = client.on("beats", device), client.on("alerts", device)
+    judged = [beat for beat in beats if beat["verdict"] != "withheld"]
+    assert len(judged) >= 30
+    assert len({beat["id"] for beat in beats}) == len(beats)
+    if any(beat["verdict"] == "abnormal" for beat in judged):
+        assert alerts[0]["state"] == "new"
+        assert alerts[0]["waveform"]["unit"] == "uV"
+    counts = client.statuses(name)[-1]["counts"]
+    assert counts["packets"] == 30
+    assert counts["alerts"] == len(alerts)
+
+
+def test_what_came_before_the_stop_is_told_before_the_monitor_leaves(broker_url: BrokerUrl) -> None:
+    with _client(broker_url) as client:
+        with _running(broker_url, "leaving") as service:
+            _wait(lambda: _online(client, "leaving"))
+            client.play("leaving", 20.0)
+            _wait(lambda: service.engine.counts["packets"] == 20)
+        _wait(lambda: client.statuses("leaving")[-1]["state"] == "offline")
+        told = client.statuses("leaving")[-1]["counts"]
+        _wait(lambda: len(client.on("beats", "leaving")) == sum(n for k, n in told.items() if k.startswith("beats ")))
+
+
+@pytest.mark.parametrize("leaf", ["samples", "info"])
+def test_garbage_is_counted_and_disturbs_nobody(broker_url: BrokerUrl, leaf: str) -> None:
+    name = f"garbage-{leaf}"
+    rng = np.random.default_rng(0)
+    with _client(broker_url) as client, _running(broker_url, name) as service:
+        _wait(lambda: _online(client, name))
+        for size in (0, 1, 10, 1000, 100_000):
+            client.publish(TOPICS.of("bad", leaf), rng.bytes(size))
+        client.publish(TOPICS.of("bad id!", leaf), b"{}")
+        client.play(f"good-{leaf}", 20.0)
+        _wait(lambda: service.engine.counts["packets"] == 20)
+    assert service.engine.counts["rejected"] == 6
+    assert len(client.on("beats", f"good-{leaf}")) >= 20
+
+
+def test_a_monitor_that_dies_is_shown_as_offline(broker_url: BrokerUrl) -> None:
+    command = [sys.executable, "-m", "monitor", "run", "--broker", str(broker_url), "--name", "dying"]
+    with _client(broker_url) as client:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            _wait(lambda: _online(client, "dying"), 60)
+        finally:
+            process.kill()
+            process.wait()
+        _wait(lambda: client.statuses("dying")[-1]["state"] == "offline")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_good_order(number: signal.Signals) -> None:
+    with EmbeddedBroker(port=0) as broker, _client(broker.url) as client:
+        command = [sys.executable, "-m", "monitor", "run", "--broker", str(broker.url), "--name", "signalled"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        _wait(lambda: _online(client, "signalled"), 60)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert "Traceback" not in said
+
+
+def test_a_broker_that_goes_away_is_waited_for() -> None:
+    port = free_port()
+    with EmbeddedBroker(port, free_port()) as broker, _running(broker.url, "patient") as service:
+        with _client(broker.url) as client:
+            client.play("before", 10.0)
+            _wait(lambda: service.engine.counts["packets"] == 10)
+        broker.stop()
+        time.sleep(1.0)
+        with EmbeddedBroker(port, free_port()) as again, _client(again.url) as client:
+            _wait(lambda: _online(client, "patient"), 40)
+            client.play("after", 20.0)
+            _wait(lambda: len(client.on("beats", "after")) >= 20)
+
+
+def test_a_broker_that_is_not_there_is_one_clear_line() -> None:
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    for verb in ("run", "watch"):
+        done = subprocess.run(
+            [sys.executable, "-m", "monitor", verb, "--broker", url], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2
+        assert done.stderr.strip().splitlines()[-1].startswith(f"monitor: No broker reached at {url}")
+        assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def _guarded_mosquitto(folder: Path) -> Iterator[BrokerUrl]:
+    """A mosquitto that lets in anna with the password "secret", and nobody else."""
+    path, port, passwords = find_mosquitto(), free_port(), folder / "passwords"
+    make = Path(path).with_name("mosquitto_passwd")
+    if not make.exists():
+        make = Path("/usr/bin/mosquitto_passwd")
+    subprocess.run([str(make), "-c", "-b", str(passwords), "anna", "secret"], check=True, capture_output=True)
+    passwords.chmod(0o644)  # mosquitto drops its privileges before it reads them
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n")
+    process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(lambda: listens(port))
+        yield BrokerUrl("127.0.0.1", port, "anna")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_password_that_is_refused_is_one_clear_line_and_the_right_one_connects(tmp_path: Path) -> None:
+    with _guarded_mosquitto(tmp_path) as url:
+        command = [sys.executable, "-m", "monitor", "run", "--broker", str(url)]
+        wrong = subprocess.run(
+            command, env=os.environ | {"ECGWATCH_PASSWORD": "wrong"}, capture_output=True, text=True, timeout=60
+        )
+        assert wrong.returncode == 2
+        assert "refused the connection: Not authorized" in wrong.stderr
+        assert "wrong" not in wrong.stderr
+        right = subprocess.Popen(
+            command, env=os.environ | {"ECGWATCH_PASSWORD": "secret"}, stderr=subprocess.PIPE, text=True
+        )
+        assert right.stderr is not None
+        assert "connected" in right.stderr.readline()
+        right.terminate()
+        right.communicate(timeout=20)
+
+
+def test_a_message_that_breaks_the_engine_does_not_break_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(ServiceSettings(provider="cpu"))
+    monkeypatch.setattr(service.engine, "feed", lambda *_: 1 / 0)
+    message = paho.MQTTMessage(topic=TOPICS.of("a", "samples").encode())
+    message.payload = wire.encode_packet(wire.Packet(0, 1.0, 250.0, np.ones(3, np.int16)))
+    service._on_message(service._client, None, message)
+    assert service.engine.counts["internal errors"] == 1
+
+
+@pytest.mark.parametrize(("setting", "value"), [("name", "no spaces"), ("prefix", "a/#")])
+def test_settings_that_cannot_work_are_refused_at_the_start(setting: str, value: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Service(ServiceSettings(provider="cpu", **{setting: value}))  # type: ignore[arg-type]
