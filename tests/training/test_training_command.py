@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main
+
+HELP = """
+import sys, training.__main__
+try:
+    training.__main__.main(["fit", "--help"])
+except SystemExit:
+    print("torch" in sys.modules)
+"""
+
+
+def test_help_does_not_load_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "(default: 60)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "--data", "/nowhere"], "expected a pair"),
+        (["fit"], "ECGWATCH_DATA"),
+        (["fit", "--epochs", "0"], "expected at least 1"),
+        (["evaluate", "/nowhere"], "got no finished run"),
+        (["fetch", "x"], "got 'x', expected any of kaggle, ptbdb, mitdb"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ECGWATCH_DATA", raising=False)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_unknown_flag_is_refused() -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["fit", "--datas", str(Path.cwd())])
+    assert refused.value.code == 2

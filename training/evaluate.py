@@ -1,0 +1,79 @@
+"""Figures of a run on its own val and test parts, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from training import data
+from training.fit import figures_of
+from training.metrics import Figures
+from training.run import Run, load_run
+
+MEANING = {
+    "patient": "patients apart: no patient of val or test is in train, so the figures say how new patients fare",
+    "beat": "beats at random: the same patients are on every side, so the figures flatter; new patients fare worse",
+}
+COLUMNS = {
+    "accuracy": "acc.",
+    "balanced_accuracy": "bal.",
+    "sensitivity": "sens.",
+    "specificity": "spec.",
+    "ppv": "PPV",
+    "f1": "F1",
+    "auc": "AUC",
+    "auc_late": "late",
+}
+
+
+def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Run, dict[str, dict[str, Figures]]]:
+    """Measure a run again, from its weights and its data.
+
+    Parameters
+    ----------
+    folder
+        A run folder.
+    directories
+        Where its data lie now; None: where they lay when it was fitted.
+
+    Returns
+    -------
+    tuple
+        The run, and its figures in the shape of `Run.figures`.
+
+    Raises
+    ------
+    ValueError
+        There is no such run or data, or the rows are not those that it was fitted on.
+    """
+    run, network = load_run(folder)
+    beats = data.load_beats(directories or run.settings.data)
+    parts = data.split_beats(beats, run.settings.split, run.settings.seed)
+    if (got := data.hash_rows(beats, parts)) != run.sha256:
+        raise ValueError(
+            f"Data of {folder} have changed since it was fitted: got SHA-256 {got}, expected {run.sha256}."
+        )
+    return run, figures_of(network, beats, parts, run.threshold)
+
+
+def print_figures(run: Run, figures: dict[str, dict[str, Figures]], console: Console) -> None:
+    """Print a table of figures that fits a terminal of 80 columns, and below it what they mean."""
+    console.print(f"{run.settings.net}, split by {run.settings.split}, threshold {run.threshold:.3f}\n")
+    width = max(len(name) for of_part in figures.values() for name in of_part)
+    headings = "".join(f"{heading:>7}" for heading in COLUMNS.values())
+    console.print(f"part {'data':<{width}}{'beats':>7}{'pat.':>6}{headings}", soft_wrap=True, highlight=False)
+    for part, of_part in figures.items():
+        for name, row in of_part.items():
+            rates = "".join(f"{row[column]:>7.3f}" for column in COLUMNS)
+            line = f"{part:<4} {name:<{width}}{row['beats']:>7.0f}{row['patients']:>6.0f}{rates}"
+            console.print(line, soft_wrap=True, highlight=False)
+    console.print(
+        "\nRates from 0 to 1. pat.: patients; bal.: balanced accuracy; AUC: area under the ROC curve; "
+        "late: AUC with the R peaks found one sample late."
+    )
+    for name, kind in run.split_kinds.items():
+        console.print(f"{name}: {MEANING[kind]}.")
+    for note in run.notes:
+        console.print(f"Note: {note}")
