@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import export.onnx
+from export.__main__ import main
+from export.card import model_info
+from export.onnx import export_network, proof_windows, prove
+from monitor import beat
+from monitor.classify import MAX_BATCH, Classifier, ModelMismatch
+from training.models import NETWORKS, probabilities
+from training.run import load_run
+
+
+@pytest.mark.parametrize("net", NETWORKS)
+def test_exported_file_answers_in_the_monitor_as_the_network_does_in_pytorch(
+    write_run: Callable[..., Path], tmp_path: Path, net: str
+) -> None:
+    run, network = load_run(write_run(net))
+    out = tmp_path / "model.onnx"
+    assert export_network(network, model_info("ptb", run), out) <= 1e-5
+    classifier = Classifier(out)
+    windows = np.random.default_rng(1).random((300, 187), dtype=np.float32)
+    expected = probabilities(network, torch.from_numpy(windows)).numpy()
+    for n in (0, 1, 2, 3, MAX_BATCH, 300):
+        got = classifier.probabilities(windows[:n])
+        np.testing.assert_allclose(classifier.abnormal(got), expected[:n], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-6)
+    assert out.stat().st_size <= 1_000_000
+
+
+def test_file_describes_itself(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, network = load_run(write_run())
+    out = tmp_path / "model.onnx"
+    export_network(network, model_info("mine", run), out)
+    info = Classifier(out).info
+    assert (info.name, info.network, info.classes) == ("mine", "cnn", ["normal", "abnormal"])
+    assert info.threshold == run.threshold
+    assert "0" * 64 in info.trained_on["ptbdb"]
+    assert info.figures["test, ptbdb, patients apart: ROC-AUC"] == 0.875
+
+
+def test_graph_is_one_file_without_batch_normalisation_and_of_the_stated_opset(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, network = load_run(write_run())
+    out = tmp_path / "model.onnx"
+    export_network(network, model_info("ptb", run), out)
+    model = onnx.load(out)
+    onnx.checker.check_model(model, full_check=True)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    assert [opset.version for opset in model.opset_import] == [export.onnx.OPSET]
+    assert sorted(path.name for path in tmp_path.glob("model*")) == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("contract", "beat/2"), ("rate_hz", 360.0), ("length", 186), ("scaling", "z-score"), ("classes", ["a", "b"])],
+)
+def test_description_that_contradicts_the_monitor_is_refused_and_leaves_nothing(
+    write_run: Callable[..., Path], tmp_path: Path, field: str, value: Any
+) -> None:
+    run, network = load_run(write_run())
+    info = model_info("ptb", run)
+    wrong = type(info)(**{**{name: getattr(info, name) for name in info.__struct_fields__}, field: value})
+    with pytest.raises(ModelMismatch, match=field):
+        export_network(network, wrong, tmp_path / "model.onnx")
+    assert not list(tmp_path.glob("model*"))
+
+
+class Shorter(nn.Module):
+    """Takes 100 samples, whatever it is given."""
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows[:, :100].sum(dim=1, keepdim=True).repeat(1, 2)
+
+
+def test_network_with_another_output_is_refused(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, _ = load_run(write_run())
+    with pytest.raises(ModelMismatch, match="expected one 'probabilities'"):
+        export_network(Shorter(), model_info("ptb", run), tmp_path / "model.onnx")
+
+
+def test_file_that_answers_differently_is_refused_and_the_old_one_stays(
+    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, network = load_run(write_run())
+    out = tmp_path / "model.onnx"
+    export_network(network, model_info("ptb", run), out)
+    old = out.read_bytes()
+    monkeypatch.setattr(export.onnx, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="probabilities differ"):
+        export_network(network, model_info("ptb", run), out)
+    assert out.read_bytes() == old
+    assert [path.name for path in tmp_path.glob("model*")] == ["model.onnx"]
+
+
+def test_file_too_large_is_refused(
+    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, network = load_run(write_run())
+    monkeypatch.setattr(export.onnx, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match="expected at most 1000"):
+        export_network(network, model_info("ptb", run), tmp_path / "model.onnx")
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_proof_covers_the_edges_and_many_heart_rates() -> None:
+    windows = beat.check_windows(proof_windows())
+    assert len(windows) == MAX_BATCH
+    lengths = beat.LENGTH - (windows[:, ::-1] > 0).argmax(axis=1)
+    assert not windows[0].any()
+    assert windows[1].all()
+    assert windows[2].tolist() == [1.0] + [0.0] * 186
+    assert lengths.min() < 60
+    assert lengths.max() >= 186
+
+
+def test_verify_accepts_a_file_from_its_run_and_refuses_one_from_another(
+    write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = write_run("cnn"), write_run("cnn-lstm")
+    out = str(tmp_path / "model.onnx")
+    assert main(["onnx", str(run), "--out", out]) == 0
+    assert main(["verify", out, str(run)]) == 0
+    assert "largest difference" in capsys.readouterr().out
+    assert main(["verify", out, str(other)]) == 2
+    assert "probabilities differ" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="differ"):
+        prove(Path(out), load_run(other)[1])
+
+
+@pytest.mark.parametrize(
+    "words", [["onnx", "/nowhere", "--out", "/nowhere/x.onnx"], ["verify", "/nowhere/x.onnx", "/nowhere"]]
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "/nowhere" in error
+    assert error.count("\n") == 1
+
+
+HELP = """
+import sys, export.__main__
+try:
+    export.__main__.main(["onnx", "--help"])
+except SystemExit:
+    print("torch" in sys.modules)
+"""
+
+
+def test_help_does_not_load_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
