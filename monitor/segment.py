@@ -493,8 +493,8 @@ def _locate_r_peak(state: Any, centre: int, r_filter: Signal) -> int:
             break
     state.lobe_level += (inner[chosen] - state.lobe_level) * (1.0 if state.lobe_level == 0 else 0.125)
     at = centre - R_SEARCH + chosen - state.base
-    near = state.signal[max(0, at - R_REACH) : at + R_REACH + 1]
-    r_peak = int(np.argmax(near)) + max(0, at - R_REACH) + state.base
+    begin = max(0, at - R_REACH, -state.base)  # never before the stream's first sample
+    r_peak = begin + int(np.argmax(state.signal[begin : at + R_REACH + 1])) + state.base
     return max(r_peak, state.last_r_peak + 1)
 
 

@@ -16,15 +16,7 @@ import pytest
 from monitor.mqtt import BrokerUrl
 from simulator.broker import HOST, EmbeddedBroker, free_port
 
-MOSQUITTO_CONFIG = """
-listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-max_inflight_messages 0
-max_queued_messages 1000000
-set_tcp_nodelay true
-log_dest none
-"""
+DEPLOYED = Path(__file__).parents[1] / "deploy" / "mosquitto.conf"
 
 
 @pytest.fixture(scope="session", params=["iotcore", "mosquitto"])
@@ -51,10 +43,12 @@ def find_mosquitto() -> str:
 
 @contextmanager
 def run_mosquitto(path: str, folder: Path) -> Iterator[BrokerUrl]:
-    """Run mosquitto on a free port."""
+    """Run mosquitto with the settings of deploy/mosquitto.conf, on a free port and with its files in `folder`."""
     port = free_port()
     config = folder / "mosquitto.conf"
-    config.write_text(MOSQUITTO_CONFIG.format(port=port))
+    settings = DEPLOYED.read_text().replace("listener 1883", f"listener {port}")
+    folder.chmod(0o777)  # mosquitto gives up root's rights
+    config.write_text(settings.replace("/var/lib/mosquitto/", f"{folder}/"))
     process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10

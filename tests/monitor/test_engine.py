@@ -16,7 +16,8 @@ from monitor import wire
 from monitor.alert import AlertSettings
 from monitor.beat import LENGTH, Windows
 from monitor.classify import Classifier, ModelInfo
-from monitor.engine import EARLY_PACKETS, LATE_PACKETS, NO_BEATS_S, Engine
+from monitor.engine import Engine
+from monitor.stream import EARLY_PACKETS, LATE_PACKETS, NO_BEATS_S
 from tests.monitor.ecg import beat_times, make_ecg
 
 START_S = 1_700_000_000.0

@@ -115,12 +115,12 @@ def _online(client: Client, name: str) -> bool:
 def test_packets_in_beats_and_alerts_out(broker_url: BrokerUrl, binary: bool) -> None:
     device, name = f"path-{binary}", f"path-{binary}"
     with _client(broker_url) as client:
-        with _running(broker_url, name, alerts=AlertSettings(n=1, m=1)):
+        with _running(broker_url, name, alerts=AlertSettings(n=1, m=1)) as service:
             _wait(lambda: _online(client, name))
             info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
             client.publish(TOPICS.of(device, "info"), wire.encode(info), retain=True)
             client.play(device, 30.0, binary=binary)
-            _wait(lambda: len(client.on("beats", device)) >= 34)
+            _wait(lambda: service.engine.counts["packets"] == 30)
         _wait(lambda: client.statuses(name)[-1]["state"] == "offline")
     beats, alerts = client.on("beats", device), client.on("alerts", device)
     judged = [beat for beat in beats if beat["verdict"] != "withheld"]

@@ -1,0 +1,170 @@
+"""One device's packets: put in order, joined to unbroken runs, resampled, and cut into beats.
+
+Packets may come twice or out of order; a packet that overtook others waits for them, for a while. What cannot be
+joined (packets lost, a clock that jumps, a new rate, a device started again) breaks the run: the filters begin anew,
+and the break is told. Whatever else is wrong with the signal is told too: no contact, no beats.
+
+Knows nothing of other devices, of models or of alerts, and never reads a clock: times come from the packets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from monitor import beat, wire
+from monitor.quality import Contact, to_signal, why_unfit
+from monitor.resample import Resampler
+from monitor.segment import Heartbeat, Segmenter
+
+EARLY_PACKETS = 3
+"""So many packets may overtake a missing one before it counts as lost."""
+LATE_PACKETS = 10
+"""After so many packets in a row from the past, the device is taken to have been restarted with its clock set back."""
+CLOCK_TOLERANCE_S = 0.5
+"""A packet's time may be this far from where the ones before it end; more is a jump of the clock."""
+CLOCK_FOLLOWS_S = 10.0
+"""Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
+NO_BEATS_S = 6.0
+"""Signal without a beat for this long is told."""
+
+
+class Found(NamedTuple):
+    """Something a packet brought to light."""
+
+    what: Literal["beat", "gap", "lead-off", "no-beats"]
+    time_s: float
+    """When it was, on the device's clock; of a beat, its R peak."""
+    seq: int
+    """Sequence number of the packet."""
+    completed_s: float
+    """End of the packet, on the device's clock."""
+    beat: Heartbeat | None = None
+    unfit: str | None = None
+    """Why the beat must not be judged, if so."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """An unbroken run of packets, and what must begin anew with the next one."""
+
+    rate_hz: float
+    next_seq: int
+    started_s: float
+    samples: int = 0
+    drift_s: float = 0.0
+    """How far the device's clock has moved against its count of samples."""
+    resampler: Resampler = field(init=False)
+    segmenter: Segmenter = field(init=False)
+    contact: Contact = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.resampler = Resampler(self.rate_hz, self.started_s)
+        self.segmenter = Segmenter()
+        self.contact = Contact(self.rate_hz)
+
+    @property
+    def end_s(self) -> float:
+        """Where the next packet should begin, on the device's clock."""
+        return self.started_s + self.samples / self.rate_hz + self.drift_s
+
+    def time_of(self, sample: int) -> float:
+        """Time of a sample of the 125 Hz stream, on the device's clock."""
+        return (self.resampler.first + sample) / beat.RATE_HZ + self.drift_s
+
+    def why_not_joined(self, packet: wire.Packet) -> str | None:
+        """Why a packet cannot be joined to the run, or None if it can."""
+        if packet.rate_hz != self.rate_hz:
+            return "rate changes"
+        if packet.seq < self.next_seq:
+            return "device restarts"
+        if packet.seq > self.next_seq:
+            return "gaps"
+        if abs(packet.start_s - self.end_s) > CLOCK_TOLERANCE_S:
+            return "clock jumps"
+        return None
+
+    def take(self, packet: wire.Packet) -> list[Found]:
+        """Take the next packet; return what it brought to light."""
+        duration_s = packet.samples.size / self.rate_hz
+        if self.samples:
+            self.drift_s += (packet.start_s - self.end_s) * min(1.0, duration_s / CLOCK_FOLLOWS_S)
+        self.samples += packet.samples.size
+        self.next_seq = packet.seq + 1
+        completed_s = packet.start_s + duration_s
+        found = [
+            Found("lead-off", packet.start_s + place / self.rate_hz, packet.seq, completed_s)
+            for place in self.contact.push(packet.samples)
+        ]
+        for heartbeat in self.segmenter.push(self.resampler.push(to_signal(packet.samples))):
+            unfit = "rhythm unknown" if heartbeat.median_rr is None else why_unfit(heartbeat.signal)
+            found.append(Found("beat", self.time_of(heartbeat.r_peak), packet.seq, completed_s, heartbeat, unfit))
+        if self.segmenter.since_last > NO_BEATS_S * beat.RATE_HZ and not self.contact.is_off:
+            found.append(Found("no-beats", completed_s, packet.seq, completed_s))
+        return found
+
+
+class Stream:
+    """The packets of one device.
+
+    Parameters
+    ----------
+    counts
+        Where duplicates and breaks are counted, by name.
+    """
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+        self._run: _Run | None = None
+        self._early: dict[int, wire.Packet] = {}
+        self._late = 0
+
+    def feed(self, packet: wire.Packet) -> list[Found]:
+        """Take a packet as it came; return what it, and those that waited for it, brought to light."""
+        run = self._run
+        if run is not None and packet.seq != run.next_seq and packet.rate_hz == run.rate_hz:
+            if packet.seq > run.next_seq:
+                self._early[packet.seq] = packet
+                return self._give_up_waiting() if len(self._early) > EARLY_PACKETS else []
+            self._late += 1
+            if packet.start_s < run.end_s - CLOCK_TOLERANCE_S / 2 and self._late <= LATE_PACKETS:
+                self._counts["duplicates"] += 1
+                return []
+            # The count began again and time went on, or only the past comes: the device was restarted.
+            self._early.clear()
+        return self._join(packet)
+
+    def finish(self) -> list[Found]:
+        """No more will come: take what still waits."""
+        found = []
+        while self._early:
+            found += self._give_up_waiting()
+        return found
+
+    def restart(self) -> None:
+        """The device says that it was started again: whatever comes next begins a new run."""
+        self._counts["device restarts"] += 1
+        self._run = None
+        self._early.clear()
+
+    def _give_up_waiting(self) -> list[Found]:
+        """The packets before the first early one are lost: begin anew with it."""
+        return self._join(self._early.pop(min(self._early)))
+
+    def _join(self, packet: wire.Packet) -> list[Found]:
+        """Take a packet and those that waited for it."""
+        self._late = 0
+        found = []
+        run = self._run
+        broken = None if run is None else run.why_not_joined(packet)
+        if broken is not None:
+            self._counts[broken] += 1
+            end_s = packet.start_s + packet.samples.size / packet.rate_hz
+            found.append(Found("gap", packet.start_s, packet.seq, end_s))
+        if run is None or broken is not None:
+            run = self._run = _Run(packet.rate_hz, packet.seq, packet.start_s)
+        found += run.take(packet)
+        while run.next_seq in self._early and self._run is run:
+            found += self._join(self._early.pop(run.next_seq))
+        return found
