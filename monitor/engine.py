@@ -19,7 +19,7 @@ import numpy as np
 from monitor import beat, wire
 from monitor.alert import AlertSettings, Episode
 from monitor.classify import MAX_BATCH, Classifier
-from monitor.resample import Resampler
+from monitor.resample import DELAY_S, Resampler
 from monitor.segment import Heartbeat, Segmenter
 from monitor.stream import Found, Stream
 
@@ -90,7 +90,8 @@ class Engine:
         known = self._device(device, arrived_s)
         known.resolution_uv = info.resolution_uv
         if known.first_seen_s not in (None, info.first_seen_s):
-            known.stream.restart()
+            for found in known.stream.restart():
+                self._note(known, found)
         known.first_seen_s = info.first_seen_s
 
     def feed(self, device: str, packet: wire.Packet, arrived_s: float) -> None:
@@ -176,7 +177,7 @@ class Engine:
 
     def _withheld(self, known: _Device, found: Found) -> wire.Beat:
         self.counts[f"withheld: {found.unfit}"] += 1
-        if found.unfit != "rhythm unknown":
+        if found.unfit not in ("rhythm unknown", "window incomplete"):
             self._observe(known, "poor-signal", found, event=True)
         return self._beat(known, found, "withheld", None, None)
 
@@ -194,6 +195,8 @@ class Engine:
             id=_id(known.id, found.time_s),
             device=known.id,
             r_peak_s=found.time_s,
+            qrs_s=found.time_s + (found.beat.fiducial - found.beat.r_peak) / beat.RATE_HZ,
+            delay_s=(found.beat.decided - found.beat.fiducial) / beat.RATE_HZ + DELAY_S,
             verdict=verdict,
             label=label,
             probability=probability,

@@ -130,6 +130,7 @@ STATE = np.dtype(
         ("pending_centre", np.int64, PENDING),
         ("pending_fiducial", np.int64, PENDING),
         ("pending_rr", np.int64, PENDING),
+        ("pending_decided", np.int64, PENDING),
         ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
         ("last_r_peak", np.int64),
     ],
@@ -141,9 +142,11 @@ BEAT = np.dtype(
     [
         ("r_peak", np.int64),
         ("fiducial", np.int64),
+        ("decided", np.int64),  # samples taken when the QRS complex was found
         ("rr", np.int64),  # samples since the fiducial before, 0 if there was none
         ("median_rr", np.float64),  # samples, NaN if the rhythm never became known
         ("length", np.int64),  # samples of signal in the window, cut at 187
+        ("complete", np.uint8),
     ]
 )
 """A finished beat, as `_advance` hands it out."""
@@ -157,12 +160,16 @@ class Heartbeat:
     """Where the window begins."""
     fiducial: int
     """The main deflection of the QRS complex."""
+    decided: int
+    """How many samples had come when the QRS complex was found."""
     rr: int | None
     """Since the fiducial before; None for the first beat after a pause or at the start."""
     median_rr: float | None
     """Over the last 10 s; None if the rhythm never became known: the beat cannot be judged."""
     signal: Signal
     """(up to 187,) from the R peak on, in the unit of the stream; NaN where samples were missing."""
+    complete: bool
+    """Whether the window is; a stream that ends leaves the last ones short."""
 
 
 class Segmenter:
@@ -188,6 +195,13 @@ class Segmenter:
             samples = samples[taken:]
         return done
 
+    def finish(self) -> list[Heartbeat]:
+        """The stream has ended: decide on its last second, and return the beats whose windows it left short."""
+        done = self.push(np.full(_samples(1.0), np.nan, np.float32))
+        while found := _give_up(self.state, _R_BAND, self._beats, self._signals):
+            done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
+        return done
+
     @property
     def since_last(self) -> int:
         """Samples since the last QRS complex, or since the start."""
@@ -198,9 +212,11 @@ def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
     return Heartbeat(
         r_peak=int(beat["r_peak"]),
         fiducial=int(beat["fiducial"]),
+        decided=int(beat["decided"]),
         rr=int(beat["rr"]) or None,
         median_rr=None if math.isnan(beat["median_rr"]) else float(beat["median_rr"]),
         signal=signal[: beat["length"]].copy(),
+        complete=bool(beat["complete"]),
     )
 
 
@@ -241,6 +257,19 @@ def _advance(
             if found == beats.size:
                 return i + 1, found
     return samples.size, found
+
+
+@_compiled
+def _give_up(states: Any, r_filter: Signal, beats: Any, signals: Signal) -> int:
+    """Hand out pending beats as they are, as many as `beats` takes; return how many."""
+    state = states[0]
+    found = 0
+    while state.pending > 0 and found < beats.size:
+        if state.pending_r_peak < 0:
+            state.pending_r_peak = _locate_r_peak(state, state.pending_centre[0], r_filter)
+        _hand_out(state, beats[found : found + 1], signals[found])
+        found += 1
+    return found
 
 
 @_compiled
@@ -367,6 +396,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.last, state.last_slope, state.last_fiducial = centre, slope, fiducial
     i = state.pending
     state.pending_centre[i], state.pending_fiducial[i], state.pending_rr[i] = centre, fiducial, rr
+    state.pending_decided[i] = state.n
     state.pending += 1
 
 
@@ -501,11 +531,13 @@ def _locate_r_peak(state: Any, centre: int, r_filter: Signal) -> int:
 @_compiled
 def _hand_out(state: Any, beat: Any, signal: Signal) -> None:
     """Write the first pending beat to `beat` and `signal`, and forget it."""
-    length = LENGTH if np.isnan(state.median_rr) else min(LENGTH, _window_length(state.median_rr))
+    whole = LENGTH if np.isnan(state.median_rr) else min(LENGTH, _window_length(state.median_rr))
     at = state.pending_r_peak - state.base
-    length = min(length, state.n - state.pending_r_peak)
+    length = min(whole, state.n - state.pending_r_peak)
+    beat[0].complete = length == whole
     beat[0].r_peak = state.pending_r_peak
     beat[0].fiducial = state.pending_fiducial[0]
+    beat[0].decided = state.pending_decided[0]
     beat[0].rr = state.pending_rr[0]
     beat[0].median_rr = state.median_rr
     beat[0].length = length
@@ -518,3 +550,4 @@ def _hand_out(state: Any, beat: Any, signal: Signal) -> None:
         state.pending_centre[i] = state.pending_centre[i + 1]
         state.pending_fiducial[i] = state.pending_fiducial[i + 1]
         state.pending_rr[i] = state.pending_rr[i + 1]
+        state.pending_decided[i] = state.pending_decided[i + 1]

@@ -53,6 +53,8 @@ class _Run:
     next_seq: int
     started_s: float
     samples: int = 0
+    completed_s: float = 0.0
+    """End of the latest packet."""
     drift_s: float = 0.0
     """How far the device's clock has moved against its count of samples."""
     resampler: Resampler = field(init=False)
@@ -97,12 +99,27 @@ class _Run:
             Found("lead-off", packet.start_s + place / self.rate_hz, packet.seq, completed_s)
             for place in self.contact.push(packet.samples)
         ]
-        for heartbeat in self.segmenter.push(self.resampler.push(to_signal(packet.samples))):
-            unfit = "rhythm unknown" if heartbeat.median_rr is None else why_unfit(heartbeat.signal)
-            found.append(Found("beat", self.time_of(heartbeat.r_peak), packet.seq, completed_s, heartbeat, unfit))
+        self.completed_s = completed_s
+        beats = self.segmenter.push(self.resampler.push(to_signal(packet.samples)))
+        found += [self._tell(heartbeat) for heartbeat in beats]
         if self.segmenter.since_last > NO_BEATS_S * beat.RATE_HZ and not self.contact.is_off:
             found.append(Found("no-beats", completed_s, packet.seq, completed_s))
         return found
+
+    def finish(self) -> list[Found]:
+        """No packet can be joined any more: tell the beats whose windows will never be complete."""
+        return [self._tell(heartbeat) for heartbeat in self.segmenter.finish()]
+
+    def _tell(self, heartbeat: Heartbeat) -> Found:
+        unfit = _why_unfit(heartbeat)
+        time_s = self.time_of(heartbeat.r_peak)
+        return Found("beat", time_s, self.next_seq - 1, self.completed_s, heartbeat, unfit)
+
+
+def _why_unfit(heartbeat: Heartbeat) -> str | None:
+    if not heartbeat.complete:
+        return "window incomplete"
+    return "rhythm unknown" if heartbeat.median_rr is None else why_unfit(heartbeat.signal)
 
 
 class Stream:
@@ -136,17 +153,22 @@ class Stream:
         return self._join(packet)
 
     def finish(self) -> list[Found]:
-        """No more will come: take what still waits."""
+        """No more will come: take what still waits, and tell the last beats."""
         found = []
         while self._early:
             found += self._give_up_waiting()
-        return found
+        return found + self._break()
 
-    def restart(self) -> None:
+    def restart(self) -> list[Found]:
         """The device says that it was started again: whatever comes next begins a new run."""
         self._counts["device restarts"] += 1
-        self._run = None
         self._early.clear()
+        return self._break()
+
+    def _break(self) -> list[Found]:
+        """End the run, if there is one."""
+        run, self._run = self._run, None
+        return [] if run is None else run.finish()
 
     def _give_up_waiting(self) -> list[Found]:
         """The packets before the first early one are lost: begin anew with it."""
@@ -155,16 +177,16 @@ class Stream:
     def _join(self, packet: wire.Packet) -> list[Found]:
         """Take a packet and those that waited for it."""
         self._late = 0
-        found = []
-        run = self._run
-        broken = None if run is None else run.why_not_joined(packet)
+        found: list[Found] = []
+        broken = None if self._run is None else self._run.why_not_joined(packet)
         if broken is not None:
             self._counts[broken] += 1
+            found += self._break()
             end_s = packet.start_s + packet.samples.size / packet.rate_hz
             found.append(Found("gap", packet.start_s, packet.seq, end_s))
-        if run is None or broken is not None:
-            run = self._run = _Run(packet.rate_hz, packet.seq, packet.start_s)
-        found += run.take(packet)
-        while run.next_seq in self._early and self._run is run:
-            found += self._join(self._early.pop(run.next_seq))
+        if self._run is None:
+            self._run = _Run(packet.rate_hz, packet.seq, packet.start_s)
+        found += self._run.take(packet)
+        while self._run.next_seq in self._early:
+            found += self._join(self._early.pop(self._run.next_seq))
         return found

@@ -98,7 +98,11 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """The same for the same beat, however often it is computed."""
     device: str
     r_peak_s: Time
-    """Time of the R peak, on the device's clock."""
+    """Time of the R peak, where the beat's window begins, on the device's clock."""
+    qrs_s: Time
+    """Time of the main deflection of the QRS complex, up or down."""
+    delay_s: float
+    """How much signal after that deflection was needed to find the QRS complex."""
     verdict: Literal["normal", "abnormal", "withheld"]
     """"withheld": the signal was not fit to be judged, see `reason`."""
     label: str | None = None

@@ -149,7 +149,8 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
     ]
     hit = [(p, b) for p, b in pairs if b is not None]
     judged = [(p, b) for p, b in hit if b.verdict != "withheld"]
-    extra = len(listener.beats) - len(hit)
+    extra = sum(b.r_peak_s <= played[b.device][-1].truth.r_peak_s for b in listener.beats if played[b.device])
+    extra -= len(hit)
     counts = {} if listener.status is None else listener.status.counts
     lost = sent.packets - counts.get("packets", 0) - counts.get("rejected", 0)
     lines = [

@@ -315,3 +315,16 @@ def test_no_packet_that_decodes_can_stop_the_engine(packets: list[wire.Packet]) 
     for message in (*beats, *alerts):
         json.loads(wire.encode(message))
     assert engine.counts["packets"] == len(packets)
+
+
+def test_every_beat_is_accounted_for_when_a_stream_breaks_or_ends() -> None:
+    engine = _engine()
+    packets = [packet for packet in _packets(CALM) if packet.seq != 20]
+    beats, _ = _run(engine, packets)
+    engine.forget(float("inf"))
+    beats += engine.flush().beats
+    times = START_S + beat_times(40.0, 0.9)
+    lost = (times > START_S + 19.9) & (times < START_S + 21.2)
+    found = np.array([beat.r_peak_s for beat in beats])
+    assert all(np.abs(found - t).min() <= 0.008 for t in times[~lost])
+    assert {b.reason for b in beats if b.verdict == "withheld"} == {"window incomplete"}
