@@ -21,7 +21,7 @@ difference. Times are counted in samples since the stream began. This module kno
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -197,10 +197,16 @@ class Segmenter:
 
     def finish(self) -> list[Heartbeat]:
         """The stream has ended: decide on its last second, and return the beats whose windows it left short."""
+        end = int(self.state["n"][0])
         done = self.push(np.full(_samples(1.0), np.nan, np.float32))
         while found := _give_up(self.state, _R_BAND, self._beats, self._signals):
             done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
-        return done
+        return [
+            replace(beat, signal=beat.signal[: end - beat.r_peak], complete=False)
+            if beat.r_peak + beat.signal.size > end
+            else beat
+            for beat in done
+        ]
 
     @property
     def since_last(self) -> int:
