@@ -4,7 +4,9 @@ Finding the QRS complex follows Pan and Tompkins, "A real-time QRS detection alg
 (1985), with the peak and search-back rules of Hamilton and Tompkins (1986) and Hamilton's open-source detector
 (2002); the steps are named where they stand. Departures, each for a reason:
 
-* linear-phase filters, so that the place of a peak is known exactly;
+* filters without phase, so that the place of a peak is known exactly;
+* a high peak is judged at once, a doubtful one waits for a higher one: that is how P waves are told apart, and why most
+  beats are known 0.33 s after their QRS complex;
 * medians of the last eight peaks instead of means, so that one artefact does not raise the threshold;
 * thresholds are learned from two seconds of signal, and learned again when no QRS complex was found for three; what
   was seen meanwhile is judged afterwards, so no beat is lost at the start, after lead off or after a change of gain.
@@ -36,15 +38,23 @@ def _samples(seconds: float) -> int:
 
 
 # Detection. Bands and widths were chosen on MIT-BIH DS1.
-BAND_HZ = (8.0, 20.0)
-"""Where the QRS complex stands out from P and T waves and from baseline wander."""
-BAND_TAPS = 31
-SMOOTH = _samples(0.152)
-"""Moving average over the rectified band: Pan and Tompkins integrate over 150 ms."""
+BAND_S = 0.016
+"""Width of the Mexican hat wavelet that picks the QRS complex out, against P and T waves and baseline wander: its
+response is highest at 14 Hz, and it is short, which keeps the delay small."""
+BAND_TAPS = 15
+SMOOTH = _samples(0.2)
+"""Moving average over the rectified band (Pan and Tompkins integrate over 150 ms): a P wave is narrower than a QRS
+complex, so a wide average sets it back."""
 LAG = BAND_TAPS // 2 + SMOOTH // 2
 """The feature of a sample is known this much later."""
 REFRACTORY = _samples(0.2)
 """No two QRS complexes are nearer (Pan and Tompkins)."""
+STRONG = 0.5
+"""A peak this high, against the QRS level, is judged at once."""
+HESITATION = _samples(0.28)
+"""Any other waits this long for a higher one: P waves come before their QRS complex."""
+OVERRULED = 1.5
+"""So much higher is the one that it was waiting for."""
 PEAK_SETTLED = _samples(0.096)
 """A maximum of the feature is a peak once this much has passed without a higher one."""
 THRESHOLD = 0.35
@@ -57,8 +67,10 @@ SEARCH_BACK = 1.5
 SEARCH_BACK_THRESHOLD = 0.6
 LEARN = _samples(2.0)
 LEARN_PARTS = 8
-CONTRAST = 2.2
-"""Thresholds are learned only from signal whose peaks stand out this much over its median."""
+CONTRAST = 3.0
+"""Thresholds are learned only from signal whose peaks stand out this much over the valleys between them."""
+FAINTEST = 30.0
+"""Learned again, the QRS level falls at most by this factor: what is fainter is the hiss of a silent electrode."""
 RELEARN = _samples(3.0)
 
 # Placing the R peak and the window.
@@ -86,12 +98,13 @@ KEPT = 1536
 BUFFER = 2048
 CANDIDATES = 32
 RR_KEPT = 64
-PENDING = BUFFER // REFRACTORY + 1
+PENDING = 96
+"""More than fit into the buffer, a refractory time apart."""
 
 FEATURES = 256
-"""Ring of the latest features; holds `LEARN`."""
+"""Ring of the latest features, a power of two; holds `LEARN`."""
 BANDS = 64
-"""Ring of the latest values of the QRS band."""
+"""Ring of the latest values of the QRS band, a power of two."""
 
 STATE = np.dtype(
     [
@@ -127,7 +140,6 @@ STATE = np.dtype(
         ("median_rr", np.float64),  # over the last 10 s, NaN while fewer than three are known
         ("lobe_level", np.float64),  # running height of the lobes that R peaks were placed by
         ("pending", np.int64),  # beats whose window is not finished yet
-        ("pending_centre", np.int64, PENDING),
         ("pending_fiducial", np.int64, PENDING),
         ("pending_rr", np.int64, PENDING),
         ("pending_decided", np.int64, PENDING),
@@ -226,6 +238,14 @@ def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
     )
 
 
+def _mexican_hat(width_s: float, taps: int) -> Signal:
+    """Second derivative of a Gaussian, made free of a mean."""
+    t = (np.arange(taps) - taps // 2) / RATE_HZ / width_s
+    bell = np.exp(-(t**2) / 2)
+    hat = (1 - t**2) * bell
+    return (hat - bell * hat.sum() / bell.sum()).astype(np.float32)
+
+
 def _butterworth_both_ways(band_hz: tuple[float, float], taps: int) -> Signal:
     """Impulse response of a second-order Butterworth band-pass run forwards and backwards: zero phase, finite."""
     impulse = np.zeros(2001)
@@ -235,7 +255,7 @@ def _butterworth_both_ways(band_hz: tuple[float, float], taps: int) -> Signal:
     return response[1000 - taps // 2 : 1001 + taps // 2].astype(np.float32)
 
 
-_BAND = filters.firwin(BAND_TAPS, BAND_HZ, pass_zero=False, fs=RATE_HZ).astype(np.float32)
+_BAND = _mexican_hat(BAND_S, BAND_TAPS)
 _R_BAND = _butterworth_both_ways(R_BAND_HZ, R_BAND_TAPS)
 
 _compiled = njit(cache=True, fastmath={"reassoc", "contract"})
@@ -247,12 +267,14 @@ def _advance(
 ) -> tuple[int, int]:
     """Take samples until they are used up or `beats` is full; return how many were taken, how many beats are done."""
     state = states[0]
+    # Each mention of a record's array makes a new view of it: too dear for every sample.
+    signal, missing, band, feature = state.signal, state.missing, state.band, state.feature
     found = 0
     for i in range(samples.size):
         if state.n == 0:
             _begin(state, samples[0])
-        _take(state, samples[i], band_filter)
-        _find_peaks(state)
+        _take(state, samples[i], band_filter, signal, missing, band, feature)
+        _find_peaks(state, feature)
         if state.n >= state.learn_at:
             _learn(state)
         if state.learned:
@@ -272,7 +294,7 @@ def _give_up(states: Any, r_filter: Signal, beats: Any, signals: Signal) -> int:
     found = 0
     while state.pending > 0 and found < beats.size:
         if state.pending_r_peak < 0:
-            state.pending_r_peak = _locate_r_peak(state, state.pending_centre[0], r_filter)
+            state.pending_r_peak = _locate_r_peak(state, r_filter)
         _hand_out(state, beats[found : found + 1], signals[found])
         found += 1
     return found
@@ -294,32 +316,33 @@ def _begin(state: Any, first: float) -> None:
 
 
 @_compiled
-def _take(state: Any, sample: float, band_filter: Signal) -> None:
+def _take(
+    state: Any, sample: float, band_filter: Signal, signal: Signal, missing: Any, band: Signal, feature: Signal
+) -> None:
     """Store a sample; extend the QRS band and the feature."""
     at = state.n - state.base
     if at == BUFFER:
         for i in range(KEPT):
-            state.signal[i] = state.signal[BUFFER - KEPT + i]
-            state.missing[i] = state.missing[BUFFER - KEPT + i]
+            signal[i], missing[i] = signal[BUFFER - KEPT + i], missing[BUFFER - KEPT + i]
         state.base += BUFFER - KEPT
         at = KEPT
     gone = np.isnan(sample)
-    state.missing[at] = gone
-    state.signal[at] = state.signal[at - 1] if gone else sample
+    missing[at] = gone
+    signal[at] = signal[at - 1] if gone else sample
     value = np.float32(0)
     for i in range(BAND_TAPS):
-        value += band_filter[i] * state.signal[at - BAND_TAPS + 1 + i]
-    state.band_sum += abs(value) - abs(state.band[(state.n - SMOOTH) % BANDS])
-    state.band[state.n % BANDS] = value
-    state.feature[state.n % FEATURES] = max(0.0, state.band_sum / SMOOTH)
+        value += band_filter[i] * signal[at - BAND_TAPS + 1 + i]
+    state.band_sum += abs(value) - abs(band[(state.n - SMOOTH) & (BANDS - 1)])
+    band[state.n & (BANDS - 1)] = value
+    feature[state.n & (FEATURES - 1)] = max(0.0, state.band_sum / SMOOTH)
     state.n += 1
 
 
 @_compiled
-def _find_peaks(state: Any) -> None:
-    """Follow the feature; a settled peak is handed on once no higher one came within the refractory time."""
+def _find_peaks(state: Any, feature: Signal) -> None:
+    """Follow the feature; a settled peak is judged at once if it is high, else when no much higher one has followed."""
     now = state.n - 1 - LAG
-    value = state.feature[(state.n - 1) % FEATURES]
+    value = feature[(state.n - 1) & (FEATURES - 1)]
     peak, height = -1, 0.0
     if state.peak < 0:
         if value > state.peak_height:
@@ -331,12 +354,32 @@ def _find_peaks(state: Any) -> None:
         peak, height = state.peak, state.peak_height
         state.peak, state.peak_height = -1, value
 
-    if state.settled >= 0 and (now - state.settled >= REFRACTORY or (peak >= 0 and peak - state.settled >= REFRACTORY)):
-        _judge(state, state.settled, state.settled_height, state.settled_slope)
-        state.settled = -1
-    if peak >= 0 and (state.settled < 0 or height > state.settled_height):
-        state.settled, state.settled_height = peak, height
-        state.settled_slope = _steepest(state, peak)
+    if state.settled >= 0:
+        if state.peak >= 0 and state.peak_height > OVERRULED * state.settled_height:
+            _remember(state, state.settled, state.settled_height, state.settled_slope)
+            state.settled = -1
+        elif now - state.settled >= HESITATION:
+            _judge_settled(state)
+    if peak < 0 or peak - state.last < REFRACTORY:
+        return
+    if state.settled >= 0:
+        near = peak - state.settled < REFRACTORY
+        if near and height <= state.settled_height:
+            return
+        if not near:
+            _judge_settled(state)
+            if peak - state.last < REFRACTORY:
+                return
+    state.settled, state.settled_height = peak, height
+    state.settled_slope = _steepest(state, peak)
+    if state.learned and height > STRONG * np.median(state.qrs_level):
+        _judge_settled(state)
+
+
+@_compiled
+def _judge_settled(state: Any) -> None:
+    _judge(state, state.settled, state.settled_height, state.settled_slope)
+    state.settled = -1
 
 
 @_compiled
@@ -345,7 +388,7 @@ def _steepest(state: Any, centre: int) -> float:
     steepest = 0.0
     for i in range(centre - 8, centre + 9):
         at = i + BAND_TAPS // 2
-        steepest = max(steepest, abs(state.band[at % BANDS] - state.band[(at - 1) % BANDS]))
+        steepest = max(steepest, abs(state.band[at & (BANDS - 1)] - state.band[(at - 1) & (BANDS - 1)]))
     return steepest
 
 
@@ -362,11 +405,17 @@ def _is_t_wave(state: Any, centre: int, slope: float) -> bool:
 
 @_compiled
 def _judge(state: Any, centre: int, height: float, slope: float) -> None:
-    """A QRS complex, or something else to remember as noise and for the search back."""
+    """A QRS complex, or something else to remember."""
     if state.learned and height > _threshold(state) and not _is_t_wave(state, centre, slope):
         _accept(state, centre, height, slope)
         state.candidates = 0
-        return
+    else:
+        _remember(state, centre, height, slope)
+
+
+@_compiled
+def _remember(state: Any, centre: int, height: float, slope: float) -> None:
+    """No QRS complex: the noise level learns from it, and the search back may come back to it."""
     if state.learned:
         state.noise_level[state.noise_count % 8] = height
         state.noise_count += 1
@@ -401,7 +450,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
         _update_rhythm(state)
     state.last, state.last_slope, state.last_fiducial = centre, slope, fiducial
     i = state.pending
-    state.pending_centre[i], state.pending_fiducial[i], state.pending_rr[i] = centre, fiducial, rr
+    state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
     state.pending_decided[i] = state.n
     state.pending += 1
 
@@ -421,6 +470,8 @@ def _main_deflection(state: Any, centre: int) -> int:
 def _learn(state: Any) -> None:
     """Set the levels from the last two seconds: QRS = the second highest of eight maxima, noise = the median.
 
+    Whether there are peaks at all is told by the valleys, the second lowest of eight minima: at 200 beats per minute
+    the median lies on the flank of a peak.
     Then judge again what was seen since the last QRS complex. Signal without peaks teaches nothing.
     """
     state.learn_at = state.n + LEARN // 2
@@ -429,14 +480,16 @@ def _learn(state: Any) -> None:
         return
     latest = np.empty(LEARN, np.float32)
     for i in range(LEARN):
-        latest[i] = state.feature[(state.n - LEARN + i) % FEATURES]
+        latest[i] = state.feature[(state.n - LEARN + i) & (FEATURES - 1)]
     part = LEARN // LEARN_PARTS
-    maxima = np.empty(LEARN_PARTS, np.float32)
+    maxima, minima = np.empty(LEARN_PARTS, np.float32), np.empty(LEARN_PARTS, np.float32)
     for i in range(LEARN_PARTS):
         maxima[i] = latest[i * part : (i + 1) * part].max()
-    qrs, noise = np.sort(maxima)[-2], np.median(latest)
-    if qrs <= CONTRAST * noise:
+        minima[i] = latest[i * part : (i + 1) * part].min()
+    qrs, valley = np.sort(maxima)[-2], np.sort(minima)[1]
+    if qrs <= CONTRAST * valley or (state.learned and FAINTEST * qrs < np.median(state.qrs_level)):
         return
+    noise = min(np.median(latest), qrs / CONTRAST)
     state.qrs_level[:] = qrs
     state.noise_level[:] = noise
     state.learned = True
@@ -495,11 +548,10 @@ def _window_length(median_rr: float) -> int:
 @_compiled
 def _is_finished(state: Any, r_filter: Signal) -> bool:
     """Whether the window of the first pending beat is complete, or will never be."""
-    centre = state.pending_centre[0]
-    if state.n <= centre + LOCATE_AFTER:
+    if state.n <= state.pending_fiducial[0] + LOCATE_AFTER:
         return False
     if state.pending_r_peak < 0:
-        state.pending_r_peak = _locate_r_peak(state, centre, r_filter)
+        state.pending_r_peak = _locate_r_peak(state, r_filter)
     if state.n - state.base == BUFFER and state.pending_r_peak - state.base < BUFFER - KEPT:
         return True  # the next sample pushes it out of the buffer
     if np.isnan(state.median_rr):
@@ -508,16 +560,18 @@ def _is_finished(state: Any, r_filter: Signal) -> bool:
 
 
 @_compiled
-def _locate_r_peak(state: Any, centre: int, r_filter: Signal) -> int:
+def _locate_r_peak(state: Any, r_filter: Signal) -> int:
     """Highest sample within 64 ms of the first lobe of the QRS band that is 0.55 as high as such lobes usually are."""
+    centre = state.pending_fiducial[0]
     width = R_SEARCH + R_LOBE
     lobes = np.empty(2 * width + 1, np.float32)
     first = centre - width - state.base
     for i in range(lobes.size):
-        value = np.float32(0)
         at = first + i - R_BAND_TAPS // 2
+        signal = state.signal[at : at + R_BAND_TAPS]
+        value = np.float32(0)
         for k in range(R_BAND_TAPS):
-            value += r_filter[k] * state.signal[max(0, at + k)]
+            value += r_filter[k] * signal[k]
         lobes[i] = abs(value)
     inner = lobes[R_LOBE : lobes.size - R_LOBE]
     highest = inner.max()
@@ -553,7 +607,6 @@ def _hand_out(state: Any, beat: Any, signal: Signal) -> None:
     state.pending -= 1
     state.pending_r_peak = -1
     for i in range(state.pending):
-        state.pending_centre[i] = state.pending_centre[i + 1]
         state.pending_fiducial[i] = state.pending_fiducial[i + 1]
         state.pending_rr[i] = state.pending_rr[i + 1]
         state.pending_decided[i] = state.pending_decided[i + 1]

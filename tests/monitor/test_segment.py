@@ -20,7 +20,8 @@ RATES = [100.0, 130.061, 250.0, 360.0, 512.617, 1000.0]
 
 
 def _cut(samples: npt.ArrayLike, rate_hz: float) -> list[Heartbeat]:
-    return Segmenter().push(Resampler(rate_hz, 0.0).push(np.asarray(samples, np.float32)))
+    segmenter = Segmenter()
+    return segmenter.push(Resampler(rate_hz, 0.0).push(np.asarray(samples, np.float32))) + segmenter.finish()
 
 
 def _r_peaks_s(beats: list[Heartbeat]) -> npt.NDArray[np.float64]:
@@ -43,7 +44,7 @@ def test_every_beat_is_found_at_any_rate_from_the_first(rate_hz: float) -> None:
     assert abs(beats[0].r_peak / 125 - times[0]) <= 1 / 125
 
 
-@pytest.mark.parametrize("heart_rate_bpm", [30, 45, 60, 100, 150, 200])
+@pytest.mark.parametrize("heart_rate_bpm", [25, 30, 45, 60, 100, 150, 200, 250])
 def test_slow_and_fast_hearts_are_followed(heart_rate_bpm: int) -> None:
     times = beat_times(60.0, 60 / heart_rate_bpm)
     _assert_found(times, _cut(make_ecg(times, 60.0, 250.0), 250.0))
@@ -64,7 +65,9 @@ def test_inverted_lead_is_found_by_its_main_deflection() -> None:
 
 
 def test_window_begins_at_the_r_peak_and_lasts_one_and_a_fifth_median_rr_intervals() -> None:
-    for beat in _cut(make_ecg(beat_times(30.0, 0.8), 30.0, 250.0), 250.0):
+    beats = _cut(make_ecg(beat_times(30.0, 0.8), 30.0, 250.0), 250.0)
+    assert [beat.complete for beat in beats].count(False) <= 1  # the record ends in its window
+    for beat in filter(lambda beat: beat.complete, beats):
         assert beat.median_rr is not None
         assert beat.median_rr == pytest.approx(100, abs=1)
         assert beat.signal.size == int(1.2 * beat.median_rr)
@@ -72,7 +75,8 @@ def test_window_begins_at_the_r_peak_and_lasts_one_and_a_fifth_median_rr_interva
 
 
 def test_window_of_a_slow_beat_is_cut_at_187_samples() -> None:
-    assert {beat.signal.size for beat in _cut(make_ecg(beat_times(30.0, 1.5), 30.0, 250.0), 250.0)} == {187}
+    beats = _cut(make_ecg(beat_times(30.0, 1.5), 30.0, 250.0), 250.0)
+    assert {beat.signal.size for beat in beats if beat.complete} == {187}
 
 
 def test_a_pause_does_not_lose_the_beats_after_it() -> None:
@@ -113,11 +117,11 @@ def test_noise_without_a_heart_does_not_crash_and_state_stays_small() -> None:
 
 
 def test_beats_whose_rhythm_never_becomes_known_are_handed_out_all_the_same() -> None:
-    """Two beats, then nothing: no RR intervals to cut by, but they are accounted for."""
+    """Two beats and nothing else: no RR intervals to cut by, but they are accounted for."""
     signal = make_ecg(np.array([3.0, 3.8]), 40.0, 250.0)
-    signal[5 * 250 :] = 0
+    signal[: round(2.5 * 250)] = signal[5 * 250 :] = 0
     beats = _cut(signal, 250.0)
-    assert len(beats) >= 2
+    assert {3.0, 3.8} <= {beat.r_peak / 125 for beat in beats}
     assert all(beat.median_rr is None for beat in beats)
     assert KEPT / 125 < 40
 
@@ -147,7 +151,7 @@ def test_one_sample_at_a_time_makes_no_difference() -> None:
 
 
 def test_r_peaks_on_mit_bih_do_not_get_worse(ecg_data: Path) -> None:
-    """Floor: gross F1 within 150 ms on all of DS1, first lead, from the first second. Measured: 99.66."""
+    """Floor: gross F1 within 150 ms on all of DS1, first lead, from the first second. Measured: 99.82."""
     wfdb = pytest.importorskip("wfdb")
     matched = references = detections = 0
     for header in sorted((ecg_data / "mitdb").glob("*.hea")):
@@ -158,13 +162,14 @@ def test_r_peaks_on_mit_bih_do_not_get_worse(ecg_data: Path) -> None:
         marks = [s / 360 for s, c in zip(annotation.sample, annotation.symbol, strict=True) if c in "[]"]
         reference = np.array(truth) / 360
         found = np.array([b.fiducial / 125 for b in _cut(1000 * record.p_signal[:, 0], record.fs)])
-        reference = reference[reference < found[-1] + 0.2]
         for start, end in zip(marks[::2], marks[1::2], strict=True):  # ventricular flutter has no beats to find
             reference = reference[(reference < start) | (reference > end)]
             found = found[(found < start) | (found > end)]
-        matched += _match(reference, found)
+        hits = _match(reference, found)
+        assert 200 * hits / (reference.size + found.size) >= 98.5, header.stem
+        matched += hits
         references, detections = references + reference.size, detections + found.size
-    assert 200 * matched / (references + detections) >= 99.6
+    assert 200 * matched / (references + detections) >= 99.8
 
 
 def _match(reference: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> int:
