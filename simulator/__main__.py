@@ -1,4 +1,4 @@
-"""Command line of the simulator: demo, replay, broker, fit-beats."""
+"""Command line of the simulator: demo, replay, score, broker, fit-beats."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_demo(verbs)
     _add_replay(verbs)
+    _add_score(verbs)
     _add_broker(verbs)
     _add_fit_beats(verbs)
     options = parser.parse_args(arguments)
@@ -78,6 +79,22 @@ def replay(options: argparse.Namespace) -> None:
     player = Replay(feeds, url, speed=options.speed, topics=topics, password=password, cafile=options.cafile)
     print(f"{len(feeds)} devices to {url}, below {options.prefix}", flush=True)
     print(player.run(stop, options.duration))
+
+
+def score(options: argparse.Namespace) -> None:
+    """Play annotated records through the monitor's engine, without a broker, and say how well it found their beats."""
+    from simulator.score import ScoreSettings, run_score
+
+    run_score(
+        ScoreSettings(
+            records=tuple(options.records),
+            annotations=options.annotations,
+            as_json=options.json,
+            lead=options.lead,
+            rate_hz=options.rate,
+            model=options.model,
+        )
+    )
 
 
 def broker(options: argparse.Namespace) -> None:
@@ -157,6 +174,18 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="PATH",
         help="play this WFDB record instead, once; can be repeated",
     )
+
+
+def _add_score(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(verbs, "score", score, "play annotated records through the engine, and say how well it found beats")
+    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="WFDB record, with or without .hea")
+    parser.add_argument(
+        "--annotations", type=Path, metavar="DIR", help="write what was found there, as WFDB annotations"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--lead", metavar="LEAD", help="its name, or its number counted from 0; the first if not given")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="resample to this rate first, if not the record's own")
+    parser.add_argument("--model", default="ptb", metavar="NAME", help="a bundled model, or an ONNX file")
 
 
 def _add_broker(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,8 +6,10 @@ A record is played once; then its device goes offline. Knows nothing of devices 
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,42 +37,100 @@ class Record:
     """(n,) microvolts; NaN where there is no signal."""
     beats: tuple[Played, ...]
     """Annotated beats, in order."""
+    flutter_s: tuple[tuple[float, float], ...] = ()
+    """Start and end of each episode of ventricular flutter or fibrillation: there are no beats to annotate in it."""
+    annotated: bool = True
 
 
-def read_wfdb(path: Path) -> Record:
-    """Read the first lead of a WFDB record and the annotations beside it (.atr).
+def read_wfdb(path: Path, lead: str | None = None, *, needs_annotations: bool = True) -> Record:
+    """Read one lead of a WFDB record and the annotations beside it (.atr).
 
     Parameters
     ----------
     path
         The record, with or without ".hea".
+    lead
+        Its name, or its number counted from 0; the first one if not given.
+    needs_annotations
+        Whether a record without .atr is refused; else it is one without beats, not `Record.annotated`.
 
     Raises
     ------
     ValueError
-        A file is missing or broken, the record has no unit of volts, or `wfdb` is not installed.
+        A file is missing or broken, there is no such lead, its unit is none of volts, or `wfdb` is not installed.
     """
-    base = path.with_suffix("") if path.suffix in (".hea", ".dat", ".atr") else path
-    for suffix in (".hea", ".atr"):
+    base = find_base(path)
+    annotated = base.with_name(f"{base.name}.atr").is_file()
+    for suffix in (".hea", ".atr") if needs_annotations else (".hea",):
         if not base.with_name(base.name + suffix).is_file():
             raise ValueError(f"No file {base}{suffix}: a record needs .hea, its signal file and .atr.")
-    record, notes = _read_files(base)
+    record, notes = _read_files(base, lead, annotated)
     unit = {"V": 1e6, "mV": 1e3, "uV": 1.0}.get(record.units[0])
     if unit is None:
         raise ValueError(f"{base}: got a signal in {record.units[0]!r}, expected V, mV or uV.")
     rate_hz = float(record.fs)
-    marks = [
-        (float(sample) / rate_hz, symbol)
-        for sample, symbol in zip(notes.sample, notes.symbol, strict=True)
-        if symbol in BEAT_SYMBOLS
-    ]
+    marks = [(float(sample) / rate_hz, symbol) for sample, symbol in notes]
     return Record(
-        base.name, rate_hz, str(record.sig_name[0])[:64], unit * record.p_signal[:, 0], _mark(base.name, marks)
+        base.name,
+        rate_hz,
+        str(record.sig_name[0])[:64],
+        unit * record.p_signal[:, 0],
+        _mark(base.name, [mark for mark in marks if mark[1] in BEAT_SYMBOLS]),
+        _find_flutter(marks),
+        annotated,
     )
 
 
-def _read_files(base: Path) -> tuple[Any, Any]:
-    """Return wfdb's record and annotation."""
+def find_base(path: Path) -> Path:
+    """Path of a record, to which ".hea" and so on are added, given with or without one of them."""
+    return path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat", ".atr") else path
+
+
+def _find_flutter(marks: list[tuple[float, str]]) -> tuple[tuple[float, float], ...]:
+    """Stretches from each "[" to the next "]", or to the end of the record."""
+    found = []
+    start_s: float | None = None
+    for time_s, symbol in marks:
+        if symbol == "[" and start_s is None:
+            start_s = time_s
+        elif symbol == "]" and start_s is not None:
+            found.append((start_s, time_s))
+            start_s = None
+    return tuple(found) if start_s is None else (*found, (start_s, math.inf))
+
+
+def _find_lead(base: Path, names: list[str], lead: str | None) -> int:
+    """Number of a lead given by name or number."""
+    if not names:
+        raise ValueError(f"{base}: got a record without signals, expected at least one.")
+    if lead is None:
+        return 0
+    if lead in names:
+        return names.index(lead)
+    if lead.isdecimal() and int(lead) < len(names):
+        return int(lead)
+    known = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
+    raise ValueError(f"{base}: got lead {lead!r}, expected {known}.")
+
+
+def _read_files(base: Path, lead: str | None, annotated: bool) -> tuple[Any, list[tuple[int, str]]]:
+    """Return wfdb's record with the one lead, and (sample, symbol) of its annotations."""
+    broken = f"{base} cannot be read as a WFDB record"
+    with open_wfdb(broken) as wfdb:
+        header = wfdb.rdheader(str(base), rd_segments=True)
+        names = header.get_sig_name() if isinstance(header, wfdb.MultiRecord) else header.sig_name
+    number = _find_lead(base, names or [], lead)
+    with open_wfdb(broken) as wfdb:
+        record = wfdb.rdrecord(str(base), channels=[number])
+        notes = wfdb.rdann(str(base), "atr") if annotated else None
+    if record.p_signal.size == 0 or not record.fs > 0:
+        raise ValueError(f"{broken}: got {record.p_signal.size} samples at {record.fs:g} Hz.")
+    return record, [] if notes is None else list(zip(notes.sample.tolist(), notes.symbol, strict=True))
+
+
+@contextmanager
+def open_wfdb(broken: str) -> Iterator[Any]:
+    """Give the package `wfdb`, and tell whatever goes wrong in it as one ValueError that begins with `broken`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # wfdb 4.3 uses what pandas 3 warns of; its users can do nothing about it
         try:
@@ -78,9 +138,9 @@ def _read_files(base: Path) -> tuple[Any, Any]:
         except ImportError:
             raise ValueError("WFDB records need the package wfdb: pip install 'ecgwatch[records]'.") from None
         try:
-            return wfdb.rdrecord(str(base), channels=[0]), wfdb.rdann(str(base), "atr")
+            yield wfdb
         except Exception as error:  # wfdb raises many kinds, none documented
-            raise ValueError(f"{base} cannot be read as a WFDB record: {error}") from None
+            raise ValueError(f"{broken}: {' '.join(str(error).split())}") from None
 
 
 def read_ptb(directory: Path) -> list[Record]:
