@@ -19,8 +19,8 @@ import numpy as np
 from monitor import beat, wire
 from monitor.alert import AlertSettings, Episode
 from monitor.classify import MAX_BATCH, Classifier
-from monitor.resample import DELAY_S, Resampler
-from monitor.segment import Heartbeat, Segmenter
+from monitor.resample import DELAY_S
+from monitor.segment import Heartbeat
 from monitor.stream import Found, Stream
 
 TECHNICAL_UPDATE_S = 60.0
@@ -249,8 +249,9 @@ class Engine:
 
 
 def warm_up() -> None:
-    """Load the compiled loops, or compile them if that was never done here: once, for about ten seconds."""
-    Segmenter().push(Resampler(250.0, 0.0).push(np.zeros(500, np.float32)))
+    """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
+    peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s
+    Stream(Counter()).feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
 
 
 def _id(device: str, time_s: float) -> str:

@@ -9,12 +9,13 @@ Knows nothing of other devices, of models or of alerts, and never reads a clock:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from monitor import beat, wire
-from monitor.quality import Contact, to_signal, why_unfit
+from monitor.quality import BeatQuality, Contact, to_signal
 from monitor.resample import Resampler
 from monitor.segment import Heartbeat, Segmenter
 
@@ -28,12 +29,17 @@ CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
 NO_BEATS_S = 6.0
 """Signal without a beat for this long is told."""
+CLIPPED_BEFORE_S = 0.04
+LONGEST_PART_S = 10.0
+"""A longer packet is taken in parts, so that what is remembered of it can be bounded."""
+
+What = Literal["beat", "gap", "lead-off", "no-beats"]
 
 
 class Found(NamedTuple):
     """Something a packet brought to light."""
 
-    what: Literal["beat", "gap", "lead-off", "no-beats"]
+    what: What
     time_s: float
     """When it was, on the device's clock; of a beat, its R peak."""
     seq: int
@@ -60,11 +66,13 @@ class _Run:
     resampler: Resampler = field(init=False)
     segmenter: Segmenter = field(init=False)
     contact: Contact = field(init=False)
+    quality: BeatQuality = field(init=False)
 
     def __post_init__(self) -> None:
         self.resampler = Resampler(self.rate_hz, self.started_s)
         self.segmenter = Segmenter()
         self.contact = Contact(self.rate_hz)
+        self.quality = BeatQuality()
 
     @property
     def end_s(self) -> float:
@@ -92,34 +100,44 @@ class _Run:
         duration_s = packet.samples.size / self.rate_hz
         if self.samples:
             self.drift_s += (packet.start_s - self.end_s) * min(1.0, duration_s / CLOCK_FOLLOWS_S)
-        self.samples += packet.samples.size
         self.next_seq = packet.seq + 1
-        completed_s = packet.start_s + duration_s
-        found = [
-            Found("lead-off", packet.start_s + place / self.rate_hz, packet.seq, completed_s)
-            for place in self.contact.push(packet.samples)
-        ]
-        self.completed_s = completed_s
-        beats = self.segmenter.push(self.resampler.push(to_signal(packet.samples)))
-        found += [self._tell(heartbeat) for heartbeat in beats]
+        self.completed_s = packet.start_s + duration_s
+        found: list[Found] = []
+        part = math.ceil(LONGEST_PART_S * self.rate_hz)
+        for begin in range(0, packet.samples.size, part):
+            samples = packet.samples[begin : begin + part]
+            off = [packet.start_s + (begin + place) / self.rate_hz for place in self.contact.push(samples)]
+            found += [self._found("lead-off", time_s) for time_s in off]
+            self.samples += samples.size
+            beats = self.segmenter.push(self.resampler.push(to_signal(samples)))
+            found += [self._tell(heartbeat) for heartbeat in beats]
         if self.segmenter.since_last > NO_BEATS_S * beat.RATE_HZ and not self.contact.is_off:
-            found.append(Found("no-beats", completed_s, packet.seq, completed_s))
+            found.append(self._found("no-beats", self.completed_s))
         return found
 
     def finish(self) -> list[Found]:
         """No packet can be joined any more: tell the beats whose windows will never be complete."""
         return [self._tell(heartbeat) for heartbeat in self.segmenter.finish()]
 
+    def _found(self, what: What, time_s: float) -> Found:
+        return Found(what, time_s, self.next_seq - 1, self.completed_s)
+
     def _tell(self, heartbeat: Heartbeat) -> Found:
-        unfit = _why_unfit(heartbeat)
         time_s = self.time_of(heartbeat.r_peak)
-        return Found("beat", time_s, self.next_seq - 1, self.completed_s, heartbeat, unfit)
+        return self._found("beat", time_s)._replace(beat=heartbeat, unfit=self._why_unfit(heartbeat))
 
-
-def _why_unfit(heartbeat: Heartbeat) -> str | None:
-    if not heartbeat.complete:
-        return "window incomplete"
-    return "rhythm unknown" if heartbeat.median_rr is None else why_unfit(heartbeat.signal)
+    def _why_unfit(self, heartbeat: Heartbeat) -> str | None:
+        if not heartbeat.complete:
+            return "window incomplete"
+        if heartbeat.median_rr is None:
+            return "rhythm unknown"
+        unfit = self.quality.why_unfit(heartbeat.signal)
+        # From a little before the R peak: where a peak is cut off flat, any of its samples may be the highest.
+        begin_s = (self.resampler.first + heartbeat.r_peak) / beat.RATE_HZ - self.started_s
+        end_s = begin_s + heartbeat.signal.size / beat.RATE_HZ
+        if self.contact.is_clipped(round((begin_s - CLIPPED_BEFORE_S) * self.rate_hz), round(end_s * self.rate_hz)):
+            return unfit or "clipped"
+        return unfit
 
 
 class Stream:
