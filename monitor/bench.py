@@ -179,9 +179,17 @@ class _Subscriber:
         if leaf == "samples":
             self.payloads.append((device, payload))
             return
-        told = wire.decode(payload, wire.Beat) if leaf == "beats" else wire.decode(payload, wire.Alert)
-        if told.completed_s >= self._from_s:
-            (self.beats if leaf == "beats" else self.alerts).append(now - told.completed_s)
+        if leaf == "alerts":
+            alert = wire.decode(payload, wire.Alert)
+            self._count(self.alerts, now, alert.completed_s)
+            return
+        found = wire.decode(payload, wire.Beat)
+        if found.verdict != "withheld":  # the last ones of a stream are told when it is over
+            self._count(self.beats, now, found.completed_s)
+
+    def _count(self, latencies: list[float], now: float, completed_s: float) -> None:
+        if completed_s >= self._from_s:
+            latencies.append(now - completed_s)
 
 
 def _measure_path(

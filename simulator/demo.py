@@ -81,7 +81,8 @@ class _Listener:
         elif message.topic.endswith("/beats"):
             found = wire.decode(payload, wire.Beat)
             self.beats.append(found)
-            self.beat_latency_s.append(now - found.completed_s)
+            if found.verdict != "withheld":  # the last ones of a stream are told when it is over
+                self.beat_latency_s.append(now - found.completed_s)
         else:
             alert = wire.decode(payload, wire.Alert)
             self.alerts.append(alert)
@@ -149,8 +150,8 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
     ]
     hit = [(p, b) for p, b in pairs if b is not None]
     judged = [(p, b) for p, b in hit if b.verdict != "withheld"]
-    extra = sum(b.r_peak_s <= played[b.device][-1].truth.r_peak_s for b in listener.beats if played[b.device])
-    extra -= len(hit)
+    ends = {device: beats[-1].truth.r_peak_s + MATCH_S for device, beats in played.items()}
+    extra = sum(b.r_peak_s <= ends.get(b.device, 0.0) for b in listener.beats) - len(hit)
     counts = {} if listener.status is None else listener.status.counts
     lost = sent.packets - counts.get("packets", 0) - counts.get("rejected", 0)
     lines = [
