@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,7 +218,6 @@ def _guarded_mosquitto(folder: Path) -> Iterator[BrokerUrl]:
     if not make.exists():
         make = Path("/usr/bin/mosquitto_passwd")
     subprocess.run([str(make), "-c", "-b", str(passwords), "anna", "secret"], check=True, capture_output=True)
-    passwords.chmod(0o644)  # mosquitto drops its privileges before it reads them
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n")
     process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -260,3 +260,47 @@ def test_a_message_that_breaks_the_engine_does_not_break_the_service(monkeypatch
 def test_settings_that_cannot_work_are_refused_at_the_start(setting: str, value: str) -> None:
     with pytest.raises(ValueError, match="must"):
         Service(ServiceSettings(provider="cpu", **{setting: value}))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _tls_mosquitto(folder: Path) -> Iterator[tuple[BrokerUrl, Path]]:
+    """A mosquitto behind TLS, and the certificate authority that vouches for it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: apt-get install openssl")
+    path, port = find_mosquitto(), free_port()
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\ncertfile {certificate}\nkeyfile {key}\nuser root\n"
+    )
+    process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(lambda: listens(port))
+        yield BrokerUrl("127.0.0.1", port, tls=True), certificate
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+# paho leaves the socket of a handshake that failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_over_tls_it_serves_as_in_the_clear_and_a_stranger_s_certificate_is_refused(tmp_path: Path) -> None:
+    with _tls_mosquitto(tmp_path) as (url, certificate):
+        with _running(url, "secret", cafile=certificate) as service:
+            device = mqtt.make_client(url, "tls-device", cafile=certificate)
+            mqtt.connect(device, url)
+            device.loop_start()
+            _wait(device.is_connected)
+            samples = make_ecg(beat_times(20.0), 20.0, RATE_HZ)
+            for seq in range(20):
+                packet = wire.Packet(seq, 1e9 + seq, RATE_HZ, samples[seq * 250 : (seq + 1) * 250])
+                device.publish(TOPICS.of("tls", "samples"), wire.encode_packet(packet), qos=1).wait_for_publish(10)
+            _wait(lambda: service.engine.counts["packets"] == 20)
+            device.disconnect()
+            device.loop_stop()
+        with pytest.raises(ConnectionError, match="certificate verify failed"):
+            Service(ServiceSettings(broker=url, provider="cpu")).run()
