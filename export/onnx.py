@@ -142,7 +142,7 @@ def proof_windows() -> beat.Windows:
 
 def _drawn_beat(rng: np.random.Generator) -> beat.Windows:
     rr_s = 60 / rng.uniform(40, 180)
-    time_s = np.arange(beat.window_length(rr_s)) / beat.RATE_HZ
+    time_s = np.arange(beat.window_length(rr_s * beat.RATE_HZ)) / beat.RATE_HZ
     centers_s = np.array([0, 0.3, 0.84, 1]) * rr_s  # R, T, P, next R
     widths_s = np.array([0.015, 0.05, 0.03, 0.015]) * rng.uniform(0.7, 2, 4)
     heights = np.array([1, 0.3, 0.15, 1]) * rng.uniform(-0.3, 1.3, 4)

@@ -35,23 +35,20 @@ Signal = npt.NDArray[np.float32]
 """(n,) float32 stretch of a stream in any unit, NaN where there is no valid sample."""
 
 
-def window_length(median_rr_s: float) -> int:
+def window_length(median_rr: float) -> int:
     """Samples of signal in the window of a beat, before padding.
 
     Parameters
     ----------
-    median_rr_s
-        Median RR interval, seconds.
+    median_rr
+        Median RR interval, samples at 125 Hz.
 
     Returns
     -------
     int
-        1.2 T in samples at 125 Hz. More than 187 means that the rhythm is too slow for a whole window:
-        `fit_window` then keeps the first 187 samples.
+        1.2 T. More than 187 means that the rhythm is too slow for a whole window: `fit_window` keeps the first 187.
     """
-    if not (math.isfinite(median_rr_s) and median_rr_s > 0):
-        raise ValueError(f"Median RR interval must be a positive number of seconds: got {median_rr_s}.")
-    return max(2, int(SPAN * median_rr_s * RATE_HZ))
+    return int(SPAN * median_rr)
 
 
 def fit_window(signal: npt.ArrayLike) -> Windows:

@@ -30,7 +30,7 @@ import numpy as np
 from numba import njit
 from scipy import signal as filters
 
-from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, SPAN, Signal
+from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, Signal, window_length
 
 
 def _samples(seconds: float) -> int:
@@ -259,6 +259,7 @@ _BAND = _mexican_hat(BAND_S, BAND_TAPS)
 _R_BAND = _butterworth_both_ways(R_BAND_HZ, R_BAND_TAPS)
 
 _compiled = njit(cache=True, fastmath={"reassoc", "contract"})
+_window_length = _compiled(window_length)
 
 
 @_compiled
@@ -538,11 +539,6 @@ def _update_rhythm(state: Any) -> None:
         state.recent_rr = np.median(rr[: min(known, 8)])
     if known >= RHYTHM:
         state.median_rr = np.median(rr[:recent])
-
-
-@_compiled
-def _window_length(median_rr: float) -> int:
-    return int(SPAN * median_rr)
 
 
 @_compiled

@@ -16,6 +16,7 @@ import select
 import ssl
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from monitor.engine import Engine, Output, warm_up
 
 log = logging.getLogger(__name__)
 
-VERSION = "0.1.0"
+VERSION = version("ecgwatch")
 POLL_S = 0.25
 """How often the loop looks up from the socket, to see whether it should stop."""
 STATUS_S = 10.0

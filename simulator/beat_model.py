@@ -116,7 +116,7 @@ class BeatModel:
         patient, log_period = normal[:-1], normal[:-1] @ model.period[:-1] + normal[-1] + model.period[-1]
         if period is None:
             period = round(float(np.clip(np.exp(log_period), *PERIODS)))
-        length = min(beat.window_length(period / beat.RATE_HZ), beat.LENGTH)
+        length = min(beat.window_length(period), beat.LENGTH)
         scores = patient + rng.standard_normal((count, COMPONENTS)) * model.beats
         shapes = model.mean + scores @ model.components  # (count, 160)
         periods = period + np.clip(np.rint(rng.standard_normal(count) * period * 0.01), -3, 3)

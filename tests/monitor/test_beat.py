@@ -17,7 +17,8 @@ def test_window_is_187_samples_at_125_hz() -> None:
 
 
 def test_window_lasts_one_and_a_fifth_median_rr_intervals() -> None:
-    assert beat.window_length(0.8) == int(1.2 * 0.8 * 125)
+    assert beat.window_length(100) == 120
+    assert beat.window_length(99.5) == 119
 
 
 def test_window_is_scaled_to_0_1_and_padded_with_zeros() -> None:
@@ -45,12 +46,6 @@ def test_flat_signal_becomes_zeros() -> None:
 def test_signal_that_is_no_row_of_finite_numbers_is_refused(signal: list[float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         beat.fit_window(signal)
-
-
-@pytest.mark.parametrize("rr_s", [0.0, -1.0, np.nan, np.inf])
-def test_median_rr_must_be_a_positive_number(rr_s: float) -> None:
-    with pytest.raises(ValueError, match="positive number of seconds"):
-        beat.window_length(rr_s)
 
 
 @pytest.mark.parametrize(

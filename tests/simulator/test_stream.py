@@ -38,7 +38,11 @@ def windows_of(signal: Signal, played: Sequence[Played]) -> beat.Windows:
     for number in range(2, len(played) - 3):
         recent = times[(times >= times[number] - beat.MEDIAN_RR_OVER_S) & (times <= times[number + 1])]
         first = round(times[number] * beat.RATE_HZ)
-        windows.append(beat.fit_window(signal[first : first + beat.window_length(np.median(np.diff(recent)))]))
+        windows.append(
+            beat.fit_window(
+                signal[first : first + beat.window_length(float(np.median(np.diff(recent))) * beat.RATE_HZ)]
+            )
+        )
     return np.array(windows)
 
 
