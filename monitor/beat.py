@@ -1,11 +1,19 @@
-"""Contract 1, for models: the beat window.
+"""Contract 1, for models: the beat window, and the RR context that a model may ask for.
 
 One heartbeat, as every model of this project sees it: it starts at an R peak, is 1.2 T long (T = median RR interval of
 the last 10 s), is sampled at 125 Hz, scaled to 0..1 by its own minimum and maximum, and zero-padded to 187 samples.
 
 The recipe is that of Kachuee, Fazeli, Sarrafzadeh, "ECG Heartbeat Classification: A Deep Transferable Representation",
-2018 (arXiv 1805.00794), the one the PTB and MIT-BIH heartbeat CSV files were cut by. Training and the live monitor
-both cut by this module; it knows nothing of devices, detectors or networks.
+2018 (arXiv 1805.00794), the one the PTB and MIT-BIH heartbeat CSV files were cut by.
+
+A window does not show how early its beat came. A model that must know asks for the *RR context*, three numbers a beat,
+in seconds: the interval from the beat before, the interval to the beat after, and T. Rules:
+
+* Intervals are measured between QRS fiducials, see `monitor.segment`.
+* Where an interval is unknown T stands in: before the first beat, across a gap, after the signal has ended.
+* No interval counts for more than `RR_LIMIT` T. So a pause need not be waited out, and a missed beat does not shout.
+
+Training and the live monitor both go by this module; it knows nothing of devices, detectors or networks.
 """
 
 from __future__ import annotations
@@ -28,9 +36,15 @@ SPAN = 1.2
 """How many median RR intervals a window lasts."""
 MEDIAN_RR_OVER_S = 10.0
 """How far back the median RR interval looks."""
+RR_CONTEXT = ("previous_rr_s", "next_rr_s", "median_rr_s")
+"""Names of the columns of the RR context, in order, all in seconds."""
+RR_LIMIT = 2.0
+"""An interval of the RR context counts for at most this many median RR intervals."""
 
 Windows = npt.NDArray[np.float32]
 """(n, 187) float32, each row one beat window."""
+RrContext = npt.NDArray[np.float32]
+"""(n, 3) float32, each row the RR context of one beat, see `RR_CONTEXT`."""
 Signal = npt.NDArray[np.float32]
 """(n,) float32 stretch of a stream in any unit, NaN where there is no valid sample."""
 
@@ -104,6 +118,64 @@ def check_windows(windows: npt.ArrayLike) -> Windows:
         raise ValueError(
             f"Beat windows must be scaled to 0..1: window {bad} spans {x[bad].min():g} to {x[bad].max():g}."
         )
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def rr_context(previous_s: npt.ArrayLike, next_s: npt.ArrayLike, median_s: npt.ArrayLike) -> RrContext:
+    """RR context of n beats.
+
+    Parameters
+    ----------
+    previous_s, next_s
+        (n,) seconds from the beat before, and to the beat after; NaN where unknown, infinity where it is only known
+        that the limit was passed.
+    median_s
+        (n,) median RR interval over the last 10 s, seconds.
+
+    Returns
+    -------
+    ndarray
+        (n, 3) float32, columns as in `RR_CONTEXT`; the rules stand at the top of this module.
+
+    Raises
+    ------
+    ValueError
+        The shapes are not one and the same (n,), a median is not finite and positive, or an interval is negative.
+    """
+    previous, following, median = (np.asarray(given, np.float64) for given in (previous_s, next_s, median_s))
+    if median.ndim != 1 or not previous.shape == following.shape == median.shape:
+        shapes = f"{previous.shape}, {following.shape} and {median.shape}"
+        raise ValueError(f"Previous, next and median RR intervals: got the shapes {shapes}, expected one (n,) of all.")
+    usable = np.isfinite(median) & (median > 0)
+    if not usable.all():
+        bad = int(np.argmin(usable))
+        raise ValueError(f"Median RR interval of beat {bad}: got {median[bad]:g} s, expected finite and more than 0 s.")
+    for name, intervals in (("Previous", previous), ("Next", following)):
+        if (negative := intervals < 0).any():
+            bad = int(np.argmax(negative))
+            raise ValueError(f"{name} RR interval of beat {bad}: got {intervals[bad]:g} s, expected 0 s or more.")
+    known = [np.where(np.isnan(intervals), median, intervals) for intervals in (previous, following)]
+    limited = [np.minimum(intervals, RR_LIMIT * median) for intervals in known]
+    return np.stack([*limited, median], axis=1).astype(np.float32)
+
+
+def check_rr(rr: npt.ArrayLike) -> RrContext:
+    """Return `rr` as (n, 3) float32, or say what is wrong with it.
+
+    Raises
+    ------
+    ValueError
+        The shape is not (n, 3), or a value is not a finite number of 0 or more.
+    """
+    x = np.asarray(rr)
+    if x.ndim != 2 or x.shape[1] != len(RR_CONTEXT):
+        raise ValueError(f"RR context must have the shape (n, {len(RR_CONTEXT)}): got {x.shape}.")
+    if not np.issubdtype(x.dtype, np.number):
+        raise ValueError(f"RR context must be numbers: got {x.dtype}.")
+    usable = (np.isfinite(x) & (x >= 0)).all(axis=1)
+    if not usable.all():
+        bad = int(np.argmin(usable))
+        raise ValueError(f"RR context must be finite and 0 s or more: got {x[bad].tolist()} for beat {bad}.")
     return np.ascontiguousarray(x, dtype=np.float32)
 
 

@@ -132,3 +132,69 @@ def test_genuine_kaggle_rows_are_read(ecg_data: Path) -> None:
     assert windows.shape == (11, 187)
     assert labels is not None
     assert set(labels.tolist()) == {1}
+
+
+def _row(previous_s: float, next_s: float, median_s: float) -> list[float]:
+    rows = beat.rr_context([previous_s], [next_s], [median_s])
+    assert rows.shape == (1, 3)
+    assert rows.dtype == np.float32
+    return [round(value, 6) for value in rows[0].tolist()]
+
+
+def test_rr_context_is_previous_next_and_median_in_seconds() -> None:
+    assert beat.RR_CONTEXT == ("previous_rr_s", "next_rr_s", "median_rr_s")
+    assert _row(0.5, 1.1, 0.8) == [0.5, 1.1, 0.8]
+    assert beat.rr_context([0.5, 0.75], [0.75, 0.5], [1.0, 1.25]).tolist() == [[0.5, 0.75, 1.0], [0.75, 0.5, 1.25]]
+
+
+def test_median_stands_in_for_an_unknown_interval() -> None:
+    assert _row(np.nan, 1.1, 0.8) == [0.8, 1.1, 0.8]
+    assert _row(0.5, np.nan, 0.8) == [0.5, 0.8, 0.8]
+
+
+def test_an_interval_counts_for_at_most_two_medians() -> None:
+    assert _row(1.7, 1.5, 0.8) == [1.6, 1.5, 0.8]
+    assert _row(0.8, 30.0, 0.8) == [0.8, 1.6, 0.8]
+    assert _row(np.inf, np.inf, 0.8) == [1.6, 1.6, 0.8]
+
+
+def test_rr_context_of_no_beats_has_no_rows() -> None:
+    assert beat.rr_context([], [], []).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "message"),
+    [
+        (([0.8], [0.8, 0.8], [0.8]), r"got the shapes \(1,\), \(2,\) and \(1,\), expected one \(n,\)"),
+        ((0.8, 0.8, 0.8), r"got the shapes \(\), \(\) and \(\)"),
+        (([[0.8]], [[0.8]], [[0.8]]), r"got the shapes \(1, 1\)"),
+        (([0.8, 0.8], [0.8, 0.8], [0.8, np.nan]), "Median RR interval of beat 1: got nan s, expected finite"),
+        (([0.8], [0.8], [np.inf]), "got inf s, expected finite and more than 0 s"),
+        (([0.8], [0.8], [0.0]), "got 0 s, expected finite and more than 0 s"),
+        (([0.8, -0.1], [0.8, 0.8], [0.8, 0.8]), "Previous RR interval of beat 1: got -0.1 s, expected 0 s or more"),
+        (([0.8], [-np.inf], [0.8]), "Next RR interval of beat 0: got -inf s"),
+    ],
+)
+def test_intervals_that_no_beats_can_have_are_refused(intervals: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        beat.rr_context(*intervals)  # type: ignore[arg-type] # one of them is what must be refused
+
+
+@pytest.mark.parametrize(
+    ("rr", "message"),
+    [
+        (np.ones((2, 2)), r"shape \(n, 3\): got \(2, 2\)"),
+        (np.ones(3), r"shape \(n, 3\): got \(3,\)"),
+        ([[0.8, 0.8, 0.8], [0.8, np.nan, 0.8]], r"got \[0.8, nan, 0.8\] for beat 1"),
+        ([[0.8, -0.1, 0.8]], "finite and 0 s or more"),
+        (np.full((1, 3), "x"), "must be numbers"),
+    ],
+)
+def test_rr_context_of_another_kind_is_refused(rr: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        beat.check_rr(rr)
+
+
+def test_what_rr_context_makes_passes_its_check() -> None:
+    rows = beat.rr_context([np.nan, 0.0], [np.inf, 0.4], [0.8, 0.9])
+    assert beat.check_rr(rows.astype(np.float64)).tolist() == rows.tolist()
