@@ -65,7 +65,7 @@ def test_graph_is_one_file_without_batch_normalisation_and_of_the_stated_opset(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("contract", "beat/2"), ("rate_hz", 360.0), ("length", 186), ("scaling", "z-score"), ("classes", ["a", "b"])],
+    [("contract", "beat/2"), ("rate_hz", 360.0), ("length", 186), ("scaling", "z-score"), ("classes", ["a", "a"])],
 )
 def test_description_that_contradicts_the_monitor_is_refused_and_leaves_nothing(
     write_run: Callable[..., Path], tmp_path: Path, field: str, value: Any
