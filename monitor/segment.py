@@ -16,6 +16,10 @@ are measured between. Its *R peak*, where its window begins, is the highest samp
 lobe of the QRS band (see `_locate_r_peak`): so the PTB and MIT-BIH heartbeat files were cut. The two differ where the
 complex points down.
 
+Where it is asked for, a beat also waits for the next one, to tell the interval between them. The wait is bounded: once
+`RR_LIMIT` median RR intervals have passed, the next beat cannot matter any more (`monitor.beat`). Waiting changes
+nothing else: the window was cut when it was complete.
+
 All state is one plain record, `STATE`; the loop over samples is compiled. How the stream was cut into chunks makes no
 difference. Times are counted in samples since the stream began. This module knows nothing of devices, models, clocks.
 """
@@ -30,7 +34,7 @@ import numpy as np
 from numba import njit
 from scipy import signal as filters
 
-from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, Signal, window_length
+from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, RR_LIMIT, Signal, window_length
 
 
 def _samples(seconds: float) -> int:
@@ -93,6 +97,9 @@ RHYTHM = 3
 MEDIAN_RR_OVER = _samples(MEDIAN_RR_OVER_S)
 LONGEST_RR = _samples(3.0)
 """Longer intervals are pauses or gaps, not part of the rhythm."""
+DECIDED_WITHIN = FIDUCIAL_SEARCH + LAG + HESITATION + 1
+"""So much signal after its fiducial a QRS complex is known, unless it was searched back for: 99.9 % of those found in
+MIT-BIH DS1."""
 KEPT = 1536
 """Samples that are always at hand (12.3 s)."""
 BUFFER = 2048
@@ -144,6 +151,7 @@ STATE = np.dtype(
         ("pending_rr", np.int64, PENDING),
         ("pending_decided", np.int64, PENDING),
         ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
+        ("pending_median", np.float64),  # median RR interval its window was cut by, NaN until that is complete
         ("last_r_peak", np.int64),
     ],
     align=True,
@@ -156,12 +164,15 @@ BEAT = np.dtype(
         ("fiducial", np.int64),
         ("decided", np.int64),  # samples taken when the QRS complex was found
         ("rr", np.int64),  # samples since the fiducial before, 0 if there was none
+        ("next_rr", np.int64),  # samples until the next fiducial, -1 if it is not known, PAUSE if it is long
         ("median_rr", np.float64),  # samples, NaN if the rhythm never became known
         ("length", np.int64),  # samples of signal in the window, cut at 187
         ("complete", np.uint8),
     ]
 )
 """A finished beat, as `_advance` hands it out."""
+PAUSE = 0
+"""Stands for a next RR interval that is longer than anybody needs to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +187,10 @@ class Heartbeat:
     """How many samples had come when the QRS complex was found."""
     rr: int | None
     """Since the fiducial before; None for the first beat after a pause or at the start."""
+    next_rr: int | None
+    """Until the fiducial after; None if it was not waited for, came too late, or never came."""
+    pause_after: bool
+    """Whether it was waited for and came too late: all that is known is that the limit was passed."""
     median_rr: float | None
     """Over the last 10 s; None if the rhythm never became known: the beat cannot be judged."""
     signal: Signal
@@ -185,15 +200,22 @@ class Heartbeat:
 
 
 class Segmenter:
-    """Cuts one stream of 125 Hz into heartbeats."""
+    """Cuts one stream of 125 Hz into heartbeats.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    next_rr
+        Hand a beat out only when the next one is known, or known to be late.
+    """
+
+    def __init__(self, next_rr: bool = False) -> None:
+        self._next_rr = next_rr
         self.state = np.zeros(1, STATE)
         self._beats = np.empty(16, BEAT)
         self._signals = np.empty((16, LENGTH), np.float32)
 
     def push(self, samples: Signal) -> list[Heartbeat]:
-        """Take the next samples, return the beats whose windows are now complete.
+        """Take the next samples, return the beats that are now finished.
 
         Parameters
         ----------
@@ -202,16 +224,16 @@ class Segmenter:
         """
         done: list[Heartbeat] = []
         while samples.size:
-            taken, found = _advance(self.state, samples, _BAND, _R_BAND, self._beats, self._signals)
+            taken, found = _advance(self.state, samples, _BAND, _R_BAND, self._next_rr, self._beats, self._signals)
             done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
             samples = samples[taken:]
         return done
 
     def finish(self) -> list[Heartbeat]:
-        """The stream has ended: decide on its last second, and return the beats whose windows it left short."""
+        """The stream has ended: decide on its last second, and return the beats that it left unfinished."""
         end = int(self.state["n"][0])
         done = self.push(np.full(_samples(1.0), np.nan, np.float32))
-        while found := _give_up(self.state, _R_BAND, self._beats, self._signals):
+        while found := _give_up(self.state, _R_BAND, self._next_rr, self._beats, self._signals):
             done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
         return [
             replace(beat, signal=beat.signal[: end - beat.r_peak], complete=False)
@@ -232,6 +254,8 @@ def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
         fiducial=int(beat["fiducial"]),
         decided=int(beat["decided"]),
         rr=int(beat["rr"]) or None,
+        next_rr=int(beat["next_rr"]) if beat["next_rr"] > 0 else None,
+        pause_after=bool(beat["next_rr"] == PAUSE),
         median_rr=None if math.isnan(beat["median_rr"]) else float(beat["median_rr"]),
         signal=signal[: beat["length"]].copy(),
         complete=bool(beat["complete"]),
@@ -264,7 +288,7 @@ _window_length = _compiled(window_length)
 
 @_compiled
 def _advance(
-    states: Any, samples: Signal, band_filter: Signal, r_filter: Signal, beats: Any, signals: Signal
+    states: Any, samples: Signal, band_filter: Signal, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal
 ) -> tuple[int, int]:
     """Take samples until they are used up or `beats` is full; return how many were taken, how many beats are done."""
     state = states[0]
@@ -280,8 +304,8 @@ def _advance(
             _learn(state)
         if state.learned:
             _search_back(state)
-        while state.pending > 0 and _is_finished(state, r_filter):
-            _hand_out(state, beats[found : found + 1], signals[found])
+        while state.pending > 0 and _is_finished(state, r_filter, next_rr):
+            _hand_out(state, next_rr, beats[found : found + 1], signals[found])
             found += 1
             if found == beats.size:
                 return i + 1, found
@@ -289,14 +313,14 @@ def _advance(
 
 
 @_compiled
-def _give_up(states: Any, r_filter: Signal, beats: Any, signals: Signal) -> int:
+def _give_up(states: Any, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal) -> int:
     """Hand out pending beats as they are, as many as `beats` takes; return how many."""
     state = states[0]
     found = 0
     while state.pending > 0 and found < beats.size:
         if state.pending_r_peak < 0:
             state.pending_r_peak = _locate_r_peak(state, r_filter)
-        _hand_out(state, beats[found : found + 1], signals[found])
+        _hand_out(state, next_rr, beats[found : found + 1], signals[found])
         found += 1
     return found
 
@@ -312,7 +336,7 @@ def _begin(state: Any, first: float) -> None:
         state.missing[i] = True
     state.peak = state.settled = state.pending_r_peak = -1
     state.last = state.last_fiducial = state.last_r_peak = -BUFFER
-    state.recent_rr = state.median_rr = np.nan
+    state.recent_rr = state.median_rr = state.pending_median = np.nan
     state.learn_at = LEARN + LAG
 
 
@@ -443,7 +467,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.qrs_count += 1
     fiducial = _main_deflection(state, centre)
     rr = fiducial - state.last_fiducial
-    if rr > LONGEST_RR:
+    if not 0 < rr <= LONGEST_RR:
         rr = 0
     else:
         state.rr[state.rr_count % RR_KEPT], state.rr_end[state.rr_count % RR_KEPT] = rr, fiducial
@@ -542,17 +566,40 @@ def _update_rhythm(state: Any) -> None:
 
 
 @_compiled
-def _is_finished(state: Any, r_filter: Signal) -> bool:
-    """Whether the window of the first pending beat is complete, or will never be."""
+def _is_finished(state: Any, r_filter: Signal, next_rr: bool) -> bool:
+    """Whether the first pending beat has all that it waits for, or will never have."""
     if state.n <= state.pending_fiducial[0] + LOCATE_AFTER:
         return False
     if state.pending_r_peak < 0:
         state.pending_r_peak = _locate_r_peak(state, r_filter)
     if state.n - state.base == BUFFER and state.pending_r_peak - state.base < BUFFER - KEPT:
         return True  # the next sample pushes it out of the buffer
-    if np.isnan(state.median_rr):
-        return False
-    return state.n >= state.pending_r_peak + min(LENGTH, _window_length(state.median_rr))
+    if np.isnan(state.pending_median):
+        if np.isnan(state.median_rr):
+            return False
+        if state.n < state.pending_r_peak + min(LENGTH, _window_length(state.median_rr)):
+            return False
+        state.pending_median = state.median_rr
+    return not next_rr or state.pending > 1 or state.n > state.pending_fiducial[0] + _patience(state) + DECIDED_WITHIN
+
+
+@_compiled
+def _patience(state: Any) -> float:
+    """How late after the first pending beat, whose window is complete, the next one still matters."""
+    return min(RR_LIMIT * state.pending_median, LONGEST_RR)
+
+
+@_compiled
+def _next_rr(state: Any) -> int:
+    """From the first pending beat to the next: samples; `PAUSE`; or -1, also where samples of a pause are missing."""
+    if state.pending > 1 and state.pending_rr[1] > 0:
+        return state.pending_rr[1]
+    patience, begin = _patience(state), state.pending_fiducial[0]
+    without = (state.pending_fiducial[1] if state.pending > 1 else state.n - DECIDED_WITHIN) - begin
+    if not without > patience:
+        return -1
+    at = begin - state.base
+    return -1 if state.missing[at : at + int(patience)].any() else PAUSE
 
 
 @_compiled
@@ -585,9 +632,10 @@ def _locate_r_peak(state: Any, r_filter: Signal) -> int:
 
 
 @_compiled
-def _hand_out(state: Any, beat: Any, signal: Signal) -> None:
+def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
     """Write the first pending beat to `beat` and `signal`, and forget it."""
-    whole = LENGTH if np.isnan(state.median_rr) else min(LENGTH, _window_length(state.median_rr))
+    median_rr = state.median_rr if np.isnan(state.pending_median) else state.pending_median
+    whole = LENGTH if np.isnan(median_rr) else min(LENGTH, _window_length(median_rr))
     at = state.pending_r_peak - state.base
     length = min(whole, state.n - state.pending_r_peak)
     beat[0].complete = length == whole
@@ -595,13 +643,15 @@ def _hand_out(state: Any, beat: Any, signal: Signal) -> None:
     beat[0].fiducial = state.pending_fiducial[0]
     beat[0].decided = state.pending_decided[0]
     beat[0].rr = state.pending_rr[0]
-    beat[0].median_rr = state.median_rr
+    beat[0].next_rr = _next_rr(state) if next_rr else -1
+    beat[0].median_rr = median_rr
     beat[0].length = length
     for i in range(length):
         signal[i] = np.nan if state.missing[at + i] else state.signal[at + i]
     state.last_r_peak = state.pending_r_peak
     state.pending -= 1
     state.pending_r_peak = -1
+    state.pending_median = np.nan
     for i in range(state.pending):
         state.pending_fiducial[i] = state.pending_fiducial[i + 1]
         state.pending_rr[i] = state.pending_rr[i + 1]

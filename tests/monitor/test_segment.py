@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +15,14 @@ from hypothesis import strategies as st
 
 from monitor.beat import Signal, fit_window
 from monitor.resample import Resampler
-from monitor.segment import KEPT, STATE, Heartbeat, Segmenter
+from monitor.segment import DECIDED_WITHIN, KEPT, LONGEST_RR, STATE, Heartbeat, Segmenter
 from tests.monitor.ecg import beat_times, make_ecg
 
 RATES = [100.0, 130.061, 250.0, 360.0, 512.617, 1000.0]
 
 
-def _cut(samples: npt.ArrayLike, rate_hz: float) -> list[Heartbeat]:
-    segmenter = Segmenter()
+def _cut(samples: npt.ArrayLike, rate_hz: float, next_rr: bool = False) -> list[Heartbeat]:
+    segmenter = Segmenter(next_rr)
     return segmenter.push(Resampler(rate_hz, 0.0).push(np.asarray(samples, np.float32))) + segmenter.finish()
 
 
@@ -44,10 +46,11 @@ def test_every_beat_is_found_at_any_rate_from_the_first(rate_hz: float) -> None:
     assert abs(beats[0].r_peak / 125 - times[0]) <= 1 / 125
 
 
+@pytest.mark.parametrize("next_rr", [False, True])
 @pytest.mark.parametrize("heart_rate_bpm", [25, 30, 45, 60, 100, 150, 200, 250])
-def test_slow_and_fast_hearts_are_followed(heart_rate_bpm: int) -> None:
+def test_slow_and_fast_hearts_are_followed(heart_rate_bpm: int, next_rr: bool) -> None:
     times = beat_times(60.0, 60 / heart_rate_bpm)
-    _assert_found(times, _cut(make_ecg(times, 60.0, 250.0), 250.0))
+    _assert_found(times, _cut(make_ecg(times, 60.0, 250.0), 250.0, next_rr))
 
 
 @pytest.mark.parametrize("amplitude_uv", [150.0, 1000.0, 5000.0])
@@ -107,8 +110,9 @@ def test_ten_seconds_of_nothing_make_no_beats_and_cost_none_after(value: float) 
     assert all(np.abs(found - t).min() <= 1 / 125 for t in after)
 
 
-def test_noise_without_a_heart_does_not_crash_and_state_stays_small() -> None:
-    segmenter = Segmenter()
+@pytest.mark.parametrize("next_rr", [False, True])
+def test_noise_without_a_heart_does_not_crash_and_state_stays_small(next_rr: bool) -> None:
+    segmenter = Segmenter(next_rr)
     noise = np.random.default_rng(0).normal(0, 1000, 125 * 600).astype(np.float32)
     for start in range(0, noise.size, 1000):
         for beat in segmenter.push(noise[start : start + 1000]):
@@ -116,11 +120,12 @@ def test_noise_without_a_heart_does_not_crash_and_state_stays_small() -> None:
     assert STATE.itemsize < 20_000
 
 
-def test_beats_whose_rhythm_never_becomes_known_are_handed_out_all_the_same() -> None:
+@pytest.mark.parametrize("next_rr", [False, True])
+def test_beats_whose_rhythm_never_becomes_known_are_handed_out_all_the_same(next_rr: bool) -> None:
     """Two beats and nothing else: no RR intervals to cut by, but they are accounted for."""
     signal = make_ecg(np.array([3.0, 3.8]), 40.0, 250.0)
     signal[: round(2.5 * 250)] = signal[5 * 250 :] = 0
-    beats = _cut(signal, 250.0)
+    beats = _cut(signal, 250.0, next_rr)
     assert {3.0, 3.8} <= {beat.r_peak / 125 for beat in beats}
     assert all(beat.median_rr is None for beat in beats)
     assert KEPT / 125 < 40
@@ -130,24 +135,108 @@ _SIGNAL = make_ecg(beat_times(60.0, [0.8, 0.7, 1.1, 0.5, 1.0]), 60.0, 125.0).ast
 _SIGNAL[3000:3010] = np.nan
 
 
-def _push_in_cuts(signal: Signal, cuts: list[int]) -> list[tuple[int, int, int | None, float | None, bytes]]:
-    segmenter, at, i = Segmenter(), 0, 0
-    told = []
+def _push_in_cuts(signal: Signal, cuts: list[int], next_rr: bool = False) -> list[dict[str, Any]]:
+    segmenter, at, i = Segmenter(next_rr), 0, 0
+    told: list[Heartbeat] = []
     while at < signal.size:
-        beats = segmenter.push(signal[at : at + cuts[i % len(cuts)]])
-        told += [(b.r_peak, b.fiducial, b.rr, b.median_rr, b.signal.tobytes()) for b in beats]
+        told += segmenter.push(signal[at : at + cuts[i % len(cuts)]])
         at, i = at + cuts[i % len(cuts)], i + 1
-    return told
+    return _comparable(told + segmenter.finish())
+
+
+def _comparable(beats: list[Heartbeat]) -> list[dict[str, Any]]:
+    """Beats whose signals compare to the bit."""
+    return [asdict(beat) | {"signal": beat.signal.tobytes()} for beat in beats]
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(1, 1500), min_size=1, max_size=8))
-def test_cuts_make_no_difference(cuts: list[int]) -> None:
-    assert _push_in_cuts(_SIGNAL, cuts) == _push_in_cuts(_SIGNAL, [_SIGNAL.size])
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=8), st.booleans())
+def test_cuts_make_no_difference(cuts: list[int], next_rr: bool) -> None:
+    assert _push_in_cuts(_SIGNAL, cuts, next_rr) == _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr)
 
 
-def test_one_sample_at_a_time_makes_no_difference() -> None:
-    assert _push_in_cuts(_SIGNAL, [1]) == _push_in_cuts(_SIGNAL, [_SIGNAL.size])
+@pytest.mark.parametrize("next_rr", [False, True])
+def test_one_sample_at_a_time_makes_no_difference(next_rr: bool) -> None:
+    assert _push_in_cuts(_SIGNAL, [1], next_rr) == _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr)
+
+
+def _told_at(signal: Signal, next_rr: bool) -> list[tuple[Heartbeat, int]]:
+    """Beats, and how many samples had come when each was handed out."""
+    segmenter = Segmenter(next_rr)
+    return [(beat, n + 1) for n in range(signal.size) for beat in segmenter.push(signal[n : n + 1])]
+
+
+def test_a_beat_that_need_not_wait_for_the_next_is_told_with_the_last_sample_of_its_window() -> None:
+    told = _told_at(_SIGNAL, next_rr=False)
+    settled = [(beat, n) for beat, n in told if beat.r_peak > 5 * 125]
+    assert len(settled) > 50
+    assert all(n == max(beat.r_peak + beat.signal.size, beat.decided) for beat, n in settled)
+    assert all(beat.next_rr is None and not beat.pause_after for beat, _ in told)
+
+
+def test_waiting_for_the_next_beat_changes_nothing_but_what_is_known_of_it() -> None:
+    patient, prompt = _cut(_SIGNAL, 125.0, next_rr=True), _cut(_SIGNAL, 125.0)
+    assert any(beat.next_rr for beat in patient)
+    assert _comparable([replace(beat, next_rr=None, pause_after=False) for beat in patient]) == _comparable(prompt)
+
+
+def test_next_interval_is_the_one_that_the_next_beat_has_behind_it() -> None:
+    beats = _cut(_SIGNAL, 125.0, next_rr=True)
+    assert [beat.next_rr for beat in beats[:-1]] == [beat.rr for beat in beats[1:]]
+    assert beats[-1].next_rr is None
+    assert not beats[-1].pause_after
+
+
+def test_a_beat_that_waits_is_told_when_the_next_one_is_found() -> None:
+    told = _told_at(_SIGNAL, next_rr=True)
+    settled = [i for i, (beat, _) in enumerate(told[:-1]) if beat.r_peak > 5 * 125]
+    for i in settled:
+        beat, n = told[i]
+        assert n == max(beat.r_peak + beat.signal.size, told[i + 1][0].decided)
+
+
+def test_a_premature_beat_has_a_short_interval_behind_it_and_a_long_one_before_it() -> None:
+    times = beat_times(30.0, 0.8)
+    early = times.copy()
+    early[20] -= 0.3
+    beat = _cut(make_ecg(early, 30.0, 250.0), 250.0, next_rr=True)[20]
+    assert beat.fiducial / 125 == pytest.approx(early[20], abs=0.01)
+    assert beat.median_rr == pytest.approx(100, abs=1)
+    assert beat.rr == pytest.approx(62, abs=2)
+    assert beat.next_rr == pytest.approx(138, abs=2)
+
+
+@pytest.mark.parametrize("rr_s", [0.4, 0.8, 1.4, 2.2])
+def test_before_a_pause_a_beat_waits_for_two_median_intervals_at_most(rr_s: float) -> None:
+    times = beat_times(60.0, rr_s)
+    times = times[(times < 30) | (times > 40)]
+    told = _told_at(make_ecg(times, 60.0, 125.0).astype(np.float32), next_rr=True)
+    played = [(beat, n) for beat, n in told if np.abs(times - beat.fiducial / 125).min() < 0.02]
+    [(beat, n)] = [(beat, n) for beat, n in played if beat.pause_after]
+    assert beat.fiducial / 125 == pytest.approx(times[times < 30][-1], abs=0.01)
+    assert (beat.next_rr, beat.complete) == (None, True)
+    assert n == pytest.approx(beat.fiducial + min(2 * rr_s * 125, LONGEST_RR) + DECIDED_WITHIN + 1, abs=2)
+
+
+def test_a_pause_in_which_samples_are_missing_is_none() -> None:
+    times = beat_times(60.0, 0.8)
+    times = times[(times < 30) | (times > 40)]
+    signal = make_ecg(times, 60.0, 125.0).astype(np.float32)
+    signal[round(30.4 * 125)] = np.nan  # after the window of the last beat before the pause, which ends at 30.3 s
+    beats = _cut(signal, 125.0, next_rr=True)
+    [beat] = [beat for beat in beats if abs(beat.fiducial / 125 - times[times < 30][-1]) < 0.02]
+    assert (beat.next_rr, beat.pause_after) == (None, False)
+
+
+def test_when_the_stream_ends_the_last_beat_is_whole_but_nothing_is_known_of_the_next() -> None:
+    times = beat_times(30.0, 0.8)[:-1]
+    beats = _cut(make_ecg(times, 30.0, 250.0)[: round(250 * (times[-1] + 1.2))], 250.0, next_rr=True)
+    assert beats[-1].fiducial / 125 == pytest.approx(times[-1], abs=0.01)
+    assert (beats[-1].complete, beats[-1].next_rr, beats[-1].pause_after) == (True, None, False)
+
+
+def test_the_longest_wait_is_shorter_than_what_is_always_at_hand() -> None:
+    assert LONGEST_RR + DECIDED_WITHIN + 125 < KEPT
 
 
 def test_r_peaks_on_mit_bih_do_not_get_worse(ecg_data: Path) -> None:
