@@ -224,7 +224,8 @@ def _measure_stages(payloads: list[tuple[str, bytes]], classifier: Classifier, u
         feeding += _time(lambda device, packet, e=engine: e.feed(device, packet, 0.0), packets)
         found += engine.flush().beats
     decoding = _time(lambda _, payload: wire.decode_packet(payload), payloads, FEWEST_CALLS)
-    judging = _time(classifier.probabilities, [(w,) for w in windows], FEWEST_CALLS)
+    rr = beat.rr_context([0.8], [0.8], [0.8])
+    judging = _time(classifier.probabilities, [(w, rr) for w in windows], FEWEST_CALLS)
     client = mqtt.make_client(url, f"ecgwatch-bench-{os.getpid()}-publisher", password=mqtt.read_password(url))
     mqtt.connect(client, url)
     client.loop_start()

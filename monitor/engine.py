@@ -1,7 +1,8 @@
 """All devices together: packets in, beats and alerts out.
 
 `Engine.feed` takes one packet to its device's stream; the beats that it finishes wait in one batch for all devices.
-`Engine.flush` judges that batch in one call of the model and applies each device's alert rules.
+`Engine.flush` judges that batch in one call of the model and applies each device's alert rules. A model that declares
+the RR context gets it; its beats then wait for the next one, those of other models do not.
 
 The engine does no I/O, has no threads and never reads a clock: times come from the packets, and the caller says when
 it is time to forget a device. Devices do not know of each other.
@@ -9,6 +10,7 @@ it is time to forget a device. Devices do not know of each other.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -133,7 +135,7 @@ class Engine:
     def _device(self, device: str, arrived_s: float) -> _Device:
         known = self._devices.get(device)
         if known is None:
-            known = _Device(device, Stream(self.counts), self._new_episodes(), arrived_s)
+            known = _Device(device, Stream(self.counts, self._classifier.needs_rr), self._new_episodes(), arrived_s)
             self._devices[device] = known
         known.arrived_s = arrived_s
         return known
@@ -160,7 +162,8 @@ class Engine:
         if not beats:
             return []
         windows = np.stack([beat.fit_window(one.signal) for one in beats])
-        probabilities = self._classifier.probabilities(windows)
+        rr = _rr_context(beats) if self._classifier.needs_rr else None
+        probabilities = self._classifier.probabilities(windows, rr)
         classes = self._classifier.info.classes
         labels = [classes[i] for i in probabilities.argmax(axis=1)]
         return list(zip(labels, self._classifier.abnormal(probabilities).tolist(), strict=True))
@@ -257,6 +260,14 @@ def warm_up() -> None:
 def _id(device: str, time_s: float) -> str:
     """The same for the same beat: the device and the time of the R peak in milliseconds."""
     return f"{device}-{round(time_s * 1000)}"
+
+
+def _rr_context(beats: list[Heartbeat]) -> beat.RrContext:
+    """(n, 3) RR context of beats whose rhythm is known."""
+    before = [one.rr or math.nan for one in beats]
+    after = [math.inf if one.pause_after else one.next_rr or math.nan for one in beats]
+    medians = [one.median_rr or math.nan for one in beats]
+    return beat.rr_context(*(np.array(samples) / beat.RATE_HZ for samples in (before, after, medians)))
 
 
 def _heart_rate(heartbeat: Heartbeat) -> float | None:

@@ -58,6 +58,7 @@ class _Run:
     rate_hz: float
     next_seq: int
     started_s: float
+    next_rr: bool
     samples: int = 0
     completed_s: float = 0.0
     """End of the latest packet."""
@@ -70,7 +71,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.resampler = Resampler(self.rate_hz, self.started_s)
-        self.segmenter = Segmenter()
+        self.segmenter = Segmenter(self.next_rr)
         self.contact = Contact(self.rate_hz)
         self.quality = BeatQuality()
 
@@ -116,7 +117,7 @@ class _Run:
         return found
 
     def finish(self) -> list[Found]:
-        """No packet can be joined any more: tell the beats whose windows will never be complete."""
+        """No packet can be joined any more: tell the beats that still wait, for their windows or for the next beat."""
         return [self._tell(heartbeat) for heartbeat in self.segmenter.finish()]
 
     def _found(self, what: What, time_s: float) -> Found:
@@ -147,10 +148,13 @@ class Stream:
     ----------
     counts
         Where duplicates and breaks are counted, by name.
+    next_rr
+        Tell a beat only when the next one is known; see `monitor.segment.Segmenter`.
     """
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counter[str], next_rr: bool = False) -> None:
         self._counts = counts
+        self._next_rr = next_rr
         self._run: _Run | None = None
         self._early: dict[int, wire.Packet] = {}
         self._late = 0
@@ -203,7 +207,7 @@ class Stream:
             end_s = packet.start_s + packet.samples.size / packet.rate_hz
             found.append(Found("gap", packet.start_s, packet.seq, end_s))
         if self._run is None:
-            self._run = _Run(packet.rate_hz, packet.seq, packet.start_s)
+            self._run = _Run(packet.rate_hz, packet.seq, packet.start_s, self._next_rr)
         found += self._run.take(packet)
         while self._run.next_seq in self._early:
             found += self._join(self._early.pop(self._run.next_seq))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from monitor import wire
 from monitor.alert import AlertSettings
-from monitor.beat import LENGTH, Windows
+from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
 from monitor.engine import Engine
+from monitor.resample import DELAY_S
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, NO_BEATS_S
 from tests.monitor.ecg import beat_times, make_ecg
 
@@ -32,8 +34,10 @@ class RateClassifier:
         classes=["normal", "abnormal"], threshold=0.5, trained_on={}, figures={},
     )  # fmt: skip
     sha256 = "0" * 64
+    needs_rr = False
 
-    def probabilities(self, windows: Windows) -> npt.NDArray[np.float32]:
+    def probabilities(self, windows: Windows, rr: RrContext | None) -> npt.NDArray[np.float32]:
+        assert (rr is not None) == self.needs_rr
         fast = (np.count_nonzero(windows, axis=1) < 90).astype(np.float32) * 0.9
         return np.stack([1 - fast, fast], axis=1)
 
@@ -41,8 +45,22 @@ class RateClassifier:
         return probabilities[:, 1]
 
 
-def _engine(n: int = 3, m: int = 5) -> Engine:
-    return Engine(cast(Classifier, RateClassifier()), AlertSettings(n=n, m=m))
+class RrClassifier(RateClassifier):
+    """The same, but it asks for the RR context and keeps it."""
+
+    needs_rr = True
+
+    def __init__(self) -> None:
+        self.rr: list[list[float]] = []
+
+    def probabilities(self, windows: Windows, rr: RrContext | None) -> npt.NDArray[np.float32]:
+        assert rr is not None
+        self.rr += rr.tolist()
+        return super().probabilities(windows, rr)
+
+
+def _engine(n: int = 3, m: int = 5, classifier: RateClassifier | None = None) -> Engine:
+    return Engine(cast(Classifier, classifier or RateClassifier()), AlertSettings(n=n, m=m))
 
 
 def _packets(
@@ -70,6 +88,9 @@ def _run(engine: Engine, packets: Iterable[wire.Packet], device: str = "a") -> t
 
 CALM = make_ecg(beat_times(40.0, 0.9), 40.0, RATE_HZ)
 FAST = make_ecg(beat_times(40.0, 0.5), 40.0, RATE_HZ)
+FITFUL_TIMES = beat_times(40.0, [0.8, 0.86, 0.78, 0.5, 1.15, 0.8, 0.8, 1.9])
+FITFUL = make_ecg(FITFUL_TIMES, 40.0, RATE_HZ)
+"""Premature beats, and pauses of more than two median intervals."""
 
 
 def _steady(beats: list[wire.Beat]) -> list[wire.Beat]:
@@ -122,6 +143,86 @@ def test_the_same_beats_however_the_stream_was_packed(sizes: list[int]) -> None:
         return [(beat.id, beat.verdict, beat.probability, beat.rr_s) for beat in beats]
 
     assert told(sizes) == told([250])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 2500), min_size=1, max_size=5))
+def test_the_same_rr_context_however_the_stream_was_packed(sizes: list[int]) -> None:
+    def told(sizes: Sequence[int]) -> list[list[float]]:
+        classifier = RrClassifier()
+        _run(_engine(classifier=classifier), _packets(FITFUL, sizes))
+        return classifier.rr
+
+    assert told(sizes) == told([250])
+
+
+def test_rr_context_is_what_the_times_of_the_beats_say() -> None:
+    classifier = RrClassifier()
+    engine = _engine(classifier=classifier)
+    beats, _ = _run(engine, _packets(FITFUL))
+    engine.forget(float("inf"))
+    beats += engine.flush().beats
+    assert len(beats) == len(FITFUL_TIMES)
+    assert len(classifier.rr) == len(_steady(beats)) >= len(beats) - 1
+    qrs_s = [beat.qrs_s for beat in beats]
+    for i, (row, beat) in enumerate(zip(classifier.rr, _steady(beats), strict=True)):
+        assert beat.heart_rate_bpm is not None
+        median_s = row[2]
+        assert median_s == pytest.approx(60 / beat.heart_rate_bpm, rel=1e-3)
+        previous_s = qrs_s[i] - qrs_s[i - 1] if i else median_s
+        next_s = qrs_s[i + 1] - qrs_s[i] if i + 1 < len(qrs_s) else median_s
+        assert row[:2] == pytest.approx([min(previous_s, RR_LIMIT * median_s), min(next_s, RR_LIMIT * median_s)])
+
+
+def test_a_premature_beat_is_seen_between_a_short_and_a_long_interval() -> None:
+    classifier = RrClassifier()
+    times = beat_times(40.0, 0.9)
+    times[30] -= 0.35
+    _run(_engine(classifier=classifier), _packets(make_ecg(times, 40.0, RATE_HZ)))
+    early = [i for i, (previous, after, median) in enumerate(classifier.rr) if previous < 0.7 < 1.2 < after]
+    assert early == [30]
+    assert classifier.rr[30] == pytest.approx([0.55, 1.25, 0.9], abs=0.02)
+
+
+def test_a_pause_counts_for_two_median_intervals_and_is_not_waited_out() -> None:
+    classifier = RrClassifier()
+    engine = _engine(classifier=classifier)
+    times = beat_times(40.0, 0.9)
+    last = times[times < 20][-1]
+    beats, _ = _run(engine, _packets(make_ecg(times[(times < 20) | (times > 25)], 40.0, RATE_HZ), 25))
+    i = int(np.argmin([abs(beat.r_peak_s - START_S - last) for beat in beats]))
+    assert classifier.rr[i] == pytest.approx([0.9, 1.8, 0.9], abs=0.02)
+    assert beats[i].completed_s - beats[i].qrs_s < 1.8 + 0.8
+    assert classifier.rr[i + 1] == pytest.approx([0.9, 0.9, 0.9], abs=0.02)  # what lies behind it is a gap, not rhythm
+
+
+def test_only_a_model_that_asks_for_the_next_beat_waits_for_it() -> None:
+    def waits_s(classifier: RateClassifier) -> list[float]:
+        beats, _ = _run(_engine(classifier=classifier), _packets(CALM, 5))
+        return [beat.completed_s - beat.r_peak_s for beat in beats if beat.r_peak_s > START_S + 10]
+
+    prompt, patient = waits_s(RateClassifier()), waits_s(RrClassifier())
+    assert max(prompt) < 1.2 * 0.9 + DELAY_S + 0.04
+    assert min(patient) > 0.9 + 0.25
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_last_beat_before_the_end_or_a_restart_is_judged_without_the_next(restarts: bool) -> None:
+    classifier = RrClassifier()
+    engine = _engine(classifier=classifier)
+    info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=START_S)
+    engine.describe("a", info, 0.0)
+    times = beat_times(30.0, 0.9)[:-1]
+    _run(engine, _packets(make_ecg(times, 30.0, RATE_HZ)[: round((times[-1] + 1.2) * RATE_HZ)]))  # its window, no more
+    if restarts:
+        engine.describe("a", msgspec.structs.replace(info, first_seen_s=START_S + 100), 0.0)
+    else:
+        engine.forget(float("inf"))
+    [last] = engine.flush().beats
+    assert last.r_peak_s == pytest.approx(START_S + times[-1], abs=0.01)
+    assert last.verdict == "normal"
+    assert len(classifier.rr) == len(times)
+    assert classifier.rr[-1] == pytest.approx([0.9, 0.9, 0.9], abs=0.02)
 
 
 def test_one_batch_for_all_devices_gives_what_each_alone_gives() -> None:
@@ -305,10 +406,11 @@ def test_idle_devices_are_forgotten() -> None:
             samples=st.integers(1, 400).map(lambda n: np.arange(n, dtype=np.int16) * 997),
         ),
         max_size=40,
-    )
+    ),
+    st.sampled_from([RateClassifier, RrClassifier]),
 )
-def test_no_packet_that_decodes_can_stop_the_engine(packets: list[wire.Packet]) -> None:
-    engine = _engine()
+def test_no_packet_that_decodes_can_stop_the_engine(packets: list[wire.Packet], kind: type[RateClassifier]) -> None:
+    engine = _engine(classifier=kind())
     beats, alerts = _run(engine, packets)
     engine.forget(float("inf"))
     engine.flush()

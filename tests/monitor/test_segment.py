@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def test_next_interval_is_the_one_that_the_next_beat_has_behind_it() -> None:
     assert [beat.next_rr for beat in beats[:-1]] == [beat.rr for beat in beats[1:]]
     assert beats[-1].next_rr is None
     assert not beats[-1].pause_after
+
+
+def test_median_interval_is_that_of_the_last_ten_seconds_when_the_window_was_complete() -> None:
+    beats = _cut(_SIGNAL, 125.0, next_rr=True)
+    for beat in beats[4:-1]:
+        n = beat.r_peak
+        while n < beat.r_peak + int(1.2 * (median := _naive_median(beats, n))) or n < beat.decided:
+            n += 1
+        assert beat.median_rr == median
+
+
+def _naive_median(beats: list[Heartbeat], n: int) -> float:
+    """Of the intervals that were known when so many samples had come."""
+    ends = [beat.fiducial for beat in beats if beat.decided <= n]
+    return float(np.median([b - a for a, b in pairwise(ends) if b >= ends[-1] - 1250]))
 
 
 def test_a_beat_that_waits_is_told_when_the_next_one_is_found() -> None:
