@@ -1,8 +1,9 @@
 """All devices together: packets in, beats and alerts out.
 
-`Engine.feed` takes one packet to its device's stream; the beats that it finishes wait in one batch for all devices.
-`Engine.flush` judges that batch in one call of the model and applies each device's alert rules. A model that declares
-the RR context gets it; its beats then wait for the next one, those of other models do not.
+`Engine.feed` takes one packet to its device's stream; what it finds waits in one batch for all devices. `Engine.flush`
+judges the beats of that batch in one call of the model, and applies each device's alert rules to all, in order.
+
+A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not.
 
 The engine does no I/O, has no threads and never reads a clock: times come from the packets, and the caller says when
 it is time to forget a device. Devices do not know of each other.
@@ -92,8 +93,7 @@ class Engine:
         known = self._device(device, arrived_s)
         known.resolution_uv = info.resolution_uv
         if known.first_seen_s not in (None, info.first_seen_s):
-            for found in known.stream.restart():
-                self._note(known, found)
+            self._waiting += [(known, found) for found in known.stream.restart()]
         known.first_seen_s = info.first_seen_s
 
     def feed(self, device: str, packet: wire.Packet, arrived_s: float) -> None:
@@ -110,17 +110,20 @@ class Engine:
         """
         self.counts["packets"] += 1
         known = self._device(device, arrived_s)
-        for found in known.stream.feed(packet):
-            self._note(known, found)
+        self._waiting += [(known, found) for found in known.stream.feed(packet)]
 
     def flush(self) -> Output:
         """Judge the beats that wait, in one call of the model, and hand out all there is to tell."""
         waiting, self._waiting = self._waiting, []
         judged = iter(self._judge([found.beat for _, found in waiting if found.beat and found.unfit is None]))
-        beats = [
-            self._withheld(known, found) if found.unfit else self._judged(known, found, *next(judged))
-            for known, found in waiting
-        ]
+        beats = []
+        for known, found in waiting:
+            if found.what != "beat":
+                self._observe(known, found.what, found, event=True)
+            elif found.unfit:
+                beats.append(self._withheld(known, found))
+            else:
+                beats.append(self._judged(known, found, *next(judged)))
         alerts, self._alerts = self._alerts, []
         self.counts["alerts"] += len(alerts)
         return Output(beats, alerts)
@@ -128,8 +131,7 @@ class Engine:
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
         for known in [d for d in self._devices.values() if d.arrived_s < before_s]:
-            for found in known.stream.finish():
-                self._note(known, found)
+            self._waiting += [(known, found) for found in known.stream.finish()]
             del self._devices[known.id]
 
     def _device(self, device: str, arrived_s: float) -> _Device:
@@ -151,12 +153,6 @@ class Engine:
             "gap": Episode(1, 1, *technical),
         }
 
-    def _note(self, known: _Device, found: Found) -> None:
-        if found.what == "beat":
-            self._waiting.append((known, found))
-        else:
-            self._observe(known, found.what, found, event=True)
-
     def _judge(self, beats: list[Heartbeat]) -> list[tuple[str, float]]:
         """Most probable class, and probability of not being normal, for each beat."""
         if not beats:
@@ -173,9 +169,10 @@ class Engine:
         abnormal = probability >= threshold
         calm = probability < threshold * self._settings.exit_ratio
         self._observe(known, "abnormal-beats", found, event=abnormal, calm=calm, probability=probability)
-        # A beat that can be judged ends whatever was wrong with the signal.
+        # A beat that can be judged ends whatever was wrong with the signal before it.
         for kind in ("no-beats", "lead-off", "gap", "poor-signal"):
-            self._observe(known, kind, found, calm=True)
+            if kind != "lead-off" or not found.outdated:
+                self._observe(known, kind, found, calm=True)
         return self._beat(known, found, "abnormal" if abnormal else "normal", label, probability)
 
     def _withheld(self, known: _Device, found: Found) -> wire.Beat:

@@ -49,6 +49,8 @@ class Found(NamedTuple):
     beat: Heartbeat | None = None
     unfit: str | None = None
     """Why the beat must not be judged, if so."""
+    outdated: bool = False
+    """Whether it was already told that the electrode came off after this beat."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,8 @@ class _Run:
     """End of the latest packet."""
     drift_s: float = 0.0
     """How far the device's clock has moved against its count of samples."""
+    off_s: float = -math.inf
+    """When the electrode last came to count as off."""
     resampler: Resampler = field(init=False)
     segmenter: Segmenter = field(init=False)
     contact: Contact = field(init=False)
@@ -109,6 +113,7 @@ class _Run:
             samples = packet.samples[begin : begin + part]
             off = [packet.start_s + (begin + place) / self.rate_hz for place in self.contact.push(samples)]
             found += [self._found("lead-off", time_s) for time_s in off]
+            self.off_s = max([self.off_s, *off])
             self.samples += samples.size
             beats = self.segmenter.push(self.resampler.push(to_signal(samples)))
             found += [self._tell(heartbeat) for heartbeat in beats]
@@ -125,7 +130,8 @@ class _Run:
 
     def _tell(self, heartbeat: Heartbeat) -> Found:
         time_s = self.time_of(heartbeat.r_peak)
-        return self._found("beat", time_s)._replace(beat=heartbeat, unfit=self._why_unfit(heartbeat))
+        found, unfit = self._found("beat", time_s), self._why_unfit(heartbeat)
+        return found._replace(beat=heartbeat, unfit=unfit, outdated=time_s < self.off_s)
 
     def _why_unfit(self, heartbeat: Heartbeat) -> str | None:
         if not heartbeat.complete:

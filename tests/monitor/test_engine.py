@@ -365,6 +365,31 @@ def test_lead_off_is_told_instead_of_beats() -> None:
     assert off.severity == "technical"
 
 
+@pytest.mark.parametrize("classifier", [RateClassifier(), RrClassifier()])
+@pytest.mark.parametrize("size", [25, 1000, 10_000])
+def test_a_beat_from_before_the_electrode_came_off_does_not_end_that_alert(
+    classifier: RateClassifier, size: int
+) -> None:
+    """Whether it came in one packet with the end of the contact, or waited for the next beat meanwhile."""
+    loss = round(19.75 * RATE_HZ)  # after the T wave of the beat at 19.4 s
+    beats, alerts = _run(
+        _engine(classifier=classifier),
+        _packets(np.concatenate([CALM[:loss], np.full(10_000 - loss, CALM[loss], np.int16)]), size),
+    )
+    assert beats[-1].r_peak_s == pytest.approx(START_S + 19.4, abs=0.01)
+    assert beats[-1].verdict == "normal"
+    assert [(alert.kind, alert.state) for alert in alerts] == [("lead-off", "new")]
+
+
+def test_what_one_flush_tells_is_told_in_order() -> None:
+    engine = _engine()
+    for packet in _packets(np.concatenate([CALM[:5000], np.full(1500, CALM[5000], np.int16), CALM])):
+        engine.feed("a", packet, 0.0)
+    alerts = [alert for alert in engine.flush().alerts if alert.kind == "lead-off"]
+    assert [alert.state for alert in alerts] == ["new", "end"]
+    assert START_S + 20 < alerts[0].time_s < START_S + 26 < alerts[1].time_s
+
+
 def test_noise_is_told_as_poor_signal_and_never_judged() -> None:
     noise = np.random.default_rng(0).normal(0, 2000, 30 * 250).astype(np.int16)
     beats, alerts = _run(_engine(), _packets(np.concatenate([CALM, noise, CALM])))
