@@ -168,7 +168,7 @@ class Engine:
         threshold = self._classifier.info.threshold
         abnormal = probability >= threshold
         calm = probability < threshold * self._settings.exit_ratio
-        self._observe(known, "abnormal-beats", found, event=abnormal, calm=calm, probability=probability)
+        self._observe(known, "abnormal-beats", found, event=abnormal, calm=calm, judged=(label, probability))
         # A beat that can be judged ends whatever was wrong with the signal before it.
         for kind in ("no-beats", "lead-off", "gap", "poor-signal"):
             if kind != "lead-off" or not found.outdated:
@@ -215,9 +215,9 @@ class Engine:
         *,
         event: bool = False,
         calm: bool = False,
-        probability: float | None = None,
+        judged: tuple[str, float] | None = None,
     ) -> None:
-        """Let an episode see what was found, and tell what it makes of it."""
+        """Let an episode see what was found, and what the model said of it, and tell what it makes of it."""
         episode = known.episodes[kind]
         state = episode.observe(found.time_s, event, calm)
         if state is None:
@@ -234,10 +234,12 @@ class Engine:
             seq=found.seq,
             completed_s=found.completed_s,
         )
-        if probability is not None and found.beat is not None:
+        if judged is not None and found.beat is not None:
+            label, probability = judged
             alert = msgspec.structs.replace(
                 alert,
                 beats=episode.count,
+                label=label,
                 probability=probability,
                 threshold=self._classifier.info.threshold,
                 model=self._classifier.info.name,

@@ -21,6 +21,8 @@ def describe(alert: wire.Alert) -> str:
     ]
     if alert.probability is not None:
         words.append(f"p {alert.probability:.2f}")
+    if alert.label not in (None, "normal", "abnormal"):  # these say no more than the kind of the alert and p
+        words.append(f"class {alert.label}")
     if alert.beats:
         words.append(f"{alert.beats} abnormal beat{'s' * (alert.beats != 1)}")
     if alert.heart_rate_bpm is not None:

@@ -106,9 +106,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["normal", "abnormal", "withheld"]
     """"withheld": the signal was not fit to be judged, see `reason`."""
     label: str | None = None
-    """Most probable class of the model."""
+    """Most probable class of the model, such as "V". The verdict goes by `probability` alone."""
     probability: Probability | None = None
-    """Probability that the beat is abnormal."""
+    """Probability that the beat is abnormal: of any class but the model's first."""
     reason: str | None = None
     """Why a beat was withheld."""
     rr_s: float | None = None
@@ -116,7 +116,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     heart_rate_bpm: float | None = None
     """60 / median RR interval of the last 10 s."""
     seq: Sequence
-    """Sequence number of the packet that completed the beat's window."""
+    """Sequence number of the packet that completed what the model had to know of the beat."""
     completed_s: Time
     """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
 
@@ -150,6 +150,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """When the episode began."""
     beats: int = 0
     """Abnormal beats in the episode so far."""
+    label: str | None = None
+    """Most probable class of the model, such as "V"."""
     probability: Probability | None = None
     """Probability that this beat is abnormal."""
     threshold: Probability | None = None

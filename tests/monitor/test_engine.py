@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -21,6 +22,7 @@ from monitor.engine import Engine
 from monitor.resample import DELAY_S
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, NO_BEATS_S
 from tests.monitor.ecg import beat_times, make_ecg
+from tests.monitor.tiny import tiny_info, write_tiny
 
 START_S = 1_700_000_000.0
 RATE_HZ = 250.0
@@ -114,7 +116,7 @@ def test_abnormal_beats_become_one_alert_that_names_all_a_person_needs() -> None
     beats, alerts = _run(engine, _packets(FAST))
     new = alerts[0]
     assert (new.state, new.kind, new.severity, new.device) == ("new", "abnormal-beats", "warning", "a")
-    assert (new.model, new.threshold) == ("rate", 0.5)
+    assert (new.model, new.threshold, new.label) == ("rate", 0.5, "abnormal")
     assert new.probability == pytest.approx(0.9)
     assert new.beats == 3
     assert new.time_s == beats[2].r_peak_s
@@ -125,6 +127,20 @@ def test_abnormal_beats_become_one_alert_that_names_all_a_person_needs() -> None
     assert {alert.state for alert in alerts[1:]} == {"update"}
     assert {alert.episode for alert in alerts} == {new.episode}
     json.loads(wire.encode(new))
+
+
+@pytest.mark.parametrize(("threshold", "verdict"), [(0.5, "abnormal"), (1.0, "normal")])
+def test_the_most_probable_of_many_classes_is_named_but_the_first_one_judges(
+    threshold: float, verdict: str, tmp_path: Path
+) -> None:
+    classifier = Classifier(write_tiny(tmp_path / "tiny.onnx", tiny_info(threshold=threshold)))
+    early = make_ecg(beat_times(40.0, [0.8, 0.8, 0.5, 1.1]), 40.0, RATE_HZ)
+    beats, alerts = _run(Engine(classifier, AlertSettings(n=1, m=2)), _packets(early))
+    assert {(beat.label, beat.verdict) for beat in beats} == {("N", "normal"), ("V", verdict)}
+    if verdict == "abnormal":
+        assert (alerts[0].state, alerts[0].label) == ("new", "V")
+    else:
+        assert alerts == []
 
 
 def test_alert_ends_when_the_beats_are_calm_again() -> None:

@@ -111,13 +111,16 @@ def test_bench_measures_every_stage_and_the_whole_path() -> None:
         assert 0 < rows[stage]["p50"] <= rows[stage]["p99"] <= rows[stage]["max"]
 
 
-def test_an_alert_is_one_line_for_a_person() -> None:
+@pytest.mark.parametrize(("label", "shown"), [("V", True), ("abnormal", False), ("normal", False), (None, False)])
+def test_an_alert_is_one_line_for_a_person(label: str | None, shown: bool) -> None:
     alert = wire.Alert(
         id="a-1-abnormal-beats-end", episode="a-1-abnormal-beats", device="h10", kind="abnormal-beats",
-        severity="warning", state="end", time_s=12.0, since_s=2.0, beats=7, probability=0.25, heart_rate_bpm=71.6,
-        seq=1, completed_s=13.0,
+        severity="warning", state="end", time_s=12.0, since_s=2.0, beats=7, label=label, probability=0.25,
+        heart_rate_bpm=71.6, seq=1, completed_s=13.0,
     )  # fmt: skip
     line = describe(alert)
     assert "\n" not in line
+    assert (f"class {label}" in line) == shown
+    assert "class" not in line or shown
     for word in ("h10", "END", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
         assert word in line
