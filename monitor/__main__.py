@@ -79,16 +79,23 @@ def classify(options: argparse.Namespace) -> int:
     from monitor.beat import read_windows
     from monitor.classify import Classifier
 
-    windows, labels = read_windows(options.file)
     classifier = Classifier(options.model, options.provider)
+    info = classifier.info
+    if classifier.needs_rr:
+        raise ValueError(
+            f"Model {info.name!r} needs the RR context of each beat ({', '.join(info.context)}), and the rows of a CSV "
+            f"file carry none: --model {MODEL} judges single windows."
+        )
+    windows, labels = read_windows(options.file)
     probabilities = classifier.probabilities(windows)
     abnormal = classifier.abnormal(probabilities)
-    verdicts = abnormal >= classifier.info.threshold
+    verdicts = abnormal >= info.threshold
     rows = []
     for i, (p, verdict) in enumerate(zip(abnormal.tolist(), verdicts.tolist(), strict=True)):
         row: dict[str, object] = {
             "row": i + 1,
             "verdict": "abnormal" if verdict else "normal",
+            "class": info.classes[probabilities[i].argmax()],
             "confidence": p if verdict else 1 - p,
             "probability": p,
         }
@@ -97,13 +104,15 @@ def classify(options: argparse.Namespace) -> int:
         rows.append(row)
     agree = None if labels is None else sum(bool(row["agrees"]) for row in rows)
     if options.json:
-        about = {"model": classifier.info.name, "threshold": classifier.info.threshold, "agree": agree}
+        about = {"model": info.name, "threshold": info.threshold, "agree": agree}
         print(json.dumps(about | {"beats": rows}))
         return 0
-    print(f"{len(rows)} beats, model {classifier.info.name}, threshold {classifier.info.threshold:.3f}")
+    print(f"{len(rows)} beats, model {info.name}, threshold {info.threshold:.3f}")
+    width = max(map(len, info.classes))
     for row in rows:
+        named = f"  {row['class']:<{width}}" if len(info.classes) > 2 else ""  # of two, the verdict says which
         known = "" if labels is None else f"   label {row['label']}{'' if row['agrees'] else '   differs'}"
-        print(f"{row['row']:>6}  {row['verdict']:<8}  confidence {row['confidence']:.3f}{known}")
+        print(f"{row['row']:>6}  {row['verdict']:<8}{named}  confidence {row['confidence']:.3f}{known}")
     if agree is not None:
         print(f"{agree} of {len(rows)} agree with their label ({100 * agree / len(rows):.1f} %)")
     return 0
@@ -158,7 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_broker(watching)
     watching.add_argument("--json", action="store_true", help="print each alert as it was published")
 
-    classifying = verb("classify", classify, "judge the beats of a CSV file: 187 samples a row, or 188 with a label")
+    classifying = verb(
+        "classify", classify, "judge the beats of a CSV file: 187 samples a row, and maybe a label, 0 if normal"
+    )
     classifying.add_argument("file", type=Path, metavar="FILE.csv", help="plain or .gz, no header")
     classifying.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _add_model(classifying)

@@ -13,6 +13,7 @@ from monitor import mqtt, wire
 from monitor.__main__ import main
 from monitor.classify import DEFAULT_MODEL
 from monitor.watch import describe
+from tests.monitor.tiny import tiny_info, write_tiny
 
 
 def _loaded_by(code: str) -> set[str]:
@@ -52,7 +53,8 @@ def _write(path: Path, rows: list[list[float]]) -> str:
     return str(path)
 
 
-BEAT = [1.0, 0.2] + [0.3] * 100 + [0.0] * 85
+BEAT = [1.0, 0.2] + [0.3] * 80 + [0.0] * 105
+FULL_BEAT = [1.0, 0.2] + [0.3] * 185
 
 
 def test_classify_tells_verdict_and_confidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +73,38 @@ def test_classify_compares_with_labels(tmp_path: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "1 of 2 agree with their label (50.0 %)" in out
     assert out.count("differs") == 1
+
+
+def test_classify_names_the_class_of_a_model_of_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the tiny model a beat whose window is well filled is a V; label 0 is normal, any other is not."""
+    model = str(write_tiny(tmp_path / "tiny.onnx", tiny_info(context=[])))
+    file = _write(tmp_path / "b.csv", [[*BEAT, 0.0], [*FULL_BEAT, 4.0], [*FULL_BEAT, 0.0]])
+    assert main(["classify", file, "--model", model, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(beat["class"], beat["verdict"]) for beat in told["beats"]] == [
+        ("N", "normal"),
+        ("V", "abnormal"),
+        ("V", "abnormal"),
+    ]
+    assert [beat["agrees"] for beat in told["beats"]] == [True, True, False]
+    assert main(["classify", file, "--model", model]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["1", "normal", "N"],
+        ["2", "abnormal", "V"],
+        ["3", "abnormal", "V"],
+    ]
+
+
+def test_classify_says_why_a_model_with_rr_context_cannot_judge_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny(tmp_path / "tiny.onnx")
+    assert main(["classify", _write(tmp_path / "b.csv", [BEAT]), "--model", str(model)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    for words in ("'tiny'", "previous_rr_s, next_rr_s, median_rr_s", "CSV", "--model ptb judges single windows"):
+        assert words in said
 
 
 def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
