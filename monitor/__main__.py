@@ -1,4 +1,4 @@
-"""Command line of the monitor: ``python -m monitor run | watch | classify | bench | asyncapi``.
+"""Command line of the monitor: ``python -m monitor run | watch | classify | models | bench | asyncapi``.
 
 Only the parser is built here; what a command needs is imported when it runs, so that ``--help`` answers at once.
 """
@@ -118,6 +118,20 @@ def classify(options: argparse.Namespace) -> int:
     return 0
 
 
+def models(options: argparse.Namespace) -> int:
+    """List the bundled models, or print the card of one."""
+    from monitor.catalogue import format_list, list_models, look_up, read_card
+
+    if options.json:
+        told = [model.as_json() for model in list_models()] if options.name is None else look_up(options.name).as_json()
+        print(json.dumps(told))
+    elif options.name is None:
+        print(format_list(list_models()))
+    else:
+        print(read_card(options.name), end="")
+    return 0
+
+
 def bench(options: argparse.Namespace) -> int:
     """Measure the latency per beat on this machine."""
     from monitor.bench import BenchSettings, run_bench
@@ -173,6 +187,10 @@ def _parser() -> argparse.ArgumentParser:
     classifying.add_argument("file", type=Path, metavar="FILE.csv", help="plain or .gz, no header")
     classifying.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _add_model(classifying)
+
+    listing = verb("models", models, "list the bundled models, or print the card of one")
+    listing.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print")
+    listing.add_argument("--json", action="store_true", help="what each model says of itself, as JSON")
 
     benching = verb("bench", bench, "measure the latency per beat on this machine, per stage and through a broker")
     benching.add_argument("--devices", type=int, default=8, help="how many devices to simulate")
