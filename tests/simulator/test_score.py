@@ -32,6 +32,7 @@ from simulator.score import (
 )
 from simulator.stream import Played
 from tests.monitor.ecg import beat_times, make_ecg
+from tests.monitor.tiny import write_tiny
 
 SECONDS, RATE_HZ = 60.0, 250.0
 BEATS = 70
@@ -287,6 +288,15 @@ def test_json_has_the_same_figures(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (row["record"], row["lead"], row["seconds"], row["reference_beats"]) == ("x", "V1", 60, BEATS)
     assert row["f1_percent"] > 95
     assert set(shown["gross"]) == set(row)
+
+
+def test_a_model_that_waits_for_the_next_beat_finds_the_same_beats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, tiny = write_record(tmp_path), write_tiny(tmp_path / "tiny.onnx")
+    patient, prompt = score_json(capsys, path, "--model", tiny)["gross"], score_json(capsys, path)["gross"]
+    for figure in ("found_beats", "f1_36ms_percent", "error_mean_ms", "delay_p99_s", "withheld"):
+        assert patient[figure] == prompt[figure]
 
 
 def test_annotations_are_at_the_rate_of_the_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
