@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from monitor import beat
+from training import data, records
+
+RATE_HZ = 360
+RR_S = 0.8
+
+
+def write_record(folder: Path, name: str, times_s: Sequence[float], symbols: str, comment: str = "69 M 1 2 x1") -> Path:
+    """Write a record of narrow R peaks with a T wave each, annotated 12 ms after each peak, as a person would."""
+    folder.mkdir(exist_ok=True)
+    time_s = np.arange(round((times_s[-1] + 3) * RATE_HZ)) / RATE_HZ
+    signal = np.zeros(len(time_s))
+    for at in times_s:
+        signal += np.exp(-0.5 * ((time_s - at) / 0.012) ** 2) + 0.2 * np.exp(-0.5 * ((time_s - at - 0.25) / 0.04) ** 2)
+    wfdb.wrsamp(name, RATE_HZ, ["mV"], ["MLII"], signal[:, None], fmt=["16"], comments=[comment], write_dir=str(folder))
+    marks = np.array([round((at + 0.012) * RATE_HZ) for at in times_s])
+    wfdb.wrann(name, "atr", marks, symbol=list(symbols), write_dir=str(folder))
+    return folder / name
+
+
+def test_record_becomes_windows_that_start_at_their_r_peaks_with_their_rr_context(tmp_path: Path) -> None:
+    times = [1 + RR_S * i for i in range(12)]
+    times[6] -= 0.3  # comes early, and a pause follows
+    cut = records.read_record(write_record(tmp_path, "100", times, "NNNNNNVNNNNN"))
+    assert cut.windows.shape == (12, 187)
+    assert (cut.windows[:, 0] > 0.98).all()
+    assert cut.labels.tolist() == [0] * 6 + [2] + [0] * 5
+    assert (cut.age, cut.sex, cut.dropped) == (69, "male", 0)
+    np.testing.assert_allclose(cut.rr[6], [0.5, 1.1, 0.8], atol=0.01)
+    np.testing.assert_allclose(cut.rr[0], [0.8, 0.8, 0.8], atol=0.01)  # nothing before it: the median stands in
+    lengths = beat.LENGTH - (cut.windows[:, ::-1] > 0).argmax(axis=1)
+    assert abs(lengths - 1.2 * 0.8 * 125).max() <= 1
+
+
+def test_pause_counts_for_two_medians_and_is_unknown_to_the_beat_after_it(tmp_path: Path) -> None:
+    times = [1 + RR_S * i for i in range(6)] + [9 + RR_S * i for i in range(6)]
+    cut = records.read_record(write_record(tmp_path, "100", times, "N" * 12))
+    np.testing.assert_allclose(cut.rr[5], [0.8, 1.6, 0.8], atol=0.01)
+    np.testing.assert_allclose(cut.rr[6], [0.8, 0.8, 0.8], atol=0.01)
+
+
+@pytest.mark.parametrize(("symbol", "label"), [("L", 0), ("e", 0), ("A", 1), ("J", 1), ("E", 2), ("F", 3), ("/", 4)])
+def test_symbols_become_the_classes_of_the_standard(tmp_path: Path, symbol: str, label: int) -> None:
+    times = [1 + RR_S * i for i in range(8)]
+    cut = records.read_record(write_record(tmp_path, "100", times, "NNNN" + symbol + "NNN"))
+    assert cut.labels[4] == label
+
+
+def test_what_is_no_beat_is_no_beat(tmp_path: Path) -> None:
+    times = [1 + RR_S * i for i in range(8)]
+    cut = records.read_record(write_record(tmp_path, "100", times, "NNNN~NNN"))
+    assert len(cut.labels) == 7
+
+
+def test_beat_whose_window_passes_the_end_is_counted_as_dropped(tmp_path: Path) -> None:
+    stem = write_record(tmp_path, "100", [1 + RR_S * i for i in range(8)], "N" * 8)
+    signal = wfdb.rdrecord(str(stem)).p_signal[: round((1 + 7 * RR_S + 0.2) * RATE_HZ)]
+    wfdb.wrsamp("100", RATE_HZ, ["mV"], ["MLII"], signal, fmt=["16"], write_dir=str(tmp_path))
+    cut = records.read_record(stem)
+    assert (len(cut.labels), cut.dropped) == (7, 1)
+    assert (np.isnan(cut.age), cut.sex) == (True, "")
+
+
+def naive_medians(fiducials: Sequence[float]) -> list[float]:
+    found: list[float] = []
+    for i in range(len(fiducials)):
+        pairs = [(b - a, b) for a, b in pairwise(fiducials[: i + 1])]
+        recent = [rr for rr, end in pairs if end >= fiducials[i] - 1250]
+        chosen = recent if len(recent) >= 3 else [rr for rr, _ in pairs[-3:]]
+        chosen = [rr for rr in chosen if rr <= 375]
+        found.append(float(np.median(chosen)) if len(chosen) >= 3 else found[-1] if found else np.nan)
+    first = next(value for value in found if not np.isnan(value))
+    return [first if np.isnan(value) else value for value in found]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_median_is_that_of_the_last_ten_seconds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    fiducials = np.cumsum(rng.choice([60.0, 90, 110, 130, 500], 80, p=[0.2, 0.3, 0.3, 0.15, 0.05]))
+    np.testing.assert_array_equal(records.median_rr(fiducials), naive_medians(fiducials.tolist()))
+
+
+def test_folder_of_records_is_a_data_set_of_five_classes_by_patient(tmp_path: Path) -> None:
+    times = [1 + RR_S * i for i in range(8)]
+    folder = tmp_path / "mitdb"
+    for name in ("100", "201", "202"):
+        write_record(folder, name, times, "NNNNVNNN")
+    beats = data.load_beats([tmp_path])
+    assert beats.names() == ["mitdb"]
+    assert beats.classes == records.CLASSES
+    assert beats.has_rr
+    assert set(beats.patients) == {"mitdb/100", "mitdb/201"}  # 201 and 202 are one person
+    assert set(beats.records) == {"mitdb/100", "mitdb/201", "mitdb/202"}
+
+
+def test_broken_record_is_refused_by_name(tmp_path: Path) -> None:
+    write_record(tmp_path, "100", [1 + RR_S * i for i in range(8)], "N" * 8)
+    (tmp_path / "100.dat").write_bytes(b"x")
+    with pytest.raises(ValueError, match="100: cannot be read as an annotated WFDB record"):
+        data.load_beats([tmp_path])
+
+
+def test_real_records_are_cut_where_their_beats_are(ecg_data: Path) -> None:
+    cut = records.read_record(ecg_data / "mitdb" / "119")
+    assert np.bincount(cut.labels, minlength=5).tolist() == [1542, 0, 444, 0, 0]
+    early = cut.rr[:, 0] / cut.rr[:, 2]
+    assert np.median(early[cut.labels == 2]) < 0.75 < np.median(early[cut.labels == 0])

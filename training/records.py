@@ -1,0 +1,161 @@
+"""Annotated WFDB records -> labelled beat windows with their RR context, cut as the live monitor would cut them.
+
+The annotations say where the QRS complexes are and what they are; classes are those of ANSI/AAMI EC57. Nothing is
+detected here. Knows nothing of splits or networks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import signal as filters
+
+from monitor import beat
+
+CLASSES = ("N", "S", "V", "F", "Q")
+"""Normal (and bundle branch block), supraventricular ectopic, ventricular ectopic, fusion, paced or unclassifiable."""
+CLASS_OF = {symbol: label for label, symbols in enumerate(("NLRej", "AaJS", "VE", "F", "/fQ")) for symbol in symbols}
+"""WFDB annotation symbol -> number in `CLASSES` (ANSI/AAMI EC57; de Chazal, O'Dwyer and Reilly 2004)."""
+R_REACH = round(0.064 * beat.RATE_HZ)
+"""The R peak is the highest sample this near to the annotation, in samples; so the monitor places it as well."""
+RHYTHM = 3
+"""Fewest RR intervals that a median is taken of."""
+LONGEST_RR_S = 3.0
+"""Longer intervals are pauses or gaps, not part of the rhythm."""
+SAME_PATIENT = {"202": "201"}
+"""MIT-BIH record -> the other record of the same patient (Moody and Mark 2001)."""
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CutRecord:
+    """The beats of one record."""
+
+    name: str
+    patient: str
+    age: float
+    """NaN where the header does not say."""
+    sex: str
+    """"female", "male", or empty."""
+    windows: beat.Windows
+    """(n, 187)"""
+    labels: Ints
+    """(n,) numbers in `CLASSES`."""
+    rr: beat.Windows
+    """(n, 3) float32 seconds, see `monitor.beat.rr_context`."""
+    dropped: int
+    """Annotated beats without a window: the record ends within it, or samples are missing."""
+
+
+def read_record(stem: Path) -> CutRecord:
+    """Read the first lead of a WFDB record, and cut it at its annotations.
+
+    Parameters
+    ----------
+    stem
+        Path of the record, without ".hea"; its annotations lie beside it with the suffix ".atr".
+
+    Raises
+    ------
+    ValueError
+        `wfdb` is not installed, a file is missing or broken, or there are too few beats to know the rhythm.
+    """
+    record, notes = _read_files(stem)
+    rate_hz = float(record.fs)
+    step = Fraction(beat.RATE_HZ / rate_hz).limit_denominator(1000)
+    signal = filters.resample_poly(record.p_signal[:, 0], step.numerator, step.denominator)
+    marks = [
+        (at, CLASS_OF[symbol]) for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in CLASS_OF
+    ]
+    if len(marks) <= RHYTHM:
+        raise ValueError(f"{stem}.atr: got {len(marks)} beats, expected more than {RHYTHM}.")
+    fiducials = np.array([at for at, _ in marks]) * (beat.RATE_HZ / rate_hz)
+    windows, rr, kept = cut(signal, fiducials)
+    labels = np.array([label for _, label in marks], np.int64)[kept]
+    age, sex = _person(" ".join(record.comments))
+    patient = SAME_PATIENT.get(stem.name, stem.name)
+    return CutRecord(stem.name, patient, age, sex, windows, labels, rr, len(marks) - len(labels))
+
+
+def cut(signal: Floats, fiducials: Floats) -> tuple[beat.Windows, beat.Windows, Ints]:
+    """Cut windows at annotated QRS complexes.
+
+    Parameters
+    ----------
+    signal
+        (samples,) at 125 Hz, any unit, NaN where there is none.
+    fiducials
+        (n,) annotated places, samples at 125 Hz, ascending.
+
+    Returns
+    -------
+    windows, rr, kept
+        (k, 187) windows, (k, 3) their RR context, and (k,) which of the n they are of: those whose window lies
+        within the signal and has no sample missing.
+    """
+    median = median_rr(fiducials)
+    previous_s = np.diff(fiducials, prepend=np.nan) / beat.RATE_HZ
+    previous_s[previous_s > LONGEST_RR_S] = np.nan  # live, what came before a pause is not known any more
+    next_s = np.diff(fiducials, append=np.nan) / beat.RATE_HZ
+    rr = beat.rr_context(previous_s, next_s, median / beat.RATE_HZ)
+    windows, kept = [], []
+    for i, at in enumerate(np.rint(fiducials).astype(int)):
+        begin = max(0, at - R_REACH)
+        near = signal[begin : at + R_REACH + 1]
+        length = min(beat.LENGTH, beat.window_length(median[i]))
+        if near.size == 0 or np.isnan(near).any():
+            continue
+        r_peak = begin + int(np.argmax(near))
+        stretch = signal[r_peak : r_peak + length]
+        if stretch.size == length and np.isfinite(stretch).all():
+            windows.append(beat.fit_window(stretch))
+            kept.append(i)
+    rows = np.array(kept, np.int64)
+    return np.array(windows, np.float32).reshape(-1, beat.LENGTH), rr[rows], rows
+
+
+def median_rr(fiducials: Floats) -> Floats:
+    """Median RR interval of the last 10 s at each QRS complex, samples: (n,) -> (n,).
+
+    At least three intervals count; the complexes before the rhythm is known get the first median that is, and those
+    after a pause keep the last.
+    """
+    rr = np.diff(fiducials, prepend=np.nan)
+    median = np.full(len(fiducials), np.nan)
+    for i in range(len(fiducials)):
+        since = np.searchsorted(fiducials, fiducials[i] - beat.MEDIAN_RR_OVER_S * beat.RATE_HZ)
+        recent = rr[max(1, min(since, i - RHYTHM + 1)) : i + 1]
+        recent = recent[recent <= LONGEST_RR_S * beat.RATE_HZ]
+        median[i] = np.median(recent) if len(recent) >= RHYTHM else median[i - 1] if i else np.nan
+    known = np.flatnonzero(np.isfinite(median))
+    if known.size:
+        median[: known[0]] = median[known[0]]
+    return median
+
+
+def _person(comments: str) -> tuple[float, str]:
+    """Age and sex, as the headers of MIT-BIH give them: "69 M 1085 1629 x1"."""
+    found = re.match(r"\s*(-?\d+)\s+([MF])\b", comments)
+    if not found or int(found[1]) < 0:
+        return math.nan, {"M": "male", "F": "female"}.get(found[2], "") if found else ""
+    return float(found[1]), {"M": "male", "F": "female"}[found[2]]
+
+
+def _read_files(stem: Path) -> tuple[Any, Any]:
+    try:
+        import wfdb
+    except ImportError:
+        raise ValueError("wfdb is not installed: pip install 'ecgwatch[train]' brings it.") from None
+    try:
+        return wfdb.rdrecord(str(stem), channels=[0]), wfdb.rdann(str(stem), "atr")
+    except Exception as error:  # wfdb raises many kinds on broken files, none documented
+        raise ValueError(f"{stem}: cannot be read as an annotated WFDB record: {error}") from None

@@ -1,0 +1,214 @@
+"""Which beats train a network, which choose its threshold, and which measure it.
+
+By patient, all beats of a patient are on one side: what a new wearer can expect. By beat, rows are drawn at random,
+whoever they are of: the usual way in publications, which flatters. Either way equal windows are on one side. Knows
+nothing of files and networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from monitor import beat
+from training.data import Beats, Strings
+
+Ints = npt.NDArray[np.int64]
+SplitKind = Literal["patient", "beat"]
+
+PARTS = ("train", "val", "test")
+EIGHTHS = ("train", "val", "test", *("train",) * 5)
+"""What becomes of eight equal parts where no split was published; see `fold_groups` for their order."""
+FEWEST_PATIENTS = 3
+"""One for each part: fewer patients cannot be kept apart."""
+
+
+def split_kinds(beats: Beats, kind: SplitKind) -> dict[str, SplitKind]:
+    """How each data set can be split: by patient only where every row says who the patient is."""
+    return {
+        name: "patient" if kind == "patient" and (beats.patients[beats.datasets == name] != "").all() else "beat"
+        for name in beats.names()
+    }
+
+
+def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
+    """Divide beats into train, val and test.
+
+    By patient, a published split is respected: its train rows stay in train; where it has no test rows, its val rows
+    are shared between val and test, and where it has no val rows, its train rows between train and val.
+
+    Parameters
+    ----------
+    beats
+        n beats.
+    kind
+        "patient" or "beat"; a data set that does not say who its patients are is split by beat, see `split_kinds`.
+    seed
+        Of the random draw.
+
+    Returns
+    -------
+    ndarray
+        (n,) "train", "val" or "test".
+
+    Raises
+    ------
+    ValueError
+        A class of a data set has fewer than three patients, or a published split has one patient, or
+        one window, on two sides.
+    """
+    groups = group_beats(beats, kind)
+    sides = _published(beats, groups) if kind == "patient" else np.full(groups.max() + 1, "")  # (groups,)
+    sides_of = {name: set(sides[groups[beats.datasets == name]].tolist()) for name in beats.names()}
+    name_of = np.empty(len(sides), beats.datasets.dtype)  # a data set of each group, one with a published side first
+    order = np.argsort(beats.given != "", kind="stable")
+    name_of[groups[order]] = beats.datasets[order]
+    shares_of = [_shares(side, sides_of[name]) for side, name in zip(sides.tolist(), name_of.tolist(), strict=True)]
+    _check_enough(beats, groups, FEWEST_PATIENTS)
+    parts = np.full(len(beats), "", dtype="<U5")
+    for shares in {tuple(shares) for shares in shares_of}:
+        rows = np.flatnonzero(np.array([tuple(one) == shares for one in shares_of])[groups])
+        parts[rows] = np.array(shares)[fold_groups(groups[rows], _strata(beats)[rows], len(shares), seed)]
+    return parts
+
+
+def _shares(side: str, sides: set[str]) -> tuple[str, ...]:
+    """Parts of equal size among which to divide what a published split put on one side."""
+    if side == "":
+        return EIGHTHS
+    if side == "val" and "test" not in sides:
+        return ("val", "test")
+    if side == "train" and "val" not in sides:
+        return ("train", "val", *("train",) * 6)
+    return (side,)
+
+
+def _strata(beats: Beats) -> Ints:
+    """Number of each beat's data set and class together: what every part should have its share of."""
+    names = np.unique(beats.datasets, return_inverse=True)[1]
+    return names * len(beats.classes) + beats.labels
+
+
+def _check_enough(beats: Beats, groups: Ints, fewest: int) -> None:
+    for name in beats.names():
+        for what, of_class in (("normal", beats.labels == 0), ("abnormal", beats.labels > 0)):
+            count = len(np.unique(groups[(beats.datasets == name) & of_class]))
+            if count < fewest:
+                raise ValueError(
+                    f"{name}, {what}: got {count} patients, expected at least {fewest}, to keep them apart."
+                )
+
+
+def fold_beats(beats: Beats, kind: SplitKind, folds: int, seed: int) -> Ints:
+    """Divide beats into folds of about equal size and class shares, each data set by itself.
+
+    Parameters
+    ----------
+    beats
+        n beats.
+    kind
+        See `split_beats`; published splits are not asked.
+    folds
+        How many.
+    seed
+        Of the random draw.
+
+    Returns
+    -------
+    ndarray
+        (n,) fold, from 0.
+
+    Raises
+    ------
+    ValueError
+        A class of a data set has fewer patients than there are folds.
+    """
+    groups = group_beats(beats, kind)
+    _check_enough(beats, groups, folds)
+    return fold_groups(groups, _strata(beats), folds, seed)
+
+
+def fold_groups(groups: Ints, strata: Ints, folds: int, seed: int) -> Ints:
+    """Give each group to a fold, so that every fold has about its share of every stratum.
+
+    Groups go by their largest share of any stratum, the largest first, each to the fold that has least of what it
+    brings; the first of several. So the largest group of all is in fold 0, and no fold is empty while there are groups.
+
+    Parameters
+    ----------
+    groups, strata
+        (n,) group and stratum of each beat.
+
+    Returns
+    -------
+    ndarray
+        (n,) fold, from 0.
+    """
+    of_row = np.unique(groups, return_inverse=True)[1]
+    counts = np.zeros((of_row.max() + 1, strata.max() + 1))  # (groups, strata)
+    np.add.at(counts, (of_row, strata), 1)
+    shares = counts / counts.sum(axis=0).clip(min=1)
+    # Sizes are blurred, so that the seed decides between groups of about one size.
+    blurred = shares.max(axis=1) * np.random.default_rng(seed).uniform(0.7, 1.0, len(shares))
+    load = np.zeros((folds, shares.shape[1]))
+    fold_of = np.zeros(len(shares), np.int64)
+    for group in np.argsort(-blurred):
+        # The sum of squared loads grows least there.
+        fold = int(np.argmin(load @ shares[group]))
+        fold_of[group] = fold
+        load[fold] += shares[group]
+    return fold_of[of_row]
+
+
+def _published(beats: Beats, groups: Ints) -> Strings:
+    """Side of each group (groups,) in the published split of its data set, empty where there is none."""
+    sides = np.full(groups.max() + 1, "", dtype="<U5")
+    for side in PARTS:
+        inside = np.bincount(groups, weights=beats.given == side) > 0
+        for group in np.flatnonzero(inside & (sides != "")):
+            row = np.flatnonzero(groups == group)[0]
+            raise ValueError(
+                f"Published split of {beats.datasets[row]}: got {str(beats.patients[row]) or 'a window'!r}, or a copy "
+                f"of one of its windows, in {sides[group]} and in {side}, expected it on one side."
+            )
+        sides[inside] = side
+    return sides
+
+
+def group_beats(beats: Beats, kind: SplitKind) -> Ints:
+    """Number beats that must stay on one side alike: equal windows and, by patient, all beats of a patient.
+
+    Returns
+    -------
+    ndarray
+        (n,) group numbers, from 0.
+    """
+    n = len(beats)
+    # Copies may have been written with more or fewer digits.
+    rounded = np.ascontiguousarray(np.round(beats.windows * 10_000).astype(np.int16))
+    copies = np.unique(rounded.view(f"V{2 * beat.LENGTH}").ravel(), return_inverse=True)[1].ravel()
+    keys = [copies]
+    if kind == "patient":
+        unnamed = np.char.add("row ", np.arange(n).astype(np.str_))
+        keys.append(np.unique(np.where(beats.patients == "", unnamed, beats.patients), return_inverse=True)[1])
+    # Rows are joined to their keys; the groups are the connected parts of that graph.
+    rows = np.tile(np.arange(n), len(keys))
+    columns = np.concatenate([keys[0], *(key + keys[0].max() + 1 for key in keys[1:])]) + n
+    nodes = int(columns.max()) + 1
+    graph = sparse.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(nodes, nodes))
+    component = sparse.csgraph.connected_components(graph, directed=False)[1][:n]
+    return np.unique(component, return_inverse=True)[1].astype(np.int64)
+
+
+def hash_rows(beats: Beats, parts: Strings) -> dict[str, str]:
+    """SHA-256 of each data set's windows, RR contexts, labels and parts, in the order of the rows."""
+    hashes = {}
+    for name in beats.names():
+        rows = beats.datasets == name
+        content = (beats.windows[rows], beats.rr[rows], beats.labels[rows], parts[rows].astype("<U5"))
+        hashes[name] = hashlib.sha256(b"".join(column.tobytes() for column in content)).hexdigest()
+    return hashes
