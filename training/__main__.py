@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit|evaluate|fetch`."""
+"""Command line: `python -m training fit | compare | evaluate | fetch`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NETS = ("cnn", "cnn-lstm")
+NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 """The keys of `training.models.NETWORKS`, without importing torch for them."""
 SOURCES = ("kaggle", "ptbdb", "mitdb")
 """What `training.fetch` can fetch."""
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(words)
     try:
-        {"fit": _fit, "evaluate": _evaluate, "fetch": _fetch}[args.verb](args, words)
+        {"fit": _fit, "compare": _compare, "evaluate": _evaluate, "fetch": _fetch}[args.verb](args, words)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,23 +44,44 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     fit = verb("fit", "train a network on beat windows and write a run folder")
-    fit.add_argument("--net", choices=NETS, default="cnn", help="network")
-    _add_data(
-        fit, "directories with data sets, or with folders of them; default: the environment variable ECGWATCH_DATA"
-    )
+    fit.add_argument("--net", choices=NETS, default="compact", help="network")
+    _add_data(fit)
     fit.add_argument(
         "--split", choices=("patient", "beat"), default="patient", help="what is kept apart: patients, or only beats"
     )
+    fit.add_argument(
+        "--rr", action="store_true", help="let the network take the RR context as well; WFDB records have it"
+    )
+    fit.add_argument("--teachers", type=int, default=0, help="wider networks to train first and to learn from")
     fit.add_argument("--out", type=Path, help="run folder; default: runs/NET-SPLIT", default=argparse.SUPPRESS)
-    fit.add_argument("--seed", type=int, default=0, help="of split, weights and sampling")
-    fit.add_argument("--epochs", type=int, default=60, help="most epochs")
-    fit.add_argument("--patience", type=int, default=10, help="epochs without a better validation AUC before the end")
     fit.add_argument("--plain", action="store_true", help="do not vary the training beats")
-    fit.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to train")
+    fit.add_argument("--resume", action="store_true", help="go on where an interrupted run in the folder stopped")
+    fit.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
+    _add_training(fit)
+
+    compare = verb(
+        "compare",
+        "train all networks alike, measure them by patients apart and by beats at random, choose one and train it on "
+        "all beats; goes on where it was interrupted",
+    )
+    _add_data(compare)
+    compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for folds, figures and reports")
+    compare.add_argument(
+        "--nets", nargs="+", choices=NETS, default=list(NETS), metavar="NET", help="networks to compare"
+    )
+    compare.add_argument("--folds", type=int, default=5, help="folds of patients")
+    compare.add_argument("--jobs", type=int, default=1, help="networks to train side by side")
+    _add_training(compare)
 
     evaluate = verb("evaluate", "measure a run on its own val and test parts")
     evaluate.add_argument("run", type=Path, help="run folder")
-    _add_data(evaluate, "where its data lie now; default: where they lay when it was fitted")
+    evaluate.add_argument(
+        "--data",
+        nargs="+",
+        metavar="DIR",
+        help="where its data lie now; default: where they lay when it was fitted",
+        default=argparse.SUPPRESS,
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     fetch = verb("fetch", "download data sets: Kaggle's heartbeat CSV files, or PhysioNet records")
@@ -69,8 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(parser: argparse.ArgumentParser, help_: str) -> None:
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    help_ = "directories with data sets, or with folders of them; default: the environment variable ECGWATCH_DATA"
     parser.add_argument("--data", nargs="+", metavar="DIR", help=help_, default=argparse.SUPPRESS)
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of split, weights and sampling")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of each network")
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="where to train")
 
 
 def _fit(args: argparse.Namespace, words: list[str]) -> None:
@@ -79,34 +107,57 @@ def _fit(args: argparse.Namespace, words: list[str]) -> None:
     from training.data import default_directories
     from training.evaluate import print_figures
     from training.fit import fit
-    from training.run import Settings
+    from training.run import Recipe
 
-    if min(args.epochs, args.patience) < 1:
-        raise ValueError(f"Epochs and patience: got {args.epochs} and {args.patience}, expected at least 1.")
-    settings = Settings(
-        net=args.net,
-        data=getattr(args, "data", None) or default_directories(),
-        split=args.split,
-        seed=args.seed,
-        epochs=args.epochs,
-        patience=args.patience,
-        augment=not args.plain,
-        device=args.device,
-    )
+    _at_least(1, epochs=args.epochs)
+    _at_least(0, teachers=args.teachers, seed=args.seed)
+    recipe = Recipe(args.net, args.rr, args.teachers, not args.plain, None, args.epochs, args.seed, args.device)
     out = getattr(args, "out", Path("runs") / f"{args.net}-{args.split}")
-    run = fit(settings, out, _command(words))
+    directories = getattr(args, "data", None) or default_directories()
+    run = fit(recipe, directories, args.split, out, _command(words), resume=args.resume, tensorboard=args.tensorboard)
     print_figures(run, run.figures, Console())
     print(f"Wrote {out}.")
+
+
+def _compare(args: argparse.Namespace, words: list[str]) -> None:
+    from training.compare import Settings, compare
+    from training.data import default_directories
+    from training.report import write_reports
+
+    _at_least(1, epochs=args.epochs, jobs=args.jobs)
+    _at_least(2, folds=args.folds)
+    _at_least(0, seed=args.seed)
+    settings = Settings(
+        data=getattr(args, "data", None) or default_directories(),
+        out=str(args.out),
+        nets=list(dict.fromkeys(args.nets)),
+        folds=args.folds,
+        epochs=args.epochs,
+        seed=args.seed,
+        device=args.device,
+        jobs=args.jobs,
+        command=_command(words),
+    )
+    for path in write_reports(settings, compare(settings), args.out):
+        print(f"Wrote {path}.")
+
+
+def _at_least(least: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"--{name}: got {number}, expected at least {least}.")
 
 
 def _evaluate(args: argparse.Namespace, words: list[str]) -> None:
     from rich.console import Console
 
+    from training import metrics
     from training.evaluate import evaluate, print_figures
 
     run, figures = evaluate(args.run, getattr(args, "data", None))
     if args.json:
-        report = {"run": str(args.run), "split": run.split_kinds, "threshold": run.threshold, "figures": figures}
+        known = {part: {name: metrics.known(row) for name, row in of_part.items()} for part, of_part in figures.items()}
+        report = {"run": str(args.run), "split": run.split_kinds, "threshold": run.threshold, "figures": known}
         print(json.dumps(report, indent=2))
     else:
         print_figures(run, figures, Console())

@@ -1,9 +1,8 @@
 """Beats as another device, detector or hour would have delivered them: for the training part only.
 
-What a live window may differ by: the R peak is found a sample early or late, the device's rate was brought to 125 Hz
-by a filter (the PTB windows are plain decimation), the electrodes wander and hiss, the heart beats faster or slower,
-and the median RR interval ends the window elsewhere. Gain needs no imitation: every window is scaled by its own
-minimum and maximum.
+Each kind of variation imitates something a live window may differ by. Gain needs no imitation: every window is scaled
+by its own minimum and maximum. Polarity cannot be imitated on a window: the other way round, its R peak would lie
+elsewhere, and another window would have been cut.
 """
 
 from __future__ import annotations
@@ -11,57 +10,83 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as f
 from torch import Tensor
 
 from monitor import beat
 
+KINDS = ("shift", "pace", "smoothing", "wander", "motion", "noise", "ending", "rhythm")
+"""R peak found early or late; heart and device rate; a device's or resampler's low-pass; baseline wander by breathing;
+electrodes that move; muscle and electrode noise; a median RR interval that ends the window elsewhere; QRS complexes
+placed early or late, which changes the RR context."""
 SHIFT = 1.5
 """Most samples that a window starts early or late."""
-STRETCH = 0.15
+PACE = 0.15
 """Largest change of pace."""
 SMOOTHING = 0.15
 """Most weight of either neighbour in a three-point mean; 0.09 is -3 dB at 45 Hz."""
 WANDER = 0.1
 """Highest amplitude of baseline wander, in window heights."""
 WANDER_HZ = (0.05, 0.7)
+MOTION = 0.05
+"""Highest standard deviation of the nodes of a random line through the window, in window heights."""
+MOTION_NODES = 8
 NOISE = 0.02
 """Highest standard deviation of white noise, in window heights."""
-SHORTENING = 0.06
+ENDING = 0.06
 """Largest share of a window that may be missing at its end."""
+RHYTHM = 0.03
+"""Standard deviation of each RR interval, as a share of it."""
 
 
-def augment(windows: Tensor, generator: torch.Generator) -> Tensor:
-    """Vary some windows at random.
+def augment(
+    windows: Tensor, rr: Tensor, generator: torch.Generator, without: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Vary some beats at random.
 
     Parameters
     ----------
-    windows
-        (n, 187) float32 in 0..1, zero-padded.
+    windows, rr
+        (n, 187) float32 in 0..1, zero-padded, and (n, 3) their RR context, or NaN.
     generator
         Where the randomness comes from; on the device of `windows`.
+    without
+        One of `KINDS` to leave out, or None.
 
     Returns
     -------
-    Tensor
-        (n, 187) float32, beat windows again: in 0..1, zero-padded.
+    windows, rr
+        The same shapes: beat windows again, in 0..1, zero-padded.
     """
     n, device = len(windows), windows.device
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, 1, generator=generator, device=device)
+    def uniform(kind: str, low: float, high: float) -> Tensor:
+        drawn = torch.rand(n, 1, generator=generator, device=device)
+        return low + (high - low) * drawn if kind != without else torch.full_like(drawn, (low + high) / 2)
+
+    def up_to(kind: str, most: float) -> Tensor:
+        return uniform(kind, 0, most) if kind != without else torch.zeros(n, 1, device=device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(n, *shape, generator=generator, device=device)
 
     time = torch.arange(beat.LENGTH, device=device)  # (187,)
     lengths = beat.LENGTH - (windows.flip(1) > 0).float().argmax(1, keepdim=True)  # (n, 1), before padding
-    pace = uniform(1 - STRETCH, 1 + STRETCH)
-    x = _sample(windows, time * pace + uniform(-SHIFT, SHIFT), lengths)
+    pace = uniform("pace", 1 - PACE, 1 + PACE)
+    x = _sample(windows, time * pace + uniform("shift", -SHIFT, SHIFT), lengths)
     lengths = lengths / pace
     mirrored = torch.cat([x[:, 1:2], x, x[:, -1:]], dim=1)  # (n, 189): the R peak is about symmetric
-    a = uniform(0, SMOOTHING)
+    a = up_to("smoothing", SMOOTHING)
     x = a * mirrored[:, :-2] + (1 - 2 * a) * x + a * mirrored[:, 2:]
-    phase = uniform(0, 2 * math.pi) + 2 * math.pi * uniform(*WANDER_HZ) * time / beat.RATE_HZ
-    x = x + uniform(0, WANDER) * phase.sin()
-    x = x + uniform(0, NOISE) * torch.randn(x.shape, generator=generator, device=device)
-    return _scale(x, time < lengths * uniform(1 - SHORTENING, 1))
+    phase = 2 * math.pi * (uniform("phase", 0, 1) + uniform("phase", *WANDER_HZ) * time / beat.RATE_HZ)
+    x = x + up_to("wander", WANDER) * phase.sin()
+    line = f.interpolate(normal(1, MOTION_NODES), size=beat.LENGTH, mode="linear", align_corners=True)[:, 0]
+    x = x + up_to("motion", MOTION) * line
+    x = x + up_to("noise", NOISE) * normal(beat.LENGTH)
+    x = _scale(x, time < lengths * (1 - up_to("ending", ENDING)))
+    if without != "rhythm":
+        rr = rr / pace * (1 + RHYTHM * normal(rr.shape[1]))
+    return x, rr
 
 
 def _sample(windows: Tensor, at: Tensor, lengths: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from training import data
+from training import data, models
 from training.fit import figures_of
 from training.metrics import Figures
 from training.run import Run, load_run
+from training.split import hash_rows, split_beats
 
 MEANING = {
     "patient": "patients apart: no patient of val or test is in train, so the figures say how new patients fare",
@@ -23,8 +25,8 @@ COLUMNS = {
     "specificity": "spec.",
     "ppv": "PPV",
     "f1": "F1",
-    "auc": "AUC",
-    "auc_late": "late",
+    "roc_auc": "AUC",
+    "macro_f1": "macro",
 }
 
 
@@ -49,29 +51,36 @@ def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Ru
         There is no such run or data, or the rows are not those that it was fitted on.
     """
     run, network = load_run(folder)
-    beats = data.load_beats(directories or run.settings.data)
-    parts = data.split_beats(beats, run.settings.split, run.settings.seed)
-    if (got := data.hash_rows(beats, parts)) != run.sha256:
+    beats = data.load_beats(directories or run.data)
+    parts = split_beats(beats, run.split, run.recipe.seed)
+    if (got := hash_rows(beats, parts)) != run.sha256:
         raise ValueError(
             f"Data of {folder} have changed since it was fitted: got SHA-256 {got}, expected {run.sha256}."
         )
-    return run, figures_of(network, beats, parts, run.threshold)
+    p = models.probabilities(network, beats.windows, beats.rr)
+    thresholds = np.full(len(beats), run.threshold)
+    return run, {part: figures_of(beats, p, thresholds, parts == part) for part in ("val", "test")}
 
 
 def print_figures(run: Run, figures: dict[str, dict[str, Figures]], console: Console) -> None:
     """Print a table of figures that fits a terminal of 80 columns, and below it what they mean."""
-    console.print(f"{run.settings.net}, split by {run.settings.split}, threshold {run.threshold:.3f}\n")
+    console.print(f"{run.recipe.title}, split by {run.split}, threshold {run.threshold:.3f}\n")
     width = max(len(name) for of_part in figures.values() for name in of_part)
-    headings = "".join(f"{heading:>7}" for heading in COLUMNS.values())
+    columns = {
+        key: heading
+        for key, heading in COLUMNS.items()
+        if any(key in row for of_part in figures.values() for row in of_part.values())
+    }
+    headings = "".join(f"{heading:>7}" for heading in columns.values())
     console.print(f"part {'data':<{width}}{'beats':>7}{'pat.':>6}{headings}", soft_wrap=True, highlight=False)
     for part, of_part in figures.items():
         for name, row in of_part.items():
-            rates = "".join(f"{row[column]:>7.3f}" for column in COLUMNS)
+            rates = "".join(f"{row[column]:>7.3f}" for column in columns)
             line = f"{part:<4} {name:<{width}}{row['beats']:>7.0f}{row['patients']:>6.0f}{rates}"
             console.print(line, soft_wrap=True, highlight=False)
     console.print(
         "\nRates from 0 to 1. pat.: patients; bal.: balanced accuracy; AUC: area under the ROC curve; "
-        "late: AUC with the R peaks found one sample late."
+        "macro: F1 averaged over the classes N, S, V, F."
     )
     for name, kind in run.split_kinds.items():
         console.print(f"{name}: {MEANING[kind]}.")

@@ -1,4 +1,4 @@
-"""Train one network on beats: one loop, read top to bottom, that leaves a run folder behind.
+"""Train one network on beats: one loop, read top to bottom; and the run folder that it leaves behind.
 
 See `training.run` for what that folder holds.
 """
@@ -8,173 +8,443 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as f
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import nn
+from torch import Tensor, nn
 
-from monitor import beat
 from training import data, metrics, models
 from training.augment import augment
-from training.run import DESCRIPTION, WEIGHTS, Run, Settings
+from training.run import DESCRIPTION, WEIGHTS, Recipe, Run
+from training.split import SplitKind, hash_rows, split_beats, split_kinds
 
-BATCH = 64
-LEARNING_RATE = 1e-3
-AVERAGING = 0.998
-"""Share of the running mean of the weights that a step keeps: it remembers about 500 steps."""
+BATCH = 256
+MOST_DRAWN = 16_000
+"""Beats drawn in an epoch, if there are so many."""
+LEARNING_RATE = 3e-3
+"""Highest of the one-cycle schedule (Smith and Topin 2018), which rises to it and then falls to nothing."""
+WARM_UP = 0.2
+"""Share of the steps in which it rises."""
+WEIGHT_DECAY = 1e-2
+TEACHING = 0.7
+"""Weight of what the teachers say, against what the labels say (Hinton, Vinyals and Dean 2015)."""
+CHECKPOINT = "checkpoint.pt"
+HISTORY = ("epoch", "loss", "train_auc", "val_loss", "val_auc", "seconds")
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 console = Console(stderr=True)
 
 
-def fit(settings: Settings, out: Path, command: str) -> Run:
-    """Train a network and write its run folder.
+class Watcher(Protocol):
+    """Who is told of every epoch: one row of `history.csv`."""
+
+    def __call__(self, row: dict[str, float]) -> None:  # noqa: D102 # the class says it
+        ...
+
+
+def fit(
+    recipe: Recipe,
+    directories: list[str],
+    split: SplitKind,
+    out: Path,
+    command: str,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+) -> Run:
+    """Train a network on the train part of some data sets, and write its run folder.
 
     Raises
     ------
     ValueError
-        The data cannot be read or split, or there is no such device or network.
+        The data cannot be read or split, there is no such device or network, the network takes the RR context and
+        the data have none, or there is nothing to resume.
     """
     started = time.monotonic()
-    if settings.net not in models.NETWORKS:
-        raise ValueError(f"Network: got {settings.net!r}, expected one of {', '.join(models.NETWORKS)}.")
-    device = choose_device(settings.device)
-    beats = data.load_beats(settings.data)
-    parts = data.split_beats(beats, settings.split, settings.seed)
-    notes = [*beats.notes, *split_notes(beats, settings.split)]
+    beats = data.load_beats(directories)
+    parts = split_beats(beats, split, recipe.seed)
+    notes = [*beats.notes, *split_notes(beats, split)]
     for note in notes:
         console.print(f"[bold yellow]Note:[/] {note}")
-
-    torch.set_num_threads(1)  # with more, sums are rounded differently from machine to machine
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    generator = torch.Generator(device).manual_seed(settings.seed)
-    network = models.NETWORKS[settings.net]().to(device)
-    mean = models.NETWORKS[settings.net]().to(device)  # running mean of the network's weights: what is kept
-    mean.load_state_dict(network.state_dict())
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    loss_of = nn.BCEWithLogitsLoss()
-    windows = torch.from_numpy(beats.windows).to(device)  # (n, 187)
-    targets = torch.from_numpy(beats.labels).to(device, torch.float32).unsqueeze(1)  # (n, 1)
-    train, val = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val")
-
-    out.mkdir(parents=True, exist_ok=True)
+    hashes = hash_rows(beats, parts)
     (out / DESCRIPTION).unlink(missing_ok=True)  # of an earlier run, whose weights are about to go
-    best_auc, best_epoch, epoch, step = -1.0, 0, 0, 0
-    with (out / "history.csv").open("w", newline="") as file, _progress() as progress:
-        history = csv.writer(file)
-        history.writerow(["epoch", "train_loss", "val_auc", "seconds"])
-        task = progress.add_task(settings.net, total=settings.epochs, figures="")
-        for epoch in range(1, settings.epochs + 1):
-            network.train()
-            order = train[data.balance(beats.labels[train], beats.datasets[train], rng)]
-            losses = []
-            for rows in torch.split(torch.from_numpy(order).to(device), BATCH):
-                if len(rows) == 1:
-                    continue  # one beat has no batch statistics
-                x = augment(windows[rows], generator) if settings.augment else windows[rows]  # (64, 187)
-                loss = loss_of(network(x), targets[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                step += 1
-                follow(mean, network, keep=min(AVERAGING, (1 + step) / (10 + step)))
-                losses.append(loss.item())
-            p = models.probabilities(mean, windows[val]).numpy()  # (val beats,)
-            auc = metrics.auc(beats.labels[val], p)
-            train_loss = float(np.mean(losses))
-            history.writerow([epoch, f"{train_loss:.5f}", f"{auc:.5f}", f"{time.monotonic() - started:.1f}"])
-            file.flush()
-            if auc > best_auc:
-                best_auc, best_epoch = auc, epoch
-                torch.save(mean.state_dict(), out / WEIGHTS)
-            progress.update(task, advance=1, figures=f"loss {train_loss:.3f}  val AUC {auc:.4f}  best {best_auc:.4f}")
-            if epoch - best_epoch >= settings.patience:
-                break
-
-    mean.load_state_dict(torch.load(out / WEIGHTS, weights_only=True))
-    p = models.probabilities(mean, windows).numpy()  # (n,)
-    threshold = metrics.best_threshold(beats.labels[val], p[val])
+    with _progress(recipe) as progress, _board(out, tensorboard) as board:
+        watch = _Shown(progress, recipe.epochs, board)
+        train, val = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val")
+        network = train_network(recipe, beats, train, val, out, watch, resume=resume)
+    before = models.probabilities(network, beats.windows[val], beats.rr[val])
+    point = metrics.choose_point(beats.labels[val], before, beats.classes)
+    finish(network, point, out)
+    probabilities = models.probabilities(network, beats.windows, beats.rr)
     run = Run(
-        settings=settings,
+        recipe=recipe,
+        data=directories,
+        split=split,
         command=command,
+        classes=list(beats.classes),
         parameters=models.count_parameters(network),
-        split_kinds={name: str(kind) for name, kind in data.split_kinds(beats, settings.split).items()},
-        sha256=data.hash_rows(beats, parts),
+        split_kinds={name: str(kind) for name, kind in split_kinds(beats, split).items()},
+        sha256=hashes,
         notes=notes,
-        epochs=epoch,
-        best_epoch=best_epoch,
         seconds=round(time.monotonic() - started, 1),
-        threshold=threshold,
-        figures=figures_of(mean, beats, parts, threshold),
+        threshold=point.threshold,
+        threshold_from="val part",
+        figures={
+            part: figures_of(beats, probabilities, np.full(len(beats), point.threshold), parts == part)
+            for part in ("val", "test")
+        },
     )
     run.save(out)
+    (out / CHECKPOINT).unlink()
     return run
 
 
+def train_network(
+    recipe: Recipe,
+    beats: data.Beats,
+    train: Ints,
+    val: Ints,
+    out: Path,
+    watch: Watcher | None = None,
+    *,
+    resume: bool = False,
+) -> models.BeatNetwork:
+    """Train a network, its teachers first if it has any, and write `history.csv`.
+
+    Parameters
+    ----------
+    recipe
+        How.
+    beats
+        n beats.
+    train, val
+        Row numbers: what it learns from, and what its history tells of; that changes nothing in the network.
+    out
+        Folder; made if it is not there. Teachers get folders in it.
+    watch
+        Told of each epoch.
+    resume
+        Go on where an interrupted run stopped, if `out` holds one of the same recipe and rows.
+
+    Returns
+    -------
+    BeatNetwork
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        No such network or device; the network takes the RR context and the data have none; the folder holds another
+        run than the one to be resumed.
+    """
+    if recipe.net not in models.NETWORKS:
+        raise ValueError(f"Network: got {recipe.net!r}, expected one of {', '.join(models.NETWORKS)}.")
+    if recipe.rr and not beats.has_rr:
+        raise ValueError(
+            f"RR context: got none in {', '.join(beats.names())}, expected it for every beat, as WFDB records have."
+        )
+    device = choose_device(recipe.device)
+    out.mkdir(parents=True, exist_ok=True)
+    teachers = [
+        _train_teacher(recipe, beats, train, val, out / f"teacher-{number}", number, device, resume)
+        for number in range(1, recipe.teachers + 1)
+    ]
+    torch.manual_seed(recipe.seed)
+    network = models.NETWORKS[recipe.net](len(beats.classes), recipe.rr).to(device)
+    _learn(network, teachers, recipe, beats, train, val, out, watch, device, resume)
+    return network.cpu().eval()
+
+
+def finish(network: models.BeatNetwork, point: metrics.Point, out: Path) -> None:
+    """Put an operating point's offsets into a network's last layer, and write `weights.pt`."""
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias.data += torch.tensor(point.offsets, dtype=last.bias.dtype)
+    torch.save(network.state_dict(), out / WEIGHTS)
+
+
+def _train_teacher(
+    recipe: Recipe,
+    beats: data.Beats,
+    train: Ints,
+    val: Ints,
+    out: Path,
+    number: int,
+    device: torch.device,
+    resume: bool,
+) -> models.BeatNetwork:
+    seed = 1000 * number + recipe.seed
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    network = models.teacher(len(beats.classes), recipe.rr).to(device)
+    _learn(network, [], replace(recipe, seed=seed, teachers=0), beats, train, val, out, None, device, resume)
+    return network.eval()
+
+
+def _learn(
+    network: models.BeatNetwork,
+    teachers: Sequence[models.BeatNetwork],
+    recipe: Recipe,
+    beats: data.Beats,
+    train: Ints,
+    val: Ints,
+    out: Path,
+    watch: Watcher | None,
+    device: torch.device,
+    resume: bool,
+) -> None:
+    """The loop: as many epochs as the recipe says, a checkpoint after each."""
+    torch.set_num_threads(1)  # with more, sums are rounded differently from machine to machine
+    rng = np.random.default_rng(recipe.seed)
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    batch = min(BATCH, len(train))
+    steps = min(MOST_DRAWN, len(train)) // batch  # of an epoch
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    total = max(10, steps * recipe.epochs)  # the schedule needs a few
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total + 1, pct_start=WARM_UP)
+    half = device.type == "cuda"  # mixed precision: half the memory, twice the speed; not worth it elsewhere
+    scaler = torch.amp.GradScaler("cuda", enabled=half)
+    windows = torch.from_numpy(beats.windows).to(device)  # (n, 187)
+    contexts = torch.from_numpy(beats.rr).to(device)  # (n, 3)
+    targets = torch.from_numpy(beats.labels).to(device)  # (n,)
+    chances = drawing_chances(beats, train)  # (train,)
+    keep = _Keeper(out, recipe, hash_rows(beats, _parts(len(beats), train, val)))
+    kept = keep.load() if resume else None
+    history: list[dict[str, float]] = []
+    if kept is not None:
+        network.load_state_dict(kept["network"])
+        optimizer.load_state_dict(kept["optimizer"])
+        schedule.load_state_dict(kept["schedule"])
+        scaler.load_state_dict(kept["scaler"])
+        generator.set_state(kept["generator"])
+        torch.set_rng_state(kept["torch"])
+        rng.bit_generator.state = kept["numpy"]
+        history = kept["history"]
+    for row in history:
+        _tell(watch, row)
+    started = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
+    for epoch in range(len(history) + 1, recipe.epochs + 1):
+        network.train()
+        losses, said, truth = [], [], []
+        drawn = rng.choice(train, (steps, batch), p=chances)
+        for rows in torch.from_numpy(drawn).to(device):
+            x, rr = windows[rows], contexts[rows]  # (256, 187), (256, 3)
+            if recipe.augment:
+                x, rr = augment(x, rr, generator, recipe.without)
+            with torch.autocast(device.type, torch.float16, enabled=half):
+                y = network(x, rr if recipe.rr else None)  # (256, classes)
+                loss = f.cross_entropy(y, targets[rows])
+                if teachers:
+                    loss = (1 - TEACHING) * loss + TEACHING * f.cross_entropy(y, _opinion(teachers, x, rr))
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            scaler.step(optimizer)
+            scaler.update()
+            schedule.step()
+            losses.append(loss.item())
+            said.append(1 - y.detach().float().softmax(1)[:, 0].cpu())
+            truth.append((targets[rows] > 0).cpu())
+        val_loss = val_auc = float("nan")
+        if len(val):
+            val_logits = models.logits(network, windows[val], contexts[val])  # (val, classes)
+            val_loss = float(f.cross_entropy(val_logits, targets[val].cpu()))
+            val_auc = metrics.auc(beats.labels[val] > 0, 1 - val_logits.softmax(1)[:, 0].numpy())
+        row = {
+            "epoch": float(epoch),
+            "loss": float(np.mean(losses)),
+            "train_auc": metrics.auc(torch.cat(truth).numpy(), torch.cat(said).numpy()),
+            "val_loss": val_loss,
+            "val_auc": val_auc,
+            "seconds": time.monotonic() - started,
+        }
+        history.append(row)
+        _tell(watch, row)
+        keep.save(
+            {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "scaler": scaler.state_dict(),
+                "generator": generator.get_state(),
+                "torch": torch.get_rng_state(),
+                "numpy": rng.bit_generator.state,
+                "history": history,
+            }
+        )
+        _write_history(out, history)
+
+
 @torch.no_grad()
-def follow(mean: nn.Module, network: nn.Module, keep: float) -> None:
-    """Move a running mean of weights, and of batch statistics, by one step: keep x mean + (1 - keep) x network."""
-    for average, current in zip(mean.state_dict().values(), network.state_dict().values(), strict=True):
-        if average.is_floating_point():
-            average.lerp_(current, 1 - keep)
+def _opinion(teachers: Sequence[models.BeatNetwork], x: Tensor, rr: Tensor) -> Tensor:
+    """Mean probability that the teachers give each class: (batch, classes)."""
+    return torch.stack([one(x, rr if one.takes_rr else None).softmax(1) for one in teachers]).mean(0)
+
+
+def drawing_chances(beats: data.Beats, train: Ints) -> npt.NDArray[np.float64]:
+    """Chance of each training row (train,) to be drawn.
+
+    A class of a data set is drawn as often as the square root of its beats, and within it a patient likewise: rare
+    classes and small data sets are seen often enough to be learned, yet less often than if all were made equal, and a
+    patient with hours of beats does not drown the others.
+    """
+
+    def groups(of: list[Any]) -> tuple[Ints, Ints]:
+        _, numbers, counts = np.unique(np.array(of), return_inverse=True, return_counts=True)
+        return numbers, counts
+
+    strata = [f"{name}/{label}" for name, label in zip(beats.datasets[train], beats.labels[train], strict=True)]
+    stratum, of_stratum = groups(strata)
+    patient, of_patient = groups([f"{a} {b}" for a, b in zip(strata, beats.patients[train], strict=True)])
+    share = 1 / np.sqrt(of_patient[patient])  # of a patient's beat: the root of their number, divided by it
+    chance: npt.NDArray[np.float64] = (
+        np.sqrt(of_stratum[stratum]) * share / np.bincount(stratum, weights=share)[stratum]
+    )
+    chance /= chance.sum()
+    return chance
+
+
+class _Keeper:
+    """The checkpoint of a run, which is good for that run only."""
+
+    def __init__(self, out: Path, recipe: Recipe, sha256: dict[str, str]) -> None:
+        self._path = out / CHECKPOINT
+        self._of = {"recipe": asdict(recipe), "sha256": sha256}
+
+    def save(self, state: dict[str, Any]) -> None:
+        unfinished = self._path.with_suffix(".part")
+        torch.save({**state, "of": self._of}, unfinished)
+        unfinished.replace(self._path)
+
+    def load(self) -> dict[str, Any] | None:
+        if not self._path.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self._path, weights_only=True)
+        except Exception as error:  # torch raises many kinds on a broken file
+            raise ValueError(f"{self._path}: cannot be read as a checkpoint: {error}") from None
+        if state["of"] != self._of:
+            raise ValueError(f"{self._path}: got a checkpoint of {state['of']}, expected one of {self._of}.")
+        return state
+
+
+def _parts(n: int, train: Ints, val: Ints) -> data.Strings:
+    parts = np.full(n, "", dtype="<U5")
+    parts[train], parts[val] = "train", "val"
+    return parts
+
+
+def _tell(watch: Watcher | None, row: dict[str, float]) -> None:
+    if watch is not None:
+        watch(row)
+
+
+def read_history(out: Path) -> list[dict[str, float]]:
+    """Rows of a run folder's `history.csv`."""
+    with (out / "history.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _write_history(out: Path, history: Sequence[dict[str, float]]) -> None:
+    with (out / "history.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HISTORY)
+        writer.writerows([f"{row[name]:.5g}" for name in HISTORY] for row in history)
 
 
 def figures_of(
-    network: nn.Module, beats: data.Beats, parts: data.Strings, threshold: float
-) -> dict[str, dict[str, metrics.Figures]]:
-    """Figures on val and test, of each data set and of all: see `Run.figures`.
+    beats: data.Beats, probabilities: Floats, thresholds: npt.NDArray[np.float64], rows: npt.NDArray[np.bool_]
+) -> dict[str, metrics.Figures]:
+    """Figures on some rows, of each data set and, if there are several, of all: see `Run.figures`.
 
-    "auc_late" is the AUC on the same beats with their R peaks found one sample late, as a live detector may.
+    Parameters
+    ----------
+    probabilities, thresholds, rows
+        (n, classes), (n,), and (n,) which of them to count.
     """
-    p = models.probabilities(network, torch.from_numpy(beats.windows)).numpy()  # (n,)
-    late = np.stack([beat.fit_window(window[1:]) for window in beats.windows])  # (n, 187)
-    p_late = models.probabilities(network, torch.from_numpy(late)).numpy()  # (n,)
-    names = beats.names()
 
-    def of(rows: npt.NDArray[np.bool_]) -> metrics.Figures:
-        return {
-            "patients": float(len(set(beats.patients[rows].tolist()) - {""})),
-            **metrics.figures(beats.labels[rows], p[rows], threshold),
-            "auc_late": metrics.auc(beats.labels[rows], p_late[rows]),
-        }
+    def of(chosen: npt.NDArray[np.bool_]) -> metrics.Figures:
+        found = metrics.figures(
+            beats.labels[chosen], probabilities[chosen], thresholds[chosen], beats.classes, beats.records[chosen]
+        )
+        return {"patients": float(len(set(beats.patients[chosen].tolist()) - {""})), **found}
 
-    return {
-        part: {
-            **({"all": of(parts == part)} if len(names) > 1 else {}),
-            **{name: of((parts == part) & (beats.datasets == name)) for name in names},
-        }
-        for part in ("val", "test")
-    }
+    names = [name for name in beats.names() if (rows & (beats.datasets == name)).any()]
+    of_each = {name: of(rows & (beats.datasets == name)) for name in names}
+    return {"all": of(rows), **of_each} if len(names) > 1 else of_each
 
 
-def split_notes(beats: data.Beats, kind: data.SplitKind) -> list[str]:
+def split_notes(beats: data.Beats, kind: SplitKind) -> list[str]:
     """What a reader must know of how the beats were split."""
     return [
         f"{name}: BEATS SPLIT AT RANDOM: the same patient is in train and in test; figures say how well known patients "
         "are recognised, not how well new ones are."
         + ("" if kind == "beat" else " Its files do not say who the patients are.")
-        for name, of_set in data.split_kinds(beats, kind).items()
+        for name, of_set in split_kinds(beats, kind).items()
         if of_set == "beat"
     ]
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to train on; "auto" takes CUDA where there is one, and says so where there is none."""
-    if device == "cpu" or torch.cuda.is_available():
-        return torch.device("cpu" if device == "cpu" else "cuda")
-    if device == "cuda":
-        raise ValueError("Device: got cuda, which PyTorch does not find here, expected --device cpu or auto.")
-    print("No CUDA here: training on the CPU.", file=sys.stderr)
-    return torch.device("cpu")
+    """The device to train on; "auto" takes CUDA or MPS where there is one, and says so where there is none.
+
+    Raises
+    ------
+    ValueError
+        PyTorch does not find the device that was named.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        found = next((name for name in ("cuda", "mps") if there[name]), "cpu")
+        if found == "cpu":
+            print("No CUDA and no MPS here: training on the CPU.", file=sys.stderr)
+        return torch.device(found)
+    if not there.get(device):
+        raise ValueError(f"Device: got {device}, which PyTorch does not find here, expected --device cpu or auto.")
+    return torch.device(device)
 
 
-def _progress() -> Progress:
+class _Shown:
+    """Shows each epoch on a progress bar, and hands it to TensorBoard if asked."""
+
+    def __init__(self, progress: Progress, epochs: int, board: Any) -> None:
+        self._progress, self._board = progress, board
+        self._task = progress.add_task("", total=epochs, figures="")
+
+    def __call__(self, row: dict[str, float]) -> None:
+        figures = f"loss {row['loss']:.3f}  val loss {row['val_loss']:.3f}  val AUC {row['val_auc']:.4f}"
+        self._progress.update(self._task, advance=1, figures=figures)
+        if self._board is not None:
+            for name in HISTORY[1:-1]:
+                self._board.add_scalar(name, row[name], int(row["epoch"]))
+
+
+@contextmanager
+def _board(out: Path, wanted: bool) -> Iterator[Any]:
+    """A writer of TensorBoard's event files, or None if that is not wanted."""
+    if not wanted:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("TensorBoard is not installed: pip install 'ecgwatch[tensorboard]' brings it.") from None
+    with SummaryWriter(str(out / "tensorboard")) as writer:
+        yield writer
+
+
+def _progress(recipe: Recipe) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn(recipe.title),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

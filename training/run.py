@@ -1,7 +1,7 @@
 """A run folder: what a training leaves behind, and how it is read again.
 
-It holds `run.json` (`Run`), `weights.pt` (a PyTorch state dict, loaded without running any code in it) and
-`history.csv` (one line an epoch).
+It holds `run.json` (`Run`), `weights.pt` (a PyTorch state dict, loaded without running any code in it), `history.csv`
+(one line an epoch), and while it is under way `checkpoint.pt`.
 """
 
 from __future__ import annotations
@@ -11,65 +11,80 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from training.data import SplitKind
 from training.metrics import Figures
-from training.models import NETWORKS
+from training.models import NETWORKS, BeatNetwork
+from training.split import SplitKind
 
 DESCRIPTION, WEIGHTS = "run.json", "weights.pt"
+FIGURES = "figures.md"
+"""What a comparison leaves beside the network it chose: its figures and those of the others, for the model's card."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a run was asked to do."""
+class Recipe:
+    """How a network is trained."""
 
     net: str
     """A name in `training.models.NETWORKS`."""
-    data: list[str]
-    """Directories of data sets."""
-    split: SplitKind
-    """"patient" or "beat"."""
-    seed: int
-    epochs: int
-    """Most epochs."""
-    patience: int
-    """Epochs without a better validation AUC before the loop ends."""
-    augment: bool
+    rr: bool = False
+    """Whether it takes the RR context."""
+    teachers: int = 0
+    """Wider networks that are trained first and whose mean probability it learns as well."""
+    augment: bool = True
     """Whether training beats are varied, see `training.augment`."""
-    device: str
-    """"cpu", "cuda" or "auto"."""
+    without: str | None = None
+    """One kind of variation to leave out."""
+    epochs: int = 12
+    seed: int = 0
+    device: str = "cpu"
+    """"cpu", "cuda", "mps" or "auto"."""
+
+    @property
+    def title(self) -> str:
+        """The recipe in a few words, such as "compact, taught"."""
+        words = [self.net]
+        if self.teachers:
+            words.append("taught")
+        if not self.augment:
+            words.append("beats not varied")
+        if self.without:
+            words.append(f"without {self.without}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
 class Run:
     """What `run.json` says of a finished run."""
 
-    settings: Settings
+    recipe: Recipe
+    data: list[str]
+    """Directories of data sets."""
+    split: SplitKind
+    """"patient" or "beat"."""
     command: str
     """The command that repeats it."""
+    classes: list[str]
     parameters: int
     split_kinds: dict[str, str]
     """How each data set was split: "patient" or "beat"."""
     sha256: dict[str, str]
-    """Of each data set's rows and parts, see `training.data.hash_rows`."""
+    """Of each data set's rows and parts, see `training.split.hash_rows`."""
     notes: list[str]
-    epochs: int
-    """Epochs that were run."""
-    best_epoch: int
-    """Epoch whose weights were kept."""
     seconds: float
     threshold: float
-    """Probability from which a beat counts as abnormal: of the highest balanced accuracy on val."""
+    """Probability of not being normal from which a beat counts as abnormal."""
+    threshold_from: str
+    """Where the threshold was chosen, in words."""
     figures: dict[str, dict[str, Figures]]
-    """Part ("val", "test") -> data set, or "all" -> figures, "patients" among them."""
+    """Part (such as "test") -> data set -> figures of `training.metrics`, and "patients"."""
 
     def save(self, folder: Path) -> None:
         """Write `run.json`."""
         (folder / DESCRIPTION).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
-def load_run(folder: Path) -> tuple[Run, nn.Module]:
+def load_run(folder: Path) -> tuple[Run, BeatNetwork]:
     """A run and its network, in evaluation mode on the CPU.
 
     Raises
@@ -79,8 +94,8 @@ def load_run(folder: Path) -> tuple[Run, nn.Module]:
     """
     try:
         stored = json.loads((folder / DESCRIPTION).read_text())
-        run = Run(**{**stored, "settings": Settings(**stored["settings"])})
-        network = NETWORKS[run.settings.net]()
+        run = Run(**{**stored, "recipe": Recipe(**stored["recipe"])})
+        network = NETWORKS[run.recipe.net](len(run.classes), run.recipe.rr)
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{folder}: got no finished run of 'python -m training fit': {error}") from None

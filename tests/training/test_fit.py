@@ -4,98 +4,155 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from training import data, models
+from training import data, fit, models
 from training.__main__ import NETS, main
 from training.evaluate import evaluate
-from training.fit import choose_device, fit
-from training.run import Run, Settings, load_run
+from training.run import Recipe, Run, load_run
+from training.split import split_beats
 
 torch.set_num_threads(1)
+Write = Callable[..., Path]
 
 
-def settings_of(folder: Path, net: str = "cnn", epochs: int = 2, split: data.SplitKind = "patient") -> Settings:
-    return Settings(net, [str(folder)], split, seed=0, epochs=epochs, patience=10, augment=True, device="cpu")
-
-
-def fitted(folder: Path, out: Path, net: str = "cnn", epochs: int = 2) -> Run:
-    return fit(settings_of(folder, net, epochs), out, "python -m training fit")
-
-
-def val_aucs(run: Path) -> list[float]:
-    return [float(line.split(",")[2]) for line in (run / "history.csv").read_text().splitlines()[1:]]
-
-
-@pytest.mark.parametrize(("net", "parameters"), [("cnn", 184_193), ("cnn-lstm", 101_825)])
-def test_network_turns_windows_into_one_logit_each(net: str, parameters: int) -> None:
-    network = models.NETWORKS[net]().eval()
-    assert models.count_parameters(network) == parameters
-    for n in (1, 5):
-        assert network(torch.zeros(n, 187)).shape == (n, 1)
-
-
-def test_command_line_offers_every_network() -> None:
-    assert set(NETS) == set(models.NETWORKS)
-
-
-def test_probabilities_do_not_depend_on_the_batch() -> None:
-    torch.manual_seed(0)
-    network, windows = models.Cnn(), torch.rand(7, 187)
-    whole = models.probabilities(network, windows)
-    torch.testing.assert_close(models.probabilities(network, windows, batch=2), whole, atol=1e-6, rtol=0)
-    assert whole.shape == (7,)
+def fitted(folder: Path, out: Path, recipe: Recipe | None = None, **settings: Any) -> Run:
+    recipe = recipe or Recipe("compact", epochs=2)
+    return fit.fit(recipe, [str(folder)], "patient", out, "python -m training fit", **settings)
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_separable_toy_is_learned(write_beats: Callable[..., Path], tmp_path: Path, net: str) -> None:
-    run = fitted(write_beats(patients=8, beats=20), tmp_path / "run", net, epochs=8)
-    assert run.figures["test"]["toy"]["auc"] > 0.95
+def test_separable_toy_is_learned(write_beats: Write, tmp_path: Path, net: str) -> None:
+    run = fitted(write_beats(patients=8, beats=60), tmp_path / "run", Recipe(net, epochs=16))
+    assert run.figures["test"]["toy"]["roc_auc"] > 0.95
     assert run.figures["test"]["toy"]["patients"] == 2
     assert 0 <= run.threshold <= 1
 
 
-def test_fit_is_deterministic(write_beats: Callable[..., Path], tmp_path: Path) -> None:
+def test_fit_is_deterministic(write_beats: Write, tmp_path: Path) -> None:
     folder = write_beats()
-    runs = [fitted(folder, tmp_path / name) for name in ("a", "b")]
-    assert runs[0].figures == runs[1].figures
-    first, second = (torch.load(tmp_path / name / "weights.pt", weights_only=True) for name in ("a", "b"))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    recipe = Recipe("compact", teachers=1, epochs=2)
+    runs = [fitted(folder, tmp_path / name, recipe) for name in ("a", "b")]
+    for part in ("val", "test"):
+        assert runs[0].figures[part]["toy"] == pytest.approx(runs[1].figures[part]["toy"], abs=0, rel=0, nan_ok=True)
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    fitted(folder, tmp_path / "c", replace(recipe, seed=1))
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
 
 
-def test_training_sees_the_training_part_only(
-    write_beats: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = (torch.load(run / "weights.pt", weights_only=True) for run in (a, b))
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+class _Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("teachers", [0, 1])
+def test_interrupted_fit_goes_on_to_the_very_same_weights(
+    write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teachers: int
+) -> None:
+    folder = write_beats()
+    recipe = Recipe("compact", teachers=teachers, epochs=4)
+    fitted(folder, tmp_path / "whole", recipe)
+    save, saved = fit._Keeper.save, []
+
+    def save_then_stop(keeper: fit._Keeper, state: dict[str, Any]) -> None:
+        save(keeper, state)
+        saved.append(len(state["history"]))
+        if len(saved) == 4 * teachers + 2:
+            raise _Stopped
+
+    monkeypatch.setattr(fit._Keeper, "save", save_then_stop)
+    with pytest.raises(_Stopped):
+        fitted(folder, tmp_path / "parts", recipe)
+    monkeypatch.setattr(fit._Keeper, "save", save)
+    epochs = []
+    monkeypatch.setattr(fit._Shown, "__call__", lambda _, row: epochs.append(row["epoch"]))
+    fitted(folder, tmp_path / "parts", recipe, resume=True)
+    assert epochs == [1, 2, 3, 4]
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert fit.read_history(tmp_path / "parts")[-1]["epoch"] == 4
+    assert not (tmp_path / "parts" / fit.CHECKPOINT).exists()
+
+
+def test_checkpoint_of_another_recipe_or_of_other_beats_is_refused(
+    write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_beats()
+
+    def stop(*_: object) -> None:
+        raise _Stopped
+
+    monkeypatch.setattr(fit, "_write_history", stop)
+    with pytest.raises(_Stopped):
+        fitted(folder, tmp_path / "run")
+    with pytest.raises(ValueError, match="got a checkpoint of"):
+        fitted(folder, tmp_path / "run", Recipe("compact", epochs=2, augment=False), resume=True)
+    write_beats(seed=5)
+    with pytest.raises(ValueError, match="got a checkpoint of"):
+        fitted(folder, tmp_path / "run", resume=True)
+    (tmp_path / "run" / fit.CHECKPOINT).write_bytes(b"x")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        fitted(folder, tmp_path / "run", resume=True)
+
+
+def test_training_draws_from_the_training_part_only(
+    write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_beats()
     beats = data.load_beats([folder])
-    train = data.split_beats(beats, "patient", 0) == "train"
-    seen = []
+    train = beats.windows[split_beats(beats, "patient", 0) == "train"]
+    known = {window.tobytes() for window in train}
+    forward, seen = models.Compact.encode, []
 
-    def spy(labels: data.Labels, datasets: data.Strings, rng: np.random.Generator) -> np.ndarray:
-        seen.append(labels.copy())
-        return np.arange(len(labels))
+    def spy(network: models.Compact, windows: torch.Tensor) -> torch.Tensor:
+        if network.training:
+            seen.extend(window.tobytes() for window in windows.numpy())
+        return forward(network, windows)
 
-    monkeypatch.setattr(data, "balance", spy)
-    fitted(folder, tmp_path / "run", epochs=1)
-    assert [labels.tolist() for labels in seen] == [beats.labels[train].tolist()]
-
-
-def test_early_stopping_keeps_the_best_epoch(write_beats: Callable[..., Path], tmp_path: Path) -> None:
-    settings = replace(settings_of(write_beats(), epochs=30), patience=2, augment=False)
-    run = fit(settings, tmp_path / "run", "")
-    aucs = val_aucs(tmp_path / "run")
-    assert len(aucs) == run.epochs
-    assert aucs.index(max(aucs)) + 1 == run.best_epoch
-    assert run.epochs == min(30, run.best_epoch + 2)
+    monkeypatch.setattr(models.Compact, "encode", spy)
+    fitted(folder, tmp_path / "run", Recipe("compact", epochs=3, augment=False))
+    assert seen
+    assert set(seen) <= known
 
 
-def test_run_is_read_as_it_was_written(write_beats: Callable[..., Path], tmp_path: Path) -> None:
-    run = fitted(write_beats(), tmp_path / "run", epochs=1)
+def test_rare_class_and_small_data_set_are_drawn_more_often_than_their_share() -> None:
+    n = 110
+    labels = np.array([0] * 90 + [1] * 10 + [0] * 10)
+    beats = data.Beats(
+        np.zeros((n, 187), np.float32),
+        labels,
+        data.BINARY,
+        np.array(["a/p"] * 80 + ["a/q"] * 10 + ["a/r"] * 10 + ["b/s"] * 10),
+        np.array(["a"] * 100 + ["b"] * 10),
+        *(np.full(n, ""), np.full(n, "")),
+        np.full((n, 3), np.nan, np.float32),
+        data._nothing_about(n),
+    )
+    chances = fit.drawing_chances(beats, np.arange(n))
+    assert chances.sum() == pytest.approx(1)
+    of = {name: chances[beats.patients == name].sum() for name in ("a/p", "a/q", "a/r", "b/s")}
+    assert of["a/r"] == pytest.approx(of["b/s"])
+    assert (of["a/p"] + of["a/q"]) / of["a/r"] == pytest.approx(np.sqrt(90 / 10))
+    assert of["a/p"] / of["a/q"] == pytest.approx(np.sqrt(80 / 10))
+
+
+def test_network_with_rr_context_needs_data_that_have_it(write_beats: Write, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="RR context: got none in toy"):
+        fitted(write_beats(), tmp_path / "run", Recipe("compact", rr=True, epochs=1))
+
+
+def test_run_is_read_as_it_was_written(write_beats: Write, tmp_path: Path) -> None:
+    run = fitted(write_beats(), tmp_path / "run")
     read, network = load_run(tmp_path / "run")
-    assert read == run
+    assert read.recipe == run.recipe
+    assert read.threshold == run.threshold
     assert not network.training
 
 
@@ -104,54 +161,60 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-def test_stopped_fit_leaves_no_run_behind(
-    write_beats: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_fit_leaves_no_run_behind(write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_beats()
-    fitted(folder, tmp_path / "run", epochs=1)
+    fitted(folder, tmp_path / "run")
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "balance", stop)
+    monkeypatch.setattr(fit, "drawing_chances", stop)
     assert main(["fit", "--data", str(folder), "--out", str(tmp_path / "run")]) == 130
     with pytest.raises(ValueError, match="got no finished run"):
         load_run(tmp_path / "run")
 
 
-def test_beat_split_is_announced_loudly(write_beats: Callable[..., Path], tmp_path: Path) -> None:
-    run = fitted(write_beats(side=False), tmp_path / "run", epochs=1)
+def test_beat_split_is_announced_loudly(write_beats: Write, tmp_path: Path) -> None:
+    run = fitted(write_beats(side=False), tmp_path / "run")
     assert run.split_kinds == {"toy": "beat"}
     assert "BEATS SPLIT AT RANDOM" in run.notes[0]
     assert "do not say who the patients are" in run.notes[0]
 
 
-def test_cuda_that_is_not_there_is_refused_and_auto_says_that_it_falls_back(capsys: pytest.CaptureFixture[str]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    with pytest.raises(ValueError, match="got cuda"):
-        choose_device("cuda")
-    assert choose_device("auto").type == "cpu"
-    assert "No CUDA here" in capsys.readouterr().err
+def test_device_that_is_not_there_is_refused_and_auto_says_that_it_falls_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("this machine has CUDA or MPS")
+    for device in ("cuda", "mps"):
+        with pytest.raises(ValueError, match=f"got {device}"):
+            fit.choose_device(device)
+    assert fit.choose_device("auto").type == "cpu"
+    assert "No CUDA and no MPS here" in capsys.readouterr().err
 
 
-def test_evaluate_repeats_the_figures_of_the_fit(write_beats: Callable[..., Path], tmp_path: Path) -> None:
-    run = fitted(write_beats(), tmp_path / "run", epochs=1)
-    again, figures = evaluate(tmp_path / "run")
-    assert again == run
+def test_evaluate_repeats_the_figures_of_the_fit(write_beats: Write, tmp_path: Path) -> None:
+    run = fitted(write_beats(), tmp_path / "run")
+    _, figures = evaluate(tmp_path / "run")
     for part, of_part in run.figures.items():
-        assert figures[part]["toy"] == pytest.approx(of_part["toy"])
+        assert figures[part]["toy"] == pytest.approx(of_part["toy"], nan_ok=True)
 
 
-def test_evaluate_refuses_rows_that_have_changed(write_beats: Callable[..., Path], tmp_path: Path) -> None:
-    fitted(write_beats(), tmp_path / "run", epochs=1)
+def test_evaluate_refuses_rows_that_have_changed(write_beats: Write, tmp_path: Path) -> None:
+    fitted(write_beats(), tmp_path / "run")
     write_beats(seed=5)
     with pytest.raises(ValueError, match="have changed since it was fitted"):
         evaluate(tmp_path / "run")
 
 
+def test_tensorboard_gets_every_epoch(write_beats: Write, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install 'ecgwatch[tensorboard]'")
+    fitted(write_beats(), tmp_path / "run", tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
 def test_command_line_fits_and_evaluates(
-    write_beats: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_beats: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "run")
     assert main(["fit", "--data", str(write_beats()), "--out", out, "--epochs", "1"]) == 0

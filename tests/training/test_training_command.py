@@ -20,13 +20,13 @@ except SystemExit:
 def test_help_does_not_load_torch() -> None:
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
-    assert "(default: 60)" in done.stdout
+    assert "(default: 12)" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "--data", "/nowhere"], "expected a pair"),
+        (["fit", "--data", "/nowhere"], "got no data set"),
         (["fit"], "ECGWATCH_DATA"),
         (["fit", "--epochs", "0"], "expected at least 1"),
         (["evaluate", "/nowhere"], "got no finished run"),
