@@ -1,20 +1,22 @@
 """What a model says of itself: the description inside its file, and the card beside it.
 
-Every figure is taken from the runs; only the prose stands here.
+Every figure is taken from the run; only the prose stands here.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from export.onnx import OPSET
+from export.onnx import Proof
 from monitor import beat
-from monitor.classify import ModelInfo
-from training.data import CLASSES
+from monitor.classify import INPUT, OUTPUT, RR_INPUT, ModelInfo
+from training.cost import OPSET
 from training.metrics import Figures
-from training.run import Run
+from training.run import FIGURES, Run
 
 DATA_SETS = {
     "ptbdb": (
@@ -29,83 +31,112 @@ DATA_SETS = {
         "Wagner P, Strodthoff N, Bousseljot R-D, et al. PTB-XL, a large publicly available electrocardiography "
         "dataset. Scientific Data 7, 154 (2020). https://doi.org/10.1038/s41597-020-0495-6",
     ),
+    "mitdb": (
+        "MIT-BIH Arrhythmia Database, first lead, every beat annotated",
+        "ODC-By 1.0",
+        "Moody GB, Mark RG. The impact of the MIT-BIH Arrhythmia Database. IEEE Engineering in Medicine and Biology "
+        "Magazine 20(3), 45-50 (2001). https://doi.org/10.13026/C2F305",
+    ),
 }
 """Name of a data set -> what it is, its licence, how to cite it."""
-COLUMNS = {
-    "auc": "ROC-AUC",
-    "auc_late": "ROC-AUC, R peaks a sample late",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "f1": "F1",
-}
+OF_A_CLASS = {"sensitivity": "sensitivity", "ppv": "PPV", "f1": "F1"}
 SPLITS = {"patient": "patients apart", "beat": "beats at random"}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What only a person can say of a kind of model."""
+
+    judges: str
+    labels: str
+    limits: tuple[str, ...]
+
+
+TWO_CLASSES = Story(
+    "Judges one heartbeat as normal or abnormal: does its shape look like those of people with a healthy heart, or of "
+    "people with infarction, ST/T changes, conduction disturbance or hypertrophy?",
+    "The labels belong to whole recordings: every beat of a patient with a diagnosis counts as abnormal, also one that "
+    "looks normal. So no network can reach an AUC of 1, and a few abnormal beats of many mean little.",
+    (
+        "Lead II, adults in hospital at rest. Wearables see other leads, movement and other people.",
+        "A window starts at its own R peak, so it does not show how early the beat came: premature beats of normal "
+        "shape are not what this model finds. The model `mitbih` is for arrhythmia.",
+        '"Abnormal" mixes infarction, ST/T changes, conduction disturbance and hypertrophy; the model does not tell '
+        "them apart.",
+        "Of PTB Diagnostic there are few patients: its figures swing with each of them.",
+    ),
+)
+FIVE_CLASSES = Story(
+    "Judges one heartbeat as one of the five classes of ANSI/AAMI EC57: N (normal, bundle branch block, escape), "
+    "S (supraventricular ectopic), V (ventricular ectopic), F (fusion of both), Q (paced or unclassifiable). Anything "
+    "but N is abnormal. It sees the window, and how early the beat came (the RR context).",
+    "Each beat was labelled by cardiologists. The records are few, and rare classes come from fewer still: nearly all "
+    "F are of record 208, most S of four records. Q has so few beats that it is not judged in earnest.",
+    (
+        "22 records of one hospital from the 1970s, first lead (mostly modified lead II), 30 minutes each. New "
+        "patients fare very differently from one another; S and F are found badly.",
+        "Atrial fibrillation makes RR intervals irregular: its beats are taken for S more often than others.",
+        "The verdict waits for the next beat (at most two median RR intervals), which the model `ptb` does not.",
+    ),
+)
 
 TEMPLATE = """\
 # Model card: `{name}`
 
-Judges one heartbeat as normal or abnormal. Written by `python -m export onnx`; the figures come from the runs.
+{judges}
+
+Written by `python -m export onnx`; every figure comes from the run.
 
 | | |
 | --- | --- |
-| file | `{file}`, {size} bytes, ONNX opset {opset} |
+| file | `{file}`, {size} bytes, ONNX opset {opset}, {precision} |
 | SHA-256 | `{sha256}` |
 | network | `{network}`, {parameters} parameters |
-| input | `beats` (n, {length}) float32: `{contract}`, {rate_hz:g} Hz, each window scaled to 0..1, zero-padded |
-| output | `probabilities` (n, {columns}) float32: {classes} |
-| threshold | {threshold!r}: a beat counts as abnormal from this probability on |
-| largest difference from PyTorch | {difference:.1e} |
+| input | {inputs} |
+| output | `{output}` (n, {columns}) float32: {classes} |
+| threshold | {threshold!r}: a beat counts as abnormal when it is not {normal} with at least this probability |
+| proof | {proof} |
 
 ## Intended use
 Research, teaching, and showing how a live ECG monitor can be built. **It is not a medical device**, it has not been
 tested in any clinic, and nobody's treatment may depend on it. An absence of alerts does not mean an absence of disease.
 
+It must not be used for: diagnosis or treatment; monitoring of people who depend on it; children; people with
+pacemakers; decisions about a person's work, insurance or fitness.
+
 ## Data
 {data}
-The labels belong to whole recordings: every beat of a patient with a diagnosis counts as abnormal, also one that looks
-normal. No data are part of the project.
+{labels} No data are part of the project.
 
 {notes}
 ## How it was trained
-Binary cross-entropy, Adam 1e-3, batch 64, at most {epochs} epochs, ended after {patience} without a better validation
-AUC; the weights kept are a running mean over the training steps, as it was after epoch {best_epoch}.
-In the training part only, each data set has its rarer class repeated until both are equally frequent.{augmentation}
-The threshold is the one of the highest balanced accuracy on the validation part. Networks, epochs and threshold were
-chosen by the validation part; the test part was looked at more than once while the training code was written, so only
-patients nobody has used yet can show the true figures.
+Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
+patients with few beats are drawn more often than their share.{teaching}{augmentation}
+The threshold was chosen on: {threshold_from}.
 
 ## Figures
-Two kinds of split, side by side. *Patients apart*: nobody in validation or test is in training; this is what a new
-wearer can expect. *Beats at random*: the usual way in publications; the same people are on every side, so the figures
-flatter. The bundled model is `{network}`, patients apart; the other rows are there for comparison.
+Two kinds of split, side by side. *Patients apart*: nobody who is judged was in training; this is what a new wearer can
+expect. *Beats at random*: the usual way in publications; the same people are on both sides, so the figures flatter.
 
 {figures}
 
-Commands:
+Command:
 
 ```
-{commands}
+{command}
 ```
 
 ## Limits
-- Few patients: the PTB Diagnostic parts hold a handful each, so their figures swing by tenths from split to split.
-- One beat at a time, lead II, adults in hospital at rest. Wearables see other leads, movement and other people.
-- A window starts at its own R peak, so it does not show how early the beat came: premature beats of normal shape are
-  not what this model finds.
-- "Abnormal" mixes infarction, ST/T changes, conduction disturbance and hypertrophy; the model does not tell them apart.
-- No figures by sex, age or origin.
+{limits}
 """
-
-
+TEACHING = """
+It learned from the labels and from {teachers} wider networks that were trained on the same beats before it."""
 AUGMENTATION = """
-Its beats vary as devices, detectors and hearts would have them: R peak a sample early or late, mild low-pass, baseline
-wander, noise, pace, another end. The rows "beats not varied" show what that brings: little on beats as they stand in
-the files, most on those whose R peak is found a sample late, as happens live; that is why the varied one is bundled."""
+Training beats vary as devices, detectors and hearts would have them: R peak early or late, low-pass, baseline wander,
+moving electrodes, noise, pace, another end."""
 
 
-def write_card(path: Path, model: Path, info: ModelInfo, difference: float, runs: Sequence[Run]) -> None:
+def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run, folder: Path) -> None:
     """Write the card of a model file.
 
     Parameters
@@ -116,59 +147,89 @@ def write_card(path: Path, model: Path, info: ModelInfo, difference: float, runs
         The model file that it describes.
     info
         The description inside that file.
-    difference
+    proof
         What `export.onnx.prove` returned.
-    runs
-        The run that was exported, then those to show beside it.
+    run, folder
+        The run that was exported, and where it lies; a `figures.md` there, which a comparison leaves behind, is taken
+        in as it is.
     """
-    run = runs[0]
     content = model.read_bytes()
+    story = TWO_CLASSES if len(info.classes) == 2 else FIVE_CLASSES
+    compared = folder / FIGURES
+    window = f"{info.rate_hz:g} Hz, each window scaled to 0..1, zero-padded"
+    inputs = f"`{INPUT}` (n, {beat.LENGTH}) float32: `{info.contract}`, {window}"
+    if info.context:
+        inputs += f"; `{RR_INPUT}` (n, {len(info.context)}) float32: {', '.join(info.context)}"
     text = TEMPLATE.format(
         name=info.name,
+        judges=story.judges,
         file=model.name,
         size=len(content),
         opset=OPSET,
+        precision=info.precision,
         sha256=hashlib.sha256(content).hexdigest(),
         network=info.network,
         parameters=run.parameters,
-        length=beat.LENGTH,
-        contract=info.contract,
-        rate_hz=info.rate_hz,
+        inputs=inputs,
+        output=OUTPUT,
         columns=len(info.classes),
         classes=", ".join(info.classes),
         threshold=info.threshold,
-        difference=difference,
-        data="\n".join(_data_line(name, kind, run.sha256[name]) for name, kind in run.split_kinds.items()),
+        normal=info.classes[0],
+        proof=proof,
+        data="\n".join(_data_line(name, run.sha256[name]) for name in run.split_kinds),
+        labels=story.labels,
         notes="".join(f"- {note}\n" for note in run.notes),
-        epochs=run.settings.epochs,
-        patience=run.settings.patience,
-        best_epoch=run.best_epoch,
-        augmentation=AUGMENTATION if run.settings.augment else "",
-        figures="\n\n".join(_table(part, runs) for part in ("test", "val")),
-        commands="\n".join(one.command for one in runs),
+        epochs=run.recipe.epochs,
+        teaching=TEACHING.format(teachers=run.recipe.teachers) if run.recipe.teachers else "",
+        augmentation=AUGMENTATION if run.recipe.augment else "",
+        threshold_from=run.threshold_from,
+        figures=compared.read_text().strip() if compared.is_file() else "\n\n".join(_tables(run)),
+        command=run.command,
+        limits="\n".join(f"- {limit}" for limit in story.limits),
     )
     path.write_text(text)
 
 
-def model_info(name: str, run: Run) -> ModelInfo:
+def model_info(name: str, run: Run, precision: Literal["fp32", "int8"] = "fp32") -> ModelInfo:
     """The description of a run's network that is stored in its model file."""
     return ModelInfo(
         name=name,
-        network=run.settings.net,
+        network=run.recipe.title,
         contract=beat.CONTRACT,
         rate_hz=beat.RATE_HZ,
         length=beat.LENGTH,
         scaling="minmax",
-        classes=CLASSES,
+        classes=run.classes,
         threshold=run.threshold,
         trained_on={data: _describe(data, kind, run.sha256[data]) for data, kind in run.split_kinds.items()},
         figures={
-            f"{part}, {data}, {SPLITS[run.settings.split]}: {heading}": round(row[column], 3)
+            f"{part}, {data}: {heading}": round(row[column], 3)
             for part, of_part in run.figures.items()
             for data, row in of_part.items()
-            for column, heading in COLUMNS.items()
+            for column, heading in _columns(run).items()
+            if math.isfinite(row[column])
         },
+        context=list(beat.RR_CONTEXT) if run.recipe.rr else [],
+        precision=precision,
     )
+
+
+def _columns(run: Run) -> dict[str, str]:
+    """Key of a figure -> its heading, the most telling first."""
+    if len(run.classes) == 2:
+        return {
+            "roc_auc": "ROC-AUC",
+            "record_auc": "ROC-AUC of records",
+            "balanced_accuracy": "balanced accuracy",
+            "sensitivity": "sensitivity",
+            "specificity": "specificity",
+            "ppv": "PPV",
+            "f1": "F1",
+            "accuracy": "accuracy",
+        }
+    of_each = {f"{key} {name}": f"{word} {name}" for name in "VSFN" for key, word in OF_A_CLASS.items()}
+    return {"macro_f1": "macro F1", **of_each, "roc_auc": "ROC-AUC, abnormal"}
 
 
 def _describe(data: str, kind: str, sha256: str) -> str:
@@ -176,25 +237,24 @@ def _describe(data: str, kind: str, sha256: str) -> str:
     return f"{what}; {SPLITS[kind]}; rows sha256:{sha256}"
 
 
-def _data_line(name: str, kind: str, sha256: str) -> str:
+def _data_line(name: str, sha256: str) -> str:
     if name not in DATA_SETS:
-        return f"- `{name}`: {SPLITS[kind]}; SHA-256 of its rows and parts `{sha256}`."
+        return f"- `{name}`. SHA-256 of its rows and parts `{sha256}`."
     what, licence, citation = DATA_SETS[name]
-    return f"- `{name}`: {what}. Licence {licence}. {citation}. {SPLITS[kind].capitalize()}; SHA-256 `{sha256}`."
+    return f"- `{name}`: {what}. Licence {licence}. {citation}. SHA-256 of its rows and parts `{sha256}`."
 
 
-def _table(part: str, runs: Sequence[Run]) -> str:
+def _tables(run: Run) -> list[str]:
+    return [_table(part, of_part, run) for part, of_part in run.figures.items()]
+
+
+def _table(part: str, of_part: dict[str, Figures], run: Run) -> str:
+    columns = _columns(run)
     lines = [
-        f"| {part} part of | network | split | beats | patients | {' | '.join(COLUMNS.values())} |",
-        f"| --- | --- | --- |{' ---: |' * (2 + len(COLUMNS))}",
+        f"| {part}, {SPLITS[run.split]} | beats | patients | {' | '.join(columns.values())} |",
+        f"| --- |{' ---: |' * (2 + len(columns))}",
     ]
-    for name in runs[0].figures[part]:
-        lines += [_row(name, run, run.figures[part][name]) for run in runs if name in run.figures[part]]
+    for name, row in of_part.items():
+        counts = f"{row['beats']:.0f} | {row['patients']:.0f}"
+        lines.append(f"| {name} | {counts} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |")
     return "\n".join(lines)
-
-
-def _row(name: str, run: Run, row: Figures) -> str:
-    kind = SPLITS[run.settings.split]
-    counts = f"{row['beats']:.0f} | {row['patients']:.0f}"
-    net = run.settings.net if run.settings.augment else f"{run.settings.net}, beats not varied"
-    return f"| {name} | {net} | {kind} | {counts} | {' | '.join(f'{row[c]:.3f}' for c in COLUMNS)} |"

@@ -2,126 +2,177 @@
 
 The file holds its whole description (`monitor.classify.ModelInfo`), takes any number of beats at once, and reaches its
 place only after the monitor's own classifier has loaded it and answered as PyTorch does.
+
+In int8, weights and activations are 8-bit integers with scales that are fixed beforehand on real beats. Scales found
+anew for each batch would be simpler and as fast, but then a verdict would depend on which other devices' beats happen
+to be in the batch.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import onnx
-import torch
-from torch import Tensor, nn
 
 from monitor import beat
-from monitor.classify import INPUT, MAX_BATCH, METADATA_KEY, OUTPUT, Classifier, ModelInfo
+from monitor.classify import INPUT, MAX_BATCH, METADATA_KEY, RR_INPUT, Classifier, ModelInfo
+from training import metrics
+from training.cost import write_onnx
+from training.data import Beats
+from training.models import BeatNetwork, probabilities
 
-OPSET = 17
 MAX_BYTES = 1_000_000
 TOLERANCE = 1e-5
-"""Largest allowed difference between a probability of PyTorch and one of ONNX Runtime."""
+"""Largest allowed difference between a probability of PyTorch and one of ONNX Runtime, in fp32."""
+AUC_LOSS = 0.002
+"""Largest allowed loss of ROC-AUC by int8, on real beats."""
 PROOF_SEED = 0
+CALIBRATION_BEATS = 2048
+"""Real beats on which the scales of int8 are found."""
+REAL_BEATS = 20_000
+"""Most real beats of a proof."""
 
 
-class WithProbabilities(nn.Module):
-    """A network whose one logit becomes two columns: probability of normal, of abnormal."""
+@dataclass(frozen=True)
+class Proof:
+    """How alike a model file and its network answer."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+    difference: float
+    """Largest difference of a probability, over drawn windows and real ones."""
+    real_beats: int
+    """How many of the windows were real."""
+    auc_loss: float | None
+    """ROC-AUC on the real beats, PyTorch's minus the file's; None without real beats of both kinds."""
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """(n, 187) float32 -> (n, 2) float32."""
-        p = torch.sigmoid(self.network(windows))  # (n, 1)
-        return torch.cat([1 - p, p], dim=1)
+    def __str__(self) -> str:
+        loss = "" if self.auc_loss is None else f", ROC-AUC loss {self.auc_loss:+.5f}"
+        counts = f"{MAX_BATCH} drawn, {self.real_beats} real beats"
+        return f"largest difference from PyTorch {self.difference:.1e} ({counts}{loss})"
 
 
-def export_network(network: nn.Module, info: ModelInfo, out: Path) -> float:
+def export_network(network: BeatNetwork, info: ModelInfo, out: Path, beats: Beats | None = None) -> Proof:
     """Write a network as an ONNX file that the monitor can load.
 
     Parameters
     ----------
     network
-        (n, 187) float32 -> (n, 1) logits, see `training.models`.
+        See `training.models`; in evaluation mode.
     info
-        The description stored in the file.
+        The description stored in the file; its `precision` says how to write the weights.
     out
         Path of the file. What lies there is replaced only by a file that has passed `prove`.
-
-    Returns
-    -------
-    float
-        Largest difference of a probability from PyTorch's.
+    beats
+        Labelled real beats to prove it on, and for int8 to find the scales on.
 
     Raises
     ------
     ValueError
-        The file would be larger than 1 MB or answers differently; nothing is left behind.
+        The file would be larger than 1 MB or answers differently, or int8 is wanted without beats; nothing is left
+        behind.
     ModelMismatch
         `info` contradicts the monitor.
     """
+    if info.precision == "int8" and beats is None:
+        raise ValueError(f"{out}: got no beats, expected real ones to find the scales of int8 on: --data DIR.")
     out.parent.mkdir(parents=True, exist_ok=True)
     unproven = out.with_name(f"{out.name}.unproven")
     try:
-        _write_onnx(network, unproven)
+        write_onnx(network, unproven)
+        if info.precision == "int8" and beats is not None:
+            _quantise(unproven, beats, network.takes_rr)
         model = onnx.load(unproven)
         onnx.helper.set_model_props(model, {METADATA_KEY: msgspec.json.encode(info).decode()})
         onnx.save(model, unproven)
         if (size := unproven.stat().st_size) > MAX_BYTES:
             raise ValueError(f"{out}: got {size} bytes, expected at most {MAX_BYTES}.")
-        difference = prove(unproven, network)
+        proof = prove(unproven, network, beats)
         os.replace(unproven, out)
     finally:
         unproven.unlink(missing_ok=True)
-    return difference
+    return proof
 
 
-def _write_onnx(network: nn.Module, path: Path) -> None:
-    with warnings.catch_warnings():
-        # PyTorch's older exporter folds batch normalisation into the convolutions and needs nothing but onnx; it calls
-        # itself deprecated, and doubts that an LSTM keeps its batch free: `prove` shows that it does.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            WithProbabilities(network).eval(),
-            (torch.zeros(2, beat.LENGTH),),
-            path,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+def _quantise(path: Path, beats: Beats, takes_rr: bool) -> None:
+    """Replace an fp32 file by its int8 form (ONNX Runtime's static quantisation, QDQ, a scale for each column)."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    rows = np.random.default_rng(PROOF_SEED).permutation(len(beats))[:CALIBRATION_BEATS]
+    batches = [
+        {INPUT: beats.windows[some]} | ({RR_INPUT: beats.rr[some]} if takes_rr else {})
+        for some in np.array_split(rows, max(1, len(rows) // MAX_BATCH))
+    ]
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
+        def get_next(self) -> Any:
+            return batches.pop() if batches else None
+
+    prepared = path.with_name(f"{path.name}.prepared")
+    logging.disable(logging.WARNING)  # it recommends what was just done
+    try:
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(str(prepared), str(path), Reader(), per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
+        prepared.unlink(missing_ok=True)
 
 
-def prove(path: Path, network: nn.Module) -> float:
+def prove(path: Path, network: BeatNetwork, beats: Beats | None = None) -> Proof:
     """Compare a model file with its network, through the monitor's classifier, in batches of 1, 2 and the cap.
-
-    Returns
-    -------
-    float
-        Largest difference of a probability.
 
     Raises
     ------
     ModelMismatch
         The monitor refuses the file.
     ValueError
-        The difference is larger than 1e-5.
+        A probability of an fp32 file differs by more than 1e-5, or int8 loses more than 0.002 of ROC-AUC on the real
+        beats; or the file and the network, or the beats, do not belong together.
     """
     classifier = Classifier(path)
-    windows = proof_windows()
-    with torch.no_grad():
-        expected = WithProbabilities(network).eval()(torch.from_numpy(windows)).numpy()
+    if (declared := classifier.needs_rr) != network.takes_rr or len(classifier.info.classes) != network.classes:
+        raise ValueError(
+            f"{path}: got a file of {len(classifier.info.classes)} classes {'with' if declared else 'without'} RR "
+            f"context, expected {network.classes} {'with' if network.takes_rr else 'without'} it as in the run."
+        )
+    windows, rr = proof_windows(), _proof_contexts()
+    expected = probabilities(network, windows, rr)
     difference = 0.0
     for batch in (1, 2, MAX_BATCH):
-        got = [classifier.probabilities(windows[i : i + batch]) for i in range(0, len(windows), batch)]
+        got = [
+            classifier.probabilities(windows[i : i + batch], rr[i : i + batch]) for i in range(0, len(windows), batch)
+        ]
         difference = max(difference, float(np.abs(np.concatenate(got) - expected).max()))
-    if not difference <= TOLERANCE:  # NaN is refused as well
-        raise ValueError(f"{path}: probabilities differ from PyTorch's: got {difference:.1e}, expected <= {TOLERANCE}.")
-    return difference
+    proof = Proof(difference, 0, None) if beats is None else _prove_on(beats, classifier, network, difference)
+    precision = classifier.info.precision
+    if precision == "fp32" and not proof.difference <= TOLERANCE:  # NaN is refused as well
+        raise ValueError(
+            f"{path}: probabilities differ from PyTorch's: got {proof.difference:.1e}, expected <= {TOLERANCE}."
+        )
+    if precision == "int8" and not (proof.auc_loss is not None and proof.auc_loss <= AUC_LOSS):
+        got_loss = "no real beats of both kinds" if proof.auc_loss is None else f"{proof.auc_loss:.4f}"
+        raise ValueError(f"{path}: ROC-AUC lost by int8: got {got_loss}, expected a loss <= {AUC_LOSS}.")
+    return proof
+
+
+def _prove_on(beats: Beats, classifier: Classifier, network: BeatNetwork, difference: float) -> Proof:
+    """Compare on real beats as well, drawn at random if there are very many."""
+    if list(beats.classes) != classifier.info.classes:
+        raise ValueError(f"Classes: got beats of {list(beats.classes)}, expected {classifier.info.classes}.")
+    rows = np.sort(np.random.default_rng(PROOF_SEED).permutation(len(beats))[:REAL_BEATS])
+    windows, rr, truth = beats.windows[rows], beats.rr[rows], beats.labels[rows] > 0
+    expected = probabilities(network, windows, rr)
+    got = classifier.probabilities(windows, rr)
+    difference = max(difference, float(np.abs(got - expected).max()))
+    if not truth.any() or truth.all():
+        return Proof(difference, len(rows), None)
+    loss = metrics.auc(truth, metrics.abnormal(expected)) - metrics.auc(truth, metrics.abnormal(got))
+    return Proof(difference, len(rows), loss)
 
 
 def proof_windows() -> beat.Windows:
@@ -138,6 +189,13 @@ def proof_windows() -> beat.Windows:
         beat.fit_window(np.linspace(1, 0, beat.LENGTH)),
     ]
     return np.stack([*edges, *(_drawn_beat(rng) for _ in range(MAX_BATCH - len(edges)))])
+
+
+def _proof_contexts() -> beat.RrContext:
+    """RR contexts to compare on: (256, 3), from far too early to the limit."""
+    rng = np.random.default_rng(PROOF_SEED)
+    median = rng.uniform(0.3, 2.0, MAX_BATCH)
+    return beat.rr_context(median * rng.uniform(0.2, 2.5, MAX_BATCH), median * rng.uniform(0.2, 2.5, MAX_BATCH), median)
 
 
 def _drawn_beat(rng: np.random.Generator) -> beat.Windows:

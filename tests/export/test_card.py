@@ -10,22 +10,23 @@ from export.__main__ import main
 from monitor.classify import DEFAULT_MODEL, MODELS, Classifier
 
 
-def test_card_shows_both_kinds_of_split_side_by_side_with_their_commands(
-    write_run: Callable[..., Path], tmp_path: Path
-) -> None:
-    apart, mixed = write_run(auc=0.875), write_run(split="beat", auc=0.99)
-    assert main(["onnx", str(apart), "--out", str(tmp_path / "m.onnx"), "--beside", str(mixed)]) == 0
+def test_card_shows_figures_file_and_warnings(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    assert main(["onnx", str(write_run()), "--out", str(out), "--name", "mine"]) == 0
     card = (tmp_path / "m.md").read_text()
-    lines = [line for line in card.splitlines() if line.startswith("| ptbdb | cnn")]
-    assert [("patients apart" in line, "beats at random" in line) for line in lines] == [
-        (True, False),
-        (False, True),
-    ] * 2
-    assert "0.875" in lines[0]
-    assert "0.990" in lines[1]
-    assert "python -m training fit --net cnn --split patient\npython -m training fit --net cnn --split beat\n" in card
-    assert hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest() in card
-    for sentence in ("not a medical device", "ODC-By 1.0", "a note of the run", "0.4375"):
+    assert "| ptbdb | 40 | 7 | 0.875 |" in card
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in card
+    for sentence in ("not a medical device", "ODC-By 1.0", "a note of the run", "0.4375", "python -m training fit"):
+        assert sentence in card
+
+
+def test_card_takes_in_what_a_comparison_left(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_run("compact", five=True)
+    (folder / "figures.md").write_text("the figures of a comparison\n")
+    assert main(["onnx", str(folder), "--out", str(tmp_path / "m.onnx"), "--name", "mitbih"]) == 0
+    card = (tmp_path / "m.md").read_text()
+    assert "the figures of a comparison" in card
+    for sentence in ("ANSI/AAMI EC57", "previous_rr_s, next_rr_s, median_rr_s", "N, S, V, F, Q"):
         assert sentence in card
 
 

@@ -10,31 +10,35 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
 import export.onnx
 from export.__main__ import main
 from export.card import model_info
-from export.onnx import export_network, proof_windows, prove
+from export.onnx import _proof_contexts, export_network, proof_windows, prove
 from monitor import beat
 from monitor.classify import MAX_BATCH, Classifier, ModelMismatch
-from training.models import NETWORKS, probabilities
+from tests.export.conftest import drawn_beats
+from training.cost import OPSET
+from training.models import NETWORKS, BeatNetwork, probabilities
 from training.run import load_run
 
 
+@pytest.mark.parametrize("five", [False, True])
 @pytest.mark.parametrize("net", NETWORKS)
 def test_exported_file_answers_in_the_monitor_as_the_network_does_in_pytorch(
-    write_run: Callable[..., Path], tmp_path: Path, net: str
+    write_run: Callable[..., Path], tmp_path: Path, net: str, five: bool
 ) -> None:
-    run, network = load_run(write_run(net))
-    out = tmp_path / "model.onnx"
-    assert export_network(network, model_info("ptb", run), out) <= 1e-5
+    run, network = load_run(write_run(net, five))
+    out, beats = tmp_path / "model.onnx", drawn_beats(five)
+    proof = export_network(network, model_info("ptb", run), out, beats)
+    assert proof.difference <= 1e-5
+    assert proof.real_beats == len(beats)
     classifier = Classifier(out)
-    windows = np.random.default_rng(1).random((300, 187), dtype=np.float32)
-    expected = probabilities(network, torch.from_numpy(windows)).numpy()
+    assert classifier.needs_rr is five
+    expected = probabilities(network, beats.windows, beats.rr)
     for n in (0, 1, 2, 3, MAX_BATCH, 300):
-        got = classifier.probabilities(windows[:n])
-        np.testing.assert_allclose(classifier.abnormal(got), expected[:n], atol=1e-5, rtol=0)
+        got = classifier.probabilities(beats.windows[:n], beats.rr[:n])
+        np.testing.assert_allclose(got, expected[:n], atol=1e-5, rtol=0)
         np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-6)
     assert out.stat().st_size <= 1_000_000
 
@@ -47,7 +51,50 @@ def test_file_describes_itself(write_run: Callable[..., Path], tmp_path: Path) -
     assert (info.name, info.network, info.classes) == ("mine", "cnn", ["normal", "abnormal"])
     assert info.threshold == run.threshold
     assert "0" * 64 in info.trained_on["ptbdb"]
-    assert info.figures["test, ptbdb, patients apart: ROC-AUC"] == 0.875
+    assert info.figures["test, ptbdb: ROC-AUC"] == 0.875
+    assert (info.context, info.precision) == ([], "fp32")
+
+
+def test_int8_file_is_smaller_answers_nearly_alike_and_no_verdict_depends_on_its_batch(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, network = load_run(write_run("compact"))
+    beats = drawn_beats()
+    paths = {precision: tmp_path / f"{precision}.onnx" for precision in ("fp32", "int8")}
+    export_network(network, model_info("ptb", run), paths["fp32"])
+    proof = export_network(network, model_info("ptb", run, "int8"), paths["int8"], beats)
+    assert paths["int8"].stat().st_size < 0.6 * paths["fp32"].stat().st_size
+    assert 0 < proof.difference < 0.05
+    classifier = Classifier(paths["int8"])
+    assert classifier.info.precision == "int8"
+    together = classifier.probabilities(beats.windows[:100])
+    alone = np.concatenate([classifier.probabilities(beats.windows[i : i + 1]) for i in range(100)])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+def test_int8_without_real_beats_or_with_too_much_loss_is_refused(
+    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, network = load_run(write_run("compact"))
+    info, out = model_info("ptb", run, "int8"), tmp_path / "model.onnx"
+    with pytest.raises(ValueError, match="got no beats, expected real ones"):
+        export_network(network, info, out)
+    monkeypatch.setattr(export.onnx, "AUC_LOSS", -1.0)
+    with pytest.raises(ValueError, match="ROC-AUC lost by int8"):
+        export_network(network, info, out, drawn_beats())
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_file_of_other_classes_than_its_run_or_its_beats_is_refused(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    (run, network), (_, five) = load_run(write_run("compact")), load_run(write_run("compact", five=True))
+    out = tmp_path / "model.onnx"
+    export_network(network, model_info("ptb", run), out)
+    with pytest.raises(ValueError, match="2 classes without RR context, expected 5 with it"):
+        prove(out, five)
+    with pytest.raises(ValueError, match="got beats of"):
+        prove(out, network, drawn_beats(five=True))
 
 
 def test_graph_is_one_file_without_batch_normalisation_and_of_the_stated_opset(
@@ -59,7 +106,7 @@ def test_graph_is_one_file_without_batch_normalisation_and_of_the_stated_opset(
     model = onnx.load(out)
     onnx.checker.check_model(model, full_check=True)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
-    assert [opset.version for opset in model.opset_import] == [export.onnx.OPSET]
+    assert [opset.version for opset in model.opset_import] == [OPSET]
     assert sorted(path.name for path in tmp_path.glob("model*")) == ["model.onnx"]
 
 
@@ -78,11 +125,14 @@ def test_description_that_contradicts_the_monitor_is_refused_and_leaves_nothing(
     assert not list(tmp_path.glob("model*"))
 
 
-class Shorter(nn.Module):
-    """Takes 100 samples, whatever it is given."""
+class Shorter(BeatNetwork):
+    """Says more classes than it has."""
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        return windows[:, :100].sum(dim=1, keepdim=True).repeat(1, 2)
+    def __init__(self) -> None:
+        super().__init__(1, 0, 2, rr=False, dropout=0)
+
+    def forward(self, windows: torch.Tensor, rr: torch.Tensor | None = None) -> torch.Tensor:
+        return windows[:, :3]
 
 
 def test_network_with_another_output_is_refused(write_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -124,6 +174,7 @@ def test_proof_covers_the_edges_and_many_heart_rates() -> None:
     assert windows[2].tolist() == [1.0] + [0.0] * 186
     assert lengths.min() < 60
     assert lengths.max() >= 186
+    assert np.isfinite(_proof_contexts()).all()
 
 
 def test_verify_accepts_a_file_from_its_run_and_refuses_one_from_another(

@@ -1,0 +1,48 @@
+"""A model file judged on labelled beats that it has never met: other patients, other records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monitor.classify import Classifier
+from training import data, metrics
+from training.fit import figures_of
+
+
+def evaluate(model: str | Path, directories: Sequence[str | Path]) -> tuple[Classifier, dict[str, metrics.Figures]]:
+    """Judge every beat of some data sets through the monitor's classifier.
+
+    Parameters
+    ----------
+    model
+        Name of a bundled model, or path of a file.
+    directories
+        See `training.data.load_beats`.
+
+    Returns
+    -------
+    tuple
+        The model, and data set -> figures of `training.metrics`.
+
+    Raises
+    ------
+    FileNotFoundError, ModelMismatch
+        There is no such model, or the monitor refuses it.
+    ValueError
+        The data cannot be read, have other classes than the model, or lack the RR context that it needs.
+    """
+    classifier = Classifier(model)
+    beats = data.load_beats(directories)
+    if list(beats.classes) != classifier.info.classes:
+        raise ValueError(
+            f"Classes: got beats of {' '.join(beats.classes)}, expected {' '.join(classifier.info.classes)} as of the "
+            f"model {classifier.info.name}."
+        )
+    if classifier.needs_rr and not beats.has_rr:
+        raise ValueError(f"RR context: got beats without, expected it for the model {classifier.info.name}.")
+    p = classifier.probabilities(beats.windows, beats.rr)
+    everything = np.ones(len(beats), np.bool_)
+    return classifier, figures_of(beats, p, np.full(len(beats), classifier.info.threshold), everything)

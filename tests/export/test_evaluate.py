@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from export.__main__ import main
+from tests.training.conftest import write_toy
+
+
+def test_model_file_judges_beats_it_has_never_met(
+    write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tmp_path / "m.onnx")
+    assert main(["onnx", str(write_run("compact")), "--out", model]) == 0
+    (tmp_path / "new").mkdir()
+    write_toy(tmp_path / "new", patients=2, beats=3)
+    capsys.readouterr()
+    assert main(["evaluate", model, "--data", str(tmp_path / "new"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["figures"]["toy"]["beats"] == 12
+    assert 0 <= report["figures"]["toy"]["roc_auc"] <= 1
+    assert main(["evaluate", model, "--data", str(tmp_path / "new")]) == 0
+    assert "roc auc" in capsys.readouterr().out
+
+
+def test_beats_of_other_classes_than_the_model_are_refused(
+    write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tmp_path / "m.onnx")
+    assert main(["onnx", str(write_run("compact", five=True)), "--out", model]) == 0
+    (tmp_path / "new").mkdir()
+    write_toy(tmp_path / "new", patients=2, beats=3)
+    assert main(["evaluate", model, "--data", str(tmp_path / "new")]) == 2
+    assert "got beats of normal abnormal, expected N S V F Q" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""What a network costs where it will run: as an ONNX file, under ONNX Runtime, on one thread."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from monitor import beat
+from monitor.classify import INPUT, OUTPUT, RR_INPUT
+from training.models import BeatNetwork, count_parameters
+
+OPSET = 17
+BATCH = 64
+ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs."""
+
+    parameters: int
+    file_bytes: int
+    us_per_beat: float
+    """Median over the rounds, batches of 64, one thread."""
+
+
+class WithProbabilities(nn.Module):
+    """A network whose logits become probabilities."""
+
+    def __init__(self, network: BeatNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, windows: Tensor, rr: Tensor | None = None) -> Tensor:
+        """(n, 187), (n, 3) if the network takes the RR context -> (n, classes)."""
+        return torch.softmax(self.network(windows, rr), dim=1)
+
+
+def write_onnx(network: BeatNetwork, path: Path) -> None:
+    """Write a network as a bare ONNX file: without the description that the monitor asks for, see `export.onnx`."""
+    example = (torch.zeros(2, beat.LENGTH), torch.ones(2, len(beat.RR_CONTEXT)))
+    inputs = [INPUT, RR_INPUT] if network.takes_rr else [INPUT]
+    with warnings.catch_warnings():
+        # PyTorch's older exporter folds batch normalisation into the convolutions and needs nothing but onnx; it calls
+        # itself deprecated, and doubts that an LSTM keeps its batch free: `export.onnx` proves that it does.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            WithProbabilities(network).eval(),
+            example[: len(inputs)],
+            path,
+            input_names=inputs,
+            output_names=[OUTPUT],
+            dynamic_axes={name: {0: "n"} for name in [*inputs, OUTPUT]},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def measure(networks: Mapping[str, BeatNetwork]) -> dict[str, Cost]:
+    """What some networks cost, measured in turns, round by round, so that a slow moment of the machine meets all."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder) / f"{number}.onnx" for number, name in enumerate(networks)}
+        for name, network in networks.items():
+            write_onnx(network, paths[name])
+        us = time_files(paths)
+        return {
+            name: Cost(count_parameters(network), os.path.getsize(paths[name]), us[name])
+            for name, network in networks.items()
+        }
+
+
+def time_files(paths: Mapping[str, Path]) -> dict[str, float]:
+    """Microseconds per beat of some ONNX files, batches of 64 on one thread: medians over rounds taken in turns."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    sessions = {
+        name: onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        for name, path in paths.items()
+    }
+    rng = np.random.default_rng(0)
+    windows = rng.random((BATCH, beat.LENGTH)).astype(np.float32)
+    rr = rng.uniform(0.5, 1.5, (BATCH, len(beat.RR_CONTEXT))).astype(np.float32)
+    given = {
+        name: {node.name: windows if node.name == INPUT else rr for node in session.get_inputs()}
+        for name, session in sessions.items()
+    }
+    taken: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(ROUNDS):
+        for name, session in sessions.items():
+            session.run(None, given[name])  # once to bring its weights back into the cache
+            begin = time.perf_counter()
+            session.run(None, given[name])
+            taken[name].append(time.perf_counter() - begin)
+    return {name: float(np.median(times)) / BATCH * 1e6 for name, times in taken.items()}
