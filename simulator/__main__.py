@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Run = options.run
     try:
         run(options)
+        sys.stdout.flush()  # now, while a reader that has gone can still be told from an error
+    except BrokenPipeError:  # who reads our output has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes as it ends
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

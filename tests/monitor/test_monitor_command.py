@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,15 @@ def test_bad_input_is_one_line_and_exit_status_2(
     said = capsys.readouterr().err
     assert message in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["models", "asyncapi"])  # less than Python's buffer holds, and more
+def test_a_reader_that_has_seen_enough_is_no_error(verb: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "monitor", verb], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_bench_measures_every_stage_and_the_whole_path() -> None:

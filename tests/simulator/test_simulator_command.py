@@ -100,6 +100,15 @@ def test_error_is_one_line_and_exit_status_2(
     assert shown.count("\n") == 1
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "simulator", "replay"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_fit_beats_writes_the_model(tmp_path: Path, ecg_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model.npz"
     assert main(["fit-beats", "--data", str(ecg_data), "--out", str(out)]) == 0
