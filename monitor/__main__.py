@@ -92,18 +92,18 @@ def classify(options: argparse.Namespace) -> int:
     windows, labels = read_windows(options.file)
     probabilities = classifier.probabilities(windows)
     abnormal = classifier.abnormal(probabilities)
-    verdicts = abnormal >= info.threshold
     rows = []
-    for i, (p, verdict) in enumerate(zip(abnormal.tolist(), verdicts.tolist(), strict=True)):
+    for i, (p, name) in enumerate(zip(abnormal.tolist(), classifier.labels(probabilities), strict=True)):
+        verdict = name != info.classes[0]
         row: dict[str, object] = {
             "row": i + 1,
             "verdict": "abnormal" if verdict else "normal",
-            "class": info.classes[probabilities[i].argmax()],
+            "class": name,
             "confidence": p if verdict else 1 - p,
             "probability": p,
         }
         if labels is not None:
-            row |= {"label": int(labels[i]), "agrees": bool(verdict) == bool(labels[i])}
+            row |= {"label": int(labels[i]), "agrees": verdict == bool(labels[i])}
         rows.append(row)
     agree = None if labels is None else sum(bool(row["agrees"]) for row in rows)
     if options.json:

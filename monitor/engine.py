@@ -154,20 +154,19 @@ class Engine:
         }
 
     def _judge(self, beats: list[Heartbeat]) -> list[tuple[str, float]]:
-        """Most probable class, and probability of not being normal, for each beat."""
+        """Class, and probability of not being normal, of each beat."""
         if not beats:
             return []
         windows = np.stack([beat.fit_window(one.signal) for one in beats])
         rr = _rr_context(beats) if self._classifier.needs_rr else None
         probabilities = self._classifier.probabilities(windows, rr)
-        classes = self._classifier.info.classes
-        labels = [classes[i] for i in probabilities.argmax(axis=1)]
+        labels = self._classifier.labels(probabilities)
         return list(zip(labels, self._classifier.abnormal(probabilities).tolist(), strict=True))
 
     def _judged(self, known: _Device, found: Found, label: str, probability: float) -> wire.Beat:
-        threshold = self._classifier.info.threshold
-        abnormal = probability >= threshold
-        calm = probability < threshold * self._settings.exit_ratio
+        info = self._classifier.info
+        abnormal = label != info.classes[0]
+        calm = probability < info.threshold * self._settings.exit_ratio
         self._observe(known, "abnormal-beats", found, event=abnormal, calm=calm, judged=(label, probability))
         # A beat that can be judged ends whatever was wrong with the signal before it.
         for kind in ("no-beats", "lead-off", "gap", "poor-signal"):

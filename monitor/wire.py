@@ -106,7 +106,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["normal", "abnormal", "withheld"]
     """"withheld": the signal was not fit to be judged, see `reason`."""
     label: str | None = None
-    """Most probable class of the model, such as "V". The verdict goes by `probability` alone."""
+    """Class of the beat: if the verdict is normal, the model's first; if abnormal, the most probable of the others."""
     probability: Probability | None = None
     """Probability that the beat is abnormal: of any class but the model's first."""
     reason: str | None = None
@@ -151,7 +151,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     beats: int = 0
     """Abnormal beats in the episode so far."""
     label: str | None = None
-    """Most probable class of the model, such as "V"."""
+    """Class of this beat, such as "V"; see `Beat`."""
     probability: Probability | None = None
     """Probability that this beat is abnormal."""
     threshold: Probability | None = None

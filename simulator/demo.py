@@ -183,8 +183,8 @@ def _same_verdict(judged: list[tuple[_Played, wire.Beat]]) -> str:
     if not known:
         return "0 of 0"
     classifier = Classifier()
-    direct = classifier.abnormal(classifier.probabilities(np.stack([window for window, _ in known])))
-    verdicts = ["abnormal" if p >= classifier.info.threshold else "normal" for p in direct]
+    direct = classifier.labels(classifier.probabilities(np.stack([window for window, _ in known])))
+    verdicts = ["normal" if label == classifier.info.classes[0] else "abnormal" for label in direct]
     return _share(sum(v == b.verdict for v, (_, b) in zip(verdicts, known, strict=True)), len(known))
 
 

@@ -82,6 +82,31 @@ def test_a_beat_is_as_abnormal_as_it_is_unlikely_to_be_of_the_first_class(with_r
     assert with_rr.abnormal(rows).tolist() == [0.25, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "row", "label"),
+    [
+        (0.5, [0.75, 0.0, 0.25, 0.0, 0.0], "N"),
+        (0.5, [0.375, 0.125, 0.0625, 0.0625, 0.375], "Q"),
+        (0.25, [0.75, 0.0625, 0.125, 0.0625, 0.0], "V"),  # abnormal, though most probably N
+        (0.75, [0.375, 0.0, 0.0, 0.625, 0.0], "N"),  # normal, though most probably F
+        (0.0, [1.0, 0.0, 0.0, 0.0, 0.0], "S"),
+        (1.0, [0.0, 0.0, 1.0, 0.0, 0.0], "V"),
+    ],
+)
+def test_a_label_goes_with_the_verdict(threshold: float, row: list[float], label: str, tmp_path: Path) -> None:
+    classifier = Classifier(write_tiny(tmp_path / "tiny.onnx", tiny_info(threshold=threshold)))
+    assert classifier.labels(np.array([row, row], np.float32)) == [label, label]
+    assert classifier.labels(np.empty((0, 5), np.float32)) == []
+
+
+def test_a_verdict_is_what_the_two_published_numbers_say(tmp_path: Path) -> None:
+    classifier = Classifier(write_tiny(tmp_path / "tiny.onnx", tiny_info(threshold=0.7)))
+    rows = np.array([[0.3, 0.7, 0.0, 0.0, 0.0]], np.float32)
+    [probability] = classifier.abnormal(rows).tolist()
+    assert probability < 0.7  # as float32 it is the threshold
+    assert classifier.labels(rows) == ["N"]
+
+
 def test_a_model_with_context_is_not_run_without_it(with_rr: Classifier) -> None:
     windows, rr = _early_and_late(4)
     with pytest.raises(ValueError, match=r"'tiny' needs the RR context .*previous_rr_s.*: got none"):

@@ -97,6 +97,15 @@ def test_classify_names_the_class_of_a_model_of_many(tmp_path: Path, capsys: pyt
     ]
 
 
+def test_classify_names_a_class_that_goes_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the tiny model a beat whose window is half empty is an N at 0.73 and a V at 0.27."""
+    model = str(write_tiny(tmp_path / "tiny.onnx", tiny_info(context=[], threshold=0.25)))
+    assert main(["classify", _write(tmp_path / "b.csv", [BEAT]), "--model", model, "--json"]) == 0
+    [told] = json.loads(capsys.readouterr().out)["beats"]
+    assert (told["verdict"], told["class"]) == ("abnormal", "V")
+    assert told["probability"] == told["confidence"] == pytest.approx(0.27, abs=0.01)
+
+
 def test_classify_says_why_a_model_with_rr_context_cannot_judge_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
