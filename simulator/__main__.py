@@ -86,7 +86,10 @@ def replay(options: argparse.Namespace) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
-    """Play annotated records through the monitor's engine, without a broker, and say how well it found their beats."""
+    """Play annotated records through the monitor's engine, without a broker, and say how well it found their beats.
+
+    A model of the classes N, S, V, F and Q is also told how well it named them.
+    """
     from simulator.score import ScoreSettings, run_score
 
     run_score(
@@ -181,7 +184,9 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_score(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(verbs, "score", score, "play annotated records through the engine, and say how well it found beats")
+    parser = _add(
+        verbs, "score", score, "play annotated records through the engine, and say how well it found and named beats"
+    )
     parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="WFDB record, with or without .hea")
     parser.add_argument(
         "--annotations", type=Path, metavar="DIR", help="write what was found there, as WFDB annotations"

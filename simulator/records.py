@@ -20,8 +20,14 @@ from monitor import beat
 from simulator.beats import LABELS, load_beats
 from simulator.stream import Played, Signal, Stretch
 
-BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
-"""Annotation symbols of WFDB that mark a beat."""
+CLASSES = ("N", "S", "V", "F", "Q")
+"""Normal (bundle branch block included), supraventricular ectopic, ventricular ectopic, fusion, paced or unknown."""
+CLASS_OF = {
+    symbol: name
+    for name, symbols in zip(CLASSES, ("NLRBej", "AaJSn", "VEr", "F", "/fQ?"), strict=True)
+    for symbol in symbols
+}
+"""Annotation symbol of WFDB that marks a beat -> its class (ANSI/AAMI EC57; de Chazal, O'Dwyer and Reilly 2004)."""
 PTB_SIGNALS, PTB_TABLE = "ptbdb_leadII_1000hz_int16_uV.npz", "ptbdb_records.csv"
 """Files with the continuous lead II of PTB: one array a record, and a row about each."""
 
@@ -75,7 +81,7 @@ def read_wfdb(path: Path, lead: str | None = None, *, needs_annotations: bool = 
         rate_hz,
         str(record.sig_name[0])[:64],
         unit * record.p_signal[:, 0],
-        _mark(base.name, [mark for mark in marks if mark[1] in BEAT_SYMBOLS]),
+        _mark(base.name, [mark for mark in marks if mark[1] in CLASS_OF]),
         _find_flutter(marks),
         annotated,
     )

@@ -1,5 +1,7 @@
 """Annotated records straight through the engine, and how well its beats agree with the annotations.
 
+What a model of the annotated classes called the beats is compared as well, see `simulator.agreement`.
+
 No broker and no clock: packets of one second go into `monitor.engine`, as fast as it takes them. Rules:
 
 * What is scored is the main deflection of every beat that was found, whatever its verdict, from the first second on.
@@ -26,6 +28,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
+from simulator.agreement import Agreement, Answers, agree, count_answers, format_agreement, is_comparable, percent, show
 from simulator.packets import make_packets
 from simulator.records import Record, find_base, open_wfdb, play, read_wfdb
 from simulator.stream import resample
@@ -82,6 +85,8 @@ class Comparison:
     errors: Samples
     """(m,) samples by which each match was found late."""
     rate_hz: float
+    partners: dict[int, int | None]
+    """Which found beat matches each annotated one outside ventricular flutter: positions, None where it was missed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +104,8 @@ class Outcome:
     """What the engine took for it."""
     comparison: Comparison | None
     """None where the record has no annotations."""
+    answers: Answers | None
+    """None where there are none, or the model has other classes than they."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,8 @@ class Score:
     alerts_per_hour: float
     speed: float
     """Seconds of signal per second of computing."""
+    classes: Agreement | None
+    """None where there are no annotations, or the model has other classes than they."""
 
 
 def run_score(settings: ScoreSettings) -> None:
@@ -159,7 +168,8 @@ def run_score(settings: ScoreSettings) -> None:
         about = {"model": classifier.info.name, "lead": settings.lead, "rate_hz": settings.rate_hz}
         print(json.dumps({**about, "records": [asdict(row) for row in rows], "gross": asdict(gross)}))
     else:
-        print(format_row(gross, width), "", *_tell_more(settings, rows, gross), "", LEGEND, sep="\n")
+        classes = [] if gross.classes is None else [*format_agreement(gross.classes), ""]
+        print(format_row(gross, width), "", *classes, *_tell_more(settings, rows, gross), "", LEGEND, sep="\n")
 
 
 def play_record(record: Record, classifier: Classifier, rate_hz: float | None = None) -> Outcome:
@@ -184,13 +194,18 @@ def play_record(record: Record, classifier: Classifier, rate_hz: float | None = 
     outputs = list(_feed(engine, packets))
     computing_s = time.perf_counter() - start_s
     beats = sorted((found for output in outputs for found in output.beats), key=lambda found: found.qrs_s)
+    comparison = compare(record, find_places(record, beats)) if record.annotated else None
+    answers = None
+    if comparison is not None and is_comparable(classifier.info.classes):
+        answers = count_answers(record.beats, beats, comparison.partners)
     return Outcome(
         record.lead,
         beats,
         Counter(alert.kind for output in outputs for alert in output.alerts if alert.state == "new"),
         record.samples_uv.size / record.rate_hz,
         computing_s,
-        compare(record, find_places(record, beats)) if record.annotated else None,
+        comparison,
+        answers,
     )
 
 
@@ -225,12 +240,19 @@ def find_places(record: Record, beats: Sequence[wire.Beat]) -> Samples:
 def compare(record: Record, found: Samples) -> Comparison:
     """Compare what was found with the annotations, ventricular flutter left out."""
     reference = np.rint([played.r_peak_s * record.rate_hz for played in record.beats]).astype(np.int64)
-    for start_s, end_s in record.flutter_s:
-        reference = _leave_out(reference, start_s * record.rate_hz, end_s * record.rate_hz)
-        found = _leave_out(found, start_s * record.rate_hz, end_s * record.rate_hz)
-    pairs = match(reference, found, round(MATCH_S * record.rate_hz))
+    known, heard = _outside_flutter(record, reference), _outside_flutter(record, found)
+    tolerance = round(MATCH_S * record.rate_hz)
+    pairs = [(int(known[i]), int(heard[j])) for i, j in match(reference[known], found[heard], tolerance)]
     errors = np.array([found[j] - reference[i] for i, j in pairs], np.int64)
-    return Comparison(reference.size, found.size, errors, record.rate_hz)
+    return Comparison(known.size, heard.size, errors, record.rate_hz, dict.fromkeys(known.tolist()) | dict(pairs))
+
+
+def _outside_flutter(record: Record, places: Samples) -> Samples:
+    """Positions in `places` of those that do not lie in ventricular flutter."""
+    outside = np.ones(places.size, bool)
+    for start_s, end_s in record.flutter_s:
+        outside &= (places < start_s * record.rate_hz) | (places > end_s * record.rate_hz)
+    return np.flatnonzero(outside)
 
 
 def match(reference: Samples, found: Samples, tolerance: int) -> list[tuple[int, int]]:
@@ -274,6 +296,7 @@ def summarise(name: str, outcomes: Sequence[Outcome]) -> Score:
     beats = [found for outcome in outcomes for found in outcome.beats]
     delays_s = np.array([found.delay_s for found in beats])
     alerts = sum((outcome.alerts for outcome in outcomes), Counter[str]())
+    answers = [outcome.answers for outcome in outcomes if outcome.answers is not None]
     seconds = sum(outcome.seconds for outcome in outcomes)
     return Score(
         record=name,
@@ -283,10 +306,10 @@ def summarise(name: str, outcomes: Sequence[Outcome]) -> Score:
         reference_beats=reference,
         found_beats=found + sum(len(outcome.beats) for outcome in outcomes if outcome.comparison is None),
         matched_beats=matched,
-        sensitivity_percent=_percent(matched, reference),
-        ppv_percent=_percent(matched, found),
-        f1_percent=_percent(2 * matched, reference + found),
-        f1_36ms_percent=_percent(2 * tight, reference + found),
+        sensitivity_percent=percent(matched, reference),
+        ppv_percent=percent(matched, found),
+        f1_percent=percent(2 * matched, reference + found),
+        f1_36ms_percent=percent(2 * tight, reference + found),
         error_mean_ms=round(float(errors_ms.mean()), 3) if matched else None,
         error_sd_ms=round(float(errors_ms.std()), 3) if matched else None,
         error_median_abs_ms=round(float(np.median(np.abs(errors_ms))), 3) if matched else None,
@@ -296,6 +319,7 @@ def summarise(name: str, outcomes: Sequence[Outcome]) -> Score:
         alerts=dict(alerts.most_common()),
         alerts_per_hour=round(3600 * alerts.total() / seconds, 2),
         speed=round(seconds / sum(outcome.computing_s for outcome in outcomes), 1),
+        classes=agree(sum(answers, Answers())) if answers else None,
     )
 
 
@@ -363,13 +387,13 @@ def format_row(score: Score, width: int) -> str:
     cells = [
         str(score.reference_beats) if score.annotated else "-",
         str(score.found_beats),
-        _cell(score.sensitivity_percent),
-        _cell(score.ppv_percent),
-        _cell(score.f1_percent),
-        _cell(score.f1_36ms_percent),
+        show(score.sensitivity_percent),
+        show(score.ppv_percent),
+        show(score.f1_percent),
+        show(score.f1_36ms_percent),
         error or "-",
-        _cell(score.delay_p50_s),
-        _cell(score.delay_p99_s),
+        show(score.delay_p50_s),
+        show(score.delay_p99_s),
         str(sum(score.withheld.values())),
         f"{score.alerts_per_hour:.1f}",
         f"{score.speed:.0f}",
@@ -399,18 +423,6 @@ def _tell_more(settings: ScoreSettings, rows: list[Score], gross: Score) -> Iter
 
 def _list(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _percent(part: int, whole: int) -> float | None:
-    return 100 * part / whole if whole else None
-
-
-def _leave_out(places: Samples, start: float, end: float) -> Samples:
-    return places[(places < start) | (places > end)]
 
 
 def _check_rate(what: str, rate_hz: float) -> None:

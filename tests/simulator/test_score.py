@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from simulator.score import (
 )
 from simulator.stream import Played
 from tests.monitor.ecg import beat_times, make_ecg
-from tests.monitor.tiny import write_tiny
+from tests.monitor.tiny import tiny_info, write_tiny
 
 SECONDS, RATE_HZ = 60.0, 250.0
 BEATS = 70
@@ -46,10 +47,16 @@ def classifier() -> Classifier:
 
 
 def write_record(
-    folder: Path, name: str = "x", *, symbols: str = "N", lost_s: tuple[float, float] = (0, 0), flat: bool = False
+    folder: Path,
+    name: str = "x",
+    *,
+    symbols: str = "N",
+    lost_s: tuple[float, float] = (0, 0),
+    flat: bool = False,
+    rr_s: Sequence[float] = (0.8, 0.9, 0.85),
 ) -> Path:
     """Write a minute of ECG as II and its mirror as V1; the symbols are repeated, none means no annotations."""
-    times = beat_times(SECONDS, [0.8, 0.9, 0.85])
+    times = beat_times(SECONDS, rr_s)
     signal = make_ecg(times, SECONDS, RATE_HZ, 0.0 if flat else 1000.0)[:, None] * np.array(
         [0.001, -0.001]
     )  # (n, 2) mV
@@ -101,8 +108,8 @@ def record_of(*reference: int, flutter_s: tuple[tuple[float, float], ...] = ()) 
 
 def outcome_of(matched: int, reference: int, found: int, error: int = 0, rate_hz: float = 100.0) -> Outcome:
     """What would have been made of a record: so many matches, all of them late by `error` samples."""
-    comparison = Comparison(reference, found, np.full(matched, error), rate_hz)
-    return Outcome("II", [], Counter(), 1800.0, 1.0, comparison)
+    comparison = Comparison(reference, found, np.full(matched, error), rate_hz, {})
+    return Outcome("II", [], Counter(), 1800.0, 1.0, comparison, None)
 
 
 # Matching.
@@ -157,6 +164,11 @@ def test_flutter_is_left_out_on_both_sides() -> None:
     compared = compare(record, places(101, 149, 150, 222, 300, 301, 950))
     assert (compared.reference, compared.found) == (1, 3)
     assert compared.errors.tolist() == [1]
+
+
+def test_partners_are_positions_in_all_that_was_annotated_and_found() -> None:
+    record = record_of(100, 200, 300, 900, flutter_s=((0.5, 1.5),))
+    assert compare(record, places(101, 202, 905, 990)).partners == {1: 1, 2: None, 3: 2}
 
 
 # Summing up.
@@ -288,6 +300,63 @@ def test_json_has_the_same_figures(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (row["record"], row["lead"], row["seconds"], row["reference_beats"]) == ("x", "V1", 60, BEATS)
     assert row["f1_percent"] > 95
     assert set(shown["gross"]) == set(row)
+
+
+EARLY_EVERY_FOURTH = (0.8, 0.8, 0.5, 1.1)
+"""Seconds from beat to beat: the tiny model calls every fourth beat a V, all others N."""
+
+
+def test_classes_are_compared_record_by_record_and_pooled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_tiny(tmp_path / "tiny.onnx")
+    whole = write_record(tmp_path, "whole", symbols="NLAV", rr_s=EARLY_EVERY_FOURTH)
+    holed = write_record(tmp_path, "holed", symbols="NRFN", rr_s=EARLY_EVERY_FOURTH, lost_s=(20, 30))
+    bare = write_record(tmp_path, "bare", symbols="")
+    shown = score_json(capsys, whole, holed, bare, "--model", model)
+    first, second, third = (row["classes"] for row in shown["records"])
+    assert third is None
+    for row, classes, symbols in zip(shown["records"], (first, second), ("NNSV", "NNFN"), strict=False):
+        stand = {name: sum(classes["confusion"][name].values()) for name in "NSVFQ"}
+        of_class = {name: stand[name] + classes["withheld"][name] + classes["missed"][name] for name in "NSVFQ"}
+        marks = Counter(symbols[i % 4] for i in range(row["reference_beats"]))
+        assert of_class == {name: marks[name] for name in "NSVFQ"}
+        assert sum(classes["withheld"].values()) <= sum(row["withheld"].values())
+        assert sum(classes["missed"].values()) == row["reference_beats"] - row["matched_beats"]
+    assert first["confusion"]["S"]["N"] > 10  # every one of them is called N
+    assert first["sensitivity_percent"] == {"N": 100, "S": 0, "V": 100, "F": None}
+    assert first["ppv_percent"]["V"] == first["abnormal_ppv_percent"] == 100
+    assert second["confusion"]["N"]["V"] > 5
+    assert second["missed"]["F"] > 1
+    assert sum(second["withheld"].values()) > 0
+    pooled = shown["gross"]["classes"]
+    for name in "NSVFQ":
+        for label in "NSVFQ":
+            assert pooled["confusion"][name][label] == sum(one["confusion"][name][label] for one in (first, second))
+    assert 0 < pooled["macro_f1_percent"] < 100
+
+
+def test_the_table_of_classes_follows_that_of_r_peaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, model = write_record(tmp_path, symbols="NNNV", rr_s=EARLY_EVERY_FOURTH), write_tiny(tmp_path / "tiny.onnx")
+    assert main(["score", str(path), "--model", str(model)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("class "))
+    assert lines[at - 2].startswith("gross")
+    assert [line.split()[0] for line in lines[at + 1 : at + 6]] == ["N", "S", "V", "F", "Q"]
+    assert lines[at + 3].split()[-3:] == ["100.00", "100.00", "100.00"]
+    assert all(len(line) <= 100 for line in lines[at : at + 10])
+    assert "not a medical device" in lines[-1]
+
+
+@pytest.mark.parametrize("classes", [["normal", "abnormal"], ["S", "N", "V", "F", "Q"], ["N", "S", "V", "F"]])
+def test_nothing_is_said_of_classes_that_are_not_those_of_the_annotations(
+    classes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = write_record(tmp_path), write_tiny(tmp_path / "other.onnx", tiny_info(classes=classes))
+    shown = score_json(capsys, path, "--model", model)
+    assert shown["records"][0]["classes"] is shown["gross"]["classes"] is None
+    assert main(["score", str(path), "--model", str(model)]) == 0
+    assert not {"class", "macro", "abnormal,"} & {
+        line.partition(" ")[0] for line in capsys.readouterr().out.splitlines()
+    }
 
 
 def test_a_model_that_waits_for_the_next_beat_finds_the_same_beats(
