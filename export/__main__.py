@@ -72,7 +72,7 @@ def _onnx(args: argparse.Namespace) -> None:
     run, network = load_run(args.run)
     out = getattr(args, "out", Path("monitor/models") / f"{args.name}.onnx")
     info = model_info(args.name, run, args.precision)
-    proof = export_network(network, info, out, load_beats(args.data) if args.data else None)
+    proof = export_network(network, info, out, load_beats(args.data, run.classes) if args.data else None)
     write_card(out.with_suffix(".md"), out, info, proof, run, args.run)
     print(f"Wrote {out} and its card: {proof}.")
     print(f"SHA-256 {hashlib.sha256(out.read_bytes()).hexdigest()}, opset {OPSET}, {out.stat().st_size} bytes.")
@@ -83,7 +83,8 @@ def _verify(args: argparse.Namespace) -> None:
     from training.data import load_beats
     from training.run import load_run
 
-    proof = prove(args.file, load_run(args.run)[1], load_beats(args.data) if args.data else None)
+    run, network = load_run(args.run)
+    proof = prove(args.file, network, load_beats(args.data, run.classes) if args.data else None)
     print(f"{args.file} answers as {args.run} does: {proof}.")
     print(f"SHA-256 {hashlib.sha256(args.file.read_bytes()).hexdigest()}.")
 

@@ -35,12 +35,7 @@ def evaluate(model: str | Path, directories: Sequence[str | Path]) -> tuple[Clas
         The data cannot be read, have other classes than the model, or lack the RR context that it needs.
     """
     classifier = Classifier(model)
-    beats = data.load_beats(directories)
-    if list(beats.classes) != classifier.info.classes:
-        raise ValueError(
-            f"Classes: got beats of {' '.join(beats.classes)}, expected {' '.join(classifier.info.classes)} as of the "
-            f"model {classifier.info.name}."
-        )
+    beats = data.load_beats(directories, classifier.info.classes)
     if classifier.needs_rr and not beats.has_rr:
         raise ValueError(f"RR context: got beats without, expected it for the model {classifier.info.name}.")
     p = classifier.probabilities(beats.windows, beats.rr)

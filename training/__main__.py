@@ -11,6 +11,8 @@ from pathlib import Path
 
 NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 """The keys of `training.models.NETWORKS`, without importing torch for them."""
+TASKS = ("ptb", "mitbih")
+"""The keys of `training.data.TASKS`, likewise."""
 SOURCES = ("kaggle", "ptbdb", "mitdb")
 """What `training.fetch` can fetch."""
 
@@ -46,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     fit = verb("fit", "train a network on beat windows and write a run folder")
     fit.add_argument("--net", choices=NETS, default="compact", help="network")
     _add_data(fit)
+    fit.add_argument(
+        "--task",
+        choices=TASKS,
+        help="ptb: normal or abnormal; mitbih: N S V F Q; needed where the directories hold data sets of both kinds",
+    )
     fit.add_argument(
         "--split", choices=("patient", "beat"), default="patient", help="what is kept apart: patients, or only beats"
     )
@@ -104,6 +111,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _fit(args: argparse.Namespace, words: list[str]) -> None:
     from rich.console import Console
 
+    from training.data import TASKS as CLASSES
     from training.data import default_directories
     from training.evaluate import print_figures
     from training.fit import fit
@@ -114,7 +122,16 @@ def _fit(args: argparse.Namespace, words: list[str]) -> None:
     recipe = Recipe(args.net, args.rr, args.teachers, not args.plain, None, args.epochs, args.seed, args.device)
     out = getattr(args, "out", Path("runs") / f"{args.net}-{args.split}")
     directories = getattr(args, "data", None) or default_directories()
-    run = fit(recipe, directories, args.split, out, _command(words), resume=args.resume, tensorboard=args.tensorboard)
+    run = fit(
+        recipe,
+        directories,
+        args.split,
+        out,
+        _command(words),
+        classes=CLASSES[args.task] if args.task else None,
+        resume=args.resume,
+        tensorboard=args.tensorboard,
+    )
     print_figures(run, run.figures, Console())
     print(f"Wrote {out}.")
 

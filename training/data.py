@@ -31,6 +31,8 @@ Labels = npt.NDArray[np.int64]
 
 BINARY = ("normal", "abnormal")
 """Classes of the `_normal`, `_abnormal` pairs; the first class of any data set is the one that is not abnormal."""
+TASKS = {"ptb": BINARY, "mitbih": records.CLASSES}
+"""What can be learned, and the name of the model that comes of it -> classes."""
 KAGGLE_FIVE = {"mitbih_train": "train", "mitbih_test": "test"}
 """File name of the Kaggle MIT-BIH data -> side of its published split."""
 SIDES = ("", "train", "val", "test")
@@ -99,25 +101,29 @@ def load_tasks(directories: Sequence[str | Path]) -> list[Beats]:
     return [_join([beats for _, beats in found if beats.classes == kind]) for kind in kinds]
 
 
-def load_beats(directories: Sequence[str | Path]) -> Beats:
-    """Read every data set in some directories.
+def load_beats(directories: Sequence[str | Path], classes: Sequence[str] | None = None) -> Beats:
+    """Read every data set of one kind in some directories.
 
     Parameters
     ----------
     directories
         Each holds, itself or in its folders, at least one data set.
+    classes
+        Those of the data sets to take; None: of all, which must then be of one kind.
 
     Raises
     ------
     ValueError
         A directory has no data set, a file holds something else than labelled beats (the message names file, row and
-        column, counted from 1), or the data sets have different classes.
+        column, counted from 1), or the data sets have other classes, or different ones.
     """
     tasks = load_tasks(directories)
-    if len(tasks) > 1:
-        found = "; ".join(f"{', '.join(one.names())} ({' '.join(one.classes)})" for one in tasks)
-        raise ValueError(f"Data sets must have the same classes: got {found}. Name the directories of one kind.")
-    return tasks[0]
+    wanted = [one for one in tasks if classes is None or one.classes == tuple(classes)]
+    if len(wanted) == 1:
+        return wanted[0]
+    found = "; ".join(f"{', '.join(one.names())} ({' '.join(one.classes)})" for one in tasks)
+    expected = "one kind; choose it by --task" if classes is None else " ".join(classes)
+    raise ValueError(f"Classes of the data sets: got {found}, expected {expected}.")
 
 
 def _read_directory(directory: Path) -> list[tuple[str, Beats]]:

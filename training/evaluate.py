@@ -51,7 +51,7 @@ def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Ru
         There is no such run or data, or the rows are not those that it was fitted on.
     """
     run, network = load_run(folder)
-    beats = data.load_beats(directories or run.data)
+    beats = data.load_beats(directories or run.data, run.classes)
     parts = split_beats(beats, run.split, run.recipe.seed)
     if (got := hash_rows(beats, parts)) != run.sha256:
         raise ValueError(

@@ -19,7 +19,12 @@ from rich.progress import track
 from monitor import beat
 
 KAGGLE_HANDLE = "shayanfazeli/heartbeat"
-KAGGLE_ROWS = {"ptbdb_normal.csv": 4046, "ptbdb_abnormal.csv": 10506}
+KAGGLE_ROWS = {
+    "ptbdb_normal.csv": 4046,
+    "ptbdb_abnormal.csv": 10506,
+    "mitbih_train.csv": 87554,
+    "mitbih_test.csv": 21892,
+}
 SUMS = "SHA256SUMS.txt"
 """PhysioNet's file of checksums: "<SHA-256> <path>" a line."""
 RECORD_FILES = (".hea", ".dat", ".atr", ".xyz")
@@ -61,12 +66,12 @@ def fetch(source: str, out: Path) -> Path:
 
 
 def fetch_kaggle(out: Path, download: DownloadKaggle) -> Path:
-    """Download and check the PTB pair of the Kaggle heartbeat data set; see `fetch`."""
+    """Download and check the PTB pair and the MIT-BIH files of the Kaggle heartbeat data set; see `fetch`."""
     out.mkdir(parents=True, exist_ok=True)
-    for label, name in enumerate(track(KAGGLE_ROWS, f"kaggle {KAGGLE_HANDLE}", console=console)):
+    for name in track(KAGGLE_ROWS, f"kaggle {KAGGLE_HANDLE}", console=console):
         with _one_clear_error(f"Kaggle {KAGGLE_HANDLE}"):
             shutil.copy(download(name), out / name)
-        rows = len(beat.read_class(out / name, label))
+        rows = len(beat.read_windows(out / name)[0])
         if rows != KAGGLE_ROWS[name]:
             raise ValueError(f"{out / name}: got {rows} rows, expected {KAGGLE_ROWS[name]}.")
     return out

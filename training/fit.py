@@ -59,6 +59,7 @@ def fit(
     out: Path,
     command: str,
     *,
+    classes: Sequence[str] | None = None,
     resume: bool = False,
     tensorboard: bool = False,
 ) -> Run:
@@ -71,7 +72,7 @@ def fit(
         the data have none, or there is nothing to resume.
     """
     started = time.monotonic()
-    beats = data.load_beats(directories)
+    beats = data.load_beats(directories, classes)
     parts = split_beats(beats, split, recipe.seed)
     notes = [*beats.notes, *split_notes(beats, split)]
     for note in notes:

@@ -21,7 +21,9 @@ from monitor import beat
 
 CLASSES = ("N", "S", "V", "F", "Q")
 """Normal (and bundle branch block), supraventricular ectopic, ventricular ectopic, fusion, paced or unclassifiable."""
-CLASS_OF = {symbol: label for label, symbols in enumerate(("NLRej", "AaJS", "VE", "F", "/fQ")) for symbol in symbols}
+CLASS_OF = {
+    symbol: label for label, symbols in enumerate(("NLRBej", "AaJSn", "VEr", "F", "/fQ?")) for symbol in symbols
+}
 """WFDB annotation symbol -> number in `CLASSES` (ANSI/AAMI EC57; de Chazal, O'Dwyer and Reilly 2004)."""
 R_REACH = round(0.064 * beat.RATE_HZ)
 """The R peak is the highest sample this near to the annotation, in samples; so the monitor places it as well."""

@@ -34,4 +34,4 @@ def test_beats_of_other_classes_than_the_model_are_refused(
     (tmp_path / "new").mkdir()
     write_toy(tmp_path / "new", patients=2, beats=3)
     assert main(["evaluate", model, "--data", str(tmp_path / "new")]) == 2
-    assert "got beats of normal abnormal, expected N S V F Q" in capsys.readouterr().err
+    assert "got toy (normal abnormal), expected N S V F Q" in capsys.readouterr().err

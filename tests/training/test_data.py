@@ -134,8 +134,9 @@ def test_data_sets_of_different_classes_are_not_mixed(tmp_path: Path) -> None:
     write_pair(tmp_path, [GOOD_NORMAL], [GOOD_ABNORMAL])
     for name in ("train", "test"):
         (tmp_path / f"mitbih_{name}.csv").write_text(five(["0"]))
-    with pytest.raises(ValueError, match=r"same classes: got x \(normal abnormal\); mitbih \(N S V F Q\)"):
+    with pytest.raises(ValueError, match=r"got x \(normal abnormal\); mitbih \(N S V F Q\), expected one kind"):
         data.load_beats([tmp_path])
+    assert data.load_beats([tmp_path], data.TASKS["mitbih"]).names() == ["mitbih"]
     assert [task.names() for task in data.load_tasks([tmp_path])] == [["x"], ["mitbih"]]
 
 

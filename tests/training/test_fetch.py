@@ -66,12 +66,15 @@ def kaggle_file(path: Path, rows: int, label: int) -> str:
     return str(path)
 
 
-def test_kaggle_pair_is_downloaded_and_counted(tmp_path: Path) -> None:
+def test_kaggle_files_are_downloaded_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "KAGGLE_ROWS", dict.fromkeys(fetch.KAGGLE_ROWS, 5))
+
     def download(name: str) -> str:
         return kaggle_file(tmp_path / name, fetch.KAGGLE_ROWS[name], int("abnormal" in name))
 
     out = fetch.fetch_kaggle(tmp_path / "kaggle", download)
-    assert sorted(path.name for path in out.iterdir()) == ["ptbdb_abnormal.csv", "ptbdb_normal.csv"]
+    names = ["mitbih_test.csv", "mitbih_train.csv", "ptbdb_abnormal.csv", "ptbdb_normal.csv"]
+    assert sorted(path.name for path in out.iterdir()) == names
 
 
 def test_kaggle_file_of_another_length_is_refused(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def test_training_draws_from_the_training_part_only(
     beats = data.load_beats([folder])
     train = beats.windows[split_beats(beats, "patient", 0) == "train"]
     known = {window.tobytes() for window in train}
-    forward, seen = models.Compact.encode, []
+    forward = models.Compact.encode
+    seen: list[bytes] = []
 
     def spy(network: models.Compact, windows: torch.Tensor) -> torch.Tensor:
         if network.training:

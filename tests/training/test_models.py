@@ -46,9 +46,9 @@ def test_logits_do_not_depend_on_the_batch() -> None:
 
 def test_compact_layer_is_a_strided_convolution_with_a_kernel_of_two_strides() -> None:
     torch.manual_seed(0)
-    layer = models.Compact(2, False).layers[1]  # (n, 46, 24) -> (n, 22, 48)
-    for buffer in (layer.norm.running_mean, layer.norm.running_var):
-        buffer.uniform_(0.5, 2)
+    layer = models._Pairs(46, 24, 48, 2)
+    for buffer in layer.norm.buffers():
+        buffer.copy_(torch.rand(buffer.shape) + 0.5)
     layer.norm.weight.data.uniform_(0.5, 2)
     twin = nn.Conv1d(24, 48, 4, stride=2)
     twin.weight.data = layer.linear.weight.reshape(48, 4, 24).transpose(1, 2).contiguous()

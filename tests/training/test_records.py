@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import wfdb
 
+import simulator.records
 from monitor import beat
 from training import data, records
 
@@ -54,6 +55,10 @@ def test_symbols_become_the_classes_of_the_standard(tmp_path: Path, symbol: str,
     times = [1 + RR_S * i for i in range(8)]
     cut = records.read_record(write_record(tmp_path, "100", times, "NNNN" + symbol + "NNN"))
     assert cut.labels[4] == label
+
+
+def test_simulator_scores_by_the_same_classes() -> None:
+    assert {symbol: records.CLASSES[label] for symbol, label in records.CLASS_OF.items()} == simulator.records.CLASS_OF
 
 
 def test_what_is_no_beat_is_no_beat(tmp_path: Path) -> None:

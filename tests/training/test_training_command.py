@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.__main__ import main
+from training import data
+from training.__main__ import TASKS, main
 
 HELP = """
 import sys, training.__main__
@@ -41,6 +42,10 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_command_line_offers_every_task() -> None:
+    assert set(TASKS) == set(data.TASKS)
 
 
 def test_unknown_flag_is_refused() -> None:
