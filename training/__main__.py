@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit | compare | evaluate | fetch`."""
+"""Command line: `python -m training fit | compare | cost | evaluate | fetch`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(words)
     try:
-        {"fit": _fit, "compare": _compare, "evaluate": _evaluate, "fetch": _fetch}[args.verb](args, words)
+        {"fit": _fit, "compare": _compare, "cost": _cost, "evaluate": _evaluate, "fetch": _fetch}[args.verb](
+            args, words
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -59,7 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--rr", action="store_true", help="let the network take the RR context as well; WFDB records have it"
     )
-    fit.add_argument("--teachers", type=int, default=0, help="wider networks to train first and to learn from")
+    fit.add_argument(
+        "--teachers",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        default=[],
+        help="runs on the same split to learn from as well",
+    )
     fit.add_argument("--out", type=Path, help="run folder; default: runs/NET-SPLIT", default=argparse.SUPPRESS)
     fit.add_argument("--plain", action="store_true", help="do not vary the training beats")
     fit.add_argument("--resume", action="store_true", help="go on where an interrupted run in the folder stopped")
@@ -79,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--folds", type=int, default=5, help="folds of patients")
     compare.add_argument("--jobs", type=int, default=1, help="networks to train side by side")
     _add_training(compare)
+
+    verb("cost", "time every network and every bundled model under ONNX Runtime, in turns, on one thread")
 
     evaluate = verb("evaluate", "measure a run on its own val and test parts")
     evaluate.add_argument("run", type=Path, help="run folder")
@@ -118,8 +129,8 @@ def _fit(args: argparse.Namespace, words: list[str]) -> None:
     from training.run import Recipe
 
     _at_least(1, epochs=args.epochs)
-    _at_least(0, teachers=args.teachers, seed=args.seed)
-    recipe = Recipe(args.net, args.rr, args.teachers, not args.plain, None, args.epochs, args.seed, args.device)
+    _at_least(0, seed=args.seed)
+    recipe = Recipe(args.net, args.rr, (), not args.plain, None, args.epochs, args.seed, args.device)
     out = getattr(args, "out", Path("runs") / f"{args.net}-{args.split}")
     directories = getattr(args, "data", None) or default_directories()
     run = fit(
@@ -129,6 +140,7 @@ def _fit(args: argparse.Namespace, words: list[str]) -> None:
         out,
         _command(words),
         classes=CLASSES[args.task] if args.task else None,
+        teachers=args.teachers,
         resume=args.resume,
         tensorboard=args.tensorboard,
     )
@@ -157,6 +169,21 @@ def _compare(args: argparse.Namespace, words: list[str]) -> None:
     )
     for path in write_reports(settings, compare(settings), args.out):
         print(f"Wrote {path}.")
+
+
+def _cost(_args: argparse.Namespace, _words: list[str]) -> None:
+    from monitor.classify import bundled_models, find_model
+    from training.cost import BATCH, ROUNDS, machine, measure
+    from training.models import NETWORKS
+
+    networks = {net: NETWORKS[net](2, False).eval() for net in NETS}
+    costs = measure(networks, {f"bundled {name}": find_model(name) for name in bundled_models()})
+    print(f"{machine()}\nONNX Runtime, one thread, batches of {BATCH}, medians of {ROUNDS} rounds taken in turns\n")
+    print(f"{'':<16}{'parameters':>12}{'file kB':>9}{'us per beat':>13}{'times as fast as cnn':>22}")
+    for name, cost in costs.items():
+        parameters = f"{cost.parameters:,}" if cost.parameters else ""
+        faster = costs["cnn"].us_per_beat / cost.us_per_beat
+        print(f"{name:<16}{parameters:>12}{cost.file_bytes / 1000:>9.0f}{cost.us_per_beat:>13.1f}{faster:>22.1f}")
 
 
 def _at_least(least: int, **numbers: int) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import tempfile
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,15 @@ from training.models import BeatNetwork, count_parameters
 OPSET = 17
 BATCH = 64
 ROUNDS = 60
+
+
+def machine() -> str:
+    """Processor, cores, and the versions that a figure may hang on."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
+    processor = named[1].strip() if named else platform.processor() or platform.machine()
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "onnxruntime"))
+    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 @dataclass(frozen=True)
@@ -66,16 +78,21 @@ def write_onnx(network: BeatNetwork, path: Path) -> None:
         )
 
 
-def measure(networks: Mapping[str, BeatNetwork]) -> dict[str, Cost]:
-    """What some networks cost, measured in turns, round by round, so that a slow moment of the machine meets all."""
+def measure(networks: Mapping[str, BeatNetwork], files: Mapping[str, Path] | None = None) -> dict[str, Cost]:
+    """What some networks, and some model files, cost.
+
+    They are measured in turns, round by round, so that a slow moment of the machine meets all. The parameters of a
+    file are not counted: 0.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.onnx" for number, name in enumerate(networks)}
         for name, network in networks.items():
             write_onnx(network, paths[name])
+        paths |= files or {}
         us = time_files(paths)
         return {
-            name: Cost(count_parameters(network), os.path.getsize(paths[name]), us[name])
-            for name, network in networks.items()
+            name: Cost(count_parameters(networks[name]) if name in networks else 0, os.path.getsize(path), us[name])
+            for name, path in paths.items()
         }
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from training import data, metrics, models
 from training.augment import augment
-from training.run import DESCRIPTION, WEIGHTS, Recipe, Run
+from training.run import DESCRIPTION, WEIGHTS, Recipe, Run, load_run
 from training.split import SplitKind, hash_rows, split_beats, split_kinds
 
 BATCH = 256
@@ -60,6 +60,7 @@ def fit(
     command: str,
     *,
     classes: Sequence[str] | None = None,
+    teachers: Sequence[Path] = (),
     resume: bool = False,
     tensorboard: bool = False,
 ) -> Run:
@@ -78,11 +79,13 @@ def fit(
     for note in notes:
         console.print(f"[bold yellow]Note:[/] {note}")
     hashes = hash_rows(beats, parts)
+    taught_by = [_load_teacher(folder, hashes, beats) for folder in teachers]
+    recipe = replace(recipe, teachers=tuple(run.recipe.title for run, _ in map(load_run, teachers)))
     (out / DESCRIPTION).unlink(missing_ok=True)  # of an earlier run, whose weights are about to go
     with _progress(recipe) as progress, _board(out, tensorboard) as board:
         watch = _Shown(progress, recipe.epochs, board)
         train, val = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val")
-        network = train_network(recipe, beats, train, val, out, watch, resume=resume)
+        network = train_network(recipe, beats, train, val, out, watch, teachers=taught_by, resume=resume)
     before = models.probabilities(network, beats.windows[val], beats.rr[val])
     point = metrics.choose_point(beats.labels[val], before, beats.classes)
     finish(network, point, out)
@@ -110,6 +113,16 @@ def fit(
     return run
 
 
+def _load_teacher(folder: Path, sha256: dict[str, str], beats: data.Beats) -> models.BeatNetwork:
+    """The network of a run on the very same parts: one that has met val or test would tell of them."""
+    run, network = load_run(folder)
+    if run.sha256 != sha256:
+        raise ValueError(f"{folder}: got a teacher of other beats or another split, expected the same train part.")
+    if network.takes_rr and not beats.has_rr:
+        raise ValueError(f"{folder}: got a teacher that takes the RR context, which {', '.join(beats.names())} lack.")
+    return network
+
+
 def train_network(
     recipe: Recipe,
     beats: data.Beats,
@@ -118,9 +131,10 @@ def train_network(
     out: Path,
     watch: Watcher | None = None,
     *,
+    teachers: Sequence[models.BeatNetwork] = (),
     resume: bool = False,
 ) -> models.BeatNetwork:
-    """Train a network, its teachers first if it has any, and write `history.csv`.
+    """Train a network, and write `history.csv`.
 
     Parameters
     ----------
@@ -131,9 +145,11 @@ def train_network(
     train, val
         Row numbers: what it learns from, and what its history tells of; that changes nothing in the network.
     out
-        Folder; made if it is not there. Teachers get folders in it.
+        Folder; made if it is not there.
     watch
         Told of each epoch.
+    teachers
+        The trained networks that the recipe names.
     resume
         Go on where an interrupted run stopped, if `out` holds one of the same recipe and rows.
 
@@ -156,13 +172,9 @@ def train_network(
         )
     device = choose_device(recipe.device)
     out.mkdir(parents=True, exist_ok=True)
-    teachers = [
-        _train_teacher(recipe, beats, train, val, out / f"teacher-{number}", number, device, resume)
-        for number in range(1, recipe.teachers + 1)
-    ]
     torch.manual_seed(recipe.seed)
     network = models.NETWORKS[recipe.net](len(beats.classes), recipe.rr).to(device)
-    _learn(network, teachers, recipe, beats, train, val, out, watch, device, resume)
+    _learn(network, [one.to(device).eval() for one in teachers], recipe, beats, train, val, out, watch, device, resume)
     return network.cpu().eval()
 
 
@@ -172,24 +184,6 @@ def finish(network: models.BeatNetwork, point: metrics.Point, out: Path) -> None
     assert isinstance(last, nn.Linear)
     last.bias.data += torch.tensor(point.offsets, dtype=last.bias.dtype)
     torch.save(network.state_dict(), out / WEIGHTS)
-
-
-def _train_teacher(
-    recipe: Recipe,
-    beats: data.Beats,
-    train: Ints,
-    val: Ints,
-    out: Path,
-    number: int,
-    device: torch.device,
-    resume: bool,
-) -> models.BeatNetwork:
-    seed = 1000 * number + recipe.seed
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    network = models.teacher(len(beats.classes), recipe.rr).to(device)
-    _learn(network, [], replace(recipe, seed=seed, teachers=0), beats, train, val, out, None, device, resume)
-    return network.eval()
 
 
 def _learn(

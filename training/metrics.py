@@ -22,6 +22,8 @@ Flags = npt.NDArray[np.bool_]
 
 SPECIFICITY = 0.95
 """At which the sensitivity is told."""
+RESAMPLES = 200
+"""Of the bootstrap."""
 BINS = 10
 """Of the expected calibration error."""
 MACRO = ("N", "S", "V", "F")
@@ -54,14 +56,26 @@ def figures(
         than two classes also "class_accuracy", "macro_f1", and "sensitivity V", "ppv V", "f1 V" of each class. A
         figure that needs a class which is not there is NaN.
     """
+    return _figures(labels, probabilities, threshold, classes, _numbered(records))
+
+
+def _figures(
+    labels: Ints, probabilities: Floats, threshold: Floats | float, classes: Sequence[str], record: Ints | None
+) -> Figures:
     p = abnormal(probabilities)
     truth = labels > 0
     said = p >= threshold
     found = {"beats": float(len(labels)), **_binary(truth, said), **_ranked(truth, p)}
-    found["record_auc"] = _record_auc(truth, p, records)
+    found["record_auc"] = float("nan") if record is None else _record_auc(truth, p, record)
     if len(classes) > 2:
         found |= _many(labels, decide(probabilities, said), classes)
     return found
+
+
+def _numbered(records: Strings) -> Ints | None:
+    """Number of each beat's record; None if some are unknown."""
+    names, number = np.unique(records, return_inverse=True)
+    return None if "" in names else number.astype(np.int64)
 
 
 def known(figures: Figures) -> Figures:
@@ -190,11 +204,9 @@ def calibration_error(truth: Flags, p: Floats) -> float:
     return float(np.nansum(np.abs(said - happened) * n) / n.sum())
 
 
-def _record_auc(truth: Flags, p: Floats, records: Strings) -> float:
+def _record_auc(truth: Flags, p: Floats, record: Ints) -> float:
     """ROC-AUC of records, by the mean probability of their beats; only where all beats of a record are of one class."""
-    names, of_row = np.unique(records, return_inverse=True)
-    if "" in names:
-        return float("nan")
+    of_row = np.unique(record, return_inverse=True)[1]
     n = np.bincount(of_row)
     share = np.bincount(of_row, weights=truth) / n
     if not np.isin(share, [0, 1]).all():
@@ -267,7 +279,6 @@ def intervals(
     classes: Sequence[str],
     records: Strings,
     patients: Strings,
-    resamples: int = 200,
 ) -> dict[str, tuple[float, float]]:
     """95 % bootstrap interval of each figure: patients are drawn with replacement, with all their beats.
 
@@ -289,10 +300,15 @@ def intervals(
     names = np.where(patients == "", np.char.add("row ", np.arange(len(patients)).astype(np.str_)), patients)
     of_row = np.unique(names, return_inverse=True)[1]
     rows_of = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
+    record = _numbered(records)
     drawn: list[Figures] = []
-    for _ in range(resamples):
-        rows = np.concatenate([rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))])
-        drawn.append(figures(labels[rows], probabilities[rows], threshold[rows], classes, records[rows]))
+    for _ in range(RESAMPLES):
+        chosen = [rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))]
+        rows = np.concatenate(chosen)
+        # A patient who is drawn twice has twice the records.
+        draw = np.repeat(np.arange(len(chosen)), [len(one) for one in chosen])
+        again = None if record is None else record[rows] + draw * (record.max() + 1)
+        drawn.append(_figures(labels[rows], probabilities[rows], threshold[rows], classes, again))
     return {name: _percentiles([one[name] for one in drawn]) for name in drawn[0]}
 
 

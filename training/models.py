@@ -175,10 +175,10 @@ class Compact(BeatNetwork):
 
     CHANNELS, STRIDES = (24, 48, 72, 96), (4, 2, 2, 2)
 
-    def __init__(self, classes: int, rr: bool, channels: tuple[int, ...] = CHANNELS) -> None:
-        super().__init__(2 * channels[-1], 0, classes, rr, dropout=0.4)
+    def __init__(self, classes: int, rr: bool) -> None:
+        super().__init__(2 * self.CHANNELS[-1], 0, classes, rr, dropout=0.4)
         samples, layers = beat.LENGTH, []
-        for before, after, stride in zip((1, *channels), channels, self.STRIDES, strict=False):
+        for before, after, stride in zip((1, *self.CHANNELS), self.CHANNELS, self.STRIDES, strict=False):
             layers.append(_Pairs(samples, before, after, stride))
             samples = layers[-1].samples_out
         self.layers = nn.Sequential(*layers)
@@ -227,11 +227,6 @@ NETWORKS: dict[str, Callable[[int, bool], BeatNetwork]] = {
     "compact": Compact,
 }
 """Name -> network, made from the number of classes and whether it takes the RR context."""
-
-
-def teacher(classes: int, rr: bool) -> BeatNetwork:
-    """A wider `Compact`: several of them, trained alike but for the seed, teach the one that is kept."""
-    return Compact(classes, rr, channels=(32, 64, 96, 128))
 
 
 def count_parameters(network: nn.Module) -> int:

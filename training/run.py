@@ -29,8 +29,8 @@ class Recipe:
     """A name in `training.models.NETWORKS`."""
     rr: bool = False
     """Whether it takes the RR context."""
-    teachers: int = 0
-    """Wider networks that are trained first and whose mean probability it learns as well."""
+    teachers: tuple[str, ...] = ()
+    """Networks, trained alike on the same beats, whose mean probability it learns from as well as from the labels."""
     augment: bool = True
     """Whether training beats are varied, see `training.augment`."""
     without: str | None = None
@@ -94,7 +94,8 @@ def load_run(folder: Path) -> tuple[Run, BeatNetwork]:
     """
     try:
         stored = json.loads((folder / DESCRIPTION).read_text())
-        run = Run(**{**stored, "recipe": Recipe(**stored["recipe"])})
+        recipe = Recipe(**{**stored["recipe"], "teachers": tuple(stored["recipe"]["teachers"])})
+        run = Run(**{**stored, "recipe": recipe})
         network = NETWORKS[run.recipe.net](len(run.classes), run.recipe.rr)
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

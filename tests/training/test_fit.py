@@ -35,7 +35,7 @@ def test_separable_toy_is_learned(write_beats: Write, tmp_path: Path, net: str) 
 
 def test_fit_is_deterministic(write_beats: Write, tmp_path: Path) -> None:
     folder = write_beats()
-    recipe = Recipe("compact", teachers=1, epochs=2)
+    recipe = Recipe("compact", epochs=2)
     runs = [fitted(folder, tmp_path / name, recipe) for name in ("a", "b")]
     for part in ("val", "test"):
         assert runs[0].figures[part]["toy"] == pytest.approx(runs[1].figures[part]["toy"], abs=0, rel=0, nan_ok=True)
@@ -53,19 +53,35 @@ class _Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("teachers", [0, 1])
+def test_network_learns_from_its_teachers_as_well(write_beats: Write, tmp_path: Path) -> None:
+    folder = write_beats()
+    fitted(folder, tmp_path / "teacher", Recipe("transformer", epochs=2))
+    alone = fitted(folder, tmp_path / "alone")
+    taught = fitted(folder, tmp_path / "taught", teachers=[tmp_path / "teacher"])
+    assert (alone.recipe.title, taught.recipe.title) == ("compact", "compact, taught")
+    assert load_run(tmp_path / "taught")[0].recipe.teachers == ("transformer",)
+    assert not same_weights(tmp_path / "alone", tmp_path / "taught")
+
+
+def test_teacher_that_was_trained_on_other_parts_is_refused(write_beats: Write, tmp_path: Path) -> None:
+    folder = write_beats()
+    fitted(folder, tmp_path / "teacher", Recipe("compact", epochs=2, seed=1))
+    with pytest.raises(ValueError, match="got a teacher of other beats or another split"):
+        fitted(folder, tmp_path / "taught", teachers=[tmp_path / "teacher"])
+
+
 def test_interrupted_fit_goes_on_to_the_very_same_weights(
-    write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teachers: int
+    write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_beats()
-    recipe = Recipe("compact", teachers=teachers, epochs=4)
+    recipe = Recipe("compact", epochs=4)
     fitted(folder, tmp_path / "whole", recipe)
     save, saved = fit._Keeper.save, []
 
     def save_then_stop(keeper: fit._Keeper, state: dict[str, Any]) -> None:
         save(keeper, state)
         saved.append(len(state["history"]))
-        if len(saved) == 4 * teachers + 2:
+        if len(saved) == 2:
             raise _Stopped
 
     monkeypatch.setattr(fit._Keeper, "save", save_then_stop)

@@ -125,3 +125,11 @@ def test_interval_of_few_patients_is_wider_than_that_of_as_many_beats() -> None:
     by_beat = metrics.intervals(*given_, np.full(1000, ""))["roc_auc"]
     auc = metrics.auc(labels > 0, p)
     assert by_patient[0] < by_beat[0] < auc < by_beat[1] < by_patient[1]
+
+
+def test_interval_of_records_takes_a_patient_drawn_twice_for_two() -> None:
+    patients = np.array(["a", "b", "c", "d"])
+    labels = np.array([0, 0, 1, 1])
+    p = columns(np.array([0.1, 0.6, 0.5, 0.9]))
+    found = metrics.intervals(labels, p, np.full(4, 0.5), TWO, patients, patients)
+    assert found["record_auc"] == pytest.approx(found["roc_auc"])

@@ -1,0 +1,475 @@
+"""The plots of a comparison, as SVG text to be put into a page, and the arithmetic behind them.
+
+Knows nothing of files and pages. Each panel is a picture of its own, so that a page can put them beside or below each
+other; its words are text in the font of the page.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from monitor import beat
+from training import compare, data, metrics, models
+from training.split import SplitKind
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
+
+INK, FAINT = "#3e4c59", "#9aa5b1"
+CLASS_COLORS = {2: ("#3b7ea1", "#c8553d"), 5: ("#3b7ea1", "#d9902f", "#c8553d", "#4c9f70", "#7d6b9e")}
+CHOSEN_COLOR, OTHER_COLORS = "#1f5f8b", ("#7a5ea8", "#d07c9a", "#c99a3b", "#5ba37d")
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": FAINT,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "axes.titleweight": "bold",
+    "font.size": 9,
+    "grid.color": "#e4e9ee",
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ecgwatch",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+WIDE, HIGH = 4.6, 3.3
+"""Inches of a usual panel."""
+POINTS = 200
+"""Most of a curve that are drawn."""
+STRETCH_S = 0.08
+"""What is covered at a time to see where a network looks."""
+STRIDE = 2
+"""Samples from one covered stretch to the next."""
+FEWEST = 0.1
+"""Share of beats that must still have signal for their mean to be drawn."""
+
+
+def _draw(
+    title: str,
+    *paint: Callable[[Axes], None],
+    width: float = WIDE,
+    height: float = HIGH,
+    shares: Sequence[float] = (1,),
+) -> str:
+    """One panel, as SVG: painters below each other, with their shares of the height."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(len(paint), squeeze=False, height_ratios=shares)[:, 0]
+        axes[0].set_title(title, loc="left")
+        for one, painter in zip(axes, paint, strict=True):
+            painter(one)
+        return _svg(figure, title)
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """A picture without what only a file of its own needs, as wide as the page lets it be."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    body = file.getvalue()
+    body = body[body.index("<svg") :]
+    body = re.sub(r' id="[a-zA-Z]+_[\w.]+"', "", body)  # several pictures on a page would share them
+    body = re.sub(
+        r"font: (?:(bold|\d+) )?([\d.]+px)[^;\"]*",
+        lambda found: f"font-weight: {found[1] or 'normal'}; font-size: {found[2]}",
+        body,
+    )
+    box = re.search(r'viewBox="[^"]*"', body)
+    assert box is not None
+    label = html.escape(title, quote=True)
+    return re.sub(r"<svg[^>]*>", lambda _: f'<svg {box[0]} role="img" aria-label="{label}">', body, count=1)
+
+
+def class_colors(classes: Sequence[str]) -> tuple[str, ...]:
+    """Color of each class."""
+    return CLASS_COLORS[2 if len(classes) == 2 else 5]
+
+
+def judged_of(task: compare.Task, title: str, split: SplitKind) -> compare.Judged:
+    """What a network said under one split."""
+    return next(one for one in task.judged if one.recipe.title == title and one.split == split)
+
+
+def line_of(task: compare.Task, title: str, split: SplitKind, dataset: str) -> compare.Line:
+    """The figures of a network on a data set under one split."""
+    return next(one for one in task.lines if (one.network, one.split, one.data) == (title, split, dataset))
+
+
+def merit_of(task: compare.Task) -> tuple[str, str]:
+    """Key and name of the figure by which the network was chosen."""
+    return ("macro_f1", "macro F1 (N S V F)") if len(task.beats.classes) > 2 else ("roc_auc", "ROC-AUC")
+
+
+def _titles(task: compare.Task) -> list[str]:
+    return list(dict.fromkeys(one.recipe.title for one in task.judged))
+
+
+def _color_of(task: compare.Task, title: str) -> str:
+    others = [one for one in _titles(task) if one != task.chosen.title]
+    return OTHER_COLORS[others.index(title) % len(OTHER_COLORS)] if title in others else CHOSEN_COLOR
+
+
+def gap(task: compare.Task, dataset: str) -> str:
+    """A line per network: its figure of merit patients apart, with its interval, and beats at random."""
+    key, name = merit_of(task)
+    titles = _titles(task)[::-1]
+
+    def paint(axes: Axes) -> None:
+        for place, title in enumerate(titles):
+            color = _color_of(task, title)
+            line = line_of(task, title, "patient", dataset)
+            apart, random = line.figures[key], line_of(task, title, "beat", dataset).figures[key]
+            low, high = line.intervals.get(key, (apart, apart))
+            axes.plot([apart, random], [place, place], color="#cbd2d9", zorder=1)
+            axes.plot([low, high], [place, place], color=color, linewidth=3, alpha=0.35, solid_capstyle="round")
+            axes.plot(apart, place, "o", color=color, markersize=8, label="patients apart" if not place else None)
+            axes.plot(random, place, "o", color=color, markersize=7, markerfacecolor="white")
+            axes.annotate(f"{apart:.3f}", (apart, place), (0, 7), textcoords="offset points", ha="center", color=color)
+        axes.set_yticks(range(len(titles)), titles)
+        for label, title in zip(axes.get_yticklabels(), titles, strict=True):
+            label.set_fontweight("bold" if title == task.chosen.title else "normal")
+        axes.set_ylim(-0.6, len(titles) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(name)
+
+    return _draw(dataset, paint, height=0.9 + 0.45 * len(titles))
+
+
+def speed(task: compare.Task) -> str:
+    """Figure of merit against cost: upper left is best."""
+    key, name = merit_of(task)
+
+    def paint(axes: Axes) -> None:
+        for title, cost in task.costs.items():
+            mine = [
+                one.figures[key]
+                for one in task.lines
+                if (one.network, one.split) == (title, "patient") and one.data in task.beats.names()
+            ]
+            color, bold = _color_of(task, title), "bold" if title == task.chosen.title else "normal"
+            axes.plot(cost.us_per_beat, np.mean(mine), "o", color=color, markersize=9)
+            axes.annotate(
+                title,
+                (cost.us_per_beat, float(np.mean(mine))),
+                (8, -3),
+                textcoords="offset points",
+                color=color,
+                fontweight=bold,
+            )
+        if compare.YARDSTICK in task.costs:
+            limit = task.costs[compare.YARDSTICK].us_per_beat / compare.FASTER
+            axes.axvline(limit, color=FAINT, linestyle="--", linewidth=1, zorder=0)
+            words = f" {compare.FASTER} times as fast as {compare.YARDSTICK}"
+            axes.text(limit, 0.01, words, color=FAINT, fontsize="small", transform=axes.get_xaxis_transform())
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.35, y=0.25)
+        axes.set_xlabel("µs per beat, one thread")
+        axes.set_ylabel(f"mean {name}")
+
+    return _draw("Cost and merit, patients apart", paint)
+
+
+def signal_lengths(windows: beat.Windows) -> Ints:
+    """Samples of each window before its padding, which is the trailing zeros: (n, 187) -> (n,)."""
+    lengths: Ints = beat.LENGTH - (windows[:, ::-1] > 0).argmax(axis=1)
+    return lengths
+
+
+def mean_window(windows: beat.Windows) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of some windows, padding left out: (n, 187) -> (187,), (187,).
+
+    NaN where less than a tenth of the windows have signal left.
+    """
+    inside = np.arange(beat.LENGTH) < signal_lengths(windows)[:, None]
+    mean = mean_of(windows, inside)
+    return mean, np.sqrt(mean_of((windows - np.nan_to_num(mean)) ** 2, inside))
+
+
+def mean_of(values: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
+    """Column means over what is inside, NaN where that is less than a tenth of the rows: (n, k), (n, k) -> (k,)."""
+    count = inside.sum(axis=0)
+    mean = np.where(inside, values, 0).sum(axis=0) / count.clip(min=1)
+    return np.where(count >= max(1, FEWEST * len(values)), mean, np.nan)
+
+
+def waveforms(beats: data.Beats, dataset: str) -> list[str]:
+    """Mean beat of each class that is not normal, with one standard deviation, over that of the normal class."""
+    seconds = np.arange(beat.LENGTH) / beat.RATE_HZ
+    colors = class_colors(beats.classes)
+    of_set = beats.datasets == dataset
+
+    def panel(number: int) -> str:
+        def paint(axes: Axes) -> None:
+            for label in (0, number):
+                mean, spread = mean_window(beats.windows[of_set & (beats.labels == label)])
+                axes.fill_between(seconds, mean - spread, mean + spread, color=colors[label], alpha=0.18, linewidth=0)
+                axes.plot(seconds, mean, color=colors[label], label=beats.classes[label])
+            axes.set_xlim(0, seconds[-1])
+            axes.set_xlabel("seconds after the R peak")
+            axes.set_ylabel("window height")
+            axes.legend(loc="upper right")
+
+        return _draw(f"{dataset}: {beats.classes[number]} and {beats.classes[0]}", paint)
+
+    there = set(beats.labels[of_set].tolist())
+    return [panel(number) for number in range(1, len(beats.classes)) if {0, number} <= there]
+
+
+SPLIT_NAMES: dict[SplitKind, str] = {"patient": "patients apart", "beat": "beats at random"}
+
+
+def curves(task: compare.Task, split: SplitKind, dataset: str, kind: str) -> str:
+    """ROC or precision-recall curves of all networks on one data set.
+
+    Parameters
+    ----------
+    kind
+        "roc" or "pr".
+    """
+    curve = metrics.roc_curve if kind == "roc" else metrics.pr_curve
+
+    of_set = task.beats.datasets == dataset
+    point = line_of(task, task.chosen.title, split, dataset).figures
+
+    def paint(axes: Axes) -> None:
+        for one in (one for one in task.judged if one.split == split):
+            inside = of_set[one.rows]
+            x, y = curve(task.beats.labels[one.rows[inside]] > 0, metrics.abnormal(one.probabilities[inside]))
+            kept = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))
+            chosen = one.recipe == task.chosen
+            axes.plot(
+                x[kept],
+                y[kept],
+                color=_color_of(task, one.recipe.title),
+                linewidth=2.2 if chosen else 1.2,
+                zorder=3 if chosen else 2,
+                label=one.recipe.title,
+            )
+        at = {"roc": (1 - point["specificity"], point["sensitivity"]), "pr": (point["sensitivity"], point["ppv"])}[kind]
+        axes.plot(*at, "o", color=_color_of(task, task.chosen.title), markeredgecolor="white", zorder=4)
+        chance = [0.0, 1.0] if kind == "roc" else [float((task.beats.labels[of_set] > 0).mean())] * 2
+        axes.plot([0, 1], chance, color=FAINT, linestyle="--", linewidth=1)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        labels = ("1 - specificity", "sensitivity") if kind == "roc" else ("sensitivity (recall)", "PPV (precision)")
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.legend()
+
+    return _draw(f"{dataset}, {SPLIT_NAMES[split]}", paint, height=3.7)
+
+
+def reliability(task: compare.Task, judged: compare.Judged, dataset: str) -> str:
+    """Share of abnormal beats against the probability that was said, over how often it was said."""
+    chosen = task.beats.datasets[judged.rows] == dataset
+    truth, p = task.beats.labels[judged.rows[chosen]] > 0, metrics.abnormal(judged.probabilities[chosen])
+    said, happened, n = metrics.calibration(truth, p)
+    color = _color_of(task, judged.recipe.title)
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
+        axes.plot(said, happened, "o-", color=color, markersize=4)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.set_ylabel("share that is abnormal")
+        axes.tick_params(labelbottom=False)
+
+    def count(axes: Axes) -> None:
+        axes.bar((np.arange(metrics.BINS) + 0.5) / metrics.BINS, n, 0.9 / metrics.BINS, color=color, alpha=0.6)
+        axes.set(xlim=(-0.01, 1.01), xlabel="probability of being abnormal", ylabel="beats")
+
+    return _draw(f"{dataset}, {SPLIT_NAMES[judged.split]}", paint, count, height=4.2, shares=(3, 1))
+
+
+HISTORY = {"cross-entropy": ("loss", "val_loss"), "ROC-AUC": ("train_auc", "val_auc")}
+"""What is drawn of a training -> its columns of `history.csv`, in training and held out."""
+
+
+def history(task: compare.Task, judged: compare.Judged) -> str:
+    """Loss and ROC-AUC in training and on held-out beats, a thin line per fold; the same scale for all networks."""
+    colors = (FAINT, _color_of(task, judged.recipe.title))
+    rows = [row for one in task.judged if one.split == judged.split for fold in one.histories for row in fold]
+
+    def painter(what: str) -> Callable[[Axes], None]:
+        def paint(axes: Axes) -> None:
+            for number, fold in enumerate(judged.histories):
+                epochs = [row["epoch"] for row in fold]
+                for key, color, name in zip(HISTORY[what], colors, ("training", "held out"), strict=True):
+                    values = [row[key] for row in fold]
+                    axes.plot(epochs, values, color=color, linewidth=0.9, label=None if number else name)
+            known = np.array([row[key] for row in rows for key in HISTORY[what] if np.isfinite(row[key])])
+            if known.size:
+                low, high = np.quantile(known, [0, 0.99])
+                room = 0.05 * (high - low) + 1e-3
+                axes.set_ylim(low - room, high + room)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.set_ylabel(what)
+            if what == "ROC-AUC":
+                axes.set_xlabel("epoch")
+                axes.legend()
+
+        return paint
+
+    return _draw(judged.recipe.title, *map(painter, HISTORY), width=2.9, height=3.6, shares=(1, 1))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A beat that was judged very well or very badly."""
+
+    row: int
+    """Of `Task.beats`."""
+    record: str
+    truth: int
+    """Its class."""
+    said: int
+    """What it was taken for."""
+    probability: float
+    """Of what was said."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it was taken for what it is."""
+        return self.truth == self.said
+
+
+def choose_cases(beats: data.Beats, judged: compare.Judged, worst: int = 12, best: int = 6) -> list[Case]:
+    """The most confident errors, then the most confident right verdicts of each class in turn; one beat a record.
+
+    A beat of a record that is not known goes by its patient, or where nobody is known by itself.
+    """
+    rows, labels = judged.rows, beats.labels[judged.rows]
+    said = metrics.decide(judged.probabilities, metrics.abnormal(judged.probabilities) >= judged.thresholds)
+    of_truth = np.take_along_axis(judged.probabilities, labels[:, None], axis=1)[:, 0]
+    names = np.where(beats.records[rows] != "", beats.records[rows], beats.patients[rows])
+    names = np.where(names != "", names, np.char.add("row ", rows.astype(np.str_)))
+
+    def firsts(candidates: Ints) -> Ints:
+        """Of each record the first one, in the same order."""
+        return candidates[np.sort(np.unique(names[candidates], return_index=True)[1])]
+
+    order = np.argsort(of_truth, kind="stable")
+    wrong = firsts(order[said[order] != labels[order]])[:worst]
+    sure = order[::-1]
+    right = firsts(sure[(said[sure] == labels[sure]) & ~np.isin(names[sure], names[wrong])])
+    turn = pd.Series(labels[right]).groupby(labels[right]).cumcount().to_numpy()
+    right = right[np.lexsort((labels[right], turn))][:best]
+    return [
+        Case(int(rows[i]), str(names[i]), int(labels[i]), int(said[i]), float(judged.probabilities[i, said[i]]))
+        for i in [*wrong, *right]
+    ]
+
+
+def sparklines(beats: data.Beats, cases: Sequence[Case]) -> list[str]:
+    """Each beat, small, over the mean beat of its class in its data set."""
+    kinds = {(str(beats.datasets[case.row]), case.truth) for case in cases}
+    means = {
+        (name, label): mean_window(beats.windows[(beats.datasets == name) & (beats.labels == label)])[0]
+        for name, label in kinds
+    }
+    return [_sparkline(beats, case, means[str(beats.datasets[case.row]), case.truth]) for case in cases]
+
+
+def _sparkline(beats: data.Beats, case: Case, mean: Floats) -> str:
+    window = beats.windows[case.row][: signal_lengths(beats.windows[[case.row]])[0]]
+
+    def line(values: Floats, stroke: str, width: float) -> str:
+        points = " ".join(f"{x},{74 - 68 * y:.1f}" for x, y in enumerate(values.tolist()) if np.isfinite(y))
+        return f'<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="{width}"/>'
+
+    label = html.escape(f"Beat of {case.record}", quote=True)
+    lines = line(mean, "#cbd2d9", 2.5) + line(window, class_colors(beats.classes)[case.truth], 1.6)
+    return f'<svg viewBox="0 0 187 80" role="img" aria-label="{label}">{lines}</svg>'
+
+
+def occlusion(network: models.BeatNetwork, windows: beat.Windows, rr: beat.RrContext) -> tuple[Floats, Floats]:
+    """How much a network's verdict hangs on each stretch of the window (Zeiler and Fergus 2014).
+
+    A stretch of 0.08 s is covered by a straight line between its ends, and slid over the window.
+
+    Parameters
+    ----------
+    network
+        Any.
+    windows, rr
+        (n, 187), (n, 3).
+
+    Returns
+    -------
+    seconds, change
+        (k,) middles of the stretches, seconds after the R peak; (n, k) absolute change of the probability of not being
+        normal, NaN where the stretch reaches into the padding.
+    """
+    width = round(STRETCH_S * beat.RATE_HZ)
+    starts = np.arange(0, beat.LENGTH - width, STRIDE)
+    before = metrics.abnormal(models.probabilities(network, windows, rr))
+    lengths = signal_lengths(windows)
+    change = np.full((len(windows), len(starts)), np.nan)
+    for place, start in enumerate(starts):
+        inside = start + width < lengths
+        if inside.any():
+            covered = windows[inside]
+            line = np.linspace(covered[:, start], covered[:, start + width], width + 1, axis=1)
+            covered[:, start : start + width + 1] = line
+            after = metrics.abnormal(models.probabilities(network, covered, rr[inside]))
+            change[inside, place] = np.abs(after - before[inside])
+    return (starts + width / 2) / beat.RATE_HZ, change
+
+
+def attention(beats: data.Beats, rows: Ints, seconds: Floats, change: Floats) -> list[str]:
+    """Where the network looks: for each class the mean of `occlusion` over the mean beat.
+
+    Parameters
+    ----------
+    rows
+        (n,) rows of `beats` that `change` (n, k) is of.
+    """
+    labels = beats.labels[rows]
+    known = np.isfinite(change)
+    means = {one: mean_of(change[labels == one], known[labels == one]) for one in sorted(set(labels.tolist()))}
+    highest = max(float(np.nan_to_num(mean).max()) for mean in means.values())
+
+    def panel(label: int) -> str:
+        color = class_colors(beats.classes)[label]
+
+        def paint(axes: Axes) -> None:
+            mean, _ = mean_window(beats.windows[rows[labels == label]])
+            axes.fill_between(seconds, 0, means[label], color=color, alpha=0.35, linewidth=0)
+            axes.plot(seconds, means[label], color=color, linewidth=1)
+            axes.set(xlim=(0, (beat.LENGTH - 1) / beat.RATE_HZ), ylim=(0, 1.08 * highest + 1e-9))
+            axes.set_xlabel("seconds after the R peak")
+            axes.set_ylabel("change of probability")
+            over = axes.twinx()
+            over.plot(np.arange(beat.LENGTH) / beat.RATE_HZ, mean, color=INK, linewidth=1.4)
+            over.set(ylim=(0, 1.08), yticks=[])
+            over.grid(visible=False)
+
+        return _draw(f"{beats.classes[label]}, {np.count_nonzero(labels == label)} beats", paint)
+
+    return [panel(label) for label in means]
+
+
+def choose_rows(labels: Ints, most: int) -> Ints:
+    """At most so many places in `labels` (n,), as many of each class as there are, drawn at random."""
+    rng = np.random.default_rng(0)
+    classes = np.unique(labels)
+    drawn = [rng.permutation(np.flatnonzero(labels == one))[: most // len(classes)] for one in classes]
+    return np.sort(np.concatenate(drawn))
