@@ -42,6 +42,8 @@ HISTORY = ("epoch", "loss", "train_auc", "val_loss", "val_auc", "seconds")
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+History = list[dict[str, float]]
+"""Rows of `history.csv`."""
 console = Console(stderr=True)
 
 
@@ -170,35 +172,11 @@ def train_network(
         raise ValueError(
             f"RR context: got none in {', '.join(beats.names())}, expected it for every beat, as WFDB records have."
         )
-    device = choose_device(recipe.device)
     out.mkdir(parents=True, exist_ok=True)
+    device = choose_device(recipe.device)
     torch.manual_seed(recipe.seed)
     network = models.NETWORKS[recipe.net](len(beats.classes), recipe.rr).to(device)
-    _learn(network, [one.to(device).eval() for one in teachers], recipe, beats, train, val, out, watch, device, resume)
-    return network.cpu().eval()
-
-
-def finish(network: models.BeatNetwork, point: metrics.Point, out: Path) -> None:
-    """Put an operating point's offsets into a network's last layer, and write `weights.pt`."""
-    last = network.head[-1]
-    assert isinstance(last, nn.Linear)
-    last.bias.data += torch.tensor(point.offsets, dtype=last.bias.dtype)
-    torch.save(network.state_dict(), out / WEIGHTS)
-
-
-def _learn(
-    network: models.BeatNetwork,
-    teachers: Sequence[models.BeatNetwork],
-    recipe: Recipe,
-    beats: data.Beats,
-    train: Ints,
-    val: Ints,
-    out: Path,
-    watch: Watcher | None,
-    device: torch.device,
-    resume: bool,
-) -> None:
-    """The loop: as many epochs as the recipe says, a checkpoint after each."""
+    teachers = [one.to(device).eval() for one in teachers]
     torch.set_num_threads(1)  # with more, sums are rounded differently from machine to machine
     rng = np.random.default_rng(recipe.seed)
     generator = torch.Generator(device).manual_seed(recipe.seed)
@@ -213,18 +191,10 @@ def _learn(
     contexts = torch.from_numpy(beats.rr).to(device)  # (n, 3)
     targets = torch.from_numpy(beats.labels).to(device)  # (n,)
     chances = drawing_chances(beats, train)  # (train,)
-    keep = _Keeper(out, recipe, hash_rows(beats, _parts(len(beats), train, val)))
-    kept = keep.load() if resume else None
-    history: list[dict[str, float]] = []
-    if kept is not None:
-        network.load_state_dict(kept["network"])
-        optimizer.load_state_dict(kept["optimizer"])
-        schedule.load_state_dict(kept["schedule"])
-        scaler.load_state_dict(kept["scaler"])
-        generator.set_state(kept["generator"])
-        torch.set_rng_state(kept["torch"])
-        rng.bit_generator.state = kept["numpy"]
-        history = kept["history"]
+    of = {"recipe": asdict(recipe), "sha256": hash_rows(beats, _parts(len(beats), train, val))}
+    stateful = {"network": network, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    keeper = _Keeper(out / CHECKPOINT, of, stateful, generator, rng)
+    history = keeper.restore() if resume else []
     for row in history:
         _tell(watch, row)
     started = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
@@ -264,19 +234,17 @@ def _learn(
         }
         history.append(row)
         _tell(watch, row)
-        keep.save(
-            {
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "scaler": scaler.state_dict(),
-                "generator": generator.get_state(),
-                "torch": torch.get_rng_state(),
-                "numpy": rng.bit_generator.state,
-                "history": history,
-            }
-        )
+        keeper.save(history)
         _write_history(out, history)
+    return network.cpu().eval()
+
+
+def finish(network: models.BeatNetwork, point: metrics.Point, out: Path) -> None:
+    """Put an operating point's offsets into a network's last layer, and write `weights.pt`."""
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias.data += torch.tensor(point.offsets, dtype=last.bias.dtype)
+    torch.save(network.state_dict(), out / WEIGHTS)
 
 
 @torch.no_grad()
@@ -311,25 +279,46 @@ def drawing_chances(beats: data.Beats, train: Ints) -> npt.NDArray[np.float64]:
 class _Keeper:
     """The checkpoint of a run, which is good for that run only."""
 
-    def __init__(self, out: Path, recipe: Recipe, sha256: dict[str, str]) -> None:
-        self._path = out / CHECKPOINT
-        self._of = {"recipe": asdict(recipe), "sha256": sha256}
+    def __init__(
+        self,
+        path: Path,
+        of: dict[str, Any],
+        stateful: dict[str, Any],
+        generator: torch.Generator,
+        rng: np.random.Generator,
+    ) -> None:
+        self._path, self._of = path, of
+        self._stateful, self._generator, self._rng = stateful, generator, rng
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, history: History) -> None:
+        """Write everything that the next epoch depends on."""
+        kept = {name: one.state_dict() for name, one in self._stateful.items()}
+        chance = {
+            "generator": self._generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "numpy": self._rng.bit_generator.state,
+        }
         unfinished = self._path.with_suffix(".part")
-        torch.save({**state, "of": self._of}, unfinished)
+        torch.save({**kept, **chance, "history": history, "of": self._of}, unfinished)
         unfinished.replace(self._path)
 
-    def load(self) -> dict[str, Any] | None:
+    def restore(self) -> History:
+        """Go back to where the checkpoint was written, if there is one; return the history until then."""
         if not self._path.is_file():
-            return None
+            return []
         try:
-            state: dict[str, Any] = torch.load(self._path, weights_only=True)
+            kept = torch.load(self._path, weights_only=True)
         except Exception as error:  # torch raises many kinds on a broken file
             raise ValueError(f"{self._path}: cannot be read as a checkpoint: {error}") from None
-        if state["of"] != self._of:
-            raise ValueError(f"{self._path}: got a checkpoint of {state['of']}, expected one of {self._of}.")
-        return state
+        if kept["of"] != self._of:
+            raise ValueError(f"{self._path}: got a checkpoint of {kept['of']}, expected one of {self._of}.")
+        for name, one in self._stateful.items():
+            one.load_state_dict(kept[name])
+        self._generator.set_state(kept["generator"])
+        torch.set_rng_state(kept["torch"])
+        self._rng.bit_generator.state = kept["numpy"]
+        history: History = kept["history"]
+        return history
 
 
 def _parts(n: int, train: Ints, val: Ints) -> data.Strings:
@@ -343,13 +332,13 @@ def _tell(watch: Watcher | None, row: dict[str, float]) -> None:
         watch(row)
 
 
-def read_history(out: Path) -> list[dict[str, float]]:
+def read_history(out: Path) -> History:
     """Rows of a run folder's `history.csv`."""
     with (out / "history.csv").open(newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def _write_history(out: Path, history: Sequence[dict[str, float]]) -> None:
+def _write_history(out: Path, history: History) -> None:
     with (out / "history.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HISTORY)

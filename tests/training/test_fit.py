@@ -78,9 +78,9 @@ def test_interrupted_fit_goes_on_to_the_very_same_weights(
     fitted(folder, tmp_path / "whole", recipe)
     save, saved = fit._Keeper.save, []
 
-    def save_then_stop(keeper: fit._Keeper, state: dict[str, Any]) -> None:
-        save(keeper, state)
-        saved.append(len(state["history"]))
+    def save_then_stop(keeper: fit._Keeper, history: fit.History) -> None:
+        save(keeper, history)
+        saved.append(len(history))
         if len(saved) == 2:
             raise _Stopped
 
