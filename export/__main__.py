@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -64,8 +63,7 @@ def _add_data(parser: argparse.ArgumentParser, help_: str, *, required: bool = F
 
 def _onnx(args: argparse.Namespace) -> None:
     from export.card import model_info, write_card
-    from export.onnx import export_network
-    from training.cost import OPSET
+    from export.onnx import describe, export_network
     from training.data import load_beats
     from training.run import load_run
 
@@ -75,18 +73,18 @@ def _onnx(args: argparse.Namespace) -> None:
     proof = export_network(network, info, out, load_beats(args.data, run.classes) if args.data else None)
     write_card(out.with_suffix(".md"), out, info, proof, run, args.run)
     print(f"Wrote {out} and its card: {proof}.")
-    print(f"SHA-256 {hashlib.sha256(out.read_bytes()).hexdigest()}, opset {OPSET}, {out.stat().st_size} bytes.")
+    print(f"{describe(out)}.")
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from export.onnx import prove
+    from export.onnx import describe, prove
     from training.data import load_beats
     from training.run import load_run
 
     run, network = load_run(args.run)
     proof = prove(args.file, network, load_beats(args.data, run.classes) if args.data else None)
     print(f"{args.file} answers as {args.run} does: {proof}.")
-    print(f"SHA-256 {hashlib.sha256(args.file.read_bytes()).hexdigest()}.")
+    print(f"{describe(args.file)}.")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

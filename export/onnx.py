@@ -10,6 +10,7 @@ to be in the batch.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass
@@ -173,6 +174,13 @@ def _prove_on(beats: Beats, classifier: Classifier, network: BeatNetwork, differ
         return Proof(difference, len(rows), None)
     loss = metrics.auc(truth, metrics.abnormal(expected)) - metrics.auc(truth, metrics.abnormal(got))
     return Proof(difference, len(rows), loss)
+
+
+def describe(path: Path) -> str:
+    """Checksum, opset and size of a model file, in one line."""
+    content = path.read_bytes()
+    opset = onnx.load_model_from_string(content).opset_import[0].version
+    return f"SHA-256 {hashlib.sha256(content).hexdigest()}, opset {opset}, {len(content)} bytes"
 
 
 def proof_windows() -> beat.Windows:

@@ -184,7 +184,9 @@ def test_verify_accepts_a_file_from_its_run_and_refuses_one_from_another(
     out = str(tmp_path / "model.onnx")
     assert main(["onnx", str(run), "--out", out]) == 0
     assert main(["verify", out, str(run)]) == 0
-    assert "largest difference" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "largest difference" in told
+    assert f"SHA-256 {Classifier(out).sha256}, opset {OPSET}" in told
     assert main(["verify", out, str(other)]) == 2
     assert "probabilities differ" in capsys.readouterr().err
     with pytest.raises(ValueError, match="differ"):
