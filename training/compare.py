@@ -272,7 +272,7 @@ def _gather(settings: Settings, beats: data.Beats, name: str, split: SplitKind, 
     side = fold if len(folds) > 1 else np.arange(len(rows)) % 2
     for number in np.unique(side):
         inside = side == number
-        point = metrics.choose_point(beats.labels[rows[~inside]], raw[~inside], beats.classes)
+        point = _choose_point(beats, rows[~inside], raw[~inside])
         probabilities[inside], thresholds[inside] = point.apply(raw[inside]), point.threshold
     return Judged(
         recipe,
@@ -284,6 +284,10 @@ def _gather(settings: Settings, beats: data.Beats, name: str, split: SplitKind, 
         np.concatenate([one["varied"] for one in read]),
         [fit.read_history(folder) for folder in folders],
     )
+
+
+def _choose_point(beats: data.Beats, rows: Ints, probabilities: Floats) -> metrics.Point:
+    return metrics.choose_point(beats.labels[rows], probabilities, beats.classes, beats.patients[rows])
 
 
 def _measure(settings: Settings, beats: data.Beats, name: str) -> Task:
@@ -432,7 +436,7 @@ def _leave_run(settings: Settings, task: Task, folder: Path) -> None:
         for fold in range(settings.folds)
     ]
     rows, probabilities = (np.concatenate([one[what] for one in raw]) for what in ("rows", "probabilities"))
-    point = metrics.choose_point(beats.labels[rows], probabilities, beats.classes)
+    point = _choose_point(beats, rows, probabilities)
     network = _load(folder, task.chosen, beats)
     out = Path(settings.out) / task.name / "final"
     out.mkdir(exist_ok=True)

@@ -89,7 +89,7 @@ def fit(
         train, val = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val")
         network = train_network(recipe, beats, train, val, out, watch, teachers=taught_by, resume=resume)
     before = models.probabilities(network, beats.windows[val], beats.rr[val])
-    point = metrics.choose_point(beats.labels[val], before, beats.classes)
+    point = metrics.choose_point(beats.labels[val], before, beats.classes, beats.patients[val])
     finish(network, point, out)
     probabilities = models.probabilities(network, beats.windows, beats.rr)
     run = Run(

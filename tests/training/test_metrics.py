@@ -105,14 +105,16 @@ def test_no_threshold_beats_the_best_one(rows: list[tuple[bool, int]]) -> None:
 def test_operating_point_of_five_classes_raises_what_is_said_too_rarely_and_keeps_rows_probabilities() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(5, 600, p=[0.7, 0.1, 0.1, 0.1, 0])
-    logits = rng.normal(0, 1, (600, 5)) + 2.5 * np.eye(5)[labels] - np.array([0, 3, 3, 3, 3])
+    logits = rng.normal(0, 1, (600, 5)) + 2.5 * np.eye(5)[labels] - np.array([0, 3, 3, 0, 3])
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    point = metrics.choose_point(labels, p, FIVE)
+    patients = np.where(labels == 3, "a", rng.choice(["a", "b", "c"], 600))
+    point = metrics.choose_point(labels, p, FIVE, patients)
     moved = point.apply(p)
     np.testing.assert_allclose(moved.sum(axis=1), 1, atol=1e-6)
     before, after = (metrics.figures(labels, one, 0.5, FIVE, np.full(600, ""))["macro_f1"] for one in (p, moved))
     assert after > before + 0.1
-    assert min(point.offsets[1:4]) > 0
+    assert min(point.offsets[1:3]) > 0
+    assert point.offsets[3] == pytest.approx(np.log((labels == 3).sum() / (labels == 0).sum()) / 2)  # one patient's
 
 
 def test_interval_of_few_patients_is_wider_than_that_of_as_many_beats() -> None:
