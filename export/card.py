@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -112,7 +113,7 @@ pacemakers; decisions about a person's work, insurance or fitness.
 ## How it was trained
 Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
 patients with few beats are drawn more often than their share.{teaching}{augmentation}
-The threshold was chosen on: {threshold_from}.
+The threshold was chosen on: {threshold_from}.{on_all_beats}
 
 ## Figures
 Two kinds of split, side by side. *Patients apart*: nobody who is judged was in training; this is what a new wearer can
@@ -130,7 +131,11 @@ Command:
 {limits}
 """
 TEACHING = """
-It learned from the labels and from {teachers} wider networks that were trained on the same beats before it."""
+It learned from the labels and from the mean opinion of {teachers}, trained on the same beats before it."""
+ON_ALL_BEATS = """
+The figures are those of networks that were trained in this way on the other folds. The bundled one was trained on all
+beats: measured on these data again, it flatters. Networks and recipe were tried out on these data as well, so only
+people and records that nobody has used yet can show the true figures."""
 AUGMENTATION = """
 Training beats vary as devices, detectors and hearts would have them: R peak early or late, low-pass, baseline wander,
 moving electrodes, noise, pace, another end."""
@@ -181,10 +186,11 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         labels=story.labels,
         notes="".join(f"- {note}\n" for note in run.notes),
         epochs=run.recipe.epochs,
-        teaching=TEACHING.format(teachers=run.recipe.teachers) if run.recipe.teachers else "",
+        teaching=TEACHING.format(teachers=", ".join(run.recipe.teachers)) if run.recipe.teachers else "",
         augmentation=AUGMENTATION if run.recipe.augment else "",
         threshold_from=run.threshold_from,
-        figures=compared.read_text().strip() if compared.is_file() else "\n\n".join(_tables(run)),
+        on_all_beats=ON_ALL_BEATS if compared.is_file() else "",
+        figures=_lower(compared.read_text()) if compared.is_file() else "\n\n".join(_tables(run)),
         command=run.command,
         limits="\n".join(f"- {limit}" for limit in story.limits),
     )
@@ -242,6 +248,11 @@ def _data_line(name: str, sha256: str) -> str:
         return f"- `{name}`. SHA-256 of its rows and parts `{sha256}`."
     what, licence, citation = DATA_SETS[name]
     return f"- `{name}`: {what}. Licence {licence}. {citation}. SHA-256 of its rows and parts `{sha256}`."
+
+
+def _lower(markdown: str) -> str:
+    """Markdown with its headings two levels lower, to stand below those of the card."""
+    return re.sub(r"^#", "###", markdown.strip(), flags=re.MULTILINE)
 
 
 def _tables(run: Run) -> list[str]:

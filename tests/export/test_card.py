@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from export.__main__ import main
-from monitor.classify import DEFAULT_MODEL, MODELS, Classifier
+from monitor.classify import DEFAULT_MODEL, MODELS, Classifier, bundled_models
+from training.data import TASKS
 
 
 def test_card_shows_figures_file_and_warnings(write_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -30,31 +31,41 @@ def test_card_takes_in_what_a_comparison_left(write_run: Callable[..., Path], tm
         assert sentence in card
 
 
-@pytest.fixture(scope="module")
-def bundled() -> Classifier:
-    return Classifier(DEFAULT_MODEL)
+SMALL = 300_000
+"""Most bytes of a bundled model."""
 
 
-def test_bundled_model_is_small_and_knows_a_flat_window_without_failing(bundled: Classifier) -> None:
-    assert (MODELS / f"{DEFAULT_MODEL}.onnx").stat().st_size <= 1_000_000
-    assert bundled.info.name == DEFAULT_MODEL
-    assert bundled.info.classes == ["normal", "abnormal"]
+@pytest.mark.parametrize(
+    ("name", "classes", "needs_rr"),
+    [("ptb", ["normal", "abnormal"], False), ("mitbih", ["N", "S", "V", "F", "Q"], True)],
+)
+def test_bundled_model_is_small_and_what_its_name_says(name: str, classes: list[str], needs_rr: bool) -> None:
+    bundled = Classifier(name)
+    assert (MODELS / f"{name}.onnx").stat().st_size <= SMALL
+    assert bundled.info.name == name
+    assert bundled.info.classes == classes
+    assert bundled.needs_rr is needs_rr
 
 
-def test_card_of_the_bundled_model_matches_its_file(bundled: Classifier) -> None:
-    card = (MODELS / f"{DEFAULT_MODEL}.md").read_text()
+@pytest.mark.parametrize("name", ["ptb", "mitbih"])
+def test_card_of_a_bundled_model_matches_its_file_and_shows_both_kinds_of_split(name: str) -> None:
+    bundled = Classifier(name)
+    card = (MODELS / f"{name}.md").read_text()
     assert bundled.sha256 in card
     assert repr(bundled.info.threshold) in card
     for what in bundled.info.trained_on.values():
         assert what.rsplit("sha256:", 1)[1] in card
-    tables = [line for line in card.splitlines() if line.startswith("| ")]
-    for name, figure in bundled.info.figures.items():
-        data, split = name.split(", ")[1], name.split(", ")[2].split(":")[0]
-        rows = [line for line in tables if line.startswith(f"| {data} | {bundled.info.network} | {split} ")]
-        assert any(f"{figure:.3f}" in row for row in rows), name
+    apart, random = card.split("Beats at random\n", 1)
+    parts = {"patients apart": apart, "beats at random": random.split("Cost, and the choice", 1)[0]}
+    assert bundled.info.figures
+    for figure, value in bundled.info.figures.items():
+        split, part = next((split, part) for split, part in parts.items() if figure.startswith(split))
+        data = figure.removeprefix(f"{split}, ").removeprefix("5 folds, ").split(": ")[0]
+        rows = [line for line in part.splitlines() if line.startswith(f"| {data} | {bundled.info.network} (chosen)")]
+        assert len(rows) == 1, figure
+        assert f"{value:.3f}" in rows[0], figure
 
 
-def test_bundled_model_was_judged_with_patients_apart_and_with_beats_at_random(bundled: Classifier) -> None:
-    card = (MODELS / f"{DEFAULT_MODEL}.md").read_text()
-    assert "patients apart" in next(iter(bundled.info.figures))
-    assert f"| {bundled.info.network} | beats at random |" in card
+def test_models_that_can_be_learned_are_those_that_are_bundled() -> None:
+    assert set(bundled_models()) == set(TASKS)
+    assert DEFAULT_MODEL in TASKS
