@@ -192,6 +192,7 @@ def test_a_broker_that_goes_away_is_waited_for() -> None:
     port = free_port()
     with EmbeddedBroker(port, free_port()) as broker, _running(broker.url, "patient") as service:
         with _client(broker.url) as client:
+            _wait(lambda: _online(client, "patient"))
             client.play("before", 10.0)
             _wait(lambda: service.engine.counts["packets"] == 10)
         broker.stop()
