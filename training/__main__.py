@@ -115,7 +115,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of split, weights and sampling")
-    parser.add_argument("--epochs", type=int, default=12, help="epochs of each network")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each network")
     parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="where to train")
 
 

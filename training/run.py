@@ -35,7 +35,7 @@ class Recipe:
     """Whether training beats are varied, see `training.augment`."""
     without: str | None = None
     """One kind of variation to leave out."""
-    epochs: int = 12
+    epochs: int = 10
     seed: int = 0
     device: str = "cpu"
     """"cpu", "cuda", "mps" or "auto"."""
