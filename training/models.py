@@ -7,6 +7,7 @@ intervals say if the network takes them, and a fully connected head.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -37,7 +38,7 @@ def rr_features(rr: Tensor) -> Tensor:
     )
 
 
-class BeatNetwork(nn.Module):
+class BeatNetwork(nn.Module, ABC):
     """What all networks share: how features of the window and the RR context come to logits.
 
     Parameters
@@ -66,9 +67,9 @@ class BeatNetwork(nn.Module):
             layers += [nn.Linear(joined, hidden), nn.ReLU(), nn.Dropout(dropout)]
         self.head = nn.Sequential(*layers, nn.Linear(hidden or joined, classes))
 
+    @abstractmethod
     def encode(self, windows: Tensor) -> Tensor:
         """(n, 187) -> (n, width)."""
-        raise NotImplementedError
 
     def forward(self, windows: Tensor, rr: Tensor | None = None) -> Tensor:
         """(n, 187) float32 in 0..1, (n, 3) float32 seconds if the network takes them -> (n, classes) logits."""

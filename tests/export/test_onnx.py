@@ -131,6 +131,9 @@ class Shorter(BeatNetwork):
     def __init__(self) -> None:
         super().__init__(1, 0, 2, rr=False, dropout=0)
 
+    def encode(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows[:, :1]
+
     def forward(self, windows: torch.Tensor, rr: torch.Tensor | None = None) -> torch.Tensor:
         return windows[:, :3]
 

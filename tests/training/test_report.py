@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from monitor import beat
 from training import compare, data, metrics, models, plots, report, tables
@@ -268,9 +268,12 @@ class Looker(models.BeatNetwork):
     """A network that looks at samples 60 to 65 only."""
 
     def __init__(self) -> None:
-        super().__init__(1, 0, 2, False, 0.0)
+        super().__init__(2, 0, 2, False, 0.0)
+        as_it_is = nn.Linear(2, 2, bias=False)
+        as_it_is.weight.data = torch.eye(2)
+        self.head = nn.Sequential(as_it_is)
 
-    def forward(self, windows: Tensor, rr: Tensor | None = None) -> Tensor:
+    def encode(self, windows: Tensor) -> Tensor:
         seen = 4 * windows[:, 60:66].mean(dim=1)
         return torch.stack([torch.zeros_like(seen), seen], dim=1)
 
