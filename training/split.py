@@ -70,8 +70,16 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
     shares_of = [_shares(side, sides_of[name]) for side, name in zip(sides.tolist(), name_of.tolist(), strict=True)]
     _check_enough(beats, groups, FEWEST_PATIENTS)
     parts = np.full(len(beats), "", dtype="<U5")
-    for shares in {tuple(shares) for shares in shares_of}:
-        rows = np.flatnonzero(np.array([tuple(one) == shares for one in shares_of])[groups])
+    of_group = np.bincount(groups) / np.array([np.count_nonzero(beats.datasets == name) for name in name_of])
+    for shares in set(shares_of):
+        ours = np.array([one == shares for one in shares_of])
+        large = ours & (of_group > 1 / len(shares)) & ("train" in shares)
+        if min(_counts(beats, groups, (ours & ~large)[groups])) < FEWEST_PATIENTS:
+            large[:] = False
+        parts[large[groups]] = (
+            "train"  # who would fill a whole part stays out of val and test, if enough others are left
+        )
+        rows = np.flatnonzero((ours & ~large)[groups])
         parts[rows] = np.array(shares)[fold_groups(groups[rows], _strata(beats)[rows], len(shares), seed)]
     return parts
 
@@ -93,10 +101,16 @@ def _strata(beats: Beats) -> Ints:
     return names * len(beats.classes) + beats.labels
 
 
+def _counts(beats: Beats, groups: Ints, rows: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """How many groups have normal beats, and how many abnormal ones, among some rows (n,)."""
+    normal, abnormal = (len(np.unique(groups[rows & of_class])) for of_class in (beats.labels == 0, beats.labels > 0))
+    return normal, abnormal
+
+
 def _check_enough(beats: Beats, groups: Ints, fewest: int) -> None:
     for name in beats.names():
-        for what, of_class in (("normal", beats.labels == 0), ("abnormal", beats.labels > 0)):
-            count = len(np.unique(groups[(beats.datasets == name) & of_class]))
+        counts = _counts(beats, groups, beats.datasets == name)
+        for what, count in zip(("normal", "abnormal"), counts, strict=True):
             if count < fewest:
                 raise ValueError(
                     f"{name}, {what}: got {count} patients, expected at least {fewest}, to keep them apart."

@@ -75,12 +75,22 @@ def test_beat_split_ignores_patients_and_patient_split_needs_them(write_beats: C
     assert split.split_kinds(nameless, "patient") == {"nameless": "beat", "toy": "patient"}
 
 
-def test_patient_larger_than_a_part_stays_in_train() -> None:
-    patients = ["big"] * 60 + [f"p{i}" for i in range(10) for _ in range(4)] + [f"n{i}" for i in range(10)]
-    labels = [1] * 100 + [0] * 10
-    beats = toy(patients, labels, list(range(110)))
+def test_patients_larger_than_a_part_stay_in_train() -> None:
+    patients = (
+        ["big"] * 60 + ["large"] * 40 + [f"p{i}" for i in range(10) for _ in range(8)] + [f"n{i}" for i in range(10)]
+    )
+    labels = [1] * 180 + [0] * 10
+    beats = toy(patients, labels, list(range(190)))
     for seed in range(20):
-        assert set(split.split_beats(beats, "patient", seed)[:60]) == {"train"}
+        parts = split.split_beats(beats, "patient", seed)
+        assert set(parts[:100]) == {"train"}
+        assert set(parts[100:180]) == {"train", "val", "test"}
+
+
+def test_few_patients_are_shared_out_even_if_each_is_larger_than_a_part() -> None:
+    patients = [name for name in ("a", "b", "c", "d", "e", "f") for _ in range(20)]
+    parts = split.split_beats(toy(patients, [i // 60 for i in range(120)], list(range(120))), "patient", 0)
+    assert [set(parts[60 * label :][:60]) for label in (0, 1)] == [{"train", "val", "test"}] * 2
 
 
 def test_published_split_is_respected_and_its_val_is_shared_with_test() -> None:
