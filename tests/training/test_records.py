@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from scipy import signal as filters
 
 import simulator.records
 from monitor import beat
+from monitor.segment import Segmenter
 from training import data, records
 
 RATE_HZ = 360
@@ -120,3 +122,24 @@ def test_real_records_are_cut_where_their_beats_are(ecg_data: Path) -> None:
     assert np.bincount(cut.labels, minlength=5).tolist() == [1542, 0, 444, 0, 0]
     early = cut.rr[:, 0] / cut.rr[:, 2]
     assert np.median(early[cut.labels == 2]) < 0.75 < np.median(early[cut.labels == 0])
+
+
+@pytest.mark.parametrize("name", ["119", "209"])
+def test_windows_and_rr_context_are_those_that_the_monitor_cuts_live(ecg_data: Path, name: str) -> None:
+    stem = str(ecg_data / "mitdb" / name)
+    signal = filters.resample_poly(wfdb.rdrecord(stem).p_signal[:, 0], 25, 72)
+    notes = wfdb.rdann(stem, "atr")
+    marks = [at for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in records.CLASS_OF]
+    fiducials = np.array(marks) * (beat.RATE_HZ / RATE_HZ)
+    windows, rr, kept = records.cut(signal, fiducials)
+    alike, same_rr = [], []
+    for live in Segmenter(next_rr=True).push(signal.astype(np.float32)):
+        row = int(np.argmin(abs(fiducials[kept] - live.fiducial)))
+        if abs(fiducials[kept[row]] - live.fiducial) > 18 or live.rr is None or live.next_rr is None:
+            continue
+        alike.append(abs(beat.fit_window(live.signal) - windows[row])[:60].max() < 0.05)
+        context = np.array([live.rr, live.next_rr]) / beat.RATE_HZ
+        same_rr.append(abs(context - rr[row, :2]).max() < 0.05)
+    assert len(alike) > 0.97 * len(marks)
+    assert np.mean(alike) > 0.97
+    assert np.mean(same_rr) > 0.97
