@@ -171,7 +171,7 @@ class Compact(BeatNetwork):
 
     A strided convolution whose kernel is two strides long is a product of one matrix with pairs of neighbouring
     patches. Written so, a batch is one large matrix product a layer, which runs at the speed of the processor; as
-    convolutions, the same sums took 2 to 3 times as long.
+    convolutions, the same sums took twice as long.
     """
 
     CHANNELS, STRIDES = (24, 48, 72, 96), (4, 2, 2, 2)
