@@ -36,6 +36,8 @@ TEACHERS = ("cnn", "cnn-lstm", "compact")
 """Whose mean opinion teaches the taught network: each of them trained on the very same beats."""
 JUDGED = "judged.npz"
 """What a fold leaves: the rows that were held out, their probabilities, and those of the same beats varied."""
+OWNER = "comparison-of.json"
+"""What the networks in the output folder were trained on, and how."""
 YARDSTICK = "cnn"
 FASTER = 8
 """A network that is to be chosen must judge this many times as many beats a second as the yardstick."""
@@ -125,23 +127,33 @@ def compare(settings: Settings) -> list[Task]:
     Raises
     ------
     ValueError
-        The data cannot be read, or have fewer patients than there are folds.
+        The data cannot be read, or have fewer patients than there are folds, or the folder holds a comparison of
+        other data or settings.
     """
-    out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
     loaded = data.load_tasks(settings.data)
     names = [next(name for name, classes in data.TASKS.items() if classes == beats.classes) for beats in loaded]
     for beats in loaded:
         for note in beats.notes:
             console.print(f"[bold yellow]Note:[/] {escape(note)}")
-        for kind in SPLITS:
-            fold_beats(
-                beats, kind, settings.folds, settings.seed
-            )  # refuses what cannot be folded before hours are spent
+        for kind in SPLITS:  # refuse what cannot be folded before hours are spent
+            fold_beats(beats, kind, settings.folds, settings.seed)
+    _claim(settings, loaded)
     _train_all(settings, loaded, names)
     tasks = [_measure(settings, beats, name) for beats, name in zip(loaded, names, strict=True)]
     _train_final(settings, tasks)
     return tasks
+
+
+def _claim(settings: Settings, loaded: Sequence[data.Beats]) -> None:
+    """Make the output folder this comparison's, or refuse it: networks of other data or settings lie there."""
+    rows = [hash_rows(beats, np.full(len(beats), "")) for beats in loaded]
+    mine = {name: getattr(settings, name) for name in ("folds", "epochs", "seed")} | {"sha256": rows}
+    path = Path(settings.out) / OWNER
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mine, indent=1) + "\n")
+    elif (theirs := json.loads(path.read_text())) != mine:
+        raise ValueError(f"{settings.out}: got a comparison of {theirs}, expected one of {mine}; choose another --out.")
 
 
 def candidates(settings: Settings, beats: data.Beats) -> list[Recipe]:
@@ -160,7 +172,7 @@ def ablations(settings: Settings, beats: data.Beats) -> list[Recipe]:
     if "compact" not in settings.nets or len(beats.classes) > 2:
         return []
     plain = Recipe("compact", beats.has_rr, epochs=settings.epochs, seed=settings.seed, device=settings.device)
-    kinds = [kind for kind in KINDS if kind != "rhythm" or beats.has_rr]
+    kinds = [kind for kind in KINDS if kind != "rhythm"]  # which concerns the RR context
     return [replace(plain, augment=False), *(replace(plain, without=kind) for kind in kinds)]
 
 
@@ -456,7 +468,7 @@ def _leave_run(settings: Settings, task: Task, folder: Path) -> None:
         split_kinds={name: str(kind) for name, kind in split_kinds(beats, "patient").items()},
         sha256=hash_rows(beats, np.full(len(beats), "train")),
         notes=list(beats.notes),
-        seconds=0.0,
+        seconds=fit.read_history(folder)[-1]["seconds"],
         threshold=point.threshold,
         threshold_from=f"out-of-fold beats of {settings.folds} folds of patients",
         figures=figures,

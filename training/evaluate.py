@@ -51,6 +51,11 @@ def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Ru
         There is no such run or data, or the rows are not those that it was fitted on.
     """
     run, network = load_run(folder)
+    if "test" not in run.figures:
+        raise ValueError(
+            f"{folder}: got a network that was trained on all its beats, expected one with a test part; export it, and "
+            "measure it on other beats with 'python -m export evaluate'."
+        )
     beats = data.load_beats(directories or run.data, run.classes)
     parts = split_beats(beats, run.split, run.recipe.seed)
     if (got := hash_rows(beats, parts)) != run.sha256:

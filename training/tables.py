@@ -296,7 +296,7 @@ def method(settings: compare.Settings, tasks: Sequence[compare.Task]) -> list[st
         f"Beats at random: one of {settings.folds} folds of beats is judged, by a network that was trained on the "
         "others, whoever they are of. Either way equal windows are on one side.",
         f"All networks are trained alike: {settings.epochs} epochs, seed {settings.seed}, the last epoch counts. "
-        "Nothing is chosen on the beats that are judged.",
+        "Neither weights nor operating points are chosen on the beats that are judged; the network is, by the rule.",
         *(
             f"{title}: learns from the mean probability of {', '.join(teachers)}, trained on the same beats, as well "
             "as from the labels (Hinton, Vinyals and Dean 2015)."

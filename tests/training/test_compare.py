@@ -13,6 +13,7 @@ import torch
 from training import compare, data, models
 from training.__main__ import main
 from training.cost import Cost, measure
+from training.evaluate import evaluate
 from training.run import Recipe, load_run
 
 torch.set_num_threads(1)
@@ -85,6 +86,21 @@ def test_finished_comparison_is_not_trained_again(
     (again,) = compare.compare(settings)
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert [line.figures["roc_auc"] for line in again.lines] == [line.figures["roc_auc"] for line in task.lines]
+
+
+def test_folder_of_another_comparison_is_refused(compared: tuple[compare.Settings, compare.Task]) -> None:
+    settings, _ = compared
+    for other in (replace(settings, epochs=7), replace(settings, seed=1)):
+        with pytest.raises(ValueError, match=r"got a comparison of .*choose another --out"):
+            compare.compare(other)
+
+
+def test_chosen_network_that_has_no_test_part_cannot_be_evaluated_on_it(
+    compared: tuple[compare.Settings, compare.Task],
+) -> None:
+    settings, _ = compared
+    with pytest.raises(ValueError, match="trained on all its beats"):
+        evaluate(Path(settings.out) / "ptb" / "final")
 
 
 def test_chosen_network_is_trained_on_all_beats_and_left_as_a_run(
