@@ -66,6 +66,10 @@ class Episode:
     _told_s: float = 0.0
     _quiet_until_s: float = -1.0
 
+    def is_idle(self, time_s: float) -> bool:
+        """Whether it holds nothing that could matter from now on: as good as a new one."""
+        return not self.active and time_s >= self._quiet_until_s and not any(t is not None for t in self._recent)
+
     def observe(self, time_s: float, event: bool, calm: bool) -> State | None:
         """Take one observation; return what there is to tell, if anything.
 

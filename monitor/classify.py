@@ -158,8 +158,8 @@ class Classifier:
         abnormal: npt.NDArray[np.float32] = np.clip(1.0 - probabilities[:, 0], 0.0, 1.0)
         return abnormal
 
-    def labels(self, probabilities: npt.NDArray[np.float32]) -> list[str]:
-        """Class of each beat; the one place where a beat is decided to be normal or not.
+    def columns(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Class of each beat, by its column; the one place where a beat is decided to be normal or not.
 
         From ``info.threshold`` on a beat is abnormal, and of the most probable class but the first; else it is of the
         first. In double precision: whoever compares the two numbers of an alert comes to the same verdict.
@@ -171,12 +171,15 @@ class Classifier:
 
         Returns
         -------
-        list of str
-            (n,) of ``info.classes``.
+        ndarray
+            (n,) int64 positions in ``info.classes``; 0 is normal.
         """
         abnormal = self.abnormal(probabilities).astype(np.float64) >= self.info.threshold
-        columns = np.where(abnormal, 1 + probabilities[:, 1:].argmax(axis=1), 0)
-        return [self.info.classes[column] for column in columns]
+        return np.where(abnormal, 1 + probabilities[:, 1:].argmax(axis=1), 0)
+
+    def labels(self, probabilities: npt.NDArray[np.float32]) -> list[str]:
+        """Class of each beat by its name; see `columns`."""
+        return [self.info.classes[column] for column in self.columns(probabilities)]
 
     def _check_rr(self, rr: beat.RrContext | None, n: int) -> beat.RrContext:
         asked = f"Model {self.info.name!r} needs the RR context of every beat ({', '.join(beat.RR_CONTEXT)})"

@@ -1,7 +1,8 @@
 """All devices together: packets in, beats and alerts out.
 
-`Engine.feed` takes one packet to its device's stream; what it finds waits in one batch for all devices. `Engine.flush`
-judges the beats of that batch in one call of the model, and applies each device's alert rules to all, in order.
+`Engine.feed` takes one packet to its device's stream; what it was given waits in one batch for all devices.
+`Engine.flush` takes the batch through the lanes, judges the beats that come out in one call of the model, and applies
+each device's alert rules to all, in order.
 
 A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not.
 
@@ -13,19 +14,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from monitor import beat, wire
 from monitor.alert import AlertSettings, Episode
 from monitor.classify import MAX_BATCH, Classifier
+from monitor.lanes import Beats, Event, Lanes, fit_windows
+from monitor.quality import INCOMPLETE, NO_RHYTHM, REASONS
 from monitor.resample import DELAY_S
-from monitor.segment import Heartbeat
-from monitor.stream import Found, Stream
+from monitor.segment import PAUSE
+from monitor.stream import Stream
 
+MAX_DEVICES = 20_000
+"""Most devices that are remembered at a time; packets of any more are refused."""
+NO_BEATS_S = 6.0
+"""Signal without a beat for this long is told."""
 TECHNICAL_UPDATE_S = 60.0
 TECHNICAL_REFRACTORY_S = 10.0
 POOR_SIGNAL = (4, 6)
@@ -37,25 +46,49 @@ SEVERITY: dict[wire.Kind, wire.Severity] = {
     "poor-signal": "technical",
     "gap": "technical",
 }
+TECHNICAL: tuple[wire.Kind, ...] = ("no-beats", "lead-off", "gap", "poor-signal")
+"""What a beat that can be judged speaks against."""
+NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
+VERDICTS: tuple[wire.Verdict, ...] = ("normal", "abnormal", "withheld")
 
 
-class Output(NamedTuple):
-    """What a flush has to tell, in order per device."""
-
-    beats: list[wire.Beat]
-    alerts: list[wire.Alert]
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Device:
     """What is remembered of a device."""
 
     id: str
-    stream: Stream
-    episodes: dict[wire.Kind, Episode]
     arrived_s: float
+    stream: Stream = field(init=False)
+    episodes: dict[wire.Kind, Episode] = field(default_factory=dict)
+    """Those that hold something."""
     resolution_uv: float | None = None
     first_seen_s: float | None = None
+
+
+class _Judged(NamedTuple):
+    """Beats with their verdicts: arrays of one length, and the model that judged."""
+
+    found: Beats
+    verdicts: npt.NDArray[np.uint8]
+    """(n,) positions in `VERDICTS`."""
+    columns: npt.NDArray[np.int64]
+    """(n,) positions in the classes of the model; no meaning where withheld."""
+    probability: npt.NDArray[np.float64]
+    """(n,) of not being normal; no meaning where withheld."""
+    classifier: Classifier
+
+
+class Output:
+    """What a flush has to tell, in order per device."""
+
+    def __init__(self, judged: list[_Judged], alerts: list[wire.Alert]) -> None:
+        self._judged = judged
+        self.alerts = alerts
+
+    @cached_property
+    def beats(self) -> list[wire.Beat]:
+        """Every beat with its verdict: made when asked for, since not everybody does."""
+        return [_beat_message(judged, i) for judged in self._judged for i in range(judged.verdicts.size)]
 
 
 class Engine:
@@ -75,13 +108,13 @@ class Engine:
         self._classifier = classifier
         self._settings = alerts or AlertSettings()
         self._devices: dict[str, _Device] = {}
-        self._waiting: list[tuple[_Device, Found]] = []
+        self._lanes = Lanes(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._alerts: list[wire.Alert] = []
 
     @property
     def is_full(self) -> bool:
         """Whether the batch has reached its cap and ought to be flushed."""
-        return len(self._waiting) >= MAX_BATCH
+        return self._lanes.waiting >= MAX_BATCH
 
     @property
     def devices(self) -> int:
@@ -91,9 +124,11 @@ class Engine:
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`."""
         known = self._device(device, arrived_s)
+        if known is None:
+            return
         known.resolution_uv = info.resolution_uv
         if known.first_seen_s not in (None, info.first_seen_s):
-            self._waiting += [(known, found) for found in known.stream.restart()]
+            known.stream.restart()
         known.first_seen_s = info.first_seen_s
 
     def feed(self, device: str, packet: wire.Packet, arrived_s: float) -> None:
@@ -110,149 +145,184 @@ class Engine:
         """
         self.counts["packets"] += 1
         known = self._device(device, arrived_s)
-        self._waiting += [(known, found) for found in known.stream.feed(packet)]
+        if known is not None:
+            known.stream.feed(packet)
 
     def flush(self) -> Output:
-        """Judge the beats that wait, in one call of the model, and hand out all there is to tell."""
-        waiting, self._waiting = self._waiting, []
-        judged = iter(self._judge([found.beat for _, found in waiting if found.beat and found.unfit is None]))
-        beats = []
-        for known, found in waiting:
-            if found.what != "beat":
-                self._observe(known, found.what, found, event=True)
-            elif found.unfit:
-                beats.append(self._withheld(known, found))
+        """Take what waits, judge its beats in one call of the model, and hand out all there is to tell."""
+        log = self._lanes.collect()
+        judged = self._judge([entry for entry in log if isinstance(entry, Beats)])
+        in_order = iter(judged)
+        for entry in log:
+            if isinstance(entry, Event):
+                self._observe(entry.owner, entry.what, entry, event=True)
             else:
-                beats.append(self._judged(known, found, *next(judged)))
+                self._follow(next(in_order))
         alerts, self._alerts = self._alerts, []
         self.counts["alerts"] += len(alerts)
-        return Output(beats, alerts)
+        return Output(judged, alerts)
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
         for known in [d for d in self._devices.values() if d.arrived_s < before_s]:
-            self._waiting += [(known, found) for found in known.stream.finish()]
+            known.stream.finish()
             del self._devices[known.id]
 
-    def _device(self, device: str, arrived_s: float) -> _Device:
+    def _device(self, device: str, arrived_s: float) -> _Device | None:
         known = self._devices.get(device)
         if known is None:
-            known = _Device(device, Stream(self.counts, self._classifier.needs_rr), self._new_episodes(), arrived_s)
+            if len(self._devices) >= MAX_DEVICES:
+                self.counts["refused: too many devices"] += 1
+                return None
+            known = _Device(device, arrived_s)
+            known.stream = Stream(known, self._lanes, self.counts)
             self._devices[device] = known
         known.arrived_s = arrived_s
         return known
 
-    def _new_episodes(self) -> dict[wire.Kind, Episode]:
-        s = self._settings
-        technical = (TECHNICAL_UPDATE_S, TECHNICAL_REFRACTORY_S)
-        return {
-            "abnormal-beats": Episode(s.n, s.m, s.update_s, s.refractory_s),
-            "no-beats": Episode(1, 1, *technical),
-            "lead-off": Episode(1, 1, *technical),
-            "poor-signal": Episode(*POOR_SIGNAL, *technical),
-            "gap": Episode(1, 1, *technical),
-        }
-
-    def _judge(self, beats: list[Heartbeat]) -> list[tuple[str, float]]:
-        """Class, and probability of not being normal, of each beat."""
-        if not beats:
+    def _judge(self, found: list[Beats]) -> list[_Judged]:
+        """Verdicts on all beats, with one call of the model."""
+        if not found:
             return []
-        windows = np.stack([beat.fit_window(one.signal) for one in beats])
-        rr = _rr_context(beats) if self._classifier.needs_rr else None
-        probabilities = self._classifier.probabilities(windows, rr)
-        labels = self._classifier.labels(probabilities)
-        return list(zip(labels, self._classifier.abnormal(probabilities).tolist(), strict=True))
+        classifier = self._classifier
+        fit = [np.flatnonzero(one.reasons == 0) for one in found]
+        windows = [fit_windows(one.signals, one.beats["length"], rows) for one, rows in zip(found, fit, strict=True)]
+        rr = None
+        if classifier.needs_rr:
+            rr = np.concatenate([_rr_context(one.beats[rows]) for one, rows in zip(found, fit, strict=True)])
+        probabilities = classifier.probabilities(np.concatenate(windows), rr)
+        columns, abnormal = classifier.columns(probabilities), classifier.abnormal(probabilities)
+        judged, begin = [], 0
+        for one, rows in zip(found, fit, strict=True):
+            part = slice(begin, begin := begin + rows.size)
+            judged.append(_verdicts(classifier, one, rows, columns[part], abnormal[part]))
+            self._count(judged[-1])
+        return judged
 
-    def _judged(self, known: _Device, found: Found, label: str, probability: float) -> wire.Beat:
-        info = self._classifier.info
-        abnormal = label != info.classes[0]
-        calm = probability < info.threshold * self._settings.exit_ratio
-        self._observe(known, "abnormal-beats", found, event=abnormal, calm=calm, judged=(label, probability))
-        # A beat that can be judged ends whatever was wrong with the signal before it.
-        for kind in ("no-beats", "lead-off", "gap", "poor-signal"):
-            if kind != "lead-off" or not found.outdated:
-                self._observe(known, kind, found, calm=True)
-        return self._beat(known, found, "abnormal" if abnormal else "normal", label, probability)
+    def _count(self, judged: _Judged) -> None:
+        for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
+            if n:
+                self.counts[f"beats {VERDICTS[verdict]}"] += n
+        for reason, n in enumerate(np.bincount(judged.found.reasons).tolist()):
+            if n and reason:
+                self.counts[f"withheld: {REASONS[reason]}"] += n
 
-    def _withheld(self, known: _Device, found: Found) -> wire.Beat:
-        self.counts[f"withheld: {found.unfit}"] += 1
-        if found.unfit not in ("rhythm unknown", "window incomplete"):
-            self._observe(known, "poor-signal", found, event=True)
-        return self._beat(known, found, "withheld", None, None)
-
-    def _beat(
-        self,
-        known: _Device,
-        found: Found,
-        verdict: Literal["normal", "abnormal", "withheld"],
-        label: str | None,
-        probability: float | None,
-    ) -> wire.Beat:
-        assert found.beat is not None
-        self.counts[f"beats {verdict}"] += 1
-        return wire.Beat(
-            id=_id(known.id, found.time_s),
-            device=known.id,
-            r_peak_s=found.time_s,
-            qrs_s=found.time_s + (found.beat.fiducial - found.beat.r_peak) / beat.RATE_HZ,
-            delay_s=(found.beat.decided - found.beat.fiducial) / beat.RATE_HZ + DELAY_S,
-            verdict=verdict,
-            label=label,
-            probability=probability,
-            reason=found.unfit,
-            rr_s=None if found.beat.rr is None else found.beat.rr / beat.RATE_HZ,
-            heart_rate_bpm=_heart_rate(found.beat),
-            seq=found.seq,
-            completed_s=found.completed_s,
-        )
+    def _follow(self, judged: _Judged) -> None:
+        """Let the alert rules see the beats, where there is something to see: most devices are well."""
+        found, verdicts = judged.found, judged.verdicts
+        poor = (verdicts == WITHHELD) & (found.reasons != INCOMPLETE) & (found.reasons != NO_RHYTHM)
+        streams = found.beats["stream"]
+        watched = np.array([bool(run.owner.episodes) for run in found.runs])
+        watched[streams[poor | (verdicts == ABNORMAL)]] = True
+        calm = judged.probability < self._classifier.info.threshold * self._settings.exit_ratio
+        for i in np.flatnonzero(watched[streams]).tolist():
+            known, row = found.runs[streams[i]].owner, _Row(judged, i)
+            if verdicts[i] != WITHHELD:
+                self._observe(known, "abnormal-beats", row, event=bool(verdicts[i] == ABNORMAL), calm=bool(calm[i]))
+                # A beat that can be judged ends whatever was wrong with the signal before it.
+                for kind in TECHNICAL:
+                    if kind != "lead-off" or not found.outdated[i]:
+                        self._observe(known, kind, row, calm=True)
+            elif poor[i]:
+                self._observe(known, "poor-signal", row, event=True)
 
     def _observe(
-        self,
-        known: _Device,
-        kind: wire.Kind,
-        found: Found,
-        *,
-        event: bool = False,
-        calm: bool = False,
-        judged: tuple[str, float] | None = None,
+        self, known: _Device, kind: wire.Kind, cause: Event | _Row, *, event: bool = False, calm: bool = False
     ) -> None:
-        """Let an episode see what was found, and what the model said of it, and tell what it makes of it."""
-        episode = known.episodes[kind]
-        state = episode.observe(found.time_s, event, calm)
-        if state is None:
-            return
+        """Let an episode see what was found, and tell what it makes of it."""
+        episode = known.episodes.get(kind)
+        if episode is None:
+            if not event:
+                return
+            episode = known.episodes[kind] = self._new_episode(kind)
+        state = episode.observe(cause.time_s, event, calm)
+        if state is not None:
+            self._alerts.append(self._alert(known, kind, state, episode, cause))
+        if episode.is_idle(cause.time_s):
+            del known.episodes[kind]
+
+    def _new_episode(self, kind: wire.Kind) -> Episode:
+        s = self._settings
+        if kind == "abnormal-beats":
+            return Episode(s.n, s.m, s.update_s, s.refractory_s)
+        n, m = POOR_SIGNAL if kind == "poor-signal" else (1, 1)
+        return Episode(n, m, TECHNICAL_UPDATE_S, TECHNICAL_REFRACTORY_S)
+
+    def _alert(self, known: _Device, kind: wire.Kind, state: Any, episode: Episode, cause: Event | _Row) -> wire.Alert:
         alert = wire.Alert(
-            id=f"{_id(known.id, found.time_s)}-{kind}-{state}",
+            id=f"{_id(known.id, cause.time_s)}-{kind}-{state}",
             episode=f"{_id(known.id, episode.since_s)}-{kind}",
             device=known.id,
             kind=kind,
             severity=SEVERITY[kind],
             state=state,
-            time_s=found.time_s,
+            time_s=cause.time_s,
             since_s=episode.since_s,
-            seq=found.seq,
-            completed_s=found.completed_s,
+            seq=cause.seq,
+            completed_s=cause.completed_s,
         )
-        if judged is not None and found.beat is not None:
-            label, probability = judged
-            alert = msgspec.structs.replace(
-                alert,
-                beats=episode.count,
-                label=label,
-                probability=probability,
-                threshold=self._classifier.info.threshold,
-                model=self._classifier.info.name,
-                model_sha256=self._classifier.sha256,
-                heart_rate_bpm=_heart_rate(found.beat),
-                waveform=_waveform(found.beat, found.time_s, known.resolution_uv),
-            )
-        self._alerts.append(alert)
+        if kind != "abnormal-beats" or isinstance(cause, Event):
+            return alert
+        told, info = _beat_message(cause.judged, cause.i), self._classifier.info
+        return msgspec.structs.replace(
+            alert,
+            beats=episode.count,
+            label=told.label,
+            probability=told.probability,
+            threshold=info.threshold,
+            model=info.name,
+            model_sha256=self._classifier.sha256,
+            heart_rate_bpm=told.heart_rate_bpm,
+            waveform=_waveform(cause, known.resolution_uv),
+        )
+
+
+class _Row:
+    """One of many beats."""
+
+    __slots__ = ("i", "judged")
+
+    def __init__(self, judged: _Judged, i: int) -> None:
+        self.judged = judged
+        self.i = i
+
+    @property
+    def time_s(self) -> float:
+        return float(self.judged.found.time_s[self.i])
+
+    @property
+    def seq(self) -> int:
+        return int(self.judged.found.seq[self.i])
+
+    @property
+    def completed_s(self) -> float:
+        return float(self.judged.found.completed_s[self.i])
 
 
 def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
     peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s
-    Stream(Counter()).feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
+    lanes = Lanes(1, False, NO_BEATS_S)
+    stream = Stream(None, lanes, Counter())
+    stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
+    stream.finish()
+    for found in lanes.collect():
+        assert isinstance(found, Beats)
+        fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
+
+
+def _verdicts(
+    classifier: Classifier,
+    found: Beats,
+    fit: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    abnormal: npt.NDArray[np.float32],
+) -> _Judged:
+    """Spread what the model said of the beats that were fit to be judged over all beats."""
+    n = found.reasons.size
+    verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
+    verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal
+    return _Judged(found, verdicts, spread, probability, classifier)
 
 
 def _id(device: str, time_s: float) -> str:
@@ -260,24 +330,40 @@ def _id(device: str, time_s: float) -> str:
     return f"{device}-{round(time_s * 1000)}"
 
 
-def _rr_context(beats: list[Heartbeat]) -> beat.RrContext:
+def _beat_message(judged: _Judged, i: int) -> wire.Beat:
+    found, verdict = judged.found, int(judged.verdicts[i])
+    one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
+    device = found.runs[one["stream"]].owner.id
+    median_rr = float(one["median_rr"])
+    return wire.Beat(
+        id=_id(device, time_s),
+        device=device,
+        r_peak_s=time_s,
+        qrs_s=time_s + int(one["fiducial"] - one["r_peak"]) / beat.RATE_HZ,
+        delay_s=int(one["decided"] - one["fiducial"]) / beat.RATE_HZ + DELAY_S,
+        verdict=VERDICTS[verdict],
+        label=None if withheld else judged.classifier.info.classes[judged.columns[i]],
+        probability=None if withheld else float(judged.probability[i]),
+        reason=REASONS[found.reasons[i]],
+        rr_s=int(one["rr"]) / beat.RATE_HZ or None,
+        heart_rate_bpm=None if math.isnan(median_rr) else round(60 * beat.RATE_HZ / median_rr, 1),
+        seq=int(found.seq[i]),
+        completed_s=float(found.completed_s[i]),
+    )
+
+
+def _rr_context(beats: npt.NDArray[np.void]) -> beat.RrContext:
     """(n, 3) RR context of beats whose rhythm is known."""
-    before = [one.rr or math.nan for one in beats]
-    after = [math.inf if one.pause_after else one.next_rr or math.nan for one in beats]
-    medians = [one.median_rr or math.nan for one in beats]
-    return beat.rr_context(*(np.array(samples) / beat.RATE_HZ for samples in (before, after, medians)))
+    before = np.where(beats["rr"] > 0, beats["rr"], np.nan)
+    after = np.where(beats["next_rr"] > 0, beats["next_rr"], np.where(beats["next_rr"] == PAUSE, np.inf, np.nan))
+    return beat.rr_context(before / beat.RATE_HZ, after / beat.RATE_HZ, beats["median_rr"] / beat.RATE_HZ)
 
 
-def _heart_rate(heartbeat: Heartbeat) -> float | None:
-    if heartbeat.median_rr is None:
-        return None
-    return round(60 * beat.RATE_HZ / heartbeat.median_rr, 1)
-
-
-def _waveform(heartbeat: Heartbeat, start_s: float, resolution_uv: float | None) -> wire.Waveform:
-    signal = heartbeat.signal * (1 if resolution_uv is None else resolution_uv)
+def _waveform(row: _Row, resolution_uv: float | None) -> wire.Waveform:
+    found, i = row.judged.found, row.i
+    signal = found.signals[i, : found.beats["length"][i]] * (1 if resolution_uv is None else resolution_uv)
     return wire.Waveform(
-        start_s=start_s,
+        start_s=row.time_s,
         rate_hz=beat.RATE_HZ,
         unit="step" if resolution_uv is None else "uV",
         samples=np.rint(signal).astype(int).tolist(),

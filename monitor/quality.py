@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from monitor.beat import Signal
+from monitor.beat import RATE_HZ, Signal
 from monitor.wire import NO_SAMPLE
 
 FLAT_STEPS = 2.0
 """A beat that spans less than this many steps of the converter is flat."""
 NOISE_RATIO = 0.05
-"""Median step from sample to sample over peak-to-peak from which a beat is noise, whatever came before: outside the QRS
-complex a clean signal hardly moves. 0.03 % of the beats of CinC 2017 recordings labelled normal exceed it, 18 % of
-those labelled too noisy."""
+"""A beat most of whose steps from sample to sample are larger than this, over peak-to-peak, is noise, whatever came
+before: outside the QRS complex a clean signal hardly moves. So are 0.03 % of the beats of CinC 2017 recordings labelled
+normal, 18 % of those labelled too noisy."""
 LEAD_OFF_S = 2.0
 """No heart lets a signal stand still for this long at a wearable's resolution."""
 
@@ -40,7 +40,12 @@ CLIPPED_APART_S = 0.2
 """Of clipped places nearer than this, only the first is remembered."""
 CLIPPED_KEPT = 128
 
-REASONS = (None, "missing samples", "flat", "noise")
+REASONS = (None, "missing samples", "flat", "noise", "clipped", "window incomplete", "rhythm unknown")
+"""Why a beat must be withheld; 0 stands for a beat that may be judged."""
+MISSING, FLAT, NOISE, CLIPPED, INCOMPLETE, NO_RHYTHM = range(1, 7)
+CLIPPED_BEFORE_S = 0.04
+"""A beat is clipped if the signal was, from so long before its R peak on: where a peak is cut off flat, any of its
+samples may be the highest."""
 
 REMEMBERED = 8
 """Beats that a beat is compared with, and whose scores are averaged."""
@@ -74,23 +79,27 @@ STATE = np.dtype(
 )
 """Everything the gate remembers of a stream: 1.7 kB."""
 
-CLIPPED = np.dtype(
+CONTACT = np.dtype(
     [
+        ("rate_hz", np.float64),
         ("n", np.int64),  # samples taken
-        ("begun", np.uint8),  # whether any of them was valid
+        ("previous", np.int64),  # the last sample
+        ("unmoved", np.int64),  # samples since the last that was valid and different from the one before
+        ("begun", np.uint8),  # whether any sample was valid
         ("lowest", np.int64),
         ("highest", np.int64),
-        ("last", np.int64),
+        ("last", np.int64),  # the last valid sample
         ("jump", np.int64),  # how far the last sample that moved did
         ("still", np.int64),  # samples in a row with the value of the last
         ("count", np.int64),
-        ("place", np.int64, CLIPPED_KEPT),  # ring of the latest clipped places
+        ("clipped", np.int64, CLIPPED_KEPT),  # ring of the latest clipped places
     ],
     align=True,
 )
-"""What `Contact` remembers of clipping: 1.1 kB."""
+"""What is remembered of a stream's electrode, and of where it was clipped: 1.1 kB."""
 
-_compiled = njit(cache=True)
+# Sums may be reordered to use vector instructions; the order depends on the length alone.
+_compiled = njit(cache=True, fastmath={"reassoc", "contract"})
 
 
 class BeatQuality:
@@ -131,10 +140,7 @@ class BeatQuality:
             (n,) float32 at 125 Hz from the R peak on, the beat's window before scaling, in steps of the device's
             converter; NaN where samples are missing.
         """
-        reason = why_unfit(signal)
-        if reason not in (None, "noise") or signal.size < SHORTEST:
-            return reason
-        return "noise" if _push(self.state, signal) > NOISE_SCORE else reason
+        return REASONS[_judge(self.state[0], signal)]
 
 
 def why_unfit(signal: Signal) -> str | None:
@@ -149,22 +155,73 @@ def why_unfit(signal: Signal) -> str | None:
 
 
 @_compiled
-def _own_fault(signal: Signal) -> int:
-    """Which of `REASONS` a beat shows by itself."""
-    lowest = highest = signal[0]
-    for value in signal:
-        if np.isnan(value):
-            return 1
-        lowest, highest = min(lowest, value), max(highest, value)
-    if highest - lowest < FLAT_STEPS:
-        return 2
-    return 3 if np.median(np.abs(signal[1:] - signal[:-1])) > NOISE_RATIO * (highest - lowest) else 0
+def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, start_s: Any) -> npt.NDArray[np.uint8]:
+    """Which of `REASONS` keeps each beat from being judged.
+
+    Parameters
+    ----------
+    gates, contacts
+        (streams,) of `STATE` and `CONTACT`; the gates are changed in place.
+    rows
+        (k,) the streams that were pushed.
+    beats, signals
+        Finished beats of theirs, of `monitor.segment`, in order per stream.
+    start_s
+        (n,) R peak of each beat, seconds since its stream began.
+    """
+    reasons = np.zeros(beats.size, np.uint8)
+    for i in range(beats.size):
+        one, row = beats[i], rows[beats[i].stream]
+        if not one.complete:
+            reasons[i] = INCOMPLETE
+        elif np.isnan(one.median_rr):
+            reasons[i] = NO_RHYTHM
+        else:
+            reasons[i] = _judge(gates[row], signals[i, : one.length])
+            if reasons[i] == 0 and _is_clipped(contacts[row], start_s[i], one.length / RATE_HZ):
+                reasons[i] = CLIPPED
+    return reasons
 
 
 @_compiled
-def _push(states: Any, signal: Signal) -> float:
+def _judge(state: Any, signal: Signal) -> int:
+    fault = _own_fault(signal)
+    if fault in (MISSING, FLAT) or signal.size < SHORTEST:
+        return fault
+    return NOISE if _push(state, signal) > NOISE_SCORE else fault
+
+
+@_compiled
+def _is_clipped(contact: Any, start_s: float, seconds: float) -> bool:
+    begin = math.floor((start_s - CLIPPED_BEFORE_S) * contact.rate_hz + 0.5)
+    end = math.floor((start_s + seconds) * contact.rate_hz + 0.5)
+    inside, places = 0, contact.clipped
+    for i in range(min(contact.count, CLIPPED_KEPT)):
+        inside += begin <= places[i] < end
+    return inside > 0
+
+
+@_compiled
+def _own_fault(signal: Signal) -> int:
+    """Which of `REASONS` a beat shows by itself."""
+    lowest = highest = signal[0]
+    missing = 0
+    for value in signal:
+        missing += np.isnan(value)
+        lowest, highest = min(lowest, value), max(highest, value)
+    if missing > 0:
+        return MISSING
+    if highest - lowest < FLAT_STEPS:
+        return FLAT
+    large, before = 0, signal[:-1]
+    for i in range(before.size):
+        large += abs(signal[i + 1] - before[i]) > NOISE_RATIO * (highest - lowest)
+    return NOISE if 2 * large > before.size else 0
+
+
+@_compiled
+def _push(state: Any, signal: Signal) -> float:
     """Take the next beat; return the mean score of the last ones."""
-    state = states[0]
     n, span = signal.size, signal.max() - signal.min()
     wander = abs(np.median(signal[: n // 2]) - np.median(signal[n // 2 :])) / span
     shape = np.zeros(SHAPE, np.float32)
@@ -229,13 +286,9 @@ class Contact:
     """
 
     def __init__(self, rate_hz: float) -> None:
-        self._patience = round(LEAD_OFF_S * rate_hz)
-        self._still = 0  # samples since the last that was valid and different
-        self._last: int = NO_SAMPLE
-        self._patience_clipped = max(3, round(CLIPPED_S * rate_hz))
-        self._apart_clipped = round(CLIPPED_APART_S * rate_hz)
-        self._after_clipped = round(CLIPPED_AFTER_S * rate_hz)
-        self._clipped = np.zeros(1, CLIPPED)
+        self._rows = np.zeros(1, np.int64)
+        self.state = np.zeros(1, CONTACT)
+        begin_contact(self.state[0], rate_hz)
 
     def push(self, samples: npt.NDArray[np.int16]) -> list[int]:
         """Take the next samples; return the places in them at which the electrode came to count as off.
@@ -243,33 +296,31 @@ class Contact:
         Parameters
         ----------
         samples
-            (n,) int16 steps, `NO_SAMPLE` where invalid, n >= 1.
+            (n,) int16 steps, `NO_SAMPLE` where invalid.
         """
-        _find_clipped(self._clipped, samples, self._patience_clipped, self._apart_clipped, self._after_clipped)
-        moved = np.empty(samples.size, np.bool_)
-        moved[0] = samples[0] != self._last
-        np.not_equal(samples[1:], samples[:-1], out=moved[1:])
-        moved &= samples != NO_SAMPLE
-        self._last = int(samples[-1])
-        moves = np.flatnonzero(moved)
-        starts = np.concatenate(([-self._still], moves))
-        ends = np.append(moves, samples.size)
-        self._still = samples.size - int(starts[-1])
-        off = starts + self._patience
-        return off[(off >= 0) & (off < ends)].tolist()
+        _, places = watch(self.state, self._rows, samples, np.array([samples.size]))
+        return [int(place) for place in places]
 
     @property
     def is_off(self) -> bool:
         """Whether the electrode counts as off now."""
-        return self._still > self._patience
+        return bool(is_off(self.state))
 
-    def is_clipped(self, start: int, end: int) -> bool:
-        """Whether the signal was clipped between two places, counted in samples since the stream began.
+    @property
+    def clipped(self) -> list[int]:
+        """The latest clipped places, counted in samples since the stream began."""
+        return sorted(self.state["clipped"][0, : self.state["count"][0]].tolist())
 
-        The last 25 s are known for sure: ask about a beat before the signal has gone on for longer.
-        """
-        places = self._clipped["place"][0, : self._clipped["count"][0]]
-        return bool(((places >= start) & (places < end)).any())
+
+def begin_contact(state: np.void, rate_hz: float) -> None:
+    """Make a state, all zeros, that of a new stream."""
+    state["rate_hz"], state["previous"] = rate_hz, NO_SAMPLE
+
+
+def is_off(states: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Whether the electrodes of some streams count as off now."""
+    off: npt.NDArray[np.bool_] = states["unmoved"] > np.rint(LEAD_OFF_S * states["rate_hz"])
+    return off
 
 
 def to_signal(samples: npt.NDArray[np.int16]) -> Signal:
@@ -280,24 +331,74 @@ def to_signal(samples: npt.NDArray[np.int16]) -> Signal:
 
 
 @_compiled
-def _find_clipped(states: Any, samples: npt.NDArray[np.int16], patience: int, apart: int, after: int) -> None:
-    state = states[0]
-    for sample in samples:
-        value = int(sample)
-        if value == NO_SAMPLE:
-            state.still = state.jump = 0
-        elif state.still > 0 and value == state.last:
-            state.still += 1
+def watch(
+    states: Any, rows: npt.NDArray[np.int64], samples: npt.NDArray[np.int16], ends: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Take the next samples of many streams; see `Contact`.
+
+    Parameters
+    ----------
+    states
+        (streams,) of `CONTACT`; changed in place.
+    rows
+        (k,) which of them, each at most once.
+    samples, ends
+        Their samples, one after the other, and where those of each end.
+
+    Returns
+    -------
+    streams, places
+        Position in `rows` of each electrode that came to count as off, and in that stream's samples where it did.
+    """
+    streams, places = [np.int64(0)][:0], [np.int64(0)][:0]
+    start = np.int64(0)
+    for i in range(rows.size):
+        _watch(states[rows[i]], samples[start : ends[i]], i, streams, places)
+        start = ends[i]
+    return np.array(streams), np.array(places)
+
+
+@_compiled
+def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any, places: Any) -> None:
+    rate_hz = state.rate_hz
+    patience = np.int64(np.rint(LEAD_OFF_S * rate_hz))
+    clipped_after = max(3, np.int64(np.rint(CLIPPED_S * rate_hz)))
+    previous, unmoved = state.previous, state.unmoved
+    last, still = state.last, state.still
+    for i in range(samples.size):
+        value = np.int64(samples[i])
+        if value not in (previous, NO_SAMPLE):
+            unmoved = 1
         else:
-            state.jump = abs(value - state.last) if state.still > 0 else 0
-            state.last, state.still = value, 1
+            unmoved += 1
+            if unmoved == patience + 1:
+                streams.append(np.int64(stream))
+                places.append(np.int64(i))
+        previous = value
+        if value == NO_SAMPLE:
+            still = 0
+            state.jump = 0
+        elif still > 0 and value == last:
+            still += 1
+            if still == clipped_after:
+                _see_end_of_range(state, state.n + i, last)
+        else:
+            state.jump = abs(value - last) if still > 0 else 0
+            last, still = value, 1
             state.lowest = min(state.lowest, value) if state.begun else value
             state.highest = max(state.highest, value) if state.begun else value
             state.begun = True
-        at_the_end = state.n >= after and (state.last == state.lowest or state.last == state.highest)
-        jumped = state.jump >= max(CLIPPED_STEPS, CLIPPED_JUMP * (state.highest - state.lowest))
-        latest = state.place[(state.count - 1) % CLIPPED_KEPT]
-        if state.still == patience and at_the_end and jumped and (state.count == 0 or state.n - latest >= apart):
-            state.place[state.count % CLIPPED_KEPT] = state.n
-            state.count += 1
-        state.n += 1
+    state.previous, state.unmoved, state.last, state.still = previous, unmoved, last, still
+    state.n += samples.size
+
+
+@_compiled
+def _see_end_of_range(state: Any, n: int, value: int) -> None:
+    """The signal stands still: remember the place if it is clipped there."""
+    at_the_end = n >= np.rint(CLIPPED_AFTER_S * state.rate_hz) and (value == state.lowest or value == state.highest)
+    jumped = state.jump >= max(CLIPPED_STEPS, CLIPPED_JUMP * (state.highest - state.lowest))
+    apart = np.rint(CLIPPED_APART_S * state.rate_hz)
+    latest = state.clipped[(state.count - 1) % CLIPPED_KEPT]
+    if at_the_end and jumped and (state.count == 0 or n - latest >= apart):
+        state.clipped[state.count % CLIPPED_KEPT] = n
+        state.count += 1

@@ -14,17 +14,33 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from monitor.beat import RATE_HZ, Signal
+from monitor.wire import MAX_RATE_HZ
 
 DELAY_S = 0.08
 """An output sample is ready once the input reaches this far beyond it."""
 STOP_HZ, STOP_DB = 75.0, 55.0
 PHASES = 512
 """Positions between two input samples that have a filter of their own: 1/1024 of a sample is the largest error."""
+
+STATE = np.dtype(
+    [
+        ("offset", np.float64),  # input samples from the first of the stream to the first output sample
+        ("step", np.float64),  # input samples from one output sample to the next
+        ("consumed", np.int64),  # input samples that have left the history
+        ("produced", np.int64),
+        ("kept", np.int64),  # samples in the history
+        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ)),
+    ],
+    align=True,
+)
+"""Everything the resampler remembers of a stream: 2.8 kB."""
 
 
 class Resampler:
@@ -33,21 +49,15 @@ class Resampler:
     Parameters
     ----------
     rate_hz
-        Rate of the input, any float.
+        Rate of the input, any float that is allowed on the wire.
     start_s
         Time of the first input sample. Sample `k` of the output lies at ``(first + k) / 125`` seconds.
     """
 
     def __init__(self, rate_hz: float, start_s: float) -> None:
-        self._kernel = design_kernel(float(f"{rate_hz:.3g}"))
-        self._step = rate_hz / RATE_HZ
-        self.first = math.ceil(start_s * RATE_HZ)
-        """Number of the first output sample on the 8 ms grid."""
-        self._offset = (self.first / RATE_HZ - start_s) * rate_hz
-        self._half = self._kernel.shape[1] // 2
-        self._history = np.empty(0, np.float32)
-        self._consumed = 0  # input samples that have left the history
-        self._produced = 0
+        self._kernel = design_kernel(rate_hz)
+        self.state = np.zeros(1, STATE)
+        self.first = begin(self.state[0], rate_hz, start_s)
 
     def push(self, samples: Signal) -> Signal:
         """Take the next input samples, return the output samples that are ready now.
@@ -62,27 +72,32 @@ class Resampler:
         ndarray
             (m,) float32 at 125 Hz, same unit, m >= 0; NaN where it would depend on an invalid sample.
         """
-        if self._consumed == 0 and self._history.size == 0 and samples.size:
-            # Before its first sample the stream is taken to have held that value.
-            self._history = np.full(self._half, samples[0], np.float32)
-            self._consumed = -self._half
-        x = np.concatenate((self._history, samples))
-        out = _interpolate(x, self._consumed, self._kernel, self._offset, self._step, self._produced)
-        self._produced += out.size
-        oldest_needed = math.floor(self._offset + self._produced * self._step) - self._half
-        drop = min(max(0, oldest_needed - self._consumed), x.size)
-        self._history = x[drop:]
-        self._consumed += drop
-        return out
+        return resample(self.state, _FIRST, samples, np.array([samples.size]), self._kernel)[0]
 
 
-@lru_cache(maxsize=64)
+_FIRST = np.zeros(1, np.int64)
+
+
+def begin(state: np.void, rate_hz: float, start_s: float) -> int:
+    """Make a state that of a new stream; return the number of its first output sample on the 8 ms grid."""
+    first = math.ceil(start_s * RATE_HZ)
+    state["offset"] = (first / RATE_HZ - start_s) * rate_hz
+    state["step"] = rate_hz / RATE_HZ
+    state["consumed"] = state["produced"] = state["kept"] = 0
+    return first
+
+
 def design_kernel(rate_hz: float) -> Signal:
-    """Filters of all phases, (PHASES + 1, taps) float32, each summing to 1.
+    """Filters of all phases, (PHASES + 1, taps) float32, each summing to 1; those of rates within 0.5 % are shared.
 
     Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", ISCAS 1974: the window's shape
     follows from the attenuation, and the width of the transition from the length.
     """
+    return _design_kernel(float(f"{rate_hz:.3g}"))
+
+
+@lru_cache(maxsize=64)
+def _design_kernel(rate_hz: float) -> Signal:
     half_width_s = DELAY_S
     transition_hz = (STOP_DB - 7.95) / (14.36 * 2 * half_width_s)
     cutoff_hz = min(STOP_HZ - transition_hz / 2, rate_hz / 2)
@@ -98,26 +113,83 @@ def design_kernel(rate_hz: float) -> Signal:
 
 
 # Sums may be reordered to use vector instructions; the order depends on the number of taps alone.
-@njit(cache=True, fastmath={"reassoc", "contract"})
-def _interpolate(x: Signal, x_first: int, kernel: Signal, offset: float, step: float, produced: int) -> Signal:
-    """Outputs number `produced`, `produced` + 1, ... as far as `x` reaches; x[0] is input number `x_first`."""
-    phases = kernel.shape[0] - 1
-    taps = kernel.shape[1]
+_compiled = njit(cache=True, fastmath={"reassoc", "contract"})
+
+
+@_compiled
+def resample(
+    states: Any, rows: npt.NDArray[np.int64], samples: Signal, ends: npt.NDArray[np.int64], kernel: Signal
+) -> tuple[Signal, npt.NDArray[np.int64]]:
+    """Resample the next samples of many streams that share a kernel.
+
+    Parameters
+    ----------
+    states
+        (streams,) of `STATE`; changed in place.
+    rows
+        (k,) which of them, each at most once.
+    samples, ends
+        Their samples, one after the other, and where those of each end.
+    kernel
+        Of `design_kernel`.
+
+    Returns
+    -------
+    samples, ends
+        The same of the output.
+    """
+    outputs = 0
+    longest = 0
+    start = 0
+    for i in range(rows.size):
+        state = states[rows[i]]
+        outputs += int((ends[i] - start + state.kept) / state.step) + 2
+        longest = max(longest, ends[i] - start)
+        start = ends[i]
+    x = np.empty(states[0].history.size + longest, np.float32)
+    out = np.empty(outputs, np.float32)
+    out_ends = np.empty_like(ends)
+    start, produced = 0, 0
+    for i in range(rows.size):
+        produced += _push(states[rows[i]], samples[start : ends[i]], kernel, x, out[produced:])
+        start = ends[i]
+        out_ends[i] = produced
+    return out[:produced], out_ends
+
+
+@_compiled
+def _push(state: Any, samples: Signal, kernel: Signal, x: Signal, out: Signal) -> int:
+    """Write the outputs that are ready to `out`, return how many; `x` is room for the history and the samples."""
+    if samples.size == 0:
+        return 0
+    phases, taps = kernel.shape[0] - 1, kernel.shape[1]
     half = taps // 2
-    end = x_first + x.size
-    room = int((end - offset) / step) - produced + 2
-    out = np.empty(max(0, room), np.float32)
-    n = 0
-    while True:
-        position = offset + (produced + n) * step
-        whole = math.floor(position)
-        if whole + half >= end:
-            break
-        row = int((position - whole) * phases + 0.5)
-        first = whole - half + 1 - x_first
+    history, kept = state.history, state.kept
+    if kept == 0:
+        # Before its first sample the stream is taken to have held that value.
+        x[:half] = samples[0]
+        kept, state.consumed = half, -half
+    else:
+        x[:kept] = history[:kept]
+    size = kept + samples.size
+    x[kept:size] = samples
+    first = half - 1 + state.consumed  # input number of the sample before which x[0] lies `half` - 1 samples
+    ready = 0
+    position = state.offset + state.produced * state.step
+    whole = math.floor(position)
+    while whole + half < state.consumed + size:
+        begin = whole - first
+        weights, near = kernel[int((position - whole) * phases + 0.5)], x[begin : begin + taps]
         total = np.float32(0)
-        for i in range(taps):
-            total += kernel[row, i] * x[first + i]
-        out[n] = total
-        n += 1
-    return out[:n]
+        for k in range(taps):
+            total += weights[k] * near[k]
+        out[ready] = total
+        ready += 1
+        position = state.offset + (state.produced + ready) * state.step
+        whole = math.floor(position)
+    state.produced += ready
+    drop = min(max(0, whole - half - state.consumed), size)
+    state.kept = size - drop
+    history[: size - drop] = x[drop:size]
+    state.consumed += drop
+    return ready

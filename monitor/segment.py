@@ -27,10 +27,11 @@ difference. Times are counted in samples since the stream began. This module kno
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 from scipy import signal as filters
 
@@ -85,6 +86,7 @@ R_SEARCH = _samples(0.096)
 R_LOBE = _samples(0.056)
 """A lobe is the largest value within this distance."""
 R_LOBE_HEIGHT = 0.55
+LOBES = 2 * (R_SEARCH + R_LOBE) + 1
 R_REACH = _samples(0.064)
 LOCATE_AFTER = R_SEARCH + R_LOBE + R_BAND_TAPS // 2
 FIDUCIAL_SEARCH = _samples(0.072)
@@ -100,13 +102,21 @@ LONGEST_RR = _samples(3.0)
 DECIDED_WITHIN = FIDUCIAL_SEARCH + LAG + HESITATION + 1
 """So much signal after its fiducial a QRS complex is known, unless it was searched back for: 99.9 % of those found in
 MIT-BIH DS1."""
-KEPT = 1536
-"""Samples that are always at hand (12.3 s)."""
-BUFFER = 2048
+RECENT = _samples(2.5)
+"""Samples that are always at hand."""
+KEPT = 1280
+"""Samples for which a beat may wait to be finished (10.2 s): four beats of the slowest heart tell its rhythm."""
+BUFFER = 1536
+BLOCK = 128
+"""Most samples that are filtered at a time."""
 CANDIDATES = 32
 RR_KEPT = 64
-PENDING = 96
+PENDING = 64
 """More than fit into the buffer, a refractory time apart."""
+LONGEST = _samples(10.1)
+"""Most samples of a stream that are taken in one go."""
+MOST_BEATS = LONGEST // REFRACTORY + PENDING + 1
+"""More beats than these can finish."""
 
 FEATURES = 256
 """Ring of the latest features, a power of two; holds `LEARN`."""
@@ -133,8 +143,10 @@ STATE = np.dtype(
         ("candidate_slope", np.float64, CANDIDATES),
         ("learned", np.uint8),
         ("learn_at", np.int64),
+        ("qrs", np.float64),  # median of the latest heights of QRS complexes
         ("qrs_level", np.float64, 8),
         ("qrs_count", np.int64),
+        ("noise", np.float64),  # and of those of other peaks
         ("noise_level", np.float64, 8),
         ("noise_count", np.int64),
         ("last", np.int64),  # the last QRS complex: its centre, slope and fiducial
@@ -156,10 +168,11 @@ STATE = np.dtype(
     ],
     align=True,
 )
-"""Everything the segmenter remembers of a stream: 15 kB."""
+"""Everything the segmenter remembers of a stream: 13 kB."""
 
 BEAT = np.dtype(
     [
+        ("stream", np.int64),  # position of its stream among those that were pushed
         ("r_peak", np.int64),
         ("fiducial", np.int64),
         ("decided", np.int64),  # samples taken when the QRS complex was found
@@ -209,10 +222,9 @@ class Segmenter:
     """
 
     def __init__(self, next_rr: bool = False) -> None:
-        self._next_rr = next_rr
         self.state = np.zeros(1, STATE)
-        self._beats = np.empty(16, BEAT)
-        self._signals = np.empty((16, LENGTH), np.float32)
+        self._next_rr = next_rr
+        self._beats, self._signals = make_room(MOST_BEATS)
 
     def push(self, samples: Signal) -> list[Heartbeat]:
         """Take the next samples, return the beats that are now finished.
@@ -223,29 +235,80 @@ class Segmenter:
             (n,) float32 at 125 Hz, any unit, NaN where there is no valid sample.
         """
         done: list[Heartbeat] = []
-        while samples.size:
-            taken, found = _advance(self.state, samples, _BAND, _R_BAND, self._next_rr, self._beats, self._signals)
-            done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
-            samples = samples[taken:]
+        for start in range(0, samples.size, LONGEST):
+            part = samples[start : start + LONGEST]
+            ends = np.array([part.size])
+            _, found = segment(self.state, _FIRST, part, ends, 0, self._next_rr, self._beats, self._signals)
+            done += self._tell(found)
         return done
 
     def finish(self) -> list[Heartbeat]:
         """The stream has ended: decide on its last second, and return the beats that it left unfinished."""
-        end = int(self.state["n"][0])
-        done = self.push(np.full(_samples(1.0), np.nan, np.float32))
-        while found := _give_up(self.state, _R_BAND, self._next_rr, self._beats, self._signals):
-            done += [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
-        return [
-            replace(beat, signal=beat.signal[: end - beat.r_peak], complete=False)
-            if beat.r_peak + beat.signal.size > end
-            else beat
-            for beat in done
-        ]
+        return self._tell(finish(self.state, 0, self._next_rr, self._beats, self._signals))
 
-    @property
-    def since_last(self) -> int:
-        """Samples since the last QRS complex, or since the start."""
-        return int(self.state["n"][0] - max(0, self.state["last"][0]))
+    def _tell(self, found: int) -> list[Heartbeat]:
+        return [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
+
+
+_FIRST = np.zeros(1, np.int64)
+
+
+def make_room(beats: int) -> tuple[npt.NDArray[np.void], Signal]:
+    """Arrays for finished beats: (n,) of `BEAT`, and (n, 187) float32 signals."""
+    return np.zeros(beats, BEAT), np.zeros((beats, LENGTH), np.float32)
+
+
+def segment(
+    states: npt.NDArray[np.void],
+    rows: npt.NDArray[np.int64],
+    samples: Signal,
+    ends: npt.NDArray[np.int64],
+    begin: int,
+    next_rr: bool,
+    beats: npt.NDArray[np.void],
+    signals: Signal,
+) -> tuple[int, int]:
+    """Cut the next samples of many streams into beats, as long as there is room for these.
+
+    Parameters
+    ----------
+    states
+        (streams,) of `STATE`; changed in place.
+    rows
+        (k,) which of them, each at most once.
+    samples, ends
+        Their samples at 125 Hz, one after the other, at most `LONGEST` of each, and where those of each end.
+    begin
+        Position in `rows` to begin with.
+    next_rr
+        As of `Segmenter`.
+    beats, signals
+        Room for the beats that are finished now, of `make_room`, `MOST_BEATS` or more.
+
+    Returns
+    -------
+    int, int
+        Position in `rows` to go on with, and how many beats are finished.
+    """
+    return _segment(states, rows, samples, ends, begin, next_rr, _BAND, _R_BAND, beats, signals)
+
+
+def finish(states: npt.NDArray[np.void], row: int, next_rr: bool, beats: npt.NDArray[np.void], signals: Signal) -> int:
+    """One of the streams has ended: hand out all that it left unfinished; return how many beats; see `segment`."""
+    end = int(states["n"][row])
+    silence = np.full(_samples(1.0), np.nan, np.float32)
+    rows, ends = np.array([row]), np.array([silence.size])
+    _, found = segment(states, rows, silence, ends, 0, next_rr, beats, signals)
+    found += _give_up(states, row, _R_BAND, next_rr, beats[found:], signals[found:])
+    beyond = beats["r_peak"][:found] + beats["length"][:found] > end
+    beats["complete"][:found][beyond] = False
+    beats["length"][:found][beyond] = np.maximum(0, end - beats["r_peak"][:found][beyond])
+    return found
+
+
+def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Samples since the last QRS complex of some streams, or since their start."""
+    return _since_last(states, rows)
 
 
 def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
@@ -287,42 +350,156 @@ _window_length = _compiled(window_length)
 
 
 @_compiled
-def _advance(
-    states: Any, samples: Signal, band_filter: Signal, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal
+def _segment(
+    states: Any,
+    rows: Any,
+    samples: Signal,
+    ends: Any,
+    begin: int,
+    next_rr: bool,
+    band_filter: Signal,
+    r_filter: Signal,
+    beats: Any,
+    signals: Signal,
 ) -> tuple[int, int]:
-    """Take samples until they are used up or `beats` is full; return how many were taken, how many beats are done."""
-    state = states[0]
-    # Each mention of a record's array makes a new view of it: too dear for every sample.
-    signal, missing, band, feature = state.signal, state.missing, state.band, state.feature
+    band, level = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     found = 0
-    for i in range(samples.size):
-        if state.n == 0:
-            _begin(state, samples[0])
-        _take(state, samples[i], band_filter, signal, missing, band, feature)
-        _find_peaks(state, feature)
-        if state.n >= state.learn_at:
+    for i in range(begin, rows.size):
+        if found + MOST_BEATS > beats.size:
+            return i, found
+        before = found
+        start = ends[i - 1] if i > 0 else 0
+        found += _push(
+            states[rows[i]],
+            samples[start : ends[i]],
+            next_rr,
+            band_filter,
+            r_filter,
+            band,
+            level,
+            beats[found:],
+            signals[found:],
+        )
+        for k in range(before, found):
+            beats[k].stream = i
+    return rows.size, found
+
+
+@_compiled
+def _push(
+    state: Any,
+    samples: Signal,
+    next_rr: bool,
+    band_filter: Signal,
+    r_filter: Signal,
+    band: Signal,
+    level: Signal,
+    beats: Any,
+    signals: Signal,
+) -> int:
+    """Take the next samples of a stream; return how many beats are done. `band` and `level` are room for a block."""
+    if state.n == 0 and samples.size > 0:
+        _begin(state, samples[0])
+    found, taken = 0, 0
+    while taken < samples.size:
+        block = _store(state, samples[taken:], band_filter, band)
+        taken += block
+        _rectify(state, band[:block], level)
+        found += _follow(state, band[:block], level, next_rr, r_filter, beats[found:], signals[found:])
+    return found
+
+
+@_compiled
+def _store(state: Any, samples: Signal, band_filter: Signal, band: Signal) -> int:
+    """Store samples in the buffer, as many as it takes at a time, and compute their QRS band."""
+    signal, missing = state.signal, state.missing
+    if state.n - state.base == BUFFER:
+        _make_way(state)
+    at = state.n - state.base
+    block = min(samples.size, BUFFER - at, BLOCK)
+    held = signal[at - 1]
+    for i in range(block):
+        gone = np.isnan(samples[i])
+        if not gone:
+            held = samples[i]
+        missing[at + i], signal[at + i] = gone, held
+    near = signal[at - BAND_TAPS + 1 : at + block]
+    for i in range(block):
+        value = np.float32(0)
+        for k in range(BAND_TAPS):
+            value += band_filter[k] * near[i + k]
+        band[i] = value
+    return block
+
+
+@_compiled
+def _make_way(state: Any) -> None:
+    """Forget the samples at the begin of the buffer that nothing can ask for any more."""
+    oldest = state.n - RECENT
+    if state.pending > 0:
+        oldest = min(oldest, state.pending_fiducial[0] - R_BAND_TAPS)
+    if state.candidates > 0:
+        oldest = min(oldest, state.candidate[0] - R_BAND_TAPS)
+    gone = max(oldest, state.n - KEPT) - state.base
+    for i in range(BUFFER - gone):
+        state.signal[i], state.missing[i] = state.signal[gone + i], state.missing[gone + i]
+    state.base += gone
+
+
+@_compiled
+def _rectify(state: Any, block: Signal, level: Signal) -> None:
+    """The feature of a block: the moving average over the rectified QRS band."""
+    band, total = state.band, state.band_sum
+    for i in range(block.size):
+        gone = block[i - SMOOTH] if i >= SMOOTH else band[(state.n + i - SMOOTH) & (BANDS - 1)]
+        total += abs(block[i]) - abs(gone)
+        level[i] = max(0.0, total * (1 / SMOOTH))
+    state.band_sum = total
+
+
+@_compiled
+def _follow(
+    state: Any, block: Signal, level: Signal, next_rr: bool, r_filter: Signal, beats: Any, signals: Signal
+) -> int:
+    """Find the peaks in a stored block and finish beats, sample by sample."""
+    # Each mention of a record's array makes a new view of it: too dear for every sample.
+    band, feature = state.band, state.feature
+    found = 0
+    for i in range(block.size):
+        n = state.n
+        band[n & (BANDS - 1)], feature[n & (FEATURES - 1)] = block[i], level[i]
+        state.n = n + 1
+        _find_peaks(state, n - LAG, level[i])
+        if n + 1 >= state.learn_at:
             _learn(state)
-        if state.learned:
+        if state.candidates > 0 and state.learned:
             _search_back(state)
         while state.pending > 0 and _is_finished(state, r_filter, next_rr):
             _hand_out(state, next_rr, beats[found : found + 1], signals[found])
             found += 1
-            if found == beats.size:
-                return i + 1, found
-    return samples.size, found
+    return found
 
 
 @_compiled
-def _give_up(states: Any, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal) -> int:
-    """Hand out pending beats as they are, as many as `beats` takes; return how many."""
-    state = states[0]
+def _give_up(states: Any, row: int, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal) -> int:
+    """Hand out all pending beats of a stream as they are; return how many."""
+    state = states[row]
     found = 0
-    while state.pending > 0 and found < beats.size:
+    while state.pending > 0:
         if state.pending_r_peak < 0:
             state.pending_r_peak = _locate_r_peak(state, r_filter)
         _hand_out(state, next_rr, beats[found : found + 1], signals[found])
         found += 1
     return found
+
+
+@_compiled
+def _since_last(states: Any, rows: Any) -> Any:
+    since = np.empty(rows.size, np.int64)
+    for i in range(rows.size):
+        state = states[rows[i]]
+        since[i] = state.n - max(0, state.last)
+    return since
 
 
 @_compiled
@@ -341,33 +518,8 @@ def _begin(state: Any, first: float) -> None:
 
 
 @_compiled
-def _take(
-    state: Any, sample: float, band_filter: Signal, signal: Signal, missing: Any, band: Signal, feature: Signal
-) -> None:
-    """Store a sample; extend the QRS band and the feature."""
-    at = state.n - state.base
-    if at == BUFFER:
-        for i in range(KEPT):
-            signal[i], missing[i] = signal[BUFFER - KEPT + i], missing[BUFFER - KEPT + i]
-        state.base += BUFFER - KEPT
-        at = KEPT
-    gone = np.isnan(sample)
-    missing[at] = gone
-    signal[at] = signal[at - 1] if gone else sample
-    value = np.float32(0)
-    for i in range(BAND_TAPS):
-        value += band_filter[i] * signal[at - BAND_TAPS + 1 + i]
-    state.band_sum += abs(value) - abs(band[(state.n - SMOOTH) & (BANDS - 1)])
-    band[state.n & (BANDS - 1)] = value
-    feature[state.n & (FEATURES - 1)] = max(0.0, state.band_sum / SMOOTH)
-    state.n += 1
-
-
-@_compiled
-def _find_peaks(state: Any, feature: Signal) -> None:
+def _find_peaks(state: Any, now: int, value: float) -> None:
     """Follow the feature; a settled peak is judged at once if it is high, else when no much higher one has followed."""
-    now = state.n - 1 - LAG
-    value = feature[(state.n - 1) & (FEATURES - 1)]
     peak, height = -1, 0.0
     if state.peak < 0:
         if value > state.peak_height:
@@ -397,7 +549,7 @@ def _find_peaks(state: Any, feature: Signal) -> None:
                 return
     state.settled, state.settled_height = peak, height
     state.settled_slope = _steepest(state, peak)
-    if state.learned and height > STRONG * np.median(state.qrs_level):
+    if state.learned and height > STRONG * state.qrs:
         _judge_settled(state)
 
 
@@ -419,8 +571,7 @@ def _steepest(state: Any, centre: int) -> float:
 
 @_compiled
 def _threshold(state: Any) -> float:
-    noise, qrs = np.median(state.noise_level), np.median(state.qrs_level)
-    return noise + THRESHOLD * (qrs - noise)
+    return float(state.noise + THRESHOLD * (state.qrs - state.noise))
 
 
 @_compiled
@@ -444,6 +595,7 @@ def _remember(state: Any, centre: int, height: float, slope: float) -> None:
     if state.learned:
         state.noise_level[state.noise_count % 8] = height
         state.noise_count += 1
+        state.noise = _median(state.noise_level)
     if state.candidates == CANDIDATES:
         for i in range(CANDIDATES - 1):
             _move_candidate(state, i + 1, i)
@@ -465,6 +617,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     """A QRS complex: its height sets the threshold, its fiducial ends an RR interval, and its beat is pending."""
     state.qrs_level[state.qrs_count % 8] = height
     state.qrs_count += 1
+    state.qrs = _median(state.qrs_level)
     fiducial = _main_deflection(state, centre)
     rr = fiducial - state.last_fiducial
     if not 0 < rr <= LONGEST_RR:
@@ -484,7 +637,8 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
 def _main_deflection(state: Any, centre: int) -> int:
     """The highest or lowest sample within 72 ms, seen from the median of the 0.5 s around."""
     at = centre - state.base
-    baseline = np.median(state.signal[at - FIDUCIAL_BASELINE : at + FIDUCIAL_BASELINE + 1])
+    around = state.signal[at - FIDUCIAL_BASELINE : min(at + FIDUCIAL_BASELINE + 1, state.n - state.base)]
+    baseline = _median(around[::4])
     part = state.signal[at - FIDUCIAL_SEARCH : at + FIDUCIAL_SEARCH + 1]
     high, low = int(np.argmax(part)), int(np.argmin(part))
     upright = UPRIGHT * (part[high] - baseline) >= baseline - part[low]
@@ -512,11 +666,11 @@ def _learn(state: Any) -> None:
         maxima[i] = latest[i * part : (i + 1) * part].max()
         minima[i] = latest[i * part : (i + 1) * part].min()
     qrs, valley = np.sort(maxima)[-2], np.sort(minima)[1]
-    if qrs <= CONTRAST * valley or (state.learned and FAINTEST * qrs < np.median(state.qrs_level)):
+    if qrs <= CONTRAST * valley or (state.learned and FAINTEST * qrs < state.qrs):
         return
     noise = min(np.median(latest), qrs / CONTRAST)
-    state.qrs_level[:] = qrs
-    state.noise_level[:] = noise
+    state.qrs_level[:] = state.qrs = qrs
+    state.noise_level[:] = state.noise = noise
     state.learned = True
     state.learn_at = state.n + RELEARN + LAG
     seen = state.candidates
@@ -530,7 +684,7 @@ def _learn(state: Any) -> None:
 @_compiled
 def _search_back(state: Any) -> None:
     """Long after the last QRS complex, take the highest of the smaller peaks, if it is high enough."""
-    if state.candidates == 0 or not state.n - 1 - state.last > SEARCH_BACK * state.recent_rr + LAG:
+    if not state.n - 1 - state.last > SEARCH_BACK * state.recent_rr + LAG:
         return
     best, height = -1, SEARCH_BACK_THRESHOLD * _threshold(state)
     for i in range(state.candidates):
@@ -560,9 +714,25 @@ def _update_rhythm(state: Any) -> None:
         if i < RHYTHM or state.rr_end[k] >= newest - MEDIAN_RR_OVER:
             recent = i + 1
     if known >= 2:
-        state.recent_rr = np.median(rr[: min(known, 8)])
+        state.recent_rr = _median(rr[: min(known, 8)])
     if known >= RHYTHM:
-        state.median_rr = np.median(rr[:recent])
+        state.median_rr = _median(rr[:recent])
+
+
+@_compiled
+def _median(values: Any) -> float:
+    """Of a few values, by their ranks: no branch to mispredict, and a fifth of the time of numpy's."""
+    low = high = values[0]
+    for value in values:
+        below = not_above = 0
+        for other in values:
+            below += other < value
+            not_above += other <= value
+        if below <= (values.size - 1) // 2 < not_above:
+            low = value
+        if below <= values.size // 2 < not_above:
+            high = value
+    return float((low + high) / 2)
 
 
 @_compiled
@@ -606,15 +776,13 @@ def _next_rr(state: Any) -> int:
 def _locate_r_peak(state: Any, r_filter: Signal) -> int:
     """Highest sample within 64 ms of the first lobe of the QRS band that is 0.55 as high as such lobes usually are."""
     centre = state.pending_fiducial[0]
-    width = R_SEARCH + R_LOBE
-    lobes = np.empty(2 * width + 1, np.float32)
-    first = centre - width - state.base
-    for i in range(lobes.size):
-        at = first + i - R_BAND_TAPS // 2
-        signal = state.signal[at : at + R_BAND_TAPS]
+    lobes = np.empty(LOBES, np.float32)
+    first = centre - LOBES // 2 - R_BAND_TAPS // 2 - state.base
+    for i in range(LOBES):
+        near = state.signal[first + i : first + i + R_BAND_TAPS]
         value = np.float32(0)
         for k in range(R_BAND_TAPS):
-            value += r_filter[k] * signal[k]
+            value += r_filter[k] * near[k]
         lobes[i] = abs(value)
     inner = lobes[R_LOBE : lobes.size - R_LOBE]
     highest = inner.max()

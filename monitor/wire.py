@@ -55,6 +55,7 @@ Text = Annotated[str, msgspec.Meta(max_length=64)]
 
 Kind = Literal["abnormal-beats", "no-beats", "lead-off", "poor-signal", "gap"]
 Severity = Literal["warning", "technical"]
+Verdict = Literal["normal", "abnormal", "withheld"]
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +104,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the main deflection of the QRS complex, up or down."""
     delay_s: float
     """How much signal after that deflection was needed to find the QRS complex."""
-    verdict: Literal["normal", "abnormal", "withheld"]
+    verdict: Verdict
     """"withheld": the signal was not fit to be judged, see `reason`."""
     label: str | None = None
     """Class of the beat: if the verdict is normal, the model's first; if abnormal, the most probable of the others."""

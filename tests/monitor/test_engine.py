@@ -18,9 +18,9 @@ from monitor import wire
 from monitor.alert import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
-from monitor.engine import Engine
+from monitor.engine import NO_BEATS_S, Engine
 from monitor.resample import DELAY_S
-from monitor.stream import EARLY_PACKETS, LATE_PACKETS, NO_BEATS_S
+from monitor.stream import EARLY_PACKETS, LATE_PACKETS
 from tests.monitor.ecg import beat_times, make_ecg
 from tests.monitor.tiny import tiny_info, write_tiny
 
@@ -46,8 +46,8 @@ class RateClassifier:
     def abnormal(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return probabilities[:, 1]
 
-    def labels(self, probabilities: npt.NDArray[np.float32]) -> list[str]:
-        return [self.info.classes[int(p >= self.info.threshold)] for p in probabilities[:, 1]]
+    def columns(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        return (probabilities[:, 1] >= self.info.threshold).astype(np.int64)
 
 
 class RrClassifier(RateClassifier):

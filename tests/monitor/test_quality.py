@@ -231,7 +231,7 @@ def _clip_places(samples: npt.NDArray[np.int16], cuts: list[int]) -> list[int]:
     while at < samples.size:
         contact.push(samples[at : at + cuts[i % len(cuts)]])
         at, i = at + cuts[i % len(cuts)], i + 1
-    return [place for place in range(samples.size) if contact.is_clipped(place, place + 1)]
+    return contact.clipped
 
 
 _ECG = make_ecg(beat_times(20.0), 20.0, 250.0)
