@@ -1,4 +1,4 @@
-"""Command line of the simulator: demo, replay, score, broker, fit-beats."""
+"""Command line of the simulator: demo, replay, load, score, broker, fit-beats."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_demo(verbs)
     _add_replay(verbs)
+    _add_load(verbs)
     _add_score(verbs)
     _add_broker(verbs)
     _add_fit_beats(verbs)
@@ -83,6 +84,29 @@ def replay(options: argparse.Namespace) -> None:
     player = Replay(feeds, url, speed=options.speed, topics=topics, password=password, cafile=options.cafile)
     print(f"{len(feeds)} devices to {url}, below {options.prefix}", flush=True)
     print(player.run(stop, options.duration))
+
+
+def load(options: argparse.Namespace) -> None:
+    """Play a large fleet to a broker at next to no cost, to load a monitor with, and say how punctually."""
+    from simulator.load import Load, LoadSettings
+
+    stop = _stop_on_signals()
+    url = mqtt.BrokerUrl.parse(options.broker)
+    settings = LoadSettings(
+        devices=options.devices,
+        rate_hz=options.rate,
+        packet_s=options.packet,
+        seconds=options.seconds,
+        bpm=options.bpm,
+        abnormal=options.abnormal,
+        seed=options.seed,
+        connections=options.connections,
+    )
+    player = Load(settings, url, wire.Topics(options.prefix), mqtt.read_password(url, options.password_file))
+    if not options.json:
+        print(f"{settings.devices} devices to {url}, below {options.prefix}", flush=True)
+    summary = player.run(stop)
+    print(summary.to_json() if options.json else summary)
 
 
 def score(options: argparse.Namespace) -> None:
@@ -181,6 +205,24 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="PATH",
         help="play this WFDB record instead, once; can be repeated",
     )
+
+
+def _add_load(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(verbs, "load", load, "play ten thousand devices at next to no cost, to load a monitor with")
+    parser.add_argument("--broker", default=mqtt.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port]")
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", help=f"password (or set {mqtt.PASSWORD_VARIABLE})"
+    )
+    parser.add_argument("--prefix", default=wire.PREFIX, help="of all topics")
+    parser.add_argument("--devices", type=int, default=10_000, metavar="N", help="how many")
+    parser.add_argument("--rate", type=float, default=250.0, metavar="HZ", help="sampling rate")
+    parser.add_argument("--packet", type=float, default=1.0, metavar="SECONDS", help="length of a packet")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long to play")
+    parser.add_argument("--bpm", type=float, default=72.0, metavar="N", help="heart rate of all devices")
+    parser.add_argument("--abnormal", type=float, default=0.1, metavar="SHARE", help="of beats that are abnormal")
+    parser.add_argument("--connections", type=int, default=4, metavar="N", help="that the devices share")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed plays the same")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a line")
 
 
 def _add_score(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

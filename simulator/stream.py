@@ -187,7 +187,7 @@ def join_beats(chains: Mapping[Label, Chain], programme: Iterator[Label], seed: 
         window, length, period = chain.pool.windows[row], int(chain.pool.lengths[row]), chain.period(row)
         signal = _scale(window[:length].astype(np.float64), tail)
         if tail is not None:
-            _fade(tail, signal)
+            fade(tail, signal)
         played = Played(position / beat.RATE_HZ, label, chain.pool.sources[row], length / beat.RATE_HZ, window)
         yield Stretch(signal[:period], (played,))
         tail, position = signal[period:], position + period
@@ -237,7 +237,7 @@ def _scale(window: Signal, tail: Signal | None) -> Signal:
     return scaled
 
 
-def _fade(tail: Signal, signal: Signal) -> None:
+def fade(tail: Signal, signal: Signal) -> None:
     """Let the tail before fade into the head of `signal`, in place."""
     size = min(tail.size, signal.size)
     share = 0.5 + 0.5 * np.cos(np.pi * (np.arange(size) + 0.5) / size)

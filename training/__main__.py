@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit | compare | cost | evaluate | fetch`."""
+"""Command line: `python -m training fit | compare | cost | rivals | evaluate | fetch`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(words)
     try:
-        {"fit": _fit, "compare": _compare, "cost": _cost, "evaluate": _evaluate, "fetch": _fetch}[args.verb](
-            args, words
-        )
+        {
+            "fit": _fit,
+            "compare": _compare,
+            "cost": _cost,
+            "rivals": _rivals,
+            "evaluate": _evaluate,
+            "fetch": _fetch,
+        }[args.verb](args, words)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -90,6 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(compare)
 
     verb("cost", "time every network and every bundled model under ONNX Runtime, in turns, on one thread")
+
+    rivals = verb(
+        "rivals",
+        "time what one would write instead of the monitor: sleepecg or NeuroKit2 on the last 10 s of each device, "
+        "every second, and a network in PyTorch, beat by beat; needs ecgwatch[versus]",
+    )
+    rivals.add_argument(
+        "file", type=Path, metavar="FILE", help=".npz file: samples (devices, n) int16, rate_hz, resolution_uv"
+    )
+    rivals.add_argument("--net", choices=NETS, default="cnn", help="network, with random weights")
+    rivals.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     evaluate = verb("evaluate", "measure a run on its own val and test parts")
     evaluate.add_argument("run", type=Path, help="run folder")
@@ -184,6 +200,35 @@ def _cost(_args: argparse.Namespace, _words: list[str]) -> None:
         parameters = f"{cost.parameters:,}" if cost.parameters else ""
         faster = costs["cnn"].us_per_beat / cost.us_per_beat
         print(f"{name:<16}{parameters:>12}{cost.file_bytes / 1000:>9.0f}{cost.us_per_beat:>13.1f}{faster:>22.1f}")
+
+
+def _rivals(args: argparse.Namespace, _words: list[str]) -> None:
+    from dataclasses import asdict
+
+    from training.cost import machine
+    from training.rivals import find_rivals, make_judge, measure, read_streams
+
+    streams = read_streams(args.file)
+    found, missing = find_rivals()
+    if not found:
+        raise ValueError("; ".join(missing.values()) + ".")
+    for told in missing.values():
+        print(told, file=sys.stderr)
+    costs = measure(found, make_judge(args.net), streams)
+    if args.json:
+        figures = {name: asdict(cost) for name, cost in costs.items()}
+        print(json.dumps({"machine": machine(), "net": args.net, "rivals": figures, "missing": missing}, indent=2))
+        return
+    seconds = streams.signals.shape[1] / streams.rate_hz
+    print(
+        f"{machine()}\n{len(streams.signals)} devices, {seconds:g} s at {streams.rate_hz:g} Hz; one thread; medians\n"
+    )
+    print(f"{'':<18}{'detection':>12}{'+ ' + args.net:>14}{'devices a core':>16}{'detection alone':>17}{'beats':>8}")
+    for name, cost in costs.items():
+        us = f"{1e6 * cost.detection_s:>9.0f} us{1e6 * cost.model_s:>11.0f} us"
+        devices = f"{cost.devices_per_core:>16.0f}{cost.devices_per_core_detection:>17.0f}"
+        print(f"{name + ' ' + cost.version:<18}{us}{devices}{cost.beats:>8}")
+    print("\nMicroseconds of processor time per second of a device's signal.")
 
 
 def _at_least(least: int, **numbers: int) -> None:
