@@ -9,11 +9,12 @@ Time comes from the beats. Nothing here knows devices, messages or clocks.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["new", "update", "end"]
+Memory = tuple[bool, float, int, list[float | None], int, float, float]
+"""What an episode remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Episode:
     """When the episode began: the first of the events that made it."""
     count: int = 0
     """Events in the episode so far."""
-    _recent: deque[float | None] = field(default_factory=deque)  # times of events, None for the rest
+    _recent: list[float | None] = field(default_factory=list)  # times of events, None for the rest
     _calm: int = 0
     _told_s: float = 0.0
     _quiet_until_s: float = -1.0
@@ -69,6 +70,11 @@ class Episode:
     def is_idle(self, time_s: float) -> bool:
         """Whether it holds nothing that could matter from now on: as good as a new one."""
         return not self.active and time_s >= self._quiet_until_s and not any(t is not None for t in self._recent)
+
+    def memory(self) -> Memory:
+        """All that it remembers: its arguments after the first four."""
+        recent = list(self._recent)
+        return self.active, self.since_s, self.count, recent, self._calm, self._told_s, self._quiet_until_s
 
     def observe(self, time_s: float, event: bool, calm: bool) -> State | None:
         """Take one observation; return what there is to tell, if anything.
@@ -84,7 +90,7 @@ class Episode:
         """
         self._recent.append(time_s if event else None)
         if len(self._recent) > self.m:
-            self._recent.popleft()
+            del self._recent[0]
         self._calm = self._calm + 1 if calm and not event else 0
         if self.active:
             return self._go_on(time_s, event)

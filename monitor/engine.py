@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import beat, wire
-from monitor.alert import AlertSettings, Episode
+from monitor.alert import AlertSettings, Episode, Memory
 from monitor.classify import MAX_BATCH, Classifier
-from monitor.lanes import Beats, Event, Lanes, fit_windows
+from monitor.lanes import LAYOUT, Beats, Event, Lanes, fit_windows
 from monitor.quality import INCOMPLETE, NO_RHYTHM, REASONS
 from monitor.resample import DELAY_S
 from monitor.segment import PAUSE
-from monitor.stream import Stream
+from monitor.stream import SavedStream, Stream
 
 MAX_DEVICES = 20_000
 """Most devices that are remembered at a time; packets of any more are refused."""
@@ -76,6 +76,17 @@ class _Judged(NamedTuple):
     probability: npt.NDArray[np.float64]
     """(n,) of not being normal; no meaning where withheld."""
     classifier: Classifier
+
+
+class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
+    """A device as it was between two packets."""
+
+    layout: str
+    """`monitor.lanes.LAYOUT`"""
+    resolution_uv: float | None
+    first_seen_s: float | None
+    stream: SavedStream
+    episodes: dict[wire.Kind, Memory]
 
 
 class Output:
@@ -162,6 +173,48 @@ class Engine:
         self.counts["alerts"] += len(alerts)
         return Output(judged, alerts)
 
+    def save(self, device: str) -> bytes:
+        """All that is remembered of a device, to go on from in another process.
+
+        The engine that restores it, and is fed the packets that came after, finds the same beats and tells the same
+        alerts as this one. What this one was given must have been flushed.
+        """
+        known = self._devices[device]
+        episodes = {kind: episode.memory() for kind, episode in known.episodes.items()}
+        saved = SavedDevice(LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), episodes)
+        return _to_msgpack.encode(saved)
+
+    def restore(self, device: str, saved: bytes, arrived_s: float) -> None:
+        """Go on where a device was saved.
+
+        Parameters
+        ----------
+        device
+            Device id; nothing of it may be known yet.
+        saved
+            Of `save`.
+        arrived_s
+            As of `feed`.
+
+        Raises
+        ------
+        ValueError
+            It was not saved by this version of the monitor, or is damaged.
+        """
+        try:
+            state = _saved.decode(saved)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"The saved state of device {device} is damaged: {error}.") from None
+        if state.layout != LAYOUT:
+            raise ValueError(f"The saved state of device {device} is of another version: {state.layout}, not {LAYOUT}.")
+        known = self._device(device, arrived_s)
+        if known is None:
+            return
+        known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
+        known.stream.restore(state.stream)
+        for kind, memory in state.episodes.items():
+            known.episodes[kind] = self._new_episode(kind, memory)
+
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
         for known in [d for d in self._devices.values() if d.arrived_s < before_s]:
@@ -241,12 +294,12 @@ class Engine:
         if episode.is_idle(cause.time_s):
             del known.episodes[kind]
 
-    def _new_episode(self, kind: wire.Kind) -> Episode:
+    def _new_episode(self, kind: wire.Kind, memory: Memory | tuple[()] = ()) -> Episode:
         s = self._settings
         if kind == "abnormal-beats":
-            return Episode(s.n, s.m, s.update_s, s.refractory_s)
+            return Episode(s.n, s.m, s.update_s, s.refractory_s, *memory)
         n, m = POOR_SIGNAL if kind == "poor-signal" else (1, 1)
-        return Episode(n, m, TECHNICAL_UPDATE_S, TECHNICAL_REFRACTORY_S)
+        return Episode(n, m, TECHNICAL_UPDATE_S, TECHNICAL_REFRACTORY_S, *memory)
 
     def _alert(self, known: _Device, kind: wire.Kind, state: Any, episode: Episode, cause: Event | _Row) -> wire.Alert:
         alert = wire.Alert(
@@ -297,6 +350,10 @@ class _Row:
     @property
     def completed_s(self) -> float:
         return float(self.judged.found.completed_s[self.i])
+
+
+_to_msgpack = msgspec.msgpack.Encoder()
+_saved = msgspec.msgpack.Decoder(SavedDevice)
 
 
 def warm_up() -> None:

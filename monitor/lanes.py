@@ -10,8 +10,10 @@ memory. Knows nothing of packets' order, of models or of alerts.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -23,6 +25,11 @@ PART_S = 10.0
 """Most signal of a run that is taken in one go; a longer packet must be given in parts."""
 ROOM = 1024
 """Beats that are finished before they are put aside."""
+
+LAYOUT = hashlib.sha256(
+    repr([dtype.descr for dtype in (quality.CONTACT, quality.STATE, resample.STATE, segment.STATE)]).encode()
+).hexdigest()[:16]
+"""Of the records: what was saved with another one cannot be restored."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -66,6 +73,22 @@ class Run:
         self.waits = False
         """Whether it was given samples that have not been taken yet."""
         self.lane = -1
+
+
+class SavedRun(msgspec.Struct, frozen=True, array_like=True):
+    """A run as it was between two packets."""
+
+    rate_hz: float
+    started_s: float
+    next_seq: int
+    samples: int
+    drift_s: float
+    end_s: float
+    completed_s: float
+    part_s: float
+    off_s: float
+    rows: list[bytes]
+    """What its lane holds: contact, gate, resampler, segmenter and its missing samples."""
 
 
 class Beats(NamedTuple):
@@ -178,6 +201,34 @@ class Lanes:
         log, self._log = self._log, []
         return log
 
+    def save(self, run: Run) -> SavedRun:
+        """All that is remembered of a run; nothing may wait to be taken."""
+        lane, r = run.lane, run
+        history = _HISTORY + 4 * int(self._resamplers["kept"][lane])
+        left, segmenter = segment.compact(self._segmenters, lane), self._segmenters[lane].tobytes()
+        rows = [
+            self._contacts[lane].tobytes(),
+            self._gates[lane].tobytes(),
+            self._resamplers[lane].tobytes()[:history],
+            segmenter[: _SIGNAL + 4 * left],
+            segmenter[_MISSING : _MISSING + left],
+        ]
+        return SavedRun(
+            r.rate_hz, r.started_s, r.next_seq, r.samples, r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, rows
+        )
+
+    def restore(self, owner: Any, saved: SavedRun) -> Run:
+        """Return a run that goes on where it was saved, in a lane of its own."""
+        run = Run(owner, saved.rate_hz, saved.started_s, saved.next_seq)
+        for name in ("samples", "drift_s", "end_s", "completed_s", "part_s", "off_s"):
+            setattr(run, name, getattr(saved, name))
+        self.open(run)
+        contact, gate, resampler, segmenter, missing = saved.rows
+        rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate
+        for states, row in zip(self.states, rows, strict=True):
+            states[run.lane] = np.frombuffer(row.ljust(states.dtype.itemsize, b"\0"), states.dtype)[0]
+        return run
+
     @property
     def states(self) -> tuple[npt.NDArray[np.void], ...]:
         """All that is remembered, a row for each lane."""
@@ -226,6 +277,16 @@ class Lanes:
 
     def _tell(self, run: Run, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(run.owner, what, time_s, run.next_seq - 1, run.completed_s))
+
+
+def _offset(dtype: np.dtype[np.void], name: str) -> int:
+    """Where a field begins in a record, in bytes."""
+    assert dtype.fields is not None
+    return int(dtype.fields[name][1])
+
+
+_HISTORY = _offset(resample.STATE, "history")
+_SIGNAL, _MISSING = _offset(segment.STATE, "signal"), _offset(segment.STATE, "missing")
 
 
 @njit(cache=True)

@@ -106,6 +106,8 @@ RECENT = _samples(2.5)
 """Samples that are always at hand."""
 KEPT = 1280
 """Samples for which a beat may wait to be finished (10.2 s): four beats of the slowest heart tell its rhythm."""
+AROUND = 128
+"""More samples than are looked at around a beat."""
 BUFFER = 1536
 BLOCK = 128
 """Most samples that are filtered at a time."""
@@ -127,8 +129,6 @@ STATE = np.dtype(
     [
         ("n", np.int64),  # samples taken
         ("base", np.int64),  # number of the sample at buffer position 0
-        ("signal", np.float32, BUFFER),  # the last valid sample stands in for a missing one
-        ("missing", np.uint8, BUFFER),
         ("band", np.float32, BANDS),  # QRS band, ring
         ("band_sum", np.float64),  # of the rectified band under the moving average
         ("feature", np.float32, FEATURES),  # moving average of the rectified band, ring
@@ -165,6 +165,8 @@ STATE = np.dtype(
         ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
         ("pending_median", np.float64),  # median RR interval its window was cut by, NaN until that is complete
         ("last_r_peak", np.int64),
+        ("signal", np.float32, BUFFER),  # the last valid sample stands in for a missing one
+        ("missing", np.uint8, BUFFER),
     ],
     align=True,
 )
@@ -306,6 +308,11 @@ def finish(states: npt.NDArray[np.void], row: int, next_rr: bool, beats: npt.NDA
     return found
 
 
+def compact(states: npt.NDArray[np.void], row: int) -> int:
+    """Forget the samples of a stream that nothing can ask for any more; return how many are left in its buffer."""
+    return int(_compact(states, row))
+
+
 def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Samples since the last QRS complex of some streams, or since their start."""
     return _since_last(states, rows)
@@ -437,11 +444,11 @@ def _make_way(state: Any) -> None:
     """Forget the samples at the begin of the buffer that nothing can ask for any more."""
     oldest = state.n - RECENT
     if state.pending > 0:
-        oldest = min(oldest, state.pending_fiducial[0] - R_BAND_TAPS)
+        oldest = min(oldest, state.pending_fiducial[0] - AROUND)
     if state.candidates > 0:
-        oldest = min(oldest, state.candidate[0] - R_BAND_TAPS)
-    gone = max(oldest, state.n - KEPT) - state.base
-    for i in range(BUFFER - gone):
+        oldest = min(oldest, state.candidate[0] - AROUND)
+    gone = max(oldest, state.n - KEPT - AROUND, state.base) - state.base
+    for i in range(state.n - state.base - gone):
         state.signal[i], state.missing[i] = state.signal[gone + i], state.missing[gone + i]
     state.base += gone
 
@@ -491,6 +498,14 @@ def _give_up(states: Any, row: int, r_filter: Signal, next_rr: bool, beats: Any,
         _hand_out(state, next_rr, beats[found : found + 1], signals[found])
         found += 1
     return found
+
+
+@_compiled
+def _compact(states: Any, row: int) -> int:
+    state = states[row]
+    if state.n > 0:
+        _make_way(state)
+    return int(state.n - state.base)
 
 
 @_compiled
@@ -677,7 +692,7 @@ def _learn(state: Any) -> None:
     state.candidates = 0
     for i in range(seen):
         centre, height, slope = state.candidate[i], state.candidate_height[i], state.candidate_slope[i]
-        if centre - state.last >= REFRACTORY and centre - state.base > FIDUCIAL_BASELINE:
+        if centre - state.last >= REFRACTORY and centre > state.n - KEPT:
             _judge(state, centre, height, slope)
 
 
@@ -689,7 +704,7 @@ def _search_back(state: Any) -> None:
     best, height = -1, SEARCH_BACK_THRESHOLD * _threshold(state)
     for i in range(state.candidates):
         late = state.candidate[i] - state.last >= T_WAVE
-        if late and state.candidate_height[i] > height:
+        if late and state.candidate[i] > state.n - KEPT and state.candidate_height[i] > height:
             best, height = i, state.candidate_height[i]
     if best < 0:
         return
@@ -742,8 +757,8 @@ def _is_finished(state: Any, r_filter: Signal, next_rr: bool) -> bool:
         return False
     if state.pending_r_peak < 0:
         state.pending_r_peak = _locate_r_peak(state, r_filter)
-    if state.n - state.base == BUFFER and state.pending_r_peak - state.base < BUFFER - KEPT:
-        return True  # the next sample pushes it out of the buffer
+    if state.n - state.pending_r_peak >= KEPT:
+        return True
     if np.isnan(state.pending_median):
         if np.isnan(state.median_rr):
             return False

@@ -14,8 +14,11 @@ import math
 from collections import Counter
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from monitor import wire
-from monitor.lanes import PART_S, Event, Lanes, Run
+from monitor.lanes import PART_S, Event, Lanes, Run, SavedRun
 
 EARLY_PACKETS = 3
 """So many packets may overtake a missing one before it counts as lost."""
@@ -25,6 +28,15 @@ CLOCK_TOLERANCE_S = 0.5
 """A packet's time may be this far from where the ones before it end; more is a jump of the clock."""
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
+
+
+class SavedStream(msgspec.Struct, frozen=True, array_like=True):
+    """A stream as it was between two packets."""
+
+    run: SavedRun | None
+    early: list[tuple[int, float, float, bytes]]
+    """Packets that wait for others: sequence number, time, rate, samples."""
+    late: int
 
 
 class Stream:
@@ -80,6 +92,18 @@ class Stream:
         self._counts["device restarts"] += 1
         self._early = None
         self._break()
+
+    def save(self) -> SavedStream:
+        """All that is remembered of the stream; nothing may wait in the lanes."""
+        early = [(p.seq, p.start_s, p.rate_hz, p.samples.tobytes()) for p in (self._early or {}).values()]
+        return SavedStream(None if self._run is None else self._lanes.save(self._run), early, self._late)
+
+    def restore(self, saved: SavedStream) -> None:
+        """Go on where a stream was saved; to be called before anything is fed."""
+        packets = [wire.Packet(seq, start_s, hz, np.frombuffer(x, np.int16)) for seq, start_s, hz, x in saved.early]
+        self._early = {packet.seq: packet for packet in packets} or None
+        self._late = saved.late
+        self._run = None if saved.run is None else self._lanes.restore(self._owner, saved.run)
 
     def _break(self) -> None:
         """End the run, if there is one."""

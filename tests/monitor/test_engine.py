@@ -19,6 +19,7 @@ from monitor.alert import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
 from monitor.engine import NO_BEATS_S, Engine
+from monitor.lanes import LAYOUT
 from monitor.resample import DELAY_S
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS
 from tests.monitor.ecg import beat_times, make_ecg
@@ -478,3 +479,39 @@ def test_every_beat_is_accounted_for_when_a_stream_breaks_or_ends() -> None:
     found = np.array([beat.r_peak_s for beat in beats])
     assert all(np.abs(found - t).min() <= 0.008 for t in times[~lost])
     assert {b.reason for b in beats if b.verdict == "withheld"} == {"window incomplete"}
+
+
+_SICK = np.concatenate([CALM[:3000], FAST[:4000], CALM[:2500]])
+_SICK[2000:2100] = wire.NO_SAMPLE
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.integers(1, 110), st.integers(0, 20), st.sampled_from([RateClassifier, RrClassifier]), st.sampled_from([75, 250])
+)
+def test_a_monitor_that_goes_on_where_another_was_saved_tells_the_same(
+    saved_at: int, more: int, kind: type[RateClassifier], size: int
+) -> None:
+    """Another is saved, takes `more` packets and dies; what came after it was saved comes again, and some before."""
+    packets = _packets(_SICK, size)
+    saved_at = min(saved_at, len(packets) - 1)
+    late = max(2, saved_at - 1)  # two that overtook each other, one of them before the state is saved
+    packets[late], packets[late - 1] = packets[late - 1], packets[late]
+    whole = _run(_engine(classifier=kind()), packets)
+    first = _engine(classifier=kind())
+    before = _run(first, packets[:saved_at])
+    saved = first.save("a")
+    _run(first, packets[saved_at : saved_at + more])
+    second = _engine(classifier=kind())
+    second.restore("a", saved, 0.0)
+    after = _run(second, packets[max(0, saved_at - 3) :])
+    assert (before[0] + after[0], before[1] + after[1]) == whole
+
+
+def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
+    engine = _engine()
+    _run(engine, _packets(CALM))
+    saved = engine.save("a")
+    for broken in (saved[:-7], b"", saved.replace(LAYOUT.encode(), b"0" * len(LAYOUT))):
+        with pytest.raises(ValueError, match="saved state of device a is"):
+            _engine().restore("a", broken, 0.0)
