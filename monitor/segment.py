@@ -158,6 +158,7 @@ STATE = np.dtype(
         ("recent_rr", np.float64),  # median of the last eight RR intervals, NaN while fewer than two are known
         ("median_rr", np.float64),  # over the last 10 s, NaN while fewer than three are known
         ("lobe_level", np.float64),  # running height of the lobes that R peaks were placed by
+        ("due", np.int64),  # samples at which the first pending beat may be finished, 0 if that must be found out
         ("pending", np.int64),  # beats whose window is not finished yet
         ("pending_fiducial", np.int64, PENDING),
         ("pending_rr", np.int64, PENDING),
@@ -481,9 +482,11 @@ def _follow(
             _learn(state)
         if state.candidates > 0 and state.learned:
             _search_back(state)
-        while state.pending > 0 and _is_finished(state, r_filter, next_rr):
-            _hand_out(state, next_rr, beats[found : found + 1], signals[found])
-            found += 1
+        while state.pending > 0 and state.n >= state.due:
+            state.due = _finished_at(state, r_filter, next_rr)
+            if state.n >= state.due:
+                _hand_out(state, next_rr, beats[found : found + 1], signals[found])
+                found += 1
     return found
 
 
@@ -642,7 +645,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
         state.rr_count += 1
         _update_rhythm(state)
     state.last, state.last_slope, state.last_fiducial = centre, slope, fiducial
-    i = state.pending
+    i, state.due = state.pending, 0
     state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
     state.pending_decided[i] = state.n
     state.pending += 1
@@ -751,21 +754,24 @@ def _median(values: Any) -> float:
 
 
 @_compiled
-def _is_finished(state: Any, r_filter: Signal, next_rr: bool) -> bool:
-    """Whether the first pending beat has all that it waits for, or will never have."""
-    if state.n <= state.pending_fiducial[0] + LOCATE_AFTER:
-        return False
+def _finished_at(state: Any, r_filter: Signal, next_rr: bool) -> int:
+    """How many samples the first pending beat needs until it has all that it waits for, or will never have."""
+    placed = state.pending_fiducial[0] + LOCATE_AFTER + 1
+    if state.n < placed:
+        return placed
     if state.pending_r_peak < 0:
         state.pending_r_peak = _locate_r_peak(state, r_filter)
-    if state.n - state.pending_r_peak >= KEPT:
-        return True
+    latest = state.pending_r_peak + KEPT
     if np.isnan(state.pending_median):
         if np.isnan(state.median_rr):
-            return False
-        if state.n < state.pending_r_peak + min(LENGTH, _window_length(state.median_rr)):
-            return False
+            return latest
+        whole = state.pending_r_peak + min(LENGTH, _window_length(state.median_rr))
+        if state.n < whole:
+            return whole
         state.pending_median = state.median_rr
-    return not next_rr or state.pending > 1 or state.n > state.pending_fiducial[0] + _patience(state) + DECIDED_WITHIN
+    if not next_rr or state.pending > 1:
+        return state.n
+    return min(latest, int(state.pending_fiducial[0] + _patience(state) + DECIDED_WITHIN) + 1)
 
 
 @_compiled
@@ -833,6 +839,7 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
         signal[i] = np.nan if state.missing[at + i] else state.signal[at + i]
     state.last_r_peak = state.pending_r_peak
     state.pending -= 1
+    state.due = 0
     state.pending_r_peak = -1
     state.pending_median = np.nan
     for i in range(state.pending):
