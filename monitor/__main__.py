@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             broker=BrokerUrl.parse(options.broker),
             password_file=options.password_file,
             cafile=options.cafile,
+            certfile=options.certfile,
+            keyfile=options.keyfile,
             prefix=options.prefix,
             name=options.name,
             model=options.model,
@@ -72,7 +74,14 @@ def watch(options: argparse.Namespace) -> int:
 
     url = mqtt.BrokerUrl.parse(options.broker)
     password = mqtt.read_password(url, options.password_file)
-    client = mqtt.make_client(url, f"ecgwatch-watch-{os.getpid()}", password=password, cafile=options.cafile)
+    client = mqtt.make_client(
+        url,
+        f"ecgwatch-watch-{os.getpid()}",
+        password=password,
+        cafile=options.cafile,
+        certfile=options.certfile,
+        keyfile=options.keyfile,
+    )
     Watcher(client, wire.Topics(options.prefix), options.json).run(url)
     return 0
 
@@ -138,6 +147,7 @@ def models(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """Measure the latency per beat on this machine."""
     from monitor.bench import BenchSettings, run_bench
+    from monitor.mqtt import TlsFiles
 
     return run_bench(
         BenchSettings(
@@ -145,6 +155,7 @@ def bench(options: argparse.Namespace) -> int:
             packet_s=options.packet,
             seconds=options.seconds,
             broker=options.broker,
+            tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
             model=options.model,
             provider=options.provider,
             as_json=options.json,
@@ -202,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     benching.add_argument(
         "--broker", default=None, metavar="URL", help="measure through this broker instead of the embedded one"
     )
+    _add_tls(benching)
     benching.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     _add_model(benching)
 
@@ -214,10 +226,16 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
         "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
     )
     parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
+    _add_tls(parser)
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
     )
-    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+    parser.add_argument("--certfile", type=Path, help="client certificate to show to a broker that asks for one")
+    parser.add_argument("--keyfile", type=Path, help="its private key, unless the certificate's file holds it as well")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
