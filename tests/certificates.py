@@ -22,24 +22,23 @@ class Authority:
     """A certificate authority with its files in a folder of its own."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
-        self.folder, self.name = folder, name
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.certfile, self._key = folder / f"{name}.crt", folder / f"{name}.key"
-        _openssl("req", "-x509", *_key(self._key), "-days", "30", "-subj", f"/CN={name}", "-out", str(self.certfile))
+        signs = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+        _make(name, Certificate(self.certfile, self._key), 30, *signs)
 
     def issue(self, name: str, days: int = 30) -> Certificate:
         """Issue a certificate for a server on 127.0.0.1, or for a client of that name."""
-        certificate, key, request = (self.folder / f"{name}.{end}" for end in ("crt", "key", "csr"))
-        _openssl(
-            "req", *_key(key), "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(request)
-        )
-        signing = ["-CA", str(self.certfile), "-CAkey", str(self._key), "-CAcreateserial", "-copy_extensions", "copy"]
-        _openssl("x509", "-req", "-in", str(request), *signing, "-days", str(days), "-out", str(certificate))
-        return Certificate(certificate, key)
+        made = Certificate(self.folder / f"{name}.crt", self.folder / f"{name}.key")
+        extensions = "basicConstraints=critical,CA:FALSE", "subjectAltName=IP:127.0.0.1"
+        signing = ["-CA", str(self.certfile), "-CAkey", str(self._key)]
+        _make(name, made, days, *signing, *(word for extension in extensions for word in ("-addext", extension)))
+        return made
 
 
-def _key(file: Path) -> list[str]:
-    return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(file)]
+def _make(name: str, files: Certificate, days: int, *more: str) -> None:
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(files.keyfile)]
+    _openssl("req", "-x509", *key, "-days", str(days), "-subj", f"/CN={name}", *more, "-out", str(files.certfile))
 
 
 def _openssl(*arguments: str) -> None:
