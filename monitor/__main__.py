@@ -1,4 +1,4 @@
-"""Command line of the monitor: ``python -m monitor run | watch | classify | models | bench | asyncapi``.
+"""Command line of the monitor: ``python -m monitor run | doctor | watch | classify | models | bench | asyncapi``.
 
 Only the parser is built here; what a command needs is imported when it runs, so that ``--help`` answers at once.
 """
@@ -65,6 +65,26 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, lambda *_: service.stop())
     service.run()
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Look whether all is as the monitor needs it."""
+    from monitor.doctor import DoctorSettings, run_doctor
+    from monitor.mqtt import BrokerUrl, TlsFiles
+
+    return run_doctor(
+        DoctorSettings(
+            broker=BrokerUrl.parse(options.broker),
+            password_file=options.password_file,
+            tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
+            prefix=options.prefix,
+            name=options.name,
+            model=options.model,
+            provider=options.provider,
+            state=options.state,
+            as_json=options.json,
+        )
+    )
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -190,6 +210,15 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
+
+    examining = verb("doctor", doctor, "look whether broker and machine are as the monitor needs them; changes nothing")
+    _add_broker(examining)
+    _add_model(examining)
+    examining.add_argument("--name", default="monitor", help="of the monitor to ask for")
+    examining.add_argument(
+        "--state", type=Path, metavar="DIR", help="where the monitor keeps its state, if not as usual"
+    )
+    examining.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
     watching = verb("watch", watch, "print alerts as they come")
     _add_broker(watching)

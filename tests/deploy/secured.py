@@ -92,9 +92,9 @@ class Client:
             self._client.subscribe([(topic, 1) for topic in topics])
             assert subscribed.wait(10)
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Publish and wait until the broker has confirmed it, which it also does when it drops the message."""
-        self._client.publish(topic, payload, qos=1).wait_for_publish(10)
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
     def close(self) -> None:
         """Disconnect."""
