@@ -109,10 +109,13 @@ class Client:
 
 
 @contextmanager
-def run_secured(folder: Path) -> Iterator[Secured]:
-    """Run mosquitto with deploy/mosquitto-tls.conf and deploy/acl."""
+def run_secured(folder: Path, more_users: tuple[str, ...] = ()) -> Iterator[Secured]:
+    """Run mosquitto with deploy/mosquitto-tls.conf and deploy/acl; further users have the password "sesame"."""
     path, devices, monitors = find_mosquitto(), free_port(), free_port()
     _follow_the_guide(folder)
+    add = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
+    for user in more_users:
+        subprocess.run([add, "-b", str(folder / "passwords"), user, "sesame"], check=True, capture_output=True)
     shutil.copy(DEPLOY / "acl", folder / "acl")
     settings = (DEPLOY / "mosquitto-tls.conf").read_text()
     for there, here in (

@@ -22,6 +22,8 @@ from tests.simulator.recorder import wait_for
 
 TOPICS = wire.Topics()
 SAMPLES, ALERTS = TOPICS.of("patch-1", "samples"), TOPICS.of("patch-1", "alerts")
+ODD_NAMES = ("+", "patch-1/samples", "patch-1/+")
+"""User names that nobody should give."""
 
 # paho leaves the socket of a handshake that failed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    with run_secured(tmp_path_factory.mktemp("secured")) as running:
+    with run_secured(tmp_path_factory.mktemp("secured"), ODD_NAMES) as running:
         yield running
 
 
@@ -103,6 +105,20 @@ def test_device_hears_nothing_of_others_nor_its_own_alerts(broker: Secured) -> N
         monitor.publish(TOPICS.of("patch-2", "alerts"), b"x")
         monitor.publish(TOPICS.monitor_status("monitor"), b"x")
         assert _arrives_last(device, monitor, TOPICS.of("patch-2", "ack")) == []
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_user_name_that_is_a_wildcard_or_a_path_gets_nothing_by_it(broker: Secured, name: str) -> None:
+    with (
+        Client(broker, "monitor", TOPICS.of("+", "samples")) as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, name, TOPICS.of("+", "ack"), password="sesame") as odd,
+    ):
+        assert odd.reason == "Success"
+        odd.publish(SAMPLES, b"forged")
+        monitor.publish(TOPICS.of("patch-1", "ack"), b"x")
+        assert _arrives_last(monitor, device, SAMPLES) == []
+        assert odd.received == []
 
 
 def test_viewer_reads_alerts_beats_and_the_monitor_s_status_and_nothing_else(broker: Secured) -> None:
