@@ -1,4 +1,4 @@
-"""Command line of the monitor: ``python -m monitor run | watch | classify | models | bench | asyncapi``.
+"""Command line of the monitor: ``python -m monitor run | doctor | watch | classify | models | bench | asyncapi``.
 
 Only the parser is built here; what a command needs is imported when it runs, so that ``--help`` answers at once.
 """
@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             broker=BrokerUrl.parse(options.broker),
             password_file=options.password_file,
             cafile=options.cafile,
+            certfile=options.certfile,
+            keyfile=options.keyfile,
             prefix=options.prefix,
             name=options.name,
             model=options.model,
@@ -65,6 +67,26 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """Look whether all is as the monitor needs it."""
+    from monitor.doctor import DoctorSettings, run_doctor
+    from monitor.mqtt import BrokerUrl, TlsFiles
+
+    return run_doctor(
+        DoctorSettings(
+            broker=BrokerUrl.parse(options.broker),
+            password_file=options.password_file,
+            tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
+            prefix=options.prefix,
+            name=options.name,
+            model=options.model,
+            provider=options.provider,
+            state=options.state,
+            as_json=options.json,
+        )
+    )
+
+
 def watch(options: argparse.Namespace) -> int:
     """Print alerts as they come."""
     from monitor import mqtt, wire
@@ -72,7 +94,14 @@ def watch(options: argparse.Namespace) -> int:
 
     url = mqtt.BrokerUrl.parse(options.broker)
     password = mqtt.read_password(url, options.password_file)
-    client = mqtt.make_client(url, f"ecgwatch-watch-{os.getpid()}", password=password, cafile=options.cafile)
+    client = mqtt.make_client(
+        url,
+        f"ecgwatch-watch-{os.getpid()}",
+        password=password,
+        cafile=options.cafile,
+        certfile=options.certfile,
+        keyfile=options.keyfile,
+    )
     Watcher(client, wire.Topics(options.prefix), options.json).run(url)
     return 0
 
@@ -138,6 +167,7 @@ def models(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """Measure the latency per beat on this machine."""
     from monitor.bench import BenchSettings, run_bench
+    from monitor.mqtt import TlsFiles
 
     return run_bench(
         BenchSettings(
@@ -145,6 +175,7 @@ def bench(options: argparse.Namespace) -> int:
             packet_s=options.packet,
             seconds=options.seconds,
             broker=options.broker,
+            tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
             model=options.model,
             provider=options.provider,
             as_json=options.json,
@@ -180,6 +211,15 @@ def _parser() -> argparse.ArgumentParser:
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
 
+    examining = verb("doctor", doctor, "look whether broker and machine are as the monitor needs them; changes nothing")
+    _add_broker(examining)
+    _add_model(examining)
+    examining.add_argument("--name", default="monitor", help="of the monitor to ask for")
+    examining.add_argument(
+        "--state", type=Path, metavar="DIR", help="where the monitor keeps its state, if not as usual"
+    )
+    examining.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
     watching = verb("watch", watch, "print alerts as they come")
     _add_broker(watching)
     watching.add_argument("--json", action="store_true", help="print each alert as it was published")
@@ -202,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     benching.add_argument(
         "--broker", default=None, metavar="URL", help="measure through this broker instead of the embedded one"
     )
+    _add_tls(benching)
     benching.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     _add_model(benching)
 
@@ -214,10 +255,16 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
         "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
     )
     parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
+    _add_tls(parser)
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
     )
-    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+    parser.add_argument("--certfile", type=Path, help="client certificate to show to a broker that asks for one")
+    parser.add_argument("--keyfile", type=Path, help="its private key, unless the certificate's file holds it as well")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -54,6 +54,7 @@ class BenchSettings:
     seconds: float
     broker: str | None
     """URL of a broker; None starts the embedded one."""
+    tls: mqtt.TlsFiles
     model: str
     provider: Provider
     as_json: bool
@@ -79,7 +80,7 @@ def run_bench(settings: BenchSettings) -> int:
     with ExitStack() as stack:
         url = mqtt.BrokerUrl.parse(settings.broker or stack.enter_context(_embedded_broker()))
         beats, alerts, payloads = _measure_path(settings, url)
-        rows = _measure_stages(payloads, classifier, url)
+        rows = _measure_stages(payloads, classifier, url, settings.tls)
     rows |= {"whole path, beat": quantiles(beats), "whole path, alert": quantiles(alerts)}
     if settings.as_json:
         method = {"devices": settings.devices, "packet_s": settings.packet_s, "seconds": settings.seconds}
@@ -133,10 +134,14 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def _make_client(url: mqtt.BrokerUrl, client_id: str, tls: mqtt.TlsFiles) -> paho.Client:
+    return mqtt.make_client(url, client_id, password=mqtt.read_password(url), **asdict(tls))
+
+
 class _Subscriber:
     """Times what arrives."""
 
-    def __init__(self, url: mqtt.BrokerUrl) -> None:
+    def __init__(self, url: mqtt.BrokerUrl, tls: mqtt.TlsFiles) -> None:
         self.beats: list[float] = []
         self.alerts: list[float] = []
         self.payloads: list[tuple[str, bytes]] = []
@@ -144,7 +149,7 @@ class _Subscriber:
         self._from_s = float("inf")
         self._topics = wire.Topics()
         self._name = f"bench-{os.getpid()}"
-        self._client = mqtt.make_client(url, f"ecgwatch-{self._name}-subscriber", password=mqtt.read_password(url))
+        self._client = _make_client(url, f"ecgwatch-{self._name}-subscriber", tls)
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
         mqtt.connect(self._client, url)
@@ -196,14 +201,16 @@ def _measure_path(
     settings: BenchSettings, url: mqtt.BrokerUrl
 ) -> tuple[list[float], list[float], list[tuple[str, bytes]]]:
     """Latencies of beats and alerts, and the packets of the warm-up."""
-    subscriber = _Subscriber(url)
+    subscriber = _Subscriber(url, settings.tls)
+    broker = ["--broker", str(url)]
+    broker += [f"--{name}={file}" for name, file in asdict(settings.tls).items() if file is not None]
     monitor = ["monitor", "run", "--beats", "--alert", "1/1", "--name", subscriber.monitor_name]
     monitor += ["--model", settings.model, "--provider", settings.provider]
     devices = ["simulator", "replay", "--devices", str(settings.devices), "--packet", str(settings.packet_s)]
     try:
-        with _process(*monitor, "--broker", str(url)) as running:
+        with _process(*monitor, *broker) as running:
             _wait(subscriber.online.is_set, running, "The monitor")
-            with _process(*devices, "--broker", str(url)) as playing:
+            with _process(*devices, *broker) as playing:
                 _wait(lambda: bool(subscriber.payloads), playing, "The simulator")
                 time.sleep(WARM_UP_S)
                 subscriber.begin()
@@ -213,7 +220,9 @@ def _measure_path(
     return subscriber.beats, subscriber.alerts, subscriber.payloads
 
 
-def _measure_stages(payloads: list[tuple[str, bytes]], classifier: Classifier, url: mqtt.BrokerUrl) -> dict[str, Row]:
+def _measure_stages(
+    payloads: list[tuple[str, bytes]], classifier: Classifier, url: mqtt.BrokerUrl, tls: mqtt.TlsFiles
+) -> dict[str, Row]:
     warm_up()
     packets = [(device, wire.decode_packet(payload)) for device, payload in payloads]
     windows = np.random.default_rng(0).random((256, 1, beat.LENGTH), np.float32)
@@ -226,7 +235,7 @@ def _measure_stages(payloads: list[tuple[str, bytes]], classifier: Classifier, u
     decoding = _time(lambda _, payload: wire.decode_packet(payload), payloads, FEWEST_CALLS)
     rr = beat.rr_context([0.8], [0.8], [0.8])
     judging = _time(classifier.probabilities, [(w, rr) for w in windows], FEWEST_CALLS)
-    client = mqtt.make_client(url, f"ecgwatch-bench-{os.getpid()}-publisher", password=mqtt.read_password(url))
+    client = _make_client(url, f"ecgwatch-bench-{os.getpid()}-publisher", tls)
     mqtt.connect(client, url)
     client.loop_start()
     topic = wire.Topics().of("bench", "beats")

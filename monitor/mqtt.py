@@ -5,6 +5,7 @@ Rules
 * A broker is ``mqtt://[user@]host[:port]`` (1883) or ``mqtts://[user@]host[:port]`` (TLS, 8883).
 * A password comes from the environment or a file, never from a flag or the URL, where other users of the machine
   and shell histories would show it.
+* With TLS the broker must show a certificate for its name; a client certificate is shown to it if there is one.
 * The protocol is MQTT 3.1.1: every broker speaks it, nothing of the wire needs more, and paho reads it in two thirds
   of the time that MQTT 5 takes.
 
@@ -14,21 +15,25 @@ Knows nothing of topics, messages, threads or reconnecting.
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 PORT, TLS_PORT = 1883, 8883
 DEFAULT_URL = f"mqtt://127.0.0.1:{PORT}"
 """A broker on this machine, such as the embedded one."""
 PASSWORD_VARIABLE = "ECGWATCH_PASSWORD"
 """Environment variable that may hold the password."""
+ANSWER_S = 10.0
+"""How long a broker behind TLS may take to answer the greeting before `connect` returns without the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,8 @@ def make_client(
     *,
     password: str | None = None,
     cafile: Path | None = None,
+    certfile: Path | None = None,
+    keyfile: Path | None = None,
     clean_session: bool = True,
 ) -> paho.Client:
     """Return a paho client set up for that broker, not yet connected; see `connect`.
@@ -120,21 +127,26 @@ def make_client(
         Password of the URL's user.
     cafile
         PEM file of the certificate authorities to trust with TLS; those of the system if None.
+    certfile
+        PEM file of the client certificate to show with TLS, and of those that vouch for it.
+    keyfile
+        PEM file of its private key, unencrypted; `certfile` holds it as well if None.
     clean_session
         False keeps the session (subscriptions, unacknowledged messages) in the broker between connections.
 
     Raises
     ------
     ValueError
-        The CA file cannot be read or is given without TLS.
+        A file of TLS cannot be read or is given without TLS, or the key is not that of the certificate.
     """
+    tls = TlsFiles(cafile, certfile, keyfile)
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id, clean_session, protocol=paho.MQTTv311)
     if url.user is not None:
         client.username_pw_set(url.user, password)
     if url.tls:
-        client.tls_set_context(_tls_context(cafile))
-    elif cafile is not None:
-        raise ValueError(f"A CA file is only used with TLS: got {url}, expected mqtts://.")
+        client.tls_set_context(tls.context())
+    elif given := tls.first_given():
+        raise ValueError(f"A {given} is only used with TLS: got {url}, expected mqtts://.")
     client.on_socket_open = _send_at_once
     return client
 
@@ -142,22 +154,101 @@ def make_client(
 def connect(client: paho.Client, url: BrokerUrl, keepalive_s: int = 30) -> None:
     """Open the connection and send the MQTT greeting; the broker's answer comes to ``client.on_connect``.
 
+    With TLS the answer is waited for, and ``client.on_connect`` called, before this returns.
+
     Raises
     ------
     ConnectionError
         There is no broker at that address, or TLS fails.
     """
+    said: list[str] = []
+    client.on_log = lambda _client, _data, _level, text: said.append(text)
     try:
         client.connect(url.host, url.port, keepalive_s)
     except OSError as error:  # ssl.SSLError and socket.gaierror included
         raise ConnectionError(f"No broker reached at {url}: {error}.") from None
+    answered = not url.tls or _await_answer(client)
+    client.on_log = None
+    if not answered:
+        reasons = [text.partition("on socket: ")[2] for text in said if "on socket: " in text]
+        raise ConnectionError(
+            f"The broker at {url} ended the TLS connection: {reasons[-1] if reasons else 'it gave no reason'}. "
+            "Does it want a client certificate, or one of another authority?"
+        )
 
 
-def _tls_context(cafile: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=cafile)
-    except OSError as error:
-        raise ValueError(f"The CA file {cafile} cannot be used: {error}.") from None
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The PEM files of a TLS connection; see `make_client`."""
+
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+
+    def first_given(self) -> str | None:
+        """Name a file that is given."""
+        names = {"CA file": self.cafile, "client certificate": self.certfile, "client key": self.keyfile}
+        return next((name for name, file in names.items() if file is not None), None)
+
+    def context(self) -> ssl.SSLContext:
+        """Return what the ssl module needs.
+
+        Raises
+        ------
+        ValueError
+            A file cannot be read, or the key is not that of the certificate.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.cafile)
+        except OSError as error:
+            raise ValueError(f"The CA file {self.cafile} cannot be used: {error}.") from None
+        if self.certfile is not None:
+            self._load_certificate(context, self.certfile)
+        elif self.keyfile is not None:
+            raise ValueError(f"A client key needs its certificate: got {self.keyfile}, expected a certificate as well.")
+        return context
+
+    def _load_certificate(self, context: ssl.SSLContext, certfile: Path) -> None:
+        key = self.keyfile or certfile
+        for name, file in (("client certificate", certfile), ("client key", key)):
+            try:
+                file.read_bytes()  # the ssl module does not say which of the two it could not read
+            except OSError as error:
+                raise ValueError(f"The {name} {file} cannot be read: {error.strerror}.") from None
+        try:
+            context.load_cert_chain(certfile, key, password=_no_passphrase)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise ValueError(f"The client key {key} is not that of the certificate {certfile}.") from None
+            raise ValueError(f"The client certificate {certfile} with the key {key} cannot be used: {error}.") from None
+
+
+def _no_passphrase() -> str:
+    """Refuse an encrypted key, for which OpenSSL would ask at the terminal."""
+    raise ValueError("The client key must not be encrypted: a service has nobody to ask for the passphrase.")
+
+
+def _await_answer(client: paho.Client) -> bool:
+    """Wait for the broker's answer; False if it ended the connection instead.
+
+    Only there TLS 1.3 tells that a broker refuses our certificate, or wants one.
+    """
+    until_s = time.monotonic() + ANSWER_S
+    while not client.is_connected() and time.monotonic() < until_s:
+        sock = client.socket()
+        if sock is None:
+            return False
+        if _readable(sock, ANSWER_S):
+            result = client.loop_read()
+            if result != MQTTErrorCode.MQTT_ERR_SUCCESS:  # a refusal in MQTT has come to `on_connect`
+                return result == MQTTErrorCode.MQTT_ERR_CONN_REFUSED
+    return True
+
+
+def _readable(sock: Any, wait_s: float) -> bool:
+    with selectors.DefaultSelector() as selector:  # select.select knows no socket beyond the 1024th
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(wait_s))
 
 
 def _send_at_once(_client: paho.Client, _userdata: Any, sock: Any) -> None:

@@ -47,6 +47,8 @@ class ServiceSettings:
     broker: mqtt.BrokerUrl = field(default_factory=lambda: mqtt.BrokerUrl.parse(mqtt.DEFAULT_URL))
     password_file: Path | None = None
     cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
     prefix: str = wire.PREFIX
     name: str = "monitor"
     """Of this monitor, in its status topic and client id."""
@@ -115,7 +117,12 @@ class Service:
         settings = self.settings
         password = mqtt.read_password(settings.broker, settings.password_file)
         client = mqtt.make_client(
-            settings.broker, f"ecgwatch-{settings.name}", password=password, cafile=settings.cafile
+            settings.broker,
+            f"ecgwatch-{settings.name}",
+            password=password,
+            cafile=settings.cafile,
+            certfile=settings.certfile,
+            keyfile=settings.keyfile,
         )
         client.manual_ack_set(True)
         client.max_queued_messages_set(0)  # alerts must not be dropped while the broker is away

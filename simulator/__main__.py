@@ -81,7 +81,16 @@ def replay(options: argparse.Namespace) -> None:
         feeds = [open_feed(device, library) for device in devices]
     password = mqtt.read_password(url, options.password_file)
     topics = wire.Topics(options.prefix)
-    player = Replay(feeds, url, speed=options.speed, topics=topics, password=password, cafile=options.cafile)
+    player = Replay(
+        feeds,
+        url,
+        speed=options.speed,
+        topics=topics,
+        password=password,
+        cafile=options.cafile,
+        certfile=options.certfile,
+        keyfile=options.keyfile,
+    )
     print(f"{len(feeds)} devices to {url}, below {options.prefix}", flush=True)
     print(player.run(stop, options.duration))
 
@@ -176,6 +185,8 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--password-file", type=Path, metavar="FILE", help=f"password (or set {mqtt.PASSWORD_VARIABLE})"
     )
     parser.add_argument("--cafile", type=Path, metavar="FILE", help="certificate authorities for mqtts://")
+    parser.add_argument("--certfile", type=Path, metavar="FILE", help="client certificate of the devices")
+    parser.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, if not in the same file")
     parser.add_argument("--prefix", default=wire.PREFIX, help="of all topics")
     parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
     parser.add_argument("--devices", type=int, default=8, metavar="N", help="how many")

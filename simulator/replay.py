@@ -289,7 +289,7 @@ class Replay:
         How many times faster than real time.
     topics
         Names of the topics.
-    password, cafile
+    password, cafile, certfile, keyfile
         See `monitor.mqtt.make_client`.
     on_beat
         Called for each beat, from the thread of `run`.
@@ -309,6 +309,8 @@ class Replay:
         topics: wire.Topics | None = None,
         password: str | None = None,
         cafile: Path | None = None,
+        certfile: Path | None = None,
+        keyfile: Path | None = None,
         on_beat: OnBeat | None = None,
     ) -> None:
         ids = [feed.device.id for feed in feeds]
@@ -326,7 +328,14 @@ class Replay:
         self._links = [
             _Link(
                 feed.device,
-                mqtt.make_client(url, f"{feed.device.id}-{run}", password=password, cafile=cafile),
+                mqtt.make_client(
+                    url,
+                    f"{feed.device.id}-{run}",
+                    password=password,
+                    cafile=cafile,
+                    certfile=certfile,
+                    keyfile=keyfile,
+                ),
                 topics or wire.Topics(),
             )
             for feed in feeds

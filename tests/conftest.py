@@ -49,6 +49,13 @@ def run_mosquitto(path: str, folder: Path) -> Iterator[BrokerUrl]:
     settings = DEPLOYED.read_text().replace("listener 1883", f"listener {port}")
     folder.chmod(0o777)  # mosquitto gives up root's rights
     config.write_text(settings.replace("/var/lib/mosquitto/", f"{folder}/"))
+    with serve_mosquitto(path, config, port):
+        yield BrokerUrl(HOST, port)
+
+
+@contextmanager
+def serve_mosquitto(path: str, config: Path, port: int) -> Iterator[None]:
+    """Run mosquitto with a configuration that has it listen on that port."""
     process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10
@@ -56,7 +63,7 @@ def run_mosquitto(path: str, folder: Path) -> Iterator[BrokerUrl]:
             assert process.poll() is None, f"mosquitto ended with status {process.returncode}"
             assert time.monotonic() < deadline, "mosquitto did not start within 10 s"
             time.sleep(0.02)
-        yield BrokerUrl(HOST, port)
+        yield
     finally:
         process.terminate()
         process.wait(10)

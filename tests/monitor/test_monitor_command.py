@@ -33,7 +33,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not _loaded_by(code) & {"numpy", "scipy", "numba", "onnxruntime", "paho", "msgspec"}
 
 
-@pytest.mark.parametrize("verb", ["run", "watch", "classify", "models", "bench", "asyncapi"])
+@pytest.mark.parametrize("verb", ["run", "doctor", "watch", "classify", "models", "bench", "asyncapi"])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])

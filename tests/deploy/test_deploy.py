@@ -1,0 +1,205 @@
+"""The files of deploy/: what a stranger, a device and a viewer can do on a real mosquitto, and the systemd unit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor import wire
+from monitor.__main__ import main
+from monitor.mqtt import TlsFiles
+from tests.certificates import Authority
+from tests.deploy.secured import DEPLOY, Client, Secured, run_secured
+from tests.simulator.recorder import wait_for
+
+TOPICS = wire.Topics()
+SAMPLES, ALERTS = TOPICS.of("patch-1", "samples"), TOPICS.of("patch-1", "alerts")
+ODD_NAMES = ("+", "patch-1/samples", "patch-1/+")
+"""User names that nobody should give."""
+
+# paho leaves the socket of a handshake that failed to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with run_secured(tmp_path_factory.mktemp("secured"), ODD_NAMES) as running:
+        yield running
+
+
+def _arrives_last(reader: Client, writer: Client, topic: str) -> list[tuple[str, bytes]]:
+    """Send something that may pass, and return all that came until it came."""
+    writer.publish(topic, b"last")
+    wait_for(lambda: (topic, b"last") in reader.received)
+    return reader.received[:-1]
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [(None, None), ("patch-1", "wrong"), ("nobody", "nobody"), ("patch-1", "")]
+)
+def test_stranger_without_user_and_password_is_refused(broker: Secured, user: str | None, password: str | None) -> None:
+    with Client(broker, user, password=password) as stranger:
+        assert stranger.reason in ("Not authorized", "Bad user name or password")
+
+
+def test_broker_with_another_certificate_is_refused_by_its_clients(broker: Secured, tmp_path: Path) -> None:
+    other = Authority(tmp_path, "other")
+    with pytest.raises(ConnectionError, match="certificate verify failed"):
+        Client(broker, "patch-1", tls=TlsFiles(other.certfile))
+
+
+@pytest.mark.parametrize("shown", ["none", "another authority's"])
+def test_nobody_gets_to_the_monitor_s_listener_without_its_certificate(
+    broker: Secured, tmp_path: Path, shown: str
+) -> None:
+    files = broker.device_tls
+    if shown != "none":
+        other = Authority(tmp_path, "other").issue("monitor")
+        files = TlsFiles(files.cafile, other.certfile, other.keyfile)
+    with pytest.raises(ConnectionError, match="Does it want a client certificate"):
+        Client(broker, "monitor", tls=files)
+
+
+def test_device_is_heard_by_the_monitor_and_hears_its_acknowledgements(broker: Secured) -> None:
+    leaves = ("info", "samples", "status")
+    with (
+        Client(broker, "monitor", *(TOPICS.of("+", leaf) for leaf in leaves)) as monitor,
+        Client(broker, "patch-1", TOPICS.of("patch-1", "ack")) as device,
+    ):
+        for leaf in leaves:
+            device.publish(TOPICS.of("patch-1", leaf), b"x")
+        wait_for(lambda: len(monitor.received) == 3)
+        monitor.publish(TOPICS.of("patch-1", "ack"), b"7")
+        wait_for(lambda: device.received == [(TOPICS.of("patch-1", "ack"), b"7")])
+
+
+def test_device_cannot_write_as_another_nor_what_only_the_monitor_writes(broker: Secured) -> None:
+    wanted = ("samples", "info", "status", "truth", "alerts", "beats", "ack")
+    forbidden = [TOPICS.of("patch-2", leaf) for leaf in wanted]
+    forbidden += [TOPICS.of("patch-1", leaf) for leaf in ("alerts", "beats", "ack", "truth")]
+    forbidden += [TOPICS.monitor_status("monitor"), "elsewhere"]
+    with (
+        Client(broker, "monitor", *(TOPICS.of("+", leaf) for leaf in ("info", "samples", "status"))) as monitor,
+        Client(broker, "viewer", TOPICS.of("+", "alerts"), TOPICS.of("+", "beats"), "ecg/v1/monitor/#") as viewer,
+        Client(broker, "patch-1") as device,
+    ):
+        for topic in forbidden:
+            device.publish(topic, b"forged")
+        assert _arrives_last(monitor, device, SAMPLES) == []
+        assert _arrives_last(viewer, monitor, ALERTS) == []
+
+
+def test_device_hears_nothing_of_others_nor_its_own_alerts(broker: Secured) -> None:
+    with Client(broker, "monitor") as monitor, Client(broker, "patch-2", "#") as device, Client(broker, "patch-1") as p:
+        p.publish(SAMPLES, b"x")
+        for leaf in ("alerts", "beats", "ack"):
+            monitor.publish(TOPICS.of("patch-1", leaf), b"x")
+        monitor.publish(TOPICS.of("patch-2", "alerts"), b"x")
+        monitor.publish(TOPICS.monitor_status("monitor"), b"x")
+        assert _arrives_last(device, monitor, TOPICS.of("patch-2", "ack")) == []
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_user_name_that_is_a_wildcard_or_a_path_gets_nothing_by_it(broker: Secured, name: str) -> None:
+    with (
+        Client(broker, "monitor", TOPICS.of("+", "samples")) as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, name, TOPICS.of("+", "ack"), password="sesame") as odd,
+    ):
+        assert odd.reason == "Success"
+        odd.publish(SAMPLES, b"forged")
+        monitor.publish(TOPICS.of("patch-1", "ack"), b"x")
+        assert _arrives_last(monitor, device, SAMPLES) == []
+        assert odd.received == []
+
+
+def test_viewer_reads_alerts_beats_and_the_monitor_s_status_and_nothing_else(broker: Secured) -> None:
+    with (
+        Client(broker, "monitor") as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, "viewer", "#") as viewer,
+    ):
+        for leaf in ("samples", "info", "status"):
+            device.publish(TOPICS.of("patch-1", leaf), b"x")
+        for topic in (ALERTS, TOPICS.of("patch-1", "ack"), TOPICS.of("patch-1", "beats"), "ecg/v1/monitor/m/other"):
+            monitor.publish(topic, b"x")
+        assert {topic for topic, _ in _arrives_last(viewer, monitor, TOPICS.monitor_status("monitor"))} == {
+            ALERTS, TOPICS.of("patch-1", "beats"),
+        }  # fmt: skip
+
+
+def test_viewer_writes_nothing_not_even_as_a_device_of_its_name(broker: Secured) -> None:
+    with (
+        Client(broker, "monitor", TOPICS.of("+", "samples"), "ecg/v1/monitor/#") as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, "viewer", TOPICS.of("+", "alerts")) as viewer,
+    ):
+        for topic in (SAMPLES, TOPICS.of("viewer", "samples"), ALERTS, TOPICS.monitor_status("monitor")):
+            viewer.publish(topic, b"forged")
+        assert _arrives_last(monitor, device, SAMPLES) == []
+        assert _arrives_last(viewer, monitor, ALERTS) == []
+
+
+def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_its_packets(broker: Secured) -> None:
+    Client(broker, "monitor", SAMPLES, client_id="ecgwatch-monitor", clean_session=False).close()
+    with Client(broker, "patch-1") as device:
+        device.publish(SAMPLES, b"waiting")
+    with Client(broker, "patch-2", client_id="ecgwatch-monitor", clean_session=False) as thief:
+        assert not thief.present
+    with Client(broker, "monitor", client_id="ecgwatch-monitor", clean_session=False) as monitor:
+        assert monitor.present
+        wait_for(lambda: monitor.received == [(SAMPLES, b"waiting")])
+    Client(broker, "monitor", client_id="ecgwatch-monitor").close()
+
+
+def test_certificates_of_the_guide_satisfy_the_strictest_clients(broker: Secured) -> None:
+    """Python 3.13 checks certificates more strictly than those before it."""
+    context = broker.monitor_tls.context()
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    with (
+        socket.create_connection(("127.0.0.1", broker.devices_port)) as sock,
+        context.wrap_socket(sock, server_hostname="127.0.0.1") as secured,
+    ):
+        assert secured.version() == "TLSv1.3"
+
+
+def test_both_configurations_agree_where_they_say_the_same() -> None:
+    simple, secured = (
+        dict(re.findall(r"^(\w+) (.*)$", (DEPLOY / name).read_text(), re.MULTILINE))
+        for name in ("mosquitto.conf", "mosquitto-tls.conf")
+    )
+    for setting in set(simple) - {"listener", "allow_anonymous"}:
+        assert secured[setting] == simple[setting]
+    assert (simple["allow_anonymous"], secured["allow_anonymous"]) == ("true", "false")
+    assert int(simple["message_size_limit"]) == wire.MAX_PAYLOAD
+
+
+def test_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / "ecgwatch-monitor.service"
+    text = (DEPLOY / unit.name).read_text()
+    assert "/opt/ecgwatch/bin/python" in text
+    unit.write_text(text.replace("/opt/ecgwatch/bin/python", sys.executable))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", "--recursive-errors=one", str(unit)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unit_starts_the_monitor_with_options_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    command = (DEPLOY / "ecgwatch-monitor.service").read_text().split("ExecStart=")[1].split("Restart=")[0]
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    told = capsys.readouterr().out
+    for option in re.findall(r"--[a-z-]+", command):
+        assert option in told
