@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -9,13 +10,15 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from monitor import wire
 from monitor.__main__ import main
-from monitor.mqtt import TlsFiles
+from monitor.mqtt import PASSWORD_VARIABLE, TlsFiles
 from tests.certificates import Authority
 from tests.deploy.secured import DEPLOY, Client, Secured, run_secured
 from tests.simulator.recorder import wait_for
@@ -31,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    with run_secured(tmp_path_factory.mktemp("secured"), ODD_NAMES) as running:
+    with run_secured(tmp_path_factory.mktemp("secured"), ("sim-0001", *ODD_NAMES)) as running:
         yield running
 
 
@@ -158,6 +161,34 @@ def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_
         assert monitor.present
         wait_for(lambda: monitor.received == [(SAMPLES, b"waiting")])
     Client(broker, "monitor", client_id="ecgwatch-monitor").close()
+
+
+def test_monitor_and_a_device_work_with_the_rights_that_they_have(broker: Secured) -> None:
+    device, status = "sim-0001", TOPICS.monitor_status("monitor")
+    with Client(broker, "viewer", TOPICS.of(device, "beats"), status) as viewer:
+        with _process(broker, "monitor", "monitor", "run", "--beats", "--provider", "cpu"):
+            wait_for(lambda: any(topic == status and b'"online"' in told for topic, told in viewer.received), 60)
+            with _process(broker, device, "simulator", "replay", "--devices", "1", "--speed", "5"):
+                wait_for(lambda: len([topic for topic, _ in viewer.received if topic != status]) > 10, 60)
+        wait_for(lambda: b'"offline"' in viewer.received[-1][1])
+
+
+@contextmanager
+def _process(broker: Secured, user: str, *command: str) -> Iterator[None]:
+    """One of our own commands as that user, ended in good order at the end."""
+    tls, password = broker.tls(user), broker.password(user) or "sesame"
+    options = ["--broker", str(broker.url(user))]
+    options += [f"--{name}={file}" for name, file in asdict(tls).items() if file is not None]
+    environment = os.environ | {PASSWORD_VARIABLE: password}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, b"Traceback" in said) == (0, False), said
 
 
 def test_certificates_of_the_guide_satisfy_the_strictest_clients(broker: Secured) -> None:
