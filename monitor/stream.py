@@ -72,6 +72,8 @@ class Stream:
             self._early[packet.seq] = packet
             if len(self._early) > EARLY_PACKETS:
                 self._give_up_waiting()
+        elif _is_repeated(run, packet):
+            self._counts["duplicates"] += 1
         else:
             self._late += 1
             if packet.start_s < run.end_s - CLOCK_TOLERANCE_S / 2 and self._late <= LATE_PACKETS:
@@ -80,6 +82,11 @@ class Stream:
             # The count began again and time went on, or only the past comes: the device was restarted.
             self._early = None
             self._join(packet)
+
+    @property
+    def next_seq(self) -> int | None:
+        """Sequence number of the packet that is needed next, if any is known."""
+        return None if self._run is None else self._run.next_seq
 
     def finish(self) -> None:
         """No more will come: take what still waits, and tell the last beats."""
@@ -153,6 +160,12 @@ class Stream:
             run.part_s = start_s + begin / run.rate_hz
             self._lanes.put(run, samples[begin : begin + part])
             self._lanes.advance()
+
+
+def _is_repeated(run: Run, packet: wire.Packet) -> bool:
+    """Whether a packet with a number from the past lies where that packet lay, as far as can be told."""
+    behind_s = (run.next_seq - packet.seq) * packet.samples.size / packet.rate_hz
+    return abs(packet.start_s - (run.end_s - behind_s)) <= CLOCK_TOLERANCE_S
 
 
 def _why_not_joined(run: Run, packet: wire.Packet) -> str | None:
