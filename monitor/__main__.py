@@ -41,26 +41,28 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
     from monitor.alert import AlertSettings
-    from monitor.mqtt import BrokerUrl
+    from monitor.mqtt import BrokerUrl, TlsFiles
     from monitor.service import Service, ServiceSettings
+    from monitor.store import default_directory
+    from monitor.workers import Workers
 
+    if options.workers < 1:
+        raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     n, m = options.alert
-    service = Service(
-        ServiceSettings(
-            broker=BrokerUrl.parse(options.broker),
-            password_file=options.password_file,
-            cafile=options.cafile,
-            certfile=options.certfile,
-            keyfile=options.keyfile,
-            prefix=options.prefix,
-            name=options.name,
-            model=options.model,
-            provider=options.provider,
-            publish_beats=options.beats,
-            alerts=AlertSettings(n=n, m=m),
-        )
+    settings = ServiceSettings(
+        broker=BrokerUrl.parse(options.broker),
+        password_file=options.password_file,
+        tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
+        prefix=options.prefix,
+        name=options.name,
+        model=options.model,
+        provider=options.provider,
+        publish_beats=options.beats,
+        alerts=AlertSettings(n=n, m=m),
+        state=None if options.no_state else options.state or default_directory(),
     )
+    service = Service(settings) if options.workers == 1 else Workers(settings, options.workers)
     signal.signal(signal.SIGTERM, lambda *_: service.stop())
     signal.signal(signal.SIGINT, lambda *_: service.stop())
     service.run()
@@ -207,6 +209,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(running)
     running.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
     running.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
+    running.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the devices")
+    running.add_argument(
+        "--state", type=Path, metavar="DIR", help="where to remember what a crash must not lose, if not as usual"
+    )
+    running.add_argument("--no-state", action="store_true", help="remember nothing: what comes meanwhile is lost")
     running.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )

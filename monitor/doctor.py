@@ -18,6 +18,7 @@ from pathlib import Path
 from monitor import mqtt, wire
 from monitor.classify import DEFAULT_MODEL, Classifier, Provider
 from monitor.probe import NOT_ASKED, Check, Probe, Status
+from monitor.store import default_directory
 from monitor.visit import Target
 
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
@@ -41,7 +42,7 @@ class DoctorSettings:
     model: str = DEFAULT_MODEL
     provider: Provider = "auto"
     state: Path | None = None
-    """Directory the monitor keeps its state in; `default_state_dir` if None."""
+    """Directory the monitor keeps its state in; `monitor.store.default_directory` if None."""
     as_json: bool = False
 
 
@@ -70,20 +71,11 @@ def run_doctor(settings: DoctorSettings) -> int:
     return int(failed)
 
 
-def default_state_dir() -> Path:
-    """Directory for what must outlive the process: systemd's if it gave one, else the user's."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0])
-    named = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
-    return home / "ecgwatch"
-
-
 def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
     """Look at what the monitor needs of this machine."""
     yield check_clock(time.time(), any(file.exists() for file in SYNCHRONISED))
     yield from check_model(settings.model, settings.provider)
-    yield check_state(settings.state or default_state_dir())
+    yield check_state(settings.state or default_directory())
     yield check_open_files()
 
 

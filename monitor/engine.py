@@ -173,6 +173,14 @@ class Engine:
         self.counts["alerts"] += len(alerts)
         return Output(judged, alerts)
 
+    def knows(self, device: str) -> bool:
+        """Whether anything is remembered of a device."""
+        return device in self._devices
+
+    def next_seq(self, device: str) -> int | None:
+        """Sequence number of the packet that a device's stream needs next; what lies before is not needed any more."""
+        return self._devices[device].stream.next_seq
+
     def save(self, device: str) -> bytes:
         """All that is remembered of a device, to go on from in another process.
 
@@ -215,11 +223,13 @@ class Engine:
         for kind, memory in state.episodes.items():
             known.episodes[kind] = self._new_episode(kind, memory)
 
-    def forget(self, before_s: float) -> None:
-        """Forget devices from which nothing has come since `before_s`."""
-        for known in [d for d in self._devices.values() if d.arrived_s < before_s]:
+    def forget(self, before_s: float) -> list[str]:
+        """Forget devices from which nothing has come since `before_s`; return their ids."""
+        forgotten = [known for known in self._devices.values() if known.arrived_s < before_s]
+        for known in forgotten:
             known.stream.finish()
             del self._devices[known.id]
+        return [known.id for known in forgotten]
 
     def _device(self, device: str, arrived_s: float) -> _Device | None:
         known = self._devices.get(device)

@@ -114,6 +114,7 @@ def make_client(
     certfile: Path | None = None,
     keyfile: Path | None = None,
     clean_session: bool = True,
+    kind: type[paho.Client] = paho.Client,
 ) -> paho.Client:
     """Return a paho client set up for that broker, not yet connected; see `connect`.
 
@@ -133,6 +134,8 @@ def make_client(
         PEM file of its private key, unencrypted; `certfile` holds it as well if None.
     clean_session
         False keeps the session (subscriptions, unacknowledged messages) in the broker between connections.
+    kind
+        Which kind of client.
 
     Raises
     ------
@@ -140,7 +143,7 @@ def make_client(
         A file of TLS cannot be read or is given without TLS, or the key is not that of the certificate.
     """
     tls = TlsFiles(cafile, certfile, keyfile)
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id, clean_session, protocol=paho.MQTTv311)
+    client = kind(CallbackAPIVersion.VERSION2, client_id, clean_session, protocol=paho.MQTTv311)
     if url.user is not None:
         client.username_pw_set(url.user, password)
     if url.tls:

@@ -56,6 +56,7 @@ Text = Annotated[str, msgspec.Meta(max_length=64)]
 Kind = Literal["abnormal-beats", "no-beats", "lead-off", "poor-signal", "gap"]
 Severity = Literal["warning", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
+MonitorState = Literal["online", "overloaded", "offline"]
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,10 +171,18 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+class Ack(msgspec.Struct, frozen=True, kw_only=True):
+    """What the monitor does not need any more: a device may keep its packets until then, and send them again."""
+
+    seq: Sequence
+    """All packets below this sequence number are settled."""
+
+
 class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a monitor says of itself, retained; its "offline" is its last will."""
 
-    state: Literal["online", "offline"]
+    state: MonitorState
+    """"overloaded": packets come faster than they are taken, and wait in the broker."""
     version: str
     model: str
     model_sha256: str
@@ -181,6 +190,14 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """When it started."""
     counts: dict[str, int] = {}
     """Running totals: packets, beats, alerts, and what was dropped and why."""
+    devices: int = 0
+    """Devices that are watched now."""
+    unsettled: int = 0
+    """Packets that the broker would send again if the monitor were killed now."""
+    lateness_s: float | None = None
+    """Median time from the end of a packet, on its device's clock, to its arrival, since the status before."""
+    fault: str | None = None
+    """Why nothing is remembered, if so: beats and alerts go on, but a crash would lose some."""
     schema: int = SCHEMA
 
 

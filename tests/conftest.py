@@ -19,6 +19,12 @@ from simulator.broker import HOST, EmbeddedBroker, free_port
 DEPLOYED = Path(__file__).parents[1] / "deploy" / "mosquitto.conf"
 
 
+@pytest.fixture(autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what monitors remember out of the home directory, and each test's from the others'."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture(scope="session", params=["iotcore", "mosquitto"])
 def broker_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerUrl]:
     """Where a real broker listens: every test that asks for it runs with each kind."""

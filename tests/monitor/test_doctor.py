@@ -16,6 +16,7 @@ import pytest
 
 from monitor import doctor, mqtt, probe, wire
 from monitor.__main__ import main
+from monitor.store import default_directory
 from monitor.visit import Target, Visit, may_publish
 from simulator.broker import HOST, EmbeddedBroker, free_port
 from tests.certificates import Authority
@@ -317,13 +318,13 @@ def test_state_is_kept_where_systemd_says_else_where_the_user_keeps_it(monkeypat
     for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/home/anna")
-    assert doctor.default_state_dir() == Path("/home/anna/.local/state/ecgwatch")
+    assert default_directory() == Path("/home/anna/.local/state/ecgwatch")
     monkeypatch.setenv("XDG_STATE_HOME", "not/absolute")
-    assert doctor.default_state_dir() == Path("/home/anna/.local/state/ecgwatch")
+    assert default_directory() == Path("/home/anna/.local/state/ecgwatch")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert doctor.default_state_dir() == Path("/state/ecgwatch")
+    assert default_directory() == Path("/state/ecgwatch")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/ecgwatch:/var/lib/other")
-    assert doctor.default_state_dir() == Path("/var/lib/ecgwatch")
+    assert default_directory() == Path("/var/lib/ecgwatch")
 
 
 def test_each_check_is_one_line_and_what_to_do_is_one_below(capsys: pytest.CaptureFixture[str]) -> None:

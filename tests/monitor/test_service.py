@@ -294,7 +294,7 @@ def _tls_mosquitto(folder: Path) -> Iterator[tuple[BrokerUrl, Path]]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_over_tls_it_serves_as_in_the_clear_and_a_stranger_s_certificate_is_refused(tmp_path: Path) -> None:
     with _tls_mosquitto(tmp_path) as (url, certificate):
-        with _running(url, "secret", cafile=certificate) as service:
+        with _running(url, "secret", tls=mqtt.TlsFiles(certificate)) as service:
             device = mqtt.make_client(url, "tls-device", cafile=certificate)
             mqtt.connect(device, url)
             device.loop_start()

@@ -1,0 +1,163 @@
+"""When a packet may be acknowledged: once what follows from it cannot be lost any more.
+
+Until then the broker keeps it, and sends it again to whoever comes after a crash. A packet is settled when the state of
+its device was saved after it, together with the alerts that no broker has confirmed; the packets that are not settled
+rebuild the rest. The oldest come first, each after `WINDOW_S`, so that saving is spread evenly; at once when
+nothing more comes; and early when too many wait. How many a broker hands out before it waits for acknowledgements is
+found out: where it falls silent is the limit, until that has proved too low.
+
+Packets are acknowledged in the order in which they came, as MQTT asks for. Knows nothing of clients or messages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from monitor.engine import Engine
+from monitor.store import Letter, Store
+
+WINDOW_S = 5.0
+"""A packet is settled after this time at the latest, when all goes well."""
+MOST_UNSETTLED = 40_000
+"""More than these do not wait: MQTT can have 65 535 packets of a connection under way."""
+TRUSTED = 64
+"""So often a limit must have been met without a silence before a higher one is tried."""
+MOST_SAVED = 100
+"""Devices whose states are saved in one go: some milliseconds."""
+
+
+class _Entry(NamedTuple):
+    mid: int
+    device: str | None
+    number: int
+    came_s: float
+
+
+class Settled(NamedTuple):
+    """What may be told now."""
+
+    mids: list[int]
+    """Packets to acknowledge, in order."""
+    devices: list[str]
+    """Devices whose packets so far are not needed any more."""
+
+
+class Journal:
+    """The packets that are not settled, and the alerts that are not confirmed.
+
+    Parameters
+    ----------
+    engine
+        Whose states are saved.
+    store
+        Where; without one, everything is settled at once.
+    """
+
+    def __init__(self, engine: Engine, store: Store | None) -> None:
+        self._engine = engine
+        self._store = store
+        self._unsettled: deque[_Entry] = deque()
+        self._saved: dict[str, int] = {}  # number of the last packet that was there when the device was saved
+        self._number = 0
+        self._limit = MOST_UNSETTLED
+        self._met = 0
+        self._told: list[Letter] = []
+        self._unconfirmed: dict[str, Letter] = {}
+        self._stored: set[str] = set()  # ids of letters that are in the store's outbox
+        self._confirmed: list[str] = []
+        self._forgotten: list[str] = []
+
+    @property
+    def unsettled(self) -> int:
+        """Packets that are not acknowledged yet."""
+        return len(self._unsettled)
+
+    def received(self, mid: int, device: str | None, now_s: float) -> None:
+        """Note a packet that must be acknowledged, and the device whose state depends on it, if any."""
+        self._number += 1
+        self._unsettled.append(_Entry(mid, device, self._number, now_s))
+
+    def told(self, letter: Letter) -> None:
+        """Note an alert that is on its way to the broker."""
+        self._told.append(letter)
+        self._unconfirmed[letter.id] = letter
+
+    def confirmed(self, letter_id: str) -> None:
+        """Note that a broker has an alert."""
+        self._unconfirmed.pop(letter_id, None)
+        if letter_id in self._stored:
+            self._stored.discard(letter_id)
+            self._confirmed.append(letter_id)
+
+    def resend(self) -> Iterator[Letter]:
+        """Alerts that were on their way when the last process ended, to be sent again."""
+        for letter in [] if self._store is None else self._store.read_outbox():
+            self._unconfirmed[letter.id] = letter
+            self._stored.add(letter.id)
+            yield letter
+
+    def forget(self, devices: Iterable[str]) -> None:
+        """Note devices that the engine has forgotten."""
+        for device in devices:
+            self._saved.pop(device, None)
+            self._forgotten.append(device)
+
+    def disconnected(self) -> None:
+        """The connection is gone: the broker will send again what was not acknowledged, under new numbers."""
+        self._unsettled.clear()
+
+    def settle(self, now_s: float, idle: bool) -> Settled:
+        """Save what is due; what the engine was given must have been flushed.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `received`.
+        idle
+            Whether there is nothing else to do.
+        """
+        if self._store is None:
+            mids = [entry.mid for entry in self._unsettled]
+            self._unsettled.clear()
+            self._told.clear()
+            return Settled(mids, [])
+        self._learn_limit(idle)
+        mids, states = self._collect(now_s, idle)
+        if not (mids or self._told or self._confirmed or self._forgotten):
+            return Settled([], [])
+        unconfirmed = [letter for letter in self._unconfirmed.values() if letter.id not in self._stored]
+        if self._store.commit(states.items(), self._told, unconfirmed, self._confirmed, self._forgotten):
+            self._stored.update(letter.id for letter in unconfirmed)
+            self._confirmed.clear()
+            self._forgotten.clear()
+            self._told.clear()
+        # What cannot be saved is acknowledged all the same: a full disk must not stop the monitor.
+        return Settled(mids, list(states))
+
+    def _collect(self, now_s: float, idle: bool) -> tuple[list[int], dict[str, bytes]]:
+        """Take the packets that are due, and the states they wait for."""
+        mids: list[int] = []
+        states: dict[str, bytes] = {}
+        too_many = len(self._unsettled) >= self._limit
+        while self._unsettled and len(states) < MOST_SAVED:
+            mid, device, number, came_s = self._unsettled[0]
+            due = idle or now_s - came_s >= WINDOW_S or (too_many and len(self._unsettled) > self._limit // 2)
+            if not due:
+                break
+            if device is not None and self._saved.get(device, 0) < number and self._engine.knows(device):
+                states[device] = self._engine.save(device)
+                self._saved[device] = self._number
+            mids.append(mid)
+            self._unsettled.popleft()
+        return mids, states
+
+    def _learn_limit(self, idle: bool) -> None:
+        waiting = len(self._unsettled)
+        if idle and 0 < waiting < self._limit:
+            self._limit, self._met = waiting, 0
+        elif waiting >= self._limit:
+            self._met += 1
+            if self._met >= TRUSTED:
+                self._limit, self._met = min(2 * self._limit, MOST_UNSETTLED), 0

@@ -1,0 +1,160 @@
+"""A paho client that reads and writes its socket in large pieces.
+
+paho asks the kernel for each packet byte by byte, and sends each acknowledgement by itself: system calls were more than
+half of what a message cost. Here one call fetches all that has come, and within `Client.turn` one call sends all that
+follows from it.
+
+Knows nothing of topics or messages.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import paho.mqtt.client as paho
+
+CHUNK = 256 * 1024
+"""Bytes that are read at a time."""
+UNSENT = 1024 * 1024
+"""Bytes that may wait for the socket; what comes on top waits in paho's queue."""
+CLOSING_S = 1.0
+"""How long a socket that is closed tries to send what waits."""
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class BufferedSocket:
+    """As much of a socket as paho asks for, non-blocking, with a buffer on either side."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._input = b""
+        self._at = 0
+        self._output = bytearray()
+        self._ended = False
+        self._error: OSError | None = None
+        self.corked = False
+        """Whether what is sent waits for `flush`."""
+
+    def fill(self) -> None:
+        """Fetch what has come, without waiting."""
+        pieces = [self._input[self._at :]]
+        size = len(pieces[0])
+        while size < CHUNK and not self._ended and self._error is None:
+            try:
+                piece = self._sock.recv(CHUNK)
+            except _NOT_NOW:
+                break
+            except OSError as error:
+                self._error = error
+                break
+            self._ended = not piece
+            pieces.append(piece)
+            size += len(piece)
+            if len(piece) < CHUNK and not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+                break
+        self._input, self._at = b"".join(pieces), 0
+
+    @property
+    def has_input(self) -> bool:
+        """Whether `recv` has something to say: bytes, or that the connection is over."""
+        return self._at < len(self._input) or self._ended or self._error is not None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether bytes wait for the socket."""
+        return bool(self._output)
+
+    def recv(self, size: int) -> bytes:
+        """Return bytes that have come, at most `size`; as a socket's."""
+        if not self.has_input:
+            self.fill()
+        if self._at < len(self._input):
+            piece = self._input[self._at : self._at + size]
+            self._at += len(piece)
+            return piece
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            return b""
+        raise BlockingIOError
+
+    def send(self, data: bytes) -> int:
+        """Take bytes to be sent, all of them or none; as a socket's."""
+        if len(self._output) >= UNSENT:
+            self.flush()
+            if len(self._output) >= UNSENT:
+                raise BlockingIOError
+        self._output += data
+        if not self.corked:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        try:
+            while self._output:
+                del self._output[: self._sock.send(self._output)]
+        except _NOT_NOW:
+            pass
+        except OSError as error:
+            self._error = self._error or error
+            self._output.clear()
+
+    def close(self) -> None:
+        """Send what waits, and close."""
+        if self._output and self._error is None and not self._ended:
+            select.select([], [self._sock], [], CLOSING_S)
+            self.flush()
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """As of the socket."""
+        return int(self._sock.fileno())
+
+    def setblocking(self, flag: bool) -> None:
+        """As of the socket; only non-blocking ones work."""
+        self._sock.setblocking(flag)
+
+    def setsockopt(self, *option: Any) -> None:
+        """As of the socket."""
+        self._sock.setsockopt(*option)
+
+
+class Client(paho.Client):
+    """A paho client to be driven by `turn`, not by a thread of its own."""
+
+    def _create_socket(self) -> BufferedSocket:  # type: ignore[override]
+        return BufferedSocket(super()._create_socket())
+
+    def is_open(self, sock: BufferedSocket) -> bool:
+        """Whether that is still the socket."""
+        current: Any = self.socket()
+        return current is sock
+
+    @contextmanager
+    def turn(self, wait_s: float) -> Iterator[BufferedSocket | None]:
+        """Wait until something has come, but not for long; then send in one go what follows from it.
+
+        Yields the socket, filled, or None if the connection is gone. Read it by ``client.loop_read()`` as long as it
+        ``has_input``.
+        """
+        sock: Any = self.socket()
+        if sock is None:
+            yield None
+            return
+        if not sock.has_input:
+            wanted = [sock] if sock.has_output or self.want_write() else []
+            select.select([sock], wanted, [], wait_s)
+        sock.fill()
+        sock.corked = True
+        try:
+            yield sock
+            if self.want_write():
+                self.loop_write()
+        finally:
+            sock.corked = False
+            sock.flush()

@@ -1,0 +1,203 @@
+"""What must outlive the process: the devices' states, the alerts that no broker has confirmed, and the alerts so far.
+
+One SQLite file, written in transactions of many rows; killing the process at any moment loses none that was committed,
+and leaves the others as they were. A power failure may undo the last seconds. Several processes may share the file.
+
+A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and goes on
+without remembering. A damaged file is put aside, not deleted.
+
+Knows nothing of what is in a state or a message, of brokers or clocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+BUSY_S = 10.0
+"""How long to wait for another process that writes."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS alert (
+    id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An alert on its way."""
+
+    id: str
+    device: str
+    told_s: float
+    """When it was first told, on this machine's clock."""
+    topic: str
+    payload: bytes
+
+
+def default_directory() -> Path:
+    """Where state is kept: in systemd's directory if it gave one, else in the user's."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    named = os.environ.get("XDG_STATE_HOME", "")
+    home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
+    return home / "ecgwatch"
+
+
+class Store:
+    """The file.
+
+    Parameters
+    ----------
+    directory
+        Where it lies; made if it is not there.
+    name
+        Of the monitor, and of the file.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._path = directory / f"{name}.db"
+        self._connection: sqlite3.Connection | None = None
+        self.fault: str | None = None
+        """What is wrong, if anything: since then nothing is remembered."""
+        self._open()
+
+    def read_state(self, device: str) -> bytes | None:
+        """Return a device's state, if there is one."""
+        rows = self._select("SELECT state FROM device WHERE id = ?", device)
+        return bytes(rows[0][0]) if rows else None
+
+    def read_outbox(self) -> list[Letter]:
+        """Return the alerts that no broker has confirmed, oldest first."""
+        query = (
+            "SELECT outbox.id, device, told_s, topic, outbox.payload FROM outbox JOIN alert ON alert.id = outbox.id "
+            "ORDER BY outbox.rowid"
+        )
+        rows = self._select(query)
+        return [Letter(*row) for row in rows]
+
+    def read_alerts(self, since_s: float, device: str | None = None) -> list[bytes]:
+        """Return the alerts told from a time on, of one device or of all, oldest first, as they were published."""
+        query = "SELECT payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
+        return [bytes(payload) for (payload,) in self._select(query, since_s, device)]
+
+    def commit(
+        self,
+        states: Iterable[tuple[str, bytes]] = (),
+        told: Iterable[Letter] = (),
+        unconfirmed: Iterable[Letter] = (),
+        confirmed: Iterable[str] = (),
+        forgotten: Iterable[str] = (),
+    ) -> bool:
+        """Write all of it, or nothing; return whether it is written.
+
+        Parameters
+        ----------
+        states
+            Devices' ids, and their states.
+        told
+            Alerts, for the history.
+        unconfirmed, confirmed
+            Alerts that no broker has confirmed yet; and ids of those that one has meanwhile.
+        forgotten
+            Ids of devices whose states are not needed any more.
+        """
+
+        def write(connection: sqlite3.Connection) -> bool:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", states)
+                rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
+                connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
+                rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
+                connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
+                connection.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in confirmed])
+                connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
+            return True
+
+        return bool(self._try(write))
+
+    def prune(self, before_s: float) -> None:
+        """Forget the alerts told before a time, unless they are still on their way."""
+        query = "DELETE FROM alert WHERE told_s < ? AND id NOT IN (SELECT id FROM outbox)"
+        self._try(lambda connection: connection.execute(query, (before_s,)))
+
+    def retry(self) -> None:
+        """If something was wrong, try again."""
+        if self.fault is not None:
+            self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> None:
+        self.close()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = self._connect()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise  # it cannot be opened or written; that does not make it damaged
+                self._put_aside(error)
+                self._connection = self._connect()
+            self._set_fault(None)
+        except (OSError, sqlite3.Error) as error:
+            self._set_fault(f"{self._path}: {error}")
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_SCHEMA)
+            [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _put_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Make room for a new file."""
+        aside = self._path.with_suffix(".damaged")
+        log.error("%s is damaged (%s); it is kept as %s, and begun anew", self._path, error, aside)
+        self._path.replace(aside)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def _select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._try(lambda connection: connection.execute(query, values).fetchall()) or []
+
+    def _try(self, action: Callable[[sqlite3.Connection], Result]) -> Result | None:
+        """Do something with the file; on a fault say so, and return None."""
+        if self._connection is None:
+            return None
+        try:
+            return action(self._connection)
+        except sqlite3.Error as error:
+            self._set_fault(f"{self._path}: {error}")
+            return None
+
+    def _set_fault(self, fault: str | None) -> None:
+        if fault is not None and self.fault is None:
+            log.error("nothing is remembered any more: %s", fault)
+        if fault is None and self.fault is not None:
+            log.warning("%s can be written again", self._path)
+        self.fault = fault

@@ -1,0 +1,235 @@
+"""Several processes that share the devices, started, watched and spoken for by one.
+
+Each worker is a service with a connection of its own. It hears the packets of all devices, and handles those whose id
+falls to it: so a device always meets the same worker, no packet can fall between two, and nothing has to be told to
+anybody when a device appears. To hear a packet and leave it alone costs a third of handling it.
+
+A worker that dies is started again, and goes on where the states were saved. The workers' figures are added up to one
+status. If this process dies, its workers end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import msgspec
+
+from monitor import mqtt, systemd, wire
+from monitor.service import ALIVE_S, STATUS_S, VERSION, Service, ServiceSettings
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = (0.5, 30.0)
+"""First and longest wait before a worker that has died is started again; it doubles while it dies at once."""
+STEADY_S = 60.0
+"""A worker that has run for so long did not die at once."""
+STOP_S = 15.0
+"""How long workers may take to stop."""
+_processes = multiprocessing.get_context("spawn")
+
+
+class _Worker:
+    """One of them, again and again."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._wait_s = AGAIN_S[0]
+        self.again_at_s = 0.0
+        self.deaths = 0
+        self.past: Counter[str] = Counter()
+        """What those counted that have died."""
+        self.status: wire.MonitorStatus | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it."""
+        self.status = None
+        self.started_s = time.monotonic()
+        self.reports, sender = _processes.Pipe(duplex=False)
+        self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
+        self.process.start()
+        sender.close()
+
+    def hear(self) -> None:
+        """Take its reports."""
+        with contextlib.suppress(EOFError, OSError):  # it has died; that is seen elsewhere
+            while self.reports.poll():
+                self.status = msgspec.msgpack.decode(self.reports.recv_bytes(), type=wire.MonitorStatus)
+
+    def mourn(self) -> None:
+        """It has died: note what it had counted, and when to start it again."""
+        self.hear()
+        if self.status is not None:
+            self.past.update(self.status.counts)
+            self.status = None
+        if time.monotonic() - self.started_s > STEADY_S:
+            self._wait_s = AGAIN_S[0]
+        self.again_at_s = time.monotonic() + self._wait_s
+        self._wait_s = min(AGAIN_S[1], 2 * self._wait_s)
+        self.deaths += 1
+        self.reports.close()
+        log.error("%s has died (exit status %s); starting it again", self.process.name, self.process.exitcode)
+
+
+class Workers:
+    """All of them.
+
+    Parameters
+    ----------
+    settings
+        How each runs, but for its share.
+    count
+        How many there are.
+
+    Raises
+    ------
+    ValueError
+        Settings that cannot work; see `monitor.service.Service`.
+    """
+
+    def __init__(self, settings: ServiceSettings, count: int) -> None:
+        self._settings = settings
+        self._shares = [replace(settings, share=(number, count)) for number in range(count)]
+        self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
+        self._since_s = time.time()
+        self._stopping = False
+        self._client = mqtt.make_client(
+            settings.broker,
+            f"ecgwatch-{settings.name}-workers",
+            password=mqtt.read_password(settings.broker, settings.password_file),
+            **asdict(settings.tls),
+        )
+
+    def stop(self) -> None:
+        """Ask all to finish and return; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Keep them running until `stop` is called.
+
+        Raises
+        ------
+        ConnectionError
+            The broker cannot be reached at the start, or a worker cannot start.
+        """
+        self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
+        mqtt.connect(self._client, self._settings.broker)
+        self._client.loop_start()
+        workers = [_Worker(share) for share in self._shares]
+        try:
+            self._watch(workers)
+        finally:
+            systemd.notify("STOPPING=1")
+            self._end(workers)
+
+    def _watch(self, workers: list[_Worker]) -> None:
+        ready, status_due = False, 0.0
+        while not self._stopping:
+            wait([worker.reports for worker in workers if not worker.reports.closed], timeout=0.25)
+            now = time.monotonic()
+            for worker in workers:
+                if worker.reports.closed:
+                    if now >= worker.again_at_s:
+                        worker.start()
+                    continue
+                worker.hear()
+                if not worker.process.is_alive():
+                    worker.mourn()
+                    if not ready:
+                        raise ConnectionError(f"{worker.process.name} could not start; what it said stands above.")
+            complete = all(worker.status is not None for worker in workers)
+            if complete and not ready:
+                ready, status_due = True, 0.0
+                systemd.notify("READY=1")
+            if ready and now >= status_due:
+                systemd.notify("WATCHDOG=1")
+                self._publish(workers, "online")
+                status_due = now + min(STATUS_S, ALIVE_S)
+
+    def _end(self, workers: list[_Worker]) -> None:
+        """Stop all, and say goodbye with their last figures."""
+        for worker in workers:
+            if worker.process.is_alive():
+                worker.process.terminate()
+        until_s = time.monotonic() + STOP_S
+        for worker in workers:
+            worker.process.join(max(0.1, until_s - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+            if not worker.reports.closed:
+                worker.hear()
+        goodbye = self._publish(workers, "offline")
+        goodbye.wait_for_publish(5)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _publish(self, workers: list[_Worker], state: wire.MonitorState) -> Any:
+        status = add_up(self._blank(state), [worker.status for worker in workers if worker.status is not None])
+        counts = sum((worker.past for worker in workers), Counter(status.counts))
+        counts["worker restarts"] = sum(worker.deaths for worker in workers)
+        told = msgspec.structs.replace(status, counts=dict(counts))
+        return self._client.publish(self._topic, wire.encode(told), qos=1, retain=True)
+
+    def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:
+        return wire.MonitorStatus(state=state, version=VERSION, model="", model_sha256="", since_s=self._since_s)
+
+
+def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) -> wire.MonitorStatus:
+    """One status of several workers: counts added up, and the worst of all else."""
+    told = list(statuses)
+    if not told:
+        return blank
+    lateness = [status.lateness_s for status in told if status.lateness_s is not None]
+    overloaded = blank.state == "online" and any(status.state == "overloaded" for status in told)
+    return msgspec.structs.replace(
+        blank,
+        state="overloaded" if overloaded else blank.state,
+        model=told[0].model,
+        model_sha256=told[0].model_sha256,
+        counts=dict(sum((Counter(status.counts) for status in told), Counter())),
+        devices=sum(status.devices for status in told),
+        unsettled=sum(status.unsettled for status in told),
+        lateness_s=max(lateness, default=None),
+        fault=next((status.fault for status in told if status.fault is not None), None),
+    )
+
+
+def _work(settings: ServiceSettings, reports: Connection) -> None:
+    """What a worker does."""
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {settings.own_name} %(levelname)s %(message)s")
+    os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
+    try:
+        service = Service(settings, _sender(reports))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: service.stop())
+        threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
+        service.run()
+    except (ValueError, OSError) as error:
+        log.error("%s", error)
+        raise SystemExit(2) from None
+
+
+def _sender(reports: Connection) -> Callable[[wire.MonitorStatus], None]:
+    def send(status: wire.MonitorStatus) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone; that is seen elsewhere
+            reports.send_bytes(msgspec.msgpack.encode(status))
+
+    return send
+
+
+def _end_with_parent(stop: Callable[[], None]) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    stop()
