@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from monitor import quality, resample, segment, wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
+from monitor.compiled import compiled
 
 PART_S = 10.0
 """Most signal of a run that is taken in one go; a longer packet must be given in parts."""
@@ -289,7 +289,7 @@ _HISTORY = _offset(resample.STATE, "history")
 _SIGNAL, _MISSING = _offset(segment.STATE, "signal"), _offset(segment.STATE, "missing")
 
 
-@njit(cache=True)
+@compiled
 def fit_windows(signals: Signal, lengths: Ints, rows: Ints) -> Windows:
     """`monitor.beat.fit_window` of many beats.
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from monitor.beat import RATE_HZ, Signal
+from monitor.compiled import compiled
 from monitor.wire import MAX_RATE_HZ
 
 DELAY_S = 0.08
@@ -112,11 +112,7 @@ def _design_kernel(rate_hz: float) -> Signal:
     return np.ascontiguousarray(kernel / kernel.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-# Sums may be reordered to use vector instructions; the order depends on the number of taps alone.
-_compiled = njit(cache=True, fastmath={"reassoc", "contract"})
-
-
-@_compiled
+@compiled
 def resample(
     states: Any, rows: npt.NDArray[np.int64], samples: Signal, ends: npt.NDArray[np.int64], kernel: Signal
 ) -> tuple[Signal, npt.NDArray[np.int64]]:
@@ -157,7 +153,7 @@ def resample(
     return out[:produced], out_ends
 
 
-@_compiled
+@compiled
 def _push(state: Any, samples: Signal, kernel: Signal, x: Signal, out: Signal) -> int:
     """Write the outputs that are ready to `out`, return how many; `x` is room for the history and the samples."""
     if samples.size == 0:

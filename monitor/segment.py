@@ -32,10 +32,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy import signal as filters
 
 from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, RR_LIMIT, Signal, window_length
+from monitor.compiled import compiled, median
 
 
 def _samples(seconds: float) -> int:
@@ -353,11 +353,10 @@ def _butterworth_both_ways(band_hz: tuple[float, float], taps: int) -> Signal:
 _BAND = _mexican_hat(BAND_S, BAND_TAPS)
 _R_BAND = _butterworth_both_ways(R_BAND_HZ, R_BAND_TAPS)
 
-_compiled = njit(cache=True, fastmath={"reassoc", "contract"})
-_window_length = _compiled(window_length)
+_window_length = compiled(window_length)
 
 
-@_compiled
+@compiled
 def _segment(
     states: Any,
     rows: Any,
@@ -393,7 +392,7 @@ def _segment(
     return rows.size, found
 
 
-@_compiled
+@compiled
 def _push(
     state: Any,
     samples: Signal,
@@ -417,7 +416,7 @@ def _push(
     return found
 
 
-@_compiled
+@compiled
 def _store(state: Any, samples: Signal, band_filter: Signal, band: Signal) -> int:
     """Store samples in the buffer, as many as it takes at a time, and compute their QRS band."""
     signal, missing = state.signal, state.missing
@@ -440,7 +439,7 @@ def _store(state: Any, samples: Signal, band_filter: Signal, band: Signal) -> in
     return block
 
 
-@_compiled
+@compiled
 def _make_way(state: Any) -> None:
     """Forget the samples at the begin of the buffer that nothing can ask for any more."""
     oldest = state.n - RECENT
@@ -454,7 +453,7 @@ def _make_way(state: Any) -> None:
     state.base += gone
 
 
-@_compiled
+@compiled
 def _rectify(state: Any, block: Signal, level: Signal) -> None:
     """The feature of a block: the moving average over the rectified QRS band."""
     band, total = state.band, state.band_sum
@@ -465,7 +464,7 @@ def _rectify(state: Any, block: Signal, level: Signal) -> None:
     state.band_sum = total
 
 
-@_compiled
+@compiled
 def _follow(
     state: Any, block: Signal, level: Signal, next_rr: bool, r_filter: Signal, beats: Any, signals: Signal
 ) -> int:
@@ -490,7 +489,7 @@ def _follow(
     return found
 
 
-@_compiled
+@compiled
 def _give_up(states: Any, row: int, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal) -> int:
     """Hand out all pending beats of a stream as they are; return how many."""
     state = states[row]
@@ -503,7 +502,7 @@ def _give_up(states: Any, row: int, r_filter: Signal, next_rr: bool, beats: Any,
     return found
 
 
-@_compiled
+@compiled
 def _compact(states: Any, row: int) -> int:
     state = states[row]
     if state.n > 0:
@@ -511,7 +510,7 @@ def _compact(states: Any, row: int) -> int:
     return int(state.n - state.base)
 
 
-@_compiled
+@compiled
 def _since_last(states: Any, rows: Any) -> Any:
     since = np.empty(rows.size, np.int64)
     for i in range(rows.size):
@@ -520,7 +519,7 @@ def _since_last(states: Any, rows: Any) -> Any:
     return since
 
 
-@_compiled
+@compiled
 def _begin(state: Any, first: float) -> None:
     """Before its first sample, the stream is taken to have held that value."""
     past = R_BAND_TAPS
@@ -535,7 +534,7 @@ def _begin(state: Any, first: float) -> None:
     state.learn_at = LEARN + LAG
 
 
-@_compiled
+@compiled
 def _find_peaks(state: Any, now: int, value: float) -> None:
     """Follow the feature; a settled peak is judged at once if it is high, else when no much higher one has followed."""
     peak, height = -1, 0.0
@@ -571,13 +570,13 @@ def _find_peaks(state: Any, now: int, value: float) -> None:
         _judge_settled(state)
 
 
-@_compiled
+@compiled
 def _judge_settled(state: Any) -> None:
     _judge(state, state.settled, state.settled_height, state.settled_slope)
     state.settled = -1
 
 
-@_compiled
+@compiled
 def _steepest(state: Any, centre: int) -> float:
     """The steepest slope of the QRS band within 64 ms of a peak."""
     steepest = 0.0
@@ -587,17 +586,17 @@ def _steepest(state: Any, centre: int) -> float:
     return steepest
 
 
-@_compiled
+@compiled
 def _threshold(state: Any) -> float:
     return float(state.noise + THRESHOLD * (state.qrs - state.noise))
 
 
-@_compiled
+@compiled
 def _is_t_wave(state: Any, centre: int, slope: float) -> bool:
     return centre - state.last < T_WAVE and slope < T_SLOPE * state.last_slope
 
 
-@_compiled
+@compiled
 def _judge(state: Any, centre: int, height: float, slope: float) -> None:
     """A QRS complex, or something else to remember."""
     if state.learned and height > _threshold(state) and not _is_t_wave(state, centre, slope):
@@ -607,13 +606,13 @@ def _judge(state: Any, centre: int, height: float, slope: float) -> None:
         _remember(state, centre, height, slope)
 
 
-@_compiled
+@compiled
 def _remember(state: Any, centre: int, height: float, slope: float) -> None:
     """No QRS complex: the noise level learns from it, and the search back may come back to it."""
     if state.learned:
         state.noise_level[state.noise_count % 8] = height
         state.noise_count += 1
-        state.noise = _median(state.noise_level)
+        state.noise = median(state.noise_level)
     if state.candidates == CANDIDATES:
         for i in range(CANDIDATES - 1):
             _move_candidate(state, i + 1, i)
@@ -623,19 +622,19 @@ def _remember(state: Any, centre: int, height: float, slope: float) -> None:
     state.candidates += 1
 
 
-@_compiled
+@compiled
 def _move_candidate(state: Any, i: int, j: int) -> None:
     state.candidate[j] = state.candidate[i]
     state.candidate_height[j] = state.candidate_height[i]
     state.candidate_slope[j] = state.candidate_slope[i]
 
 
-@_compiled
+@compiled
 def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     """A QRS complex: its height sets the threshold, its fiducial ends an RR interval, and its beat is pending."""
     state.qrs_level[state.qrs_count % 8] = height
     state.qrs_count += 1
-    state.qrs = _median(state.qrs_level)
+    state.qrs = median(state.qrs_level)
     fiducial = _main_deflection(state, centre)
     rr = fiducial - state.last_fiducial
     if not 0 < rr <= LONGEST_RR:
@@ -651,19 +650,19 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.pending += 1
 
 
-@_compiled
+@compiled
 def _main_deflection(state: Any, centre: int) -> int:
     """The highest or lowest sample within 72 ms, seen from the median of the 0.5 s around."""
     at = centre - state.base
     around = state.signal[at - FIDUCIAL_BASELINE : min(at + FIDUCIAL_BASELINE + 1, state.n - state.base)]
-    baseline = _median(around[::4])
+    baseline = median(around[::4])
     part = state.signal[at - FIDUCIAL_SEARCH : at + FIDUCIAL_SEARCH + 1]
     high, low = int(np.argmax(part)), int(np.argmin(part))
     upright = UPRIGHT * (part[high] - baseline) >= baseline - part[low]
     return centre - FIDUCIAL_SEARCH + (high if upright else low)
 
 
-@_compiled
+@compiled
 def _learn(state: Any) -> None:
     """Set the levels from the last two seconds: QRS = the second highest of eight maxima, noise = the median.
 
@@ -699,7 +698,7 @@ def _learn(state: Any) -> None:
             _judge(state, centre, height, slope)
 
 
-@_compiled
+@compiled
 def _search_back(state: Any) -> None:
     """Long after the last QRS complex, take the highest of the smaller peaks, if it is high enough."""
     if not state.n - 1 - state.last > SEARCH_BACK * state.recent_rr + LAG:
@@ -719,7 +718,7 @@ def _search_back(state: Any) -> None:
     state.candidates = kept
 
 
-@_compiled
+@compiled
 def _update_rhythm(state: Any) -> None:
     """Medians of the latest RR intervals: of the last eight, and of those that ended in the last 10 s."""
     rr = np.empty(RR_KEPT)
@@ -732,28 +731,12 @@ def _update_rhythm(state: Any) -> None:
         if i < RHYTHM or state.rr_end[k] >= newest - MEDIAN_RR_OVER:
             recent = i + 1
     if known >= 2:
-        state.recent_rr = _median(rr[: min(known, 8)])
+        state.recent_rr = median(rr[: min(known, 8)])
     if known >= RHYTHM:
-        state.median_rr = _median(rr[:recent])
+        state.median_rr = median(rr[:recent])
 
 
-@_compiled
-def _median(values: Any) -> float:
-    """Of a few values, by their ranks: no branch to mispredict, and a fifth of the time of numpy's."""
-    low = high = values[0]
-    for value in values:
-        below = not_above = 0
-        for other in values:
-            below += other < value
-            not_above += other <= value
-        if below <= (values.size - 1) // 2 < not_above:
-            low = value
-        if below <= values.size // 2 < not_above:
-            high = value
-    return float((low + high) / 2)
-
-
-@_compiled
+@compiled
 def _finished_at(state: Any, r_filter: Signal, next_rr: bool) -> int:
     """How many samples the first pending beat needs until it has all that it waits for, or will never have."""
     placed = state.pending_fiducial[0] + LOCATE_AFTER + 1
@@ -774,13 +757,13 @@ def _finished_at(state: Any, r_filter: Signal, next_rr: bool) -> int:
     return min(latest, int(state.pending_fiducial[0] + _patience(state) + DECIDED_WITHIN) + 1)
 
 
-@_compiled
+@compiled
 def _patience(state: Any) -> float:
     """How late after the first pending beat, whose window is complete, the next one still matters."""
     return min(RR_LIMIT * state.pending_median, LONGEST_RR)
 
 
-@_compiled
+@compiled
 def _next_rr(state: Any) -> int:
     """From the first pending beat to the next: samples; `PAUSE`; or -1, also where samples of a pause are missing."""
     if state.pending > 1 and state.pending_rr[1] > 0:
@@ -793,7 +776,7 @@ def _next_rr(state: Any) -> int:
     return -1 if state.missing[at : at + int(patience)].any() else PAUSE
 
 
-@_compiled
+@compiled
 def _locate_r_peak(state: Any, r_filter: Signal) -> int:
     """Highest sample within 64 ms of the first lobe of the QRS band that is 0.55 as high as such lobes usually are."""
     centre = state.pending_fiducial[0]
@@ -820,7 +803,7 @@ def _locate_r_peak(state: Any, r_filter: Signal) -> int:
     return max(r_peak, state.last_r_peak + 1)
 
 
-@_compiled
+@compiled
 def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
     """Write the first pending beat to `beat` and `signal`, and forget it."""
     median_rr = state.median_rr if np.isnan(state.pending_median) else state.pending_median

@@ -13,7 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.beat import Signal
-from monitor.quality import STATE, BeatQuality, Contact, to_signal, why_unfit
+from monitor.quality import (
+    BIAS,
+    FIRST_CHANGE,
+    FIRST_LIKENESS,
+    NOISE_RATIO,
+    REMEMBERED,
+    SCORES,
+    SHAPE,
+    SHAPE_PART,
+    STATE,
+    WEIGHTS,
+    BeatQuality,
+    Contact,
+    _push,
+    to_signal,
+    why_unfit,
+)
 from monitor.resample import Resampler
 from monitor.segment import Heartbeat, Segmenter
 from monitor.wire import NO_SAMPLE
@@ -114,8 +130,61 @@ def test_whatever_comes_gets_the_same_answer_again(sizes: list[int], seed: int) 
     assert _judge(beats) == told
 
 
+def _naive_score(beats: list[npt.NDArray[np.float64]]) -> float:
+    """Of the latest beat, as the documentation has it."""
+    *before, beat = beats[-REMEMBERED - 1 :]
+    halves = [b[: b.size // 2 * 2].reshape(-1, 2).mean(axis=1) for b in (*before, beat)]
+    *shapes, shape = [half[: min(SHAPE, int(SHAPE_PART * half.size))] for half in halves]
+    half = halves[-1]
+    wander = abs(np.median(half[: half.size // 2]) - np.median(half[half.size // 2 :])) / np.ptp(beat)
+    ranges = [np.ptp(beat[i : i + 9]) for i in range(0, beat.size // 8 * 8, 8)]
+    activity = np.median(ranges) / max(ranges)
+    change, likeness = FIRST_CHANGE, FIRST_LIKENESS
+    if before:
+        change = abs(np.log(np.ptp(beat)) - np.median([np.log(np.ptp(b)) for b in before]))
+        alike = []
+        for other in shapes:
+            n = min(shape.size, other.size)
+            pairs = [(shape[:n], other[:n]), (shape[1:n], other[: n - 1]), (shape[: n - 1], other[1:n])]
+            alike.append(max(np.corrcoef(a, b)[0, 1] for a, b in pairs))
+        likeness = float(np.sort(alike)[len(alike) // 2 :].mean())
+    logs = np.log([np.clip(activity, 0.01, None), np.clip(change, 0.01, 1.5)])
+    score = BIAS + np.dot(WEIGHTS, [min(wander, 0.5), *logs, likeness])
+    return float(np.clip(score, *SCORES))
+
+
+@given(st.lists(st.integers(24, 187), min_size=1, max_size=14), st.integers(0, 2**31))
+def test_the_score_is_the_mean_of_the_last_beats_scores_as_documented(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ecg = make_ecg(beat_times(4.0), 4.0, 125.0)[62:]
+    level, noise = 10.0 ** rng.uniform(-1, 3, 2)
+    beats = [(ecg[:n] + rng.normal(level, noise, n).cumsum() / 5).astype(np.float32) for n in sizes]
+    state = np.zeros(1, STATE)
+    told = [_push(state[0], beat) for beat in beats]
+    naive = [_naive_score([b.astype(float) for b in beats[: i + 1]]) for i in range(len(beats))]
+    means = [np.mean(naive[max(0, i + 1 - REMEMBERED) : i + 1]) for i in range(len(naive))]
+    np.testing.assert_allclose(told, means, atol=0.005)
+
+
+def test_beats_that_are_flat_but_for_their_end_are_like_nothing() -> None:
+    beat = np.full(120, 30001.0, np.float32)
+    beat[110:] += 50
+    state = np.zeros(1, STATE)
+    _push(state[0], beat)
+    flat = BIAS + np.dot(WEIGHTS, [0.0, np.log(0.01), np.log(0.01), 0.0])
+    assert _push(state[0], beat) == pytest.approx((state["score"][0, 0] + np.clip(flat, *SCORES)) / 2)
+
+
+def test_most_steps_are_large_where_the_median_step_is() -> None:
+    rng = np.random.default_rng(0)
+    for scale in np.geomspace(1, 100, 60):
+        beat = (BEAT + rng.normal(0, scale, BEAT.size)).astype(np.float32)
+        noisy = np.median(np.abs(np.diff(beat))) > NOISE_RATIO * np.ptp(beat)
+        assert why_unfit(beat) == ("noise" if noisy else None)
+
+
 def test_what_is_remembered_of_a_stream_is_small() -> None:
-    assert STATE.itemsize <= 3000
+    assert STATE.itemsize <= 2000
 
 
 def _cut(samples: npt.ArrayLike, rate_hz: float) -> list[Heartbeat]:
@@ -157,7 +226,7 @@ def test_flagged_consumer_recordings_do_not_get_worse(ecg_data: Path) -> None:
 
 
 def test_heart_disease_is_not_withheld_as_noise(ecg_data: Path) -> None:
-    """Ceiling: beats of MIT-BIH DS1, first lead. Measured, in percent: all 2.5; all but 108, 203, 207: 0.2."""
+    """Ceiling: beats of MIT-BIH DS1, first lead. Measured, in percent: all 2.4; all but 108, 203, 207: 0.2."""
     wfdb = pytest.importorskip("wfdb")
     withheld = {}
     for header in sorted((ecg_data / "mitdb").glob("*.hea")):
@@ -185,7 +254,7 @@ def test_noise_in_the_qrs_band_is_withheld_once_it_drowns_the_beats(ecg_data: Pa
     noise = filters.sosfilt(filters.butter(2, (1, 10), "bandpass", fs=360, output="sos"), white)
     noisy = np.arange(clean.size) // (360 * 120) % 2 == 1
     height = np.median([np.ptp(beat.signal) for beat in _cut(clean, 360.0)])
-    for snr_db, least, most in [(12, 0.0, 0.1), (0, 0.95, 1.0)]:
+    for snr_db, least, most in [(12, 0.0, 0.12), (0, 0.95, 1.0)]:
         scale = np.sqrt(height**2 / 8 / 10 ** (snr_db / 10)) / noise.std()
         beats = _cut(clean + np.where(noisy, scale * noise, 0), 360.0)
         inside = noisy[[round(beat.r_peak / 125 * 360) for beat in beats]]
