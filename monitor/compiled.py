@@ -12,6 +12,8 @@ from numba import njit
 
 compiled = njit(cache=True, fastmath={"reassoc", "contract"})
 """Sums may be reordered to use vector instructions; their order depends on their length alone."""
+compiled_exactly = njit(cache=True)
+"""Every operation as it is written, for what must equal numpy's to the bit."""
 
 
 @compiled

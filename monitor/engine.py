@@ -266,6 +266,8 @@ class Engine:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
             if n:
                 self.counts[f"beats {VERDICTS[verdict]}"] += n
+        if slow := int((beat.SPAN * judged.found.beats["median_rr"] >= beat.LENGTH + 1).sum()):
+            self.counts["windows cut at 187 samples"] += slow
         for reason, n in enumerate(np.bincount(judged.found.reasons).tolist()):
             if n and reason:
                 self.counts[f"withheld: {REASONS[reason]}"] += n

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from monitor import quality, resample, segment, wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
-from monitor.compiled import compiled
+from monitor.compiled import compiled_exactly
+from monitor.resample import Steps
 
 PART_S = 10.0
 """Most signal of a run that is taken in one go; a longer packet must be given in parts."""
@@ -33,7 +34,6 @@ LAYOUT = hashlib.sha256(
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Steps = npt.NDArray[np.int16]
 
 
 class Run:
@@ -241,7 +241,7 @@ class Lanes:
         samples = np.concatenate(parts)
         self._watch(runs, lanes, samples, ends)
         kernel = resample.design_kernel(rate_hz)
-        signal, ends = resample.resample(self._resamplers, lanes, quality.to_signal(samples), ends, kernel)
+        signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
         taken = 0
         while taken < lanes.size:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._next_rr, *self._room)
@@ -289,7 +289,7 @@ _HISTORY = _offset(resample.STATE, "history")
 _SIGNAL, _MISSING = _offset(segment.STATE, "signal"), _offset(segment.STATE, "missing")
 
 
-@compiled
+@compiled_exactly
 def fit_windows(signals: Signal, lengths: Ints, rows: Ints) -> Windows:
     """`monitor.beat.fit_window` of many beats.
 

@@ -111,7 +111,7 @@ class BeatQuality:
     Four indices of a beat, none of which depends on gain or polarity:
 
     wander
-        Distance between the medians of the first and the second half, at 62.5 Hz, over peak-to-peak. Stands for the
+        Distance between the medians of the first and the second half, at 31.25 Hz, over peak-to-peak. Stands for the
         relative power of the baseline (basSQI): Li, Rajagopalan, Clifford, "A machine learning approach to multi-level
         ECG signal quality classification", Comput. Methods Programs Biomed. 117 (2014).
     activity
@@ -231,7 +231,7 @@ def _push(state: Any, signal: Signal) -> float:
     n = halved.size
     shape = _free_of_mean(halved[: min(SHAPE, int(SHAPE_PART * n))])
     span, activity = _span_and_activity(signal)
-    wander = abs(median(halved[: n // 2]) - median(halved[n // 2 :])) / span
+    wander = abs(median(halved[: n // 2 : 2]) - median(halved[n // 2 :: 2])) / span
     known = min(state.count, REMEMBERED)
     likeness, change, height = FIRST_LIKENESS, FIRST_CHANGE, math.log(span)
     if known > 0:
@@ -363,13 +363,6 @@ def is_off(states: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Whether the electrodes of some streams count as off now."""
     off: npt.NDArray[np.bool_] = states["unmoved"] > np.rint(LEAD_OFF_S * states["rate_hz"])
     return off
-
-
-def to_signal(samples: npt.NDArray[np.int16]) -> Signal:
-    """(n,) int16 steps as (n,) float32, NaN where there was no valid sample."""
-    signal = samples.astype(np.float32)
-    signal[samples == NO_SAMPLE] = np.nan
-    return signal
 
 
 @compiled

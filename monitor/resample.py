@@ -21,13 +21,16 @@ import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
 from monitor.compiled import compiled
-from monitor.wire import MAX_RATE_HZ
+from monitor.wire import MAX_RATE_HZ, NO_SAMPLE
 
 DELAY_S = 0.08
 """An output sample is ready once the input reaches this far beyond it."""
 STOP_HZ, STOP_DB = 75.0, 55.0
 PHASES = 512
 """Positions between two input samples that have a filter of their own: 1/1024 of a sample is the largest error."""
+
+Steps = npt.NDArray[np.int16]
+"""(n,) samples as a device sends them, `NO_SAMPLE` where there was none."""
 
 STATE = np.dtype(
     [
@@ -59,13 +62,13 @@ class Resampler:
         self.state = np.zeros(1, STATE)
         self.first = begin(self.state[0], rate_hz, start_s)
 
-    def push(self, samples: Signal) -> Signal:
+    def push(self, samples: Steps | Signal) -> Signal:
         """Take the next input samples, return the output samples that are ready now.
 
         Parameters
         ----------
         samples
-            (n,) float32, NaN where invalid.
+            (n,) int16 or float32; `NO_SAMPLE` or NaN where invalid.
 
         Returns
         -------
@@ -114,7 +117,7 @@ def _design_kernel(rate_hz: float) -> Signal:
 
 @compiled
 def resample(
-    states: Any, rows: npt.NDArray[np.int64], samples: Signal, ends: npt.NDArray[np.int64], kernel: Signal
+    states: Any, rows: npt.NDArray[np.int64], samples: Any, ends: npt.NDArray[np.int64], kernel: Signal
 ) -> tuple[Signal, npt.NDArray[np.int64]]:
     """Resample the next samples of many streams that share a kernel.
 
@@ -125,7 +128,7 @@ def resample(
     rows
         (k,) which of them, each at most once.
     samples, ends
-        Their samples, one after the other, and where those of each end.
+        Their samples, one after the other, as `Resampler.push` takes them, and where those of each end.
     kernel
         Of `design_kernel`.
 
@@ -154,7 +157,14 @@ def resample(
 
 
 @compiled
-def _push(state: Any, samples: Signal, kernel: Signal, x: Signal, out: Signal) -> int:
+def _to_signal(samples: Any, signal: Signal) -> None:
+    """Steps of a device as signal, NaN where there was no valid sample."""
+    for i in range(samples.size):
+        signal[i] = np.nan if samples[i] == NO_SAMPLE else samples[i]
+
+
+@compiled
+def _push(state: Any, samples: Any, kernel: Signal, x: Signal, out: Signal) -> int:
     """Write the outputs that are ready to `out`, return how many; `x` is room for the history and the samples."""
     if samples.size == 0:
         return 0
@@ -163,12 +173,12 @@ def _push(state: Any, samples: Signal, kernel: Signal, x: Signal, out: Signal) -
     history, kept = state.history, state.kept
     if kept == 0:
         # Before its first sample the stream is taken to have held that value.
-        x[:half] = samples[0]
+        _to_signal(np.full(half, samples[0]), x)
         kept, state.consumed = half, -half
     else:
         x[:kept] = history[:kept]
     size = kept + samples.size
-    x[kept:size] = samples
+    _to_signal(samples, x[kept:])
     first = half - 1 + state.consumed  # input number of the sample before which x[0] lies `half` - 1 samples
     ready = 0
     position = state.offset + state.produced * state.step

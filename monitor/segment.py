@@ -484,7 +484,7 @@ def _follow(
         while state.pending > 0 and state.n >= state.due:
             state.due = _finished_at(state, r_filter, next_rr)
             if state.n >= state.due:
-                _hand_out(state, next_rr, beats[found : found + 1], signals[found])
+                _hand_out(state, next_rr, beats[found], signals[found])
                 found += 1
     return found
 
@@ -497,7 +497,7 @@ def _give_up(states: Any, row: int, r_filter: Signal, next_rr: bool, beats: Any,
     while state.pending > 0:
         if state.pending_r_peak < 0:
             state.pending_r_peak = _locate_r_peak(state, r_filter)
-        _hand_out(state, next_rr, beats[found : found + 1], signals[found])
+        _hand_out(state, next_rr, beats[found], signals[found])
         found += 1
     return found
 
@@ -810,16 +810,18 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
     whole = LENGTH if np.isnan(median_rr) else min(LENGTH, _window_length(median_rr))
     at = state.pending_r_peak - state.base
     length = min(whole, state.n - state.pending_r_peak)
-    beat[0].complete = length == whole
-    beat[0].r_peak = state.pending_r_peak
-    beat[0].fiducial = state.pending_fiducial[0]
-    beat[0].decided = state.pending_decided[0]
-    beat[0].rr = state.pending_rr[0]
-    beat[0].next_rr = _next_rr(state) if next_rr else -1
-    beat[0].median_rr = median_rr
-    beat[0].length = length
-    for i in range(length):
-        signal[i] = np.nan if state.missing[at + i] else state.signal[at + i]
+    beat.complete = length == whole
+    beat.r_peak = state.pending_r_peak
+    beat.fiducial = state.pending_fiducial[0]
+    beat.decided = state.pending_decided[0]
+    beat.rr = state.pending_rr[0]
+    beat.next_rr = _next_rr(state) if next_rr else -1
+    beat.median_rr = median_rr
+    beat.length = length
+    signal[:length] = state.signal[at : at + length]
+    missing = state.missing[at : at + length]
+    if missing.any():
+        signal[:length][missing > 0] = np.nan
     state.last_r_peak = state.pending_r_peak
     state.pending -= 1
     state.due = 0

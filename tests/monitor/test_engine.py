@@ -515,3 +515,10 @@ def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
     for broken in (saved[:-7], b"", saved.replace(LAYOUT.encode(), b"0" * len(LAYOUT))):
         with pytest.raises(ValueError, match="saved state of device a is"):
             _engine().restore("a", broken, 0.0)
+
+
+def test_windows_of_a_heart_too_slow_for_187_samples_are_cut_and_counted() -> None:
+    engine = _engine()
+    beats, _ = _run(engine, _packets(make_ecg(beat_times(40.0, 1.5), 40.0, RATE_HZ)))
+    assert engine.counts["windows cut at 187 samples"] == len(beats) > 20
+    assert {beat.verdict for beat in beats} == {"normal"}

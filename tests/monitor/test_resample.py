@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.resample import DELAY_S, PHASES, Resampler, design_kernel
+from monitor.wire import NO_SAMPLE
 
 RATES = [100.0, 125.0, 130.061, 250.0, 360.0, 512.617, 1000.0, 2000.0]
 
@@ -81,6 +82,13 @@ def test_missing_sample_makes_missing_only_what_needs_it() -> None:
     missing = np.flatnonzero(np.isnan(out))
     assert missing.min() >= 500 - 10
     assert missing.max() <= 500 + 10
+
+
+def test_steps_give_what_their_values_give_and_no_sample_is_a_missing_one() -> None:
+    steps = np.random.default_rng(5).integers(-3000, 3000, 2000).astype(np.int16)
+    signal = steps.astype(np.float32)
+    steps[700], signal[700] = NO_SAMPLE, np.nan
+    np.testing.assert_array_equal(Resampler(250.0, 0.0).push(steps), Resampler(250.0, 0.0).push(signal))
 
 
 def test_a_restart_in_mid_stream_finds_the_same_samples() -> None:
