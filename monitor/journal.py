@@ -18,14 +18,16 @@ from typing import NamedTuple
 from monitor.engine import Engine
 from monitor.store import Letter, Store
 
-WINDOW_S = 5.0
+WINDOW_S = 10.0
 """A packet is settled after this time at the latest, when all goes well."""
-MOST_UNSETTLED = 40_000
+MOST_UNSETTLED = 60_000
 """More than these do not wait: MQTT can have 65 535 packets of a connection under way."""
 TRUSTED = 64
 """So often a limit must have been met without a silence before a higher one is tried."""
 MOST_SAVED = 100
 """Devices whose states are saved in one go: some milliseconds."""
+SETTLE_S = 0.02
+"""No sooner than this after the last time is anything saved: a transaction has a price of its own."""
 
 
 class _Entry(NamedTuple):
@@ -61,6 +63,7 @@ class Journal:
         self._unsettled: deque[_Entry] = deque()
         self._saved: dict[str, int] = {}  # number of the last packet that was there when the device was saved
         self._number = 0
+        self._settled_s = 0.0
         self._limit = MOST_UNSETTLED
         self._met = 0
         self._told: list[Letter] = []
@@ -123,6 +126,9 @@ class Journal:
             self._unsettled.clear()
             self._told.clear()
             return Settled(mids, [])
+        if now_s - self._settled_s < SETTLE_S and len(self._unsettled) < self._limit:
+            return Settled([], [])
+        self._settled_s = now_s
         self._learn_limit(idle)
         mids, states = self._collect(now_s, idle)
         if not (mids or self._told or self._confirmed or self._forgotten):
@@ -140,10 +146,10 @@ class Journal:
         """Take the packets that are due, and the states they wait for."""
         mids: list[int] = []
         states: dict[str, bytes] = {}
-        too_many = len(self._unsettled) >= self._limit
+        most = self._limit // 2 if len(self._unsettled) >= self._limit else MOST_UNSETTLED
         while self._unsettled and len(states) < MOST_SAVED:
             mid, device, number, came_s = self._unsettled[0]
-            due = idle or now_s - came_s >= WINDOW_S or (too_many and len(self._unsettled) > self._limit // 2)
+            due = idle or now_s - came_s >= WINDOW_S or len(self._unsettled) > most
             if not due:
                 break
             if device is not None and self._saved.get(device, 0) < number and self._engine.knows(device):

@@ -15,6 +15,7 @@ Several services can share the devices: each hears all packets, and leaves those
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import statistics
 import time
@@ -55,6 +56,9 @@ OVERLOADED_S = 5.0
 """Without a pause in what comes for so long, the monitor is behind."""
 KEEP_ALERTS_S = 30 * 86400.0
 """For how long the history of alerts goes back."""
+GC_THRESHOLD = (2000, 20, 5000)
+"""Looking through all objects for cycles stops the loop for 0.2 s with ten thousand devices: every ten minutes will do,
+since only a device that is forgotten leaves one."""
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
 
@@ -143,6 +147,7 @@ class Service:
         ConnectionError
             The broker cannot be reached at the start, or refuses the connection. Later losses are waited out.
         """
+        gc.set_threshold(*GC_THRESHOLD)
         with self._remembering():
             mqtt.connect(self._client, self.settings.broker)
             for letter in list(self._journal.resend()):

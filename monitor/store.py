@@ -11,9 +11,11 @@ Knows nothing of what is in a state or a message, of brokers or clocks.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+TIDY_S = 5.0
+"""How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
 _SCHEMA = """
@@ -70,9 +74,11 @@ class Store:
     def __init__(self, directory: Path, name: str) -> None:
         self._path = directory / f"{name}.db"
         self._connection: sqlite3.Connection | None = None
+        self._closing = threading.Event()
         self.fault: str | None = None
         """What is wrong, if anything: since then nothing is remembered."""
         self._open()
+        threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
 
     def read_state(self, device: str) -> bytes | None:
         """Return a device's state, if there is one."""
@@ -141,12 +147,16 @@ class Store:
 
     def close(self) -> None:
         """Close the file."""
+        self._closing.set()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _open(self) -> None:
-        self.close()
+        self._disconnect()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -165,6 +175,7 @@ class Store:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_tidy`
             connection.executescript(_SCHEMA)
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
@@ -201,3 +212,12 @@ class Store:
         if fault is None and self.fault is not None:
             log.warning("%s can be written again", self._path)
         self.fault = fault
+
+
+def _tidy(path: Path, closing: threading.Event) -> None:
+    """Move what was written to its place, now and then: most of it beside the writers, the rest while they wait."""
+    while not closing.wait(TIDY_S):
+        if path.exists():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
+                file.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                file.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -216,7 +216,7 @@ def _quantiles(latency_s: list[float]) -> str:
 @contextmanager
 def _monitor(url: mqtt.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A monitor in its own process, and what it logs."""
-    command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--beats", "--name", MONITOR]
+    command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--beats", "--no-state", "--name", MONITOR]
     with tempfile.TemporaryFile() as log:
         # Its own session: Ctrl-C reaches the demo alone, which then ends the monitor in good order.
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
