@@ -13,6 +13,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from monitor.service import Service
+    from monitor.settings import ServiceSettings
+    from monitor.workers import Workers
 
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
 PREFIX = "ecg/v1"
@@ -42,9 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
     from monitor.alert import AlertSettings
     from monitor.mqtt import BrokerUrl, TlsFiles
-    from monitor.service import Service, ServiceSettings
+    from monitor.settings import ServiceSettings
     from monitor.store import default_directory
-    from monitor.workers import Workers
 
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
@@ -62,11 +67,21 @@ def run(options: argparse.Namespace) -> int:
         alerts=AlertSettings(n=n, m=m),
         state=None if options.no_state else options.state or default_directory(),
     )
-    service = Service(settings) if options.workers == 1 else Workers(settings, options.workers)
+    service = _service(settings, options.workers)
     signal.signal(signal.SIGTERM, lambda *_: service.stop())
     signal.signal(signal.SIGINT, lambda *_: service.stop())
     service.run()
     return 0
+
+
+def _service(settings: ServiceSettings, workers: int) -> Service | Workers:
+    if workers > 1:
+        from monitor.workers import Workers
+
+        return Workers(settings, workers)
+    from monitor.service import Service
+
+    return Service(settings)
 
 
 def doctor(options: argparse.Namespace) -> int:

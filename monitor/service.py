@@ -22,8 +22,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +30,19 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from monitor import mqtt, systemd, wire
-from monitor.alert import AlertSettings
-from monitor.classify import DEFAULT_MODEL, Classifier, Provider
+from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
 from monitor.journal import Journal
 from monitor.link import Client
+from monitor.settings import ALIVE_S, STATUS_S, VERSION, ServiceSettings
 from monitor.store import Letter, Store
 
 log = logging.getLogger(__name__)
 
-VERSION = version("ecgwatch")
 POLL_S = 0.25
 """How often the loop looks up from the socket, to see whether it should stop."""
 QUIET_S = 0.02
 """After so long without a message, what waits to be settled is settled."""
-STATUS_S = 10.0
-ALIVE_S = 5.0
-"""How often systemd hears that the loop turns."""
 RECONNECT_S = (0.5, 30.0)
 """First and longest wait before another try to reach the broker; it doubles in between."""
 DRAIN_S = 5.0
@@ -61,39 +56,6 @@ GC_THRESHOLD = (2000, 20, 5000)
 since only a device that is forgotten leaves one."""
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """How a monitor runs."""
-
-    broker: mqtt.BrokerUrl = field(default_factory=lambda: mqtt.BrokerUrl.parse(mqtt.DEFAULT_URL))
-    password_file: Path | None = None
-    tls: mqtt.TlsFiles = field(default_factory=mqtt.TlsFiles)
-    prefix: str = wire.PREFIX
-    name: str = "monitor"
-    """Of this monitor, in its status topic, its client id and the name of its file."""
-    model: str = DEFAULT_MODEL
-    provider: Provider = "auto"
-    publish_beats: bool = False
-    """Publish every beat's verdict, not only alerts."""
-    alerts: AlertSettings = field(default_factory=AlertSettings)
-    forget_s: float = 600.0
-    """A device that sends nothing for so long is forgotten."""
-    state: Path | None = None
-    """Directory in which to remember what must outlive the process; None remembers nothing."""
-    share: tuple[int, int] = (0, 1)
-    """Which part of the devices this one watches, and of how many."""
-
-    def __post_init__(self) -> None:
-        number, workers = self.share
-        if not 0 <= number < workers:
-            raise ValueError(f"A worker's number must lie below how many there are: got {number} of {workers}.")
-
-    @property
-    def own_name(self) -> str:
-        """Of this service among those that share the devices."""
-        return self.name if self.share[1] == 1 else f"{self.name}.{self.share[0]}"
 
 
 class Service:
@@ -175,7 +137,8 @@ class Service:
         if directory is None:
             yield
             return
-        self._store = Store(directory, self.settings.name)
+        number, workers = self.settings.share
+        self._store = Store(directory, self.settings.name, number if workers > 1 else None)
         self._journal = Journal(self.engine, self._store)
         try:
             with _only_one(directory / f"{self.settings.own_name}.lock", lambda: self._stopping):

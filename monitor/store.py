@@ -1,7 +1,8 @@
 """What must outlive the process: the devices' states, the alerts that no broker has confirmed, and the alerts so far.
 
 One SQLite file, written in transactions of many rows; killing the process at any moment loses none that was committed,
-and leaves the others as they were. A power failure may undo the last seconds. Several processes may share the file.
+and leaves the others as they were. A power failure may undo the last seconds. Each of several workers has a file of its
+own.
 
 A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and goes on
 without remembering. A damaged file is put aside, not deleted.
@@ -14,8 +15,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +33,7 @@ TIDY_S = 5.0
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, saved_s REAL NOT NULL, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS alert (
     id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL
@@ -69,10 +72,14 @@ class Store:
         Where it lies; made if it is not there.
     name
         Of the monitor, and of the file.
+    worker
+        Which of several that share the devices this is; each has a file of its own, and reads those of the others.
     """
 
-    def __init__(self, directory: Path, name: str) -> None:
-        self._path = directory / f"{name}.db"
+    def __init__(self, directory: Path, name: str, worker: int | None = None) -> None:
+        self._path = directory / (f"{name}.db" if worker is None else f"{name}.{worker}.db")
+        self._name = name
+        self._opened: list[sqlite3.Connection] | None = None
         self._connection: sqlite3.Connection | None = None
         self._closing = threading.Event()
         self.fault: str | None = None
@@ -81,9 +88,13 @@ class Store:
         threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
 
     def read_state(self, device: str) -> bytes | None:
-        """Return a device's state, if there is one."""
-        rows = self._select("SELECT state FROM device WHERE id = ?", device)
-        return bytes(rows[0][0]) if rows else None
+        """Return a device's latest state, if there is one, whichever worker saved it."""
+        query = "SELECT saved_s, state FROM device WHERE id = ?"
+        rows = self._select(query, device)
+        for file in self._others():
+            with contextlib.suppress(sqlite3.Error):
+                rows += file.execute(query, (device,)).fetchall()
+        return bytes(max(rows)[1]) if rows else None
 
     def read_outbox(self) -> list[Letter]:
         """Return the alerts that no broker has confirmed, oldest first."""
@@ -120,11 +131,13 @@ class Store:
         forgotten
             Ids of devices whose states are not needed any more.
         """
+        now_s = time.time()
+        rows_saved = [(device, now_s, state) for device, state in states]
 
         def write(connection: sqlite3.Connection) -> bool:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", states)
+                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_saved)
                 rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
                 connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
                 rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
@@ -149,11 +162,22 @@ class Store:
         """Close the file."""
         self._closing.set()
         self._disconnect()
+        for file in self._opened or ():
+            file.close()
+        self._opened = []
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _others(self) -> list[sqlite3.Connection]:
+        """The files of the other workers that there are or were, to be read."""
+        if self._opened is None:
+            pattern = re.compile(rf"{re.escape(self._name)}(\.\d+)?\.db")
+            paths = [p for p in self._path.parent.glob("*.db") if pattern.fullmatch(p.name) and p != self._path]
+            self._opened = [sqlite3.connect(f"{p.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S) for p in paths]
+        return self._opened
 
     def _open(self) -> None:
         self._disconnect()

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from monitor import mqtt, systemd, wire
-from monitor.service import ALIVE_S, STATUS_S, VERSION, Service, ServiceSettings
+from monitor.settings import ALIVE_S, STATUS_S, VERSION, ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +207,8 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
 
 def _work(settings: ServiceSettings, reports: Connection) -> None:
     """What a worker does."""
+    from monitor.service import Service  # all that is heavy: the parent does without
+
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {settings.own_name} %(levelname)s %(message)s")
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
     try:

@@ -23,7 +23,8 @@ import pytest
 from monitor import mqtt, wire
 from monitor.alert import AlertSettings
 from monitor.mqtt import BrokerUrl
-from monitor.service import Service, ServiceSettings
+from monitor.service import Service
+from monitor.settings import ServiceSettings
 from simulator.broker import EmbeddedBroker, free_port
 from tests.conftest import find_mosquitto, listens
 from tests.monitor.ecg import beat_times, make_ecg
