@@ -185,7 +185,12 @@ def bench(options: argparse.Namespace) -> int:
     """Measure the latency per beat on this machine."""
     from monitor.bench import BenchSettings, run_bench
     from monitor.mqtt import TlsFiles
+    from monitor.versus import VersusSettings, run_versus
 
+    if options.versus:
+        return run_versus(
+            VersusSettings(model=options.model, provider=options.provider, as_json=options.json, rounds=options.rounds)
+        )
     return run_bench(
         BenchSettings(
             devices=options.devices,
@@ -266,6 +271,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_tls(benching)
     benching.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    benching.add_argument(
+        "--versus", action="store_true", help="instead, measure what a device costs, beside sleepecg and NeuroKit2"
+    )
+    benching.add_argument("--rounds", type=int, default=3, help="how often each takes its turn, with --versus")
     _add_model(benching)
 
     verb("asyncapi", asyncapi, "print the AsyncAPI 3 description of the wire")

@@ -97,7 +97,7 @@ def replay(options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> None:
     """Play a large fleet to a broker at next to no cost, to load a monitor with, and say how punctually."""
-    from simulator.load import Load, LoadSettings
+    from simulator.load import Load, LoadSettings, write_streams
 
     stop = _stop_on_signals()
     url = mqtt.BrokerUrl.parse(options.broker)
@@ -112,6 +112,9 @@ def load(options: argparse.Namespace) -> None:
         connections=options.connections,
     )
     player = Load(settings, url, wire.Topics(options.prefix), mqtt.read_password(url, options.password_file))
+    if options.write is not None:
+        write_streams(settings, options.write)
+        return
     if not options.json:
         print(f"{settings.devices} devices to {url}, below {options.prefix}", flush=True)
     summary = player.run(stop)
@@ -232,6 +235,7 @@ def _add_load(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--bpm", type=float, default=72.0, metavar="N", help="heart rate of all devices")
     parser.add_argument("--abnormal", type=float, default=0.1, metavar="SHARE", help="of beats that are abnormal")
     parser.add_argument("--connections", type=int, default=4, metavar="N", help="that the devices share")
+    parser.add_argument("--write", type=Path, metavar="FILE.npz", help="write the streams to a file, and play nothing")
     parser.add_argument("--seed", type=int, default=0, help="the same seed plays the same")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a line")
 

@@ -30,6 +30,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -173,6 +174,25 @@ def make_loops(settings: LoadSettings) -> Samples:
             for number in range(STREAMS)
         ]
     )
+
+
+def write_streams(settings: LoadSettings, path: Path) -> None:
+    """Write what the devices would play to an .npz file: samples (devices, n) int16, rate_hz, resolution_uv.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be written.
+    """
+    loops = make_loops(settings)
+    places = np.random.default_rng(settings.seed).integers(loops.shape[1], size=settings.devices)
+    along = np.arange(round(settings.seconds * settings.rate_hz))
+    samples = [np.take(loops[k % STREAMS], place + along, mode="wrap") for k, place in enumerate(places)]
+    try:
+        with path.open("wb") as file:
+            np.savez(file, samples=np.stack(samples), rate_hz=settings.rate_hz, resolution_uv=1.0)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def classes_of(number: int, settings: LoadSettings) -> list[Label]:
