@@ -16,14 +16,14 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from monitor import beat, wire
-from monitor.alert import AlertSettings, Episode, Memory
+from monitor.alert import AlertSettings, Episode, Memory, State
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.lanes import LAYOUT, Beats, Event, Lanes, fit_windows
 from monitor.quality import INCOMPLETE, NO_RHYTHM, REASONS
@@ -46,8 +46,6 @@ SEVERITY: dict[wire.Kind, wire.Severity] = {
     "poor-signal": "technical",
     "gap": "technical",
 }
-TECHNICAL: tuple[wire.Kind, ...] = ("no-beats", "lead-off", "gap", "poor-signal")
-"""What a beat that can be judged speaks against."""
 NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
 VERDICTS: tuple[wire.Verdict, ...] = ("normal", "abnormal", "withheld")
 
@@ -76,6 +74,10 @@ class _Judged(NamedTuple):
     probability: npt.NDArray[np.float64]
     """(n,) of not being normal; no meaning where withheld."""
     classifier: Classifier
+
+
+_Cause = Event | tuple[_Judged, int]
+"""What an episode saw: an event, or one of many beats."""
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
@@ -166,7 +168,7 @@ class Engine:
         in_order = iter(judged)
         for entry in log:
             if isinstance(entry, Event):
-                self._observe(entry.owner, entry.what, entry, event=True)
+                self._observe(entry.owner, entry.what, entry.time_s, entry, event=True)
             else:
                 self._follow(next(in_order))
         alerts, self._alerts = self._alerts, []
@@ -280,19 +282,22 @@ class Engine:
         watched = np.array([bool(run.owner.episodes) for run in found.runs])
         watched[streams[poor | (verdicts == ABNORMAL)]] = True
         calm = judged.probability < self._classifier.info.threshold * self._settings.exit_ratio
-        for i in np.flatnonzero(watched[streams]).tolist():
-            known, row = found.runs[streams[i]].owner, _Row(judged, i)
-            if verdicts[i] != WITHHELD:
-                self._observe(known, "abnormal-beats", row, event=bool(verdicts[i] == ABNORMAL), calm=bool(calm[i]))
-                # A beat that can be judged ends whatever was wrong with the signal before it.
-                for kind in TECHNICAL:
-                    if kind != "lead-off" or not found.outdated[i]:
-                        self._observe(known, kind, row, calm=True)
-            elif poor[i]:
-                self._observe(known, "poor-signal", row, event=True)
+        which = np.flatnonzero(watched[streams])
+        columns = (which, streams[which], verdicts[which], found.time_s[which], calm[which])
+        for i, stream, verdict, time_s, is_calm in zip(*(column.tolist() for column in columns), strict=True):
+            known, cause = found.runs[stream].owner, (judged, i)
+            if verdict == WITHHELD:
+                if poor[i]:
+                    self._observe(known, "poor-signal", time_s, cause, event=True)
+                continue
+            self._observe(known, "abnormal-beats", time_s, cause, event=verdict == ABNORMAL, calm=is_calm)
+            # A beat that can be judged ends whatever was wrong with the signal before it.
+            for kind in [kind for kind in known.episodes if kind != "abnormal-beats"]:
+                if kind != "lead-off" or not found.outdated[i]:
+                    self._observe(known, kind, time_s, cause, calm=True)
 
     def _observe(
-        self, known: _Device, kind: wire.Kind, cause: Event | _Row, *, event: bool = False, calm: bool = False
+        self, known: _Device, kind: wire.Kind, time_s: float, cause: _Cause, *, event: bool = False, calm: bool = False
     ) -> None:
         """Let an episode see what was found, and tell what it makes of it."""
         episode = known.episodes.get(kind)
@@ -300,10 +305,10 @@ class Engine:
             if not event:
                 return
             episode = known.episodes[kind] = self._new_episode(kind)
-        state = episode.observe(cause.time_s, event, calm)
+        state = episode.observe(time_s, event, calm)
         if state is not None:
             self._alerts.append(self._alert(known, kind, state, episode, cause))
-        if episode.is_idle(cause.time_s):
+        if not event and episode.is_idle(time_s):
             del known.episodes[kind]
 
     def _new_episode(self, kind: wire.Kind, memory: Memory | tuple[()] = ()) -> Episode:
@@ -313,22 +318,24 @@ class Engine:
         n, m = POOR_SIGNAL if kind == "poor-signal" else (1, 1)
         return Episode(n, m, TECHNICAL_UPDATE_S, TECHNICAL_REFRACTORY_S, *memory)
 
-    def _alert(self, known: _Device, kind: wire.Kind, state: Any, episode: Episode, cause: Event | _Row) -> wire.Alert:
+    def _alert(self, known: _Device, kind: wire.Kind, state: State, episode: Episode, cause: _Cause) -> wire.Alert:
+        told: Event | wire.Beat = cause if isinstance(cause, Event) else _beat_message(*cause)
+        time_s = told.time_s if isinstance(told, Event) else told.r_peak_s
         alert = wire.Alert(
-            id=f"{_id(known.id, cause.time_s)}-{kind}-{state}",
+            id=f"{_id(known.id, time_s)}-{kind}-{state}",
             episode=f"{_id(known.id, episode.since_s)}-{kind}",
             device=known.id,
             kind=kind,
             severity=SEVERITY[kind],
             state=state,
-            time_s=cause.time_s,
+            time_s=time_s,
             since_s=episode.since_s,
-            seq=cause.seq,
-            completed_s=cause.completed_s,
+            seq=told.seq,
+            completed_s=told.completed_s,
         )
-        if kind != "abnormal-beats" or isinstance(cause, Event):
+        if kind != "abnormal-beats" or isinstance(cause, Event) or isinstance(told, Event):
             return alert
-        told, info = _beat_message(cause.judged, cause.i), self._classifier.info
+        info = self._classifier.info
         return msgspec.structs.replace(
             alert,
             beats=episode.count,
@@ -338,30 +345,8 @@ class Engine:
             model=info.name,
             model_sha256=self._classifier.sha256,
             heart_rate_bpm=told.heart_rate_bpm,
-            waveform=_waveform(cause, known.resolution_uv),
+            waveform=_waveform(*cause, known.resolution_uv),
         )
-
-
-class _Row:
-    """One of many beats."""
-
-    __slots__ = ("i", "judged")
-
-    def __init__(self, judged: _Judged, i: int) -> None:
-        self.judged = judged
-        self.i = i
-
-    @property
-    def time_s(self) -> float:
-        return float(self.judged.found.time_s[self.i])
-
-    @property
-    def seq(self) -> int:
-        return int(self.judged.found.seq[self.i])
-
-    @property
-    def completed_s(self) -> float:
-        return float(self.judged.found.completed_s[self.i])
 
 
 _to_msgpack = msgspec.msgpack.Encoder()
@@ -428,11 +413,11 @@ def _rr_context(beats: npt.NDArray[np.void]) -> beat.RrContext:
     return beat.rr_context(before / beat.RATE_HZ, after / beat.RATE_HZ, beats["median_rr"] / beat.RATE_HZ)
 
 
-def _waveform(row: _Row, resolution_uv: float | None) -> wire.Waveform:
-    found, i = row.judged.found, row.i
+def _waveform(judged: _Judged, i: int, resolution_uv: float | None) -> wire.Waveform:
+    found = judged.found
     signal = found.signals[i, : found.beats["length"][i]] * (1 if resolution_uv is None else resolution_uv)
     return wire.Waveform(
-        start_s=row.time_s,
+        start_s=float(found.time_s[i]),
         rate_hz=beat.RATE_HZ,
         unit="step" if resolution_uv is None else "uV",
         samples=np.rint(signal).astype(int).tolist(),
