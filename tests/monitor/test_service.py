@@ -308,3 +308,11 @@ def test_over_tls_it_serves_as_in_the_clear_and_a_stranger_s_certificate_is_refu
             device.loop_stop()
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             Service(ServiceSettings(broker=url, provider="cpu")).run()
+
+
+def test_a_message_never_gets_the_id_of_another_that_is_on_its_way() -> None:
+    client = Service(ServiceSettings(provider="cpu"))._client
+    waiting = client.publish("alert", b"", qos=1).mid
+    ids = {client.publish("beat", b"", qos=0).mid for _ in range(65_536)}
+    assert waiting not in ids
+    assert len(ids) == 65_534
