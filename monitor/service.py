@@ -340,6 +340,7 @@ class Service:
         forgotten = self.engine.forget(now - self.settings.forget_s)
         self._tell(self.engine.flush())
         self._journal.forget(forgotten)
+        self._settle(now, idle=False)  # before such a device comes back, and is taken up where it was saved
         if self._store is not None:
             self._store.retry()
             self._store.prune(time.time() - KEEP_ALERTS_S)

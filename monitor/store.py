@@ -3,8 +3,9 @@
 One SQLite file, written in transactions of many rows; killing the process at any moment loses none that was committed,
 and leaves the others as they were. A power failure may undo the last seconds. Several processes may share the file.
 
-A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and goes on
-without remembering. A damaged file is put aside, not deleted.
+A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and writes
+nothing more until `retry` has found that it can. A damaged file is put aside, not deleted. Each state has a checksum:
+SQLite has none, and a state that is not as it was would lead the compiled loops astray.
 
 Knows nothing of what is in a state or a message, of brokers or clocks.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ Result = TypeVar("Result")
 
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
@@ -77,7 +80,12 @@ class Store:
     def read_state(self, device: str) -> bytes | None:
         """Return a device's state, if there is one."""
         rows = self._select("SELECT state FROM device WHERE id = ?", device)
-        return bytes(rows[0][0]) if rows else None
+        if not rows:
+            return None
+        state = _unseal(bytes(rows[0][0]))
+        if state is None:
+            log.error("the saved state of device %s is damaged; beginning anew", device)
+        return state
 
     def read_outbox(self) -> list[Letter]:
         """Return the alerts that no broker has confirmed, oldest first."""
@@ -112,27 +120,29 @@ class Store:
         unconfirmed, confirmed
             Alerts that no broker has confirmed yet; and ids of those that one has meanwhile.
         forgotten
-            Ids of devices whose states are not needed any more.
+            Ids of devices whose former states are not needed any more.
         """
 
         def write(connection: sqlite3.Connection) -> bool:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", states)
+                connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
+                sealed = [(device, _seal(state)) for device, state in states]
+                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?)", sealed)
                 rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
                 connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
                 rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
                 connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
                 connection.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in confirmed])
-                connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
             return True
 
-        return bool(self._try(write))
+        return self.fault is None and bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
         """Forget the alerts told before a time, unless they are still on their way."""
         query = "DELETE FROM alert WHERE told_s < ? AND id NOT IN (SELECT id FROM outbox)"
-        self._try(lambda connection: connection.execute(query, (before_s,)))
+        if self.fault is None:
+            self._try(lambda connection: connection.execute(query, (before_s,)))
 
     def retry(self) -> None:
         """If something was wrong, try again."""
@@ -169,6 +179,9 @@ class Store:
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+            connection.execute(
+                f"PRAGMA user_version = {_VERSION}"
+            )  # also where that is nothing new: can it be written?
         except BaseException:
             connection.close()
             raise
@@ -201,3 +214,14 @@ class Store:
         if fault is None and self.fault is not None:
             log.warning("%s can be written again", self._path)
         self.fault = fault
+
+
+def _seal(state: bytes) -> bytes:
+    """Put a checksum before a state."""
+    return zlib.crc32(state).to_bytes(4, "big") + state
+
+
+def _unseal(sealed: bytes) -> bytes | None:
+    """Return the state, or None if it is not as it was."""
+    state = sealed[4:]
+    return state if _seal(state) == sealed else None

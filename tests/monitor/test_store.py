@@ -1,0 +1,80 @@
+"""What outlives the process, also where the disk is full or the file is damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from monitor.store import Letter, Store
+
+LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, "m")
+
+
+def _fill_disk(store: Store) -> None:
+    """Let the file not grow any more; a new connection knows nothing of it."""
+    assert store._connection is not None
+    store._connection.execute("PRAGMA max_page_count = 1")
+
+
+def test_what_was_committed_is_there_for_the_next_one(store: Store, tmp_path: Path) -> None:
+    assert store.commit([("a", b"state")], [LETTER], [LETTER])
+    store.close()
+    again = Store(tmp_path, "m")
+    assert again.read_state("a") == b"state"
+    assert again.read_outbox() == [LETTER]
+    assert again.read_alerts(0.0) == [b"{}"]
+
+
+def test_a_state_that_is_not_as_it_was_is_not_handed_out(store: Store, tmp_path: Path) -> None:
+    store.commit([("a", b"state"), ("b", b"state")])
+    store.close()
+    with sqlite3.connect(tmp_path / "m.db") as connection:
+        connection.execute("UPDATE device SET state = CAST(replace(state, 'a', 'b') AS BLOB) WHERE id = 'a'")
+    connection.close()
+    again = Store(tmp_path, "m")
+    assert again.read_state("a") is None
+    assert again.read_state("b") == b"state"
+
+
+def test_a_device_that_was_forgotten_and_came_back_keeps_its_new_state(store: Store) -> None:
+    store.commit([("a", b"old"), ("b", b"old")])
+    store.commit([("a", b"new")], forgotten=["a", "b"])
+    assert store.read_state("a") == b"new"
+    assert store.read_state("b") is None
+
+
+def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_read(store: Store) -> None:
+    store.commit([("a", b"state")])
+    _fill_disk(store)
+    assert not store.commit([("b", bytes(100_000))])
+    assert store.fault is not None
+    assert "full" in store.fault
+    assert not store.commit([("b", b"")])  # nothing is tried until then, or every packet would wait for the disk
+    assert store.read_state("a") == b"state"
+    store.retry()
+    assert store.fault is None
+    assert store.commit([("b", b"state")])
+
+
+@pytest.mark.parametrize("garbage", [b"no database", bytes(100_000), b"SQLite format 3\0" + bytes(range(256)) * 40])
+def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path: Path, garbage: bytes) -> None:
+    (tmp_path / "m.db").write_bytes(garbage)
+    store = Store(tmp_path, "m")
+    assert store.fault is None
+    assert store.commit([("a", b"state")])
+    assert (tmp_path / "m.damaged").read_bytes() == garbage
+
+
+def test_a_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = Store(tmp_path / "file" / "state", "m")
+    assert store.fault is not None
+    assert store.read_outbox() == []
+    assert not store.commit([("a", b"state")])
