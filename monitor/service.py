@@ -144,6 +144,8 @@ class Service:
             The broker cannot be reached at the start, or refuses the connection. Later losses are waited out.
         """
         with self._remembering():
+            if self._stopping:
+                return  # while waiting for another monitor of this name, which the broker would take us for
             mqtt.connect(self._client, self.settings.broker)
             for letter in list(self._journal.resend()):
                 self._send(letter)

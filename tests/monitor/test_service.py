@@ -316,3 +316,14 @@ def test_a_message_never_gets_the_id_of_another_that_is_on_its_way() -> None:
     ids = {client.publish("beat", b"", qos=0).mid for _ in range(65_536)}
     assert waiting not in ids
     assert len(ids) == 65_534
+
+
+def test_a_monitor_that_waits_for_another_and_is_stopped_leaves_that_alone(
+    broker_url: BrokerUrl, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _client(broker_url) as client, _running(broker_url, "first", state=tmp_path):
+        _wait(lambda: _online(client, "first"))
+        with _running(broker_url, "first", state=tmp_path):
+            _wait(lambda: "waiting until it stops" in caplog.text)
+        time.sleep(0.5)
+    assert "lost the broker" not in caplog.text
