@@ -305,9 +305,10 @@ class Service:
     def _reject(self, topic: str, reason: str) -> None:
         """Count a bad message; say it once per topic, so that a broken device cannot flood the log."""
         self.engine.counts["rejected"] += 1
-        if topic not in self._complained and len(self._complained) < 10_000:
-            log.warning("dropped a message on %s: %s (said once for this device)", topic[:200], reason)
-            self._complained.add(topic)
+        shown = topic[:200]
+        if shown not in self._complained and len(self._complained) < 10_000:
+            log.warning("dropped a message on %s: %s (said once for this device)", shown, reason)
+            self._complained.add(shown)
 
     def _reconnect(self) -> None:
         """Try to reach the broker again, until it answers or we are to stop."""

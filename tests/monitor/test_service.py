@@ -327,3 +327,12 @@ def test_a_monitor_that_waits_for_another_and_is_stopped_leaves_that_alone(
             _wait(lambda: "waiting until it stops" in caplog.text)
         time.sleep(0.5)
     assert "lost the broker" not in caplog.text
+
+
+def test_long_topics_of_a_hostile_client_are_not_kept() -> None:
+    service = Service(ServiceSettings(provider="cpu"))
+    for number in range(10):
+        message = paho.MQTTMessage(topic=TOPICS.of("x" * 60_000 + str(number), "samples").encode())
+        service._on_message(service._client, None, message)
+    assert service.engine.counts["rejected"] == 10
+    assert sum(map(len, service._complained)) < 1000
