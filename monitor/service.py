@@ -216,6 +216,7 @@ class Service:
                 self._paused_s = now
             self._tell(self.engine.flush())
             if alive:
+                sock.flush()  # what is settled is not computed again, so it must have left before
                 self._settle(now, idle=not came)
             return client.loop_misc() == paho.MQTT_ERR_SUCCESS and alive
 
