@@ -229,7 +229,7 @@ class Service:
             self._send(letter)
         if self.settings.publish_beats:
             for beat in output.beats:
-                self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos=0)
+                self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos=1)
 
     def _send(self, letter: Letter) -> None:
         self._publishing[self._client.publish(letter.topic, letter.payload, qos=1).mid] = letter.id
