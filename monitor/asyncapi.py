@@ -14,7 +14,7 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
     ("deviceStatus", "{device}/status", wire.DeviceStatus, "receive", 1, True, "Also the device's last will."),
     ("truth", "{device}/truth", wire.Truth, "receive", 0, False, "Simulated devices only: what was played."),
     ("ack", "{device}/ack", wire.Ack, "send", 0, False, "What a device need not keep any more."),
-    ("beats", "{device}/beats", wire.Beat, "send", 0, False, "Every beat's verdict, if the monitor runs with --beats."),
+    ("beats", "{device}/beats", wire.Beat, "send", 1, False, "Every beat's verdict, if the monitor runs with --beats."),
     ("alerts", "{device}/alerts", wire.Alert, "send", 1, False, "What a person should look at."),
     ("monitorStatus", "monitor/{name}/status", wire.MonitorStatus, "send", 1, True, "Also the monitor's last will."),
 ]

@@ -11,6 +11,7 @@ Packets are acknowledged in the order in which they came, as MQTT asks for. Know
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -28,6 +29,8 @@ MOST_SAVED = 100
 """Devices whose states are saved in one go: some milliseconds."""
 SETTLE_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
+MOST_KEPT = 10_000
+"""While nothing can be saved, no more alerts than these are kept for the history."""
 
 
 class _Entry(NamedTuple):
@@ -63,14 +66,16 @@ class Journal:
         self._unsettled: deque[_Entry] = deque()
         self._saved: dict[str, int] = {}  # number of the last packet that was there when the device was saved
         self._number = 0
-        self._settled_s = 0.0
+        self._settled_s = -math.inf
         self._limit = MOST_UNSETTLED
         self._met = 0
-        self._told: list[Letter] = []
+        self._told: deque[Letter] = deque(maxlen=MOST_KEPT)
         self._unconfirmed: dict[str, Letter] = {}
         self._stored: set[str] = set()  # ids of letters that are in the store's outbox
         self._confirmed: list[str] = []
-        self._forgotten: list[str] = []
+        self._forgotten: deque[str] = deque(maxlen=MOST_KEPT)
+        self._owed: dict[str, None] = {}  # devices whose states could not be saved
+        self._is_doubtful = False  # whether the store may lack what it once had
 
     @property
     def unsettled(self) -> int:
@@ -126,21 +131,34 @@ class Journal:
             self._unsettled.clear()
             self._told.clear()
             return Settled(mids, [])
-        if now_s - self._settled_s < SETTLE_S and len(self._unsettled) < self._limit:
+        urgent = idle or self._forgotten or len(self._unsettled) >= self._limit
+        if not urgent and now_s - self._settled_s < SETTLE_S:
             return Settled([], [])
         self._settled_s = now_s
         self._learn_limit(idle)
         mids, states = self._collect(now_s, idle)
-        if not (mids or self._told or self._confirmed or self._forgotten):
-            return Settled([], [])
-        unconfirmed = [letter for letter in self._unconfirmed.values() if letter.id not in self._stored]
-        if self._store.commit(states.items(), self._told, unconfirmed, self._confirmed, self._forgotten):
+        settled = Settled(mids, list(states))
+        if self._store.fault is None:
+            self._collect_owed(states)
+        if mids or states or self._told or self._confirmed or self._forgotten:
+            self._commit(self._store, states)
+        # What cannot be saved is acknowledged all the same: a full disk must not stop the monitor.
+        return settled
+
+    def _commit(self, store: Store, states: dict[str, bytes]) -> None:
+        """Save all that is to be saved; what cannot be is owed."""
+        all_, known = self._unconfirmed.values(), self._stored
+        unconfirmed = [letter for letter in all_ if self._is_doubtful or letter.id not in known]
+        told = [*self._told, *unconfirmed] if self._is_doubtful else self._told
+        if store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten):
             self._stored.update(letter.id for letter in unconfirmed)
             self._confirmed.clear()
             self._forgotten.clear()
             self._told.clear()
-        # What cannot be saved is acknowledged all the same: a full disk must not stop the monitor.
-        return Settled(mids, list(states))
+            self._is_doubtful = False
+        else:
+            self._owed |= dict.fromkeys(self._saved)
+            self._is_doubtful = True
 
     def _collect(self, now_s: float, idle: bool) -> tuple[list[int], dict[str, bytes]]:
         """Take the packets that are due, and the states they wait for."""
@@ -158,6 +176,14 @@ class Journal:
             mids.append(mid)
             self._unsettled.popleft()
         return mids, states
+
+    def _collect_owed(self, states: dict[str, bytes]) -> None:
+        """Add states that could not be saved when they were due, or that a new file lacks."""
+        while self._owed and len(states) < MOST_SAVED:
+            device, _ = self._owed.popitem()
+            if device not in states and self._engine.knows(device):
+                states[device] = self._engine.save(device)
+                self._saved[device] = self._number
 
     def _learn_limit(self, idle: bool) -> None:
         waiting = len(self._unsettled)

@@ -130,6 +130,14 @@ class Client(paho.Client):
     def _create_socket(self) -> BufferedSocket:  # type: ignore[override]
         return BufferedSocket(super()._create_socket())
 
+    def _mid_generate(self) -> int:
+        # Ids count to 65535 and begin again. paho would drop a message whose id is still on its way, and a message with
+        # QoS 0 that has such an id would pass for the confirmation of the other.
+        mid = super()._mid_generate()
+        while mid in self._out_messages:
+            mid = super()._mid_generate()
+        return mid
+
     def is_open(self, sock: BufferedSocket) -> bool:
         """Whether that is still the socket."""
         current: Any = self.socket()

@@ -303,6 +303,7 @@ def finish(states: npt.NDArray[np.void], row: int, next_rr: bool, beats: npt.NDA
     rows, ends = np.array([row]), np.array([silence.size])
     _, found = segment(states, rows, silence, ends, 0, next_rr, beats, signals)
     found += _give_up(states, row, _R_BAND, next_rr, beats[found:], signals[found:])
+    beats["stream"][:found] = 0
     beyond = beats["r_peak"][:found] + beats["length"][:found] > end
     beats["complete"][:found][beyond] = False
     beats["length"][:found][beyond] = np.maximum(0, end - beats["r_peak"][:found][beyond])

@@ -111,6 +111,8 @@ class Service:
         """
         gc.set_threshold(*GC_THRESHOLD)
         with self._remembering():
+            if self._stopping:
+                return  # while waiting for another monitor of this name, which the broker would take us for
             mqtt.connect(self._client, self.settings.broker)
             for letter in list(self._journal.resend()):
                 self._send(letter)
@@ -182,6 +184,7 @@ class Service:
                 self._paused_s = now
             self._tell(self.engine.flush())
             if alive:
+                sock.flush()  # what is settled is not computed again, so it must have left before
                 self._settle(now, idle=not came)
             return client.loop_misc() == paho.MQTT_ERR_SUCCESS and alive
 
@@ -194,7 +197,7 @@ class Service:
             self._send(letter)
         if self.settings.publish_beats:
             for beat in output.beats:
-                self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos=0)
+                self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos=1)
 
     def _send(self, letter: Letter) -> None:
         self._publishing[self._client.publish(letter.topic, letter.payload, qos=1).mid] = letter.id
@@ -271,9 +274,10 @@ class Service:
     def _reject(self, topic: str, reason: str) -> None:
         """Count a bad message; say it once per topic, so that a broken device cannot flood the log."""
         self.engine.counts["rejected"] += 1
-        if topic not in self._complained and len(self._complained) < 10_000:
-            log.warning("dropped a message on %s: %s (said once for this device)", topic[:200], reason)
-            self._complained.add(topic)
+        shown = topic[:200]
+        if shown not in self._complained and len(self._complained) < 10_000:
+            log.warning("dropped a message on %s: %s (said once for this device)", shown, reason)
+            self._complained.add(shown)
 
     def _reconnect(self) -> None:
         """Try to reach the broker again, until it answers or we are to stop."""
@@ -308,6 +312,7 @@ class Service:
         forgotten = self.engine.forget(now - self.settings.forget_s)
         self._tell(self.engine.flush())
         self._journal.forget(forgotten)
+        self._settle(now, idle=False)  # before such a device comes back, and is taken up where it was saved
         if self._store is not None:
             self._store.retry()
             self._store.prune(time.time() - KEEP_ALERTS_S)

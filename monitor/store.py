@@ -4,8 +4,9 @@ One SQLite file, written in transactions of many rows; killing the process at an
 and leaves the others as they were. A power failure may undo the last seconds. Each of several workers has a file of its
 own.
 
-A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and goes on
-without remembering. A damaged file is put aside, not deleted.
+A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and writes
+nothing more until `retry` has found that it can. A damaged file is put aside, not deleted. Each state has a checksum:
+SQLite has none, and a state that is not as it was would lead the compiled loops astray.
 
 Knows nothing of what is in a state or a message, of brokers or clocks.
 """
@@ -19,6 +20,7 @@ import re
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ TIDY_S = 5.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, saved_s REAL NOT NULL, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
@@ -94,7 +97,12 @@ class Store:
         for file in self._others():
             with contextlib.suppress(sqlite3.Error):
                 rows += file.execute(query, (device,)).fetchall()
-        return bytes(max(rows)[1]) if rows else None
+        if not rows:
+            return None
+        state = _unseal(bytes(max(rows)[1]))
+        if state is None:
+            log.error("the saved state of device %s is damaged; beginning anew", device)
+        return state
 
     def read_outbox(self) -> list[Letter]:
         """Return the alerts that no broker has confirmed, oldest first."""
@@ -129,29 +137,30 @@ class Store:
         unconfirmed, confirmed
             Alerts that no broker has confirmed yet; and ids of those that one has meanwhile.
         forgotten
-            Ids of devices whose states are not needed any more.
+            Ids of devices whose former states are not needed any more.
         """
         now_s = time.time()
-        rows_saved = [(device, now_s, state) for device, state in states]
+        rows_saved = [(device, now_s, _seal(state)) for device, state in states]
 
         def write(connection: sqlite3.Connection) -> bool:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
                 connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_saved)
                 rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
                 connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
                 rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
                 connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
                 connection.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in confirmed])
-                connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
             return True
 
-        return bool(self._try(write))
+        return self.fault is None and bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
         """Forget the alerts told before a time, unless they are still on their way."""
         query = "DELETE FROM alert WHERE told_s < ? AND id NOT IN (SELECT id FROM outbox)"
-        self._try(lambda connection: connection.execute(query, (before_s,)))
+        if self.fault is None:
+            self._try(lambda connection: connection.execute(query, (before_s,)))
 
     def retry(self) -> None:
         """If something was wrong, try again."""
@@ -204,6 +213,9 @@ class Store:
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+            connection.execute(
+                f"PRAGMA user_version = {_VERSION}"
+            )  # also where that is nothing new: can it be written?
         except BaseException:
             connection.close()
             raise
@@ -245,3 +257,14 @@ def _tidy(path: Path, closing: threading.Event) -> None:
             with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
                 file.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 file.execute("PRAGMA wal_checkpoint(RESTART)")
+
+
+def _seal(state: bytes) -> bytes:
+    """Put a checksum before a state."""
+    return zlib.crc32(state).to_bytes(4, "big") + state
+
+
+def _unseal(sealed: bytes) -> bytes | None:
+    """Return the state, or None if it is not as it was."""
+    state = sealed[4:]
+    return state if _seal(state) == sealed else None

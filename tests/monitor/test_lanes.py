@@ -96,3 +96,20 @@ def test_windows_of_many_beats_are_those_of_each(signals: list[list[float]]) -> 
     which = np.arange(len(signals))[::-1].copy()
     expected = [fit_window(np.array(signals[i], np.float32)) for i in which]
     np.testing.assert_array_equal(fit_windows(rows, lengths, which), expected)
+
+
+def test_a_run_ends_with_its_own_beats_whoever_was_cut_before() -> None:
+    lanes = Lanes(3, False, 6.0)
+    quiet, ends, beats = (Stream(name, lanes, Counter()) for name in ("quiet", "ends", "beats"))
+    rate_hz, samples = ECG["fast"]
+    for packet in _packets(*ECG["slow"], 100)[:13]:  # until shortly after a beat, whose window is not complete
+        ends.feed(packet)
+    lanes.collect()
+    for packet in _packets(rate_hz, samples, 2500):  # a batch in which all beats are of the second of two runs
+        quiet.feed(wire.Packet(packet.seq, packet.start_s, rate_hz, np.zeros_like(packet.samples)))
+        beats.feed(packet)
+        lanes.collect()
+    ends.finish()
+    told = _told(lanes)
+    assert told
+    assert {owner for owner, _, _ in told} == {"ends"}

@@ -309,3 +309,31 @@ def test_over_tls_it_serves_as_in_the_clear_and_a_stranger_s_certificate_is_refu
             device.loop_stop()
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             Service(ServiceSettings(broker=url, provider="cpu")).run()
+
+
+def test_a_message_never_gets_the_id_of_another_that_is_on_its_way() -> None:
+    client = Service(ServiceSettings(provider="cpu"))._client
+    waiting = client.publish("alert", b"", qos=1).mid
+    ids = {client.publish("beat", b"", qos=0).mid for _ in range(65_536)}
+    assert waiting not in ids
+    assert len(ids) == 65_534
+
+
+def test_a_monitor_that_waits_for_another_and_is_stopped_leaves_that_alone(
+    broker_url: BrokerUrl, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _client(broker_url) as client, _running(broker_url, "first", state=tmp_path):
+        _wait(lambda: _online(client, "first"))
+        with _running(broker_url, "first", state=tmp_path):
+            _wait(lambda: "waiting until it stops" in caplog.text)
+        time.sleep(0.5)
+    assert "lost the broker" not in caplog.text
+
+
+def test_long_topics_of_a_hostile_client_are_not_kept() -> None:
+    service = Service(ServiceSettings(provider="cpu"))
+    for number in range(10):
+        message = paho.MQTTMessage(topic=TOPICS.of("x" * 60_000 + str(number), "samples").encode())
+        service._on_message(service._client, None, message)
+    assert service.engine.counts["rejected"] == 10
+    assert sum(map(len, service._complained)) < 1000

@@ -1,25 +1,87 @@
-"""What is remembered on disk, by whom it is found again, and what a bad disk does."""
+"""What outlives the process, also where the disk is full or the file is damaged."""
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
+import pytest
+
 from monitor.store import Letter, Store
+
+LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
 
 def _letter(number: int, told_s: float = 100.0) -> Letter:
     return Letter(f"a-{number}", "a", told_s, "ecg/v1/a/alerts", b"{%d}" % number)
 
 
-def test_what_was_committed_is_there_after_a_crash(tmp_path: Path) -> None:
-    store = Store(tmp_path, "monitor")
-    assert store.commit([("a", b"1"), ("b", b"2")], [_letter(1), _letter(2)], [_letter(1), _letter(2)])
-    assert store.commit([("a", b"3")], confirmed=["a-1"], forgotten=["b"])
-    again = Store(tmp_path, "monitor")  # the first one was never closed
-    assert again.read_state("a") == b"3"
-    assert again.read_state("b") is None
-    assert again.read_outbox() == [_letter(2)]
-    assert again.read_alerts(0.0) == [b"{1}", b"{2}"]
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, "m")
+
+
+def _fill_disk(store: Store) -> None:
+    """Let the file not grow any more; a new connection knows nothing of it."""
+    assert store._connection is not None
+    store._connection.execute("PRAGMA max_page_count = 1")
+
+
+def test_what_was_committed_is_there_for_the_next_one(store: Store, tmp_path: Path) -> None:
+    assert store.commit([("a", b"state")], [LETTER], [LETTER])
+    store.close()
+    again = Store(tmp_path, "m")
+    assert again.read_state("a") == b"state"
+    assert again.read_outbox() == [LETTER]
+    assert again.read_alerts(0.0) == [b"{}"]
+
+
+def test_a_state_that_is_not_as_it_was_is_not_handed_out(store: Store, tmp_path: Path) -> None:
+    store.commit([("a", b"state"), ("b", b"state")])
+    store.close()
+    with sqlite3.connect(tmp_path / "m.db") as connection:
+        connection.execute("UPDATE device SET state = CAST(replace(state, 'a', 'b') AS BLOB) WHERE id = 'a'")
+    connection.close()
+    again = Store(tmp_path, "m")
+    assert again.read_state("a") is None
+    assert again.read_state("b") == b"state"
+
+
+def test_a_device_that_was_forgotten_and_came_back_keeps_its_new_state(store: Store) -> None:
+    store.commit([("a", b"old"), ("b", b"old")])
+    store.commit([("a", b"new")], forgotten=["a", "b"])
+    assert store.read_state("a") == b"new"
+    assert store.read_state("b") is None
+
+
+def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_read(store: Store) -> None:
+    store.commit([("a", b"state")])
+    _fill_disk(store)
+    assert not store.commit([("b", bytes(100_000))])
+    assert store.fault is not None
+    assert "full" in store.fault
+    assert not store.commit([("b", b"")])  # nothing is tried until then, or every packet would wait for the disk
+    assert store.read_state("a") == b"state"
+    store.retry()
+    assert store.fault is None
+    assert store.commit([("b", b"state")])
+
+
+@pytest.mark.parametrize("garbage", [b"no database", bytes(100_000), b"SQLite format 3\0" + bytes(range(256)) * 40])
+def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path: Path, garbage: bytes) -> None:
+    (tmp_path / "m.db").write_bytes(garbage)
+    store = Store(tmp_path, "m")
+    assert store.fault is None
+    assert store.commit([("a", b"state")])
+    assert (tmp_path / "m.damaged").read_bytes() == garbage
+
+
+def test_a_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = Store(tmp_path / "file" / "state", "m")
+    assert store.fault is not None
+    assert store.read_outbox() == []
+    assert not store.commit([("a", b"state")])
 
 
 def test_alerts_are_told_by_device_and_time_and_forgotten_unless_on_their_way(tmp_path: Path) -> None:
@@ -39,40 +101,3 @@ def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: 
     Store(tmp_path, "other").commit([("a", b"of another monitor")])
     assert Store(tmp_path, "monitor").read_state("a") == b"new"
     assert Store(tmp_path, "monitor", 0).read_state("a") == b"new"
-
-
-def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
-    first = Store(tmp_path, "monitor")
-    first.commit([("a", b"1")])
-    first.close()
-    (tmp_path / "monitor.db").write_bytes(b"this is no database" * 1000)
-    store = Store(tmp_path, "monitor")
-    assert store.fault is None
-    assert store.read_state("a") is None
-    assert (tmp_path / "monitor.damaged").exists()
-    assert store.commit([("a", b"2")])
-
-
-def test_a_directory_that_cannot_be_written_is_a_fault_that_passes(tmp_path: Path) -> None:
-    blocked = tmp_path / "state"
-    blocked.write_text("a file where a directory should be")
-    store = Store(blocked, "monitor")
-    assert store.fault is not None
-    assert not store.commit([("a", b"1")])
-    assert store.read_state("a") is None
-    blocked.unlink()
-    store.retry()
-    assert store.fault is None
-    assert store.commit([("a", b"1")])
-
-
-def test_a_write_that_fails_is_a_fault_and_leaves_what_was_there(tmp_path: Path) -> None:
-    store = Store(tmp_path, "monitor")
-    store.commit([("a", b"1")])
-    assert store._connection is not None
-    store._connection.execute("PRAGMA max_page_count = 1")  # a full disk, as SQLite sees it
-    assert not store.commit([("b", bytes(10**6))])
-    assert "full" in (store.fault or "")
-    store.retry()
-    assert store.fault is None
-    assert store.read_state("a") == b"1"

@@ -1,0 +1,105 @@
+"""When packets are settled, and what is owed while nothing can be saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from monitor import journal
+from monitor.engine import Engine
+from monitor.journal import Journal
+from monitor.store import Letter, Store
+
+
+class _Engine:
+    """Knows all devices, and saves of each how often it was saved."""
+
+    def __init__(self) -> None:
+        self.saves = 0
+
+    def knows(self, device: str) -> bool:
+        return device != "stranger"
+
+    def save(self, device: str) -> bytes:
+        self.saves += 1
+        return f"{device} {self.saves}".encode()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, "m")
+
+
+@pytest.fixture
+def kept(store: Store) -> Journal:
+    return Journal(cast(Engine, _Engine()), store)
+
+
+def _letter(number: int) -> Letter:
+    return Letter(f"a-{number}", "a", float(number), "ecg/v1/a/alerts", b"%d" % number)
+
+
+def _break(store: Store) -> None:
+    assert store._connection is not None
+    store._connection.execute("PRAGMA max_page_count = 1")
+    assert not store.commit([("x", bytes(100_000))])
+
+
+def test_a_packet_is_settled_when_its_device_is_saved(kept: Journal, store: Store) -> None:
+    kept.received(7, "a", 0.0)
+    kept.received(8, "a", 0.1)
+    assert kept.settle(1.0, idle=False) == ([], [])
+    assert kept.settle(1.0, idle=True) == ([7, 8], ["a"])
+    assert store.read_state("a") == b"a 1"
+
+
+def test_while_nothing_can_be_saved_packets_are_settled_and_alerts_do_not_pile_up(
+    kept: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break(store)
+    for number in range(journal.MOST_KEPT + 100):
+        kept.received(number, "a", 0.0)
+        kept.told(_letter(number))
+        kept.confirmed(f"a-{number}")
+        assert kept.settle(0.0, idle=True).mids == [number]
+    assert len(kept._told) == journal.MOST_KEPT
+    assert not kept._unconfirmed
+    store.retry()
+    kept.settle(0.0, idle=True)
+    assert len(store.read_alerts(0.0)) == journal.MOST_KEPT
+
+
+def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(kept: Journal, store: Store) -> None:
+    kept.received(1, "silent", 0.0)
+    kept.settle(0.0, idle=True)
+    _break(store)
+    kept.received(2, "silent", 1.0)
+    kept.settle(1.0, idle=True)
+    assert store.read_state("silent") == b"silent 1"
+    store.retry()
+    kept.settle(2.0, idle=True)
+    assert store.read_state("silent") == b"silent 3"
+    assert kept.settle(3.0, idle=True) == ([], [])
+
+
+def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
+    kept: Journal, store: Store, tmp_path: Path
+) -> None:
+    kept.received(1, "a", 0.0)
+    kept.told(_letter(1))
+    kept.settle(0.0, idle=True)
+    _break(store)
+    kept.received(2, "b", 1.0)
+    kept.settle(1.0, idle=True)
+    store.close()
+    (tmp_path / "m.db").write_bytes(b"garbage")
+    store.retry()
+    kept.settle(2.0, idle=True)
+    assert store.read_state("a")
+    assert store.read_state("b")
+    assert store.read_outbox() == [_letter(1)]
+    kept.confirmed("a-1")
+    kept.settle(3.0, idle=True)
+    assert store.read_outbox() == []
