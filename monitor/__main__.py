@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
     from monitor.alert import AlertSettings
+    from monitor.metrics import Address
     from monitor.mqtt import BrokerUrl, TlsFiles
     from monitor.service import Service, ServiceSettings
     from monitor.store import default_directory
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         publish_beats=options.beats,
         alerts=AlertSettings(n=n, m=m),
         state=None if options.no_state else options.state or default_directory(),
+        metrics=None if options.metrics is None else Address.parse(options.metrics),
     )
     service = Service(settings) if options.workers == 1 else Workers(settings, options.workers)
     signal.signal(signal.SIGTERM, lambda *_: service.stop())
@@ -214,6 +216,9 @@ def _parser() -> argparse.ArgumentParser:
         "--state", type=Path, metavar="DIR", help="where to remember what a crash must not lose, if not as usual"
     )
     running.add_argument("--no-state", action="store_true", help="remember nothing: what comes meanwhile is lost")
+    running.add_argument(
+        "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
+    )
     running.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )

@@ -35,6 +35,7 @@ from monitor.classify import DEFAULT_MODEL, Classifier, Provider
 from monitor.engine import Engine, Output, warm_up
 from monitor.journal import Journal
 from monitor.link import Client
+from monitor.metrics import Address, Board, serve
 from monitor.store import Letter, Store
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ POLL_S = 0.25
 QUIET_S = 0.02
 """After so long without a message, what waits to be settled is settled."""
 STATUS_S = 10.0
+NOTE_S = 1.0
+"""How old the figures of metrics may be."""
 ALIVE_S = 5.0
 """How often systemd hears that the loop turns."""
 RECONNECT_S = (0.5, 30.0)
@@ -80,6 +83,8 @@ class ServiceSettings:
     """Directory in which to remember what must outlive the process; None remembers nothing."""
     share: tuple[int, int] = (0, 1)
     """Which part of the devices this one watches, and of how many."""
+    metrics: Address | None = None
+    """Where to serve metrics, and whether it is well; None serves nobody."""
 
     def __post_init__(self) -> None:
         number, workers = self.share
@@ -100,7 +105,7 @@ class Service:
     settings
         How it runs.
     report
-        Gets the status now and then, instead of the broker.
+        Gets the status now and then, instead of the broker and of whoever asks for metrics.
 
     Raises
     ------
@@ -117,6 +122,7 @@ class Service:
         self.classifier = Classifier(settings.model, settings.provider)
         self.engine = Engine(self.classifier, settings.alerts)
         warm_up()
+        self.board = Board()
         self._report = report
         self._since_s = time.time()
         self._stopping = False
@@ -129,6 +135,7 @@ class Service:
         self._lateness_s: list[float] = []
         self._paused_s = time.monotonic()
         self._wait_s = RECONNECT_S[0]
+        self._alive_due_s = self._note_due_s = 0.0
         self._client = self._make_client()
 
     def stop(self) -> None:
@@ -142,20 +149,20 @@ class Service:
         ------
         ConnectionError
             The broker cannot be reached at the start, or refuses the connection. Later losses are waited out.
+        OSError
+            Metrics cannot be served where they should be.
         """
-        with self._remembering():
+        with serve(self.settings.metrics if self._report is None else None, self.board), self._remembering():
             mqtt.connect(self._client, self.settings.broker)
             for letter in list(self._journal.resend()):
                 self._send(letter)
-            status_due = alive_due = time.monotonic()
+            status_due = time.monotonic()
             try:
                 while not self._stopping:
                     if not self._serve():
                         self._reconnect()
                     now = time.monotonic()
-                    if now >= alive_due:
-                        systemd.notify("WATCHDOG=1")
-                        alive_due = now + ALIVE_S
+                    self._turn(now)
                     if self._connected and now >= status_due:
                         self._keep_house(now)
                         status_due = now + STATUS_S
@@ -173,7 +180,7 @@ class Service:
         self._store = Store(directory, self.settings.name)
         self._journal = Journal(self.engine, self._store)
         try:
-            with _only_one(directory / f"{self.settings.own_name}.lock", lambda: self._stopping):
+            with _only_one(directory / f"{self.settings.own_name}.lock", self._looks_up):
                 yield
         finally:
             self._store.close()
@@ -329,13 +336,35 @@ class Service:
     def _wait(self, seconds: float) -> None:
         until_s = time.monotonic() + seconds
         while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
-            systemd.notify("WATCHDOG=1")
+            self._turn(time.monotonic())
             time.sleep(min(POLL_S, left_s))
+
+    def _turn(self, now: float) -> None:
+        """Show to all who watch that the loop turns, and now and then how the monitor is."""
+        self.board.turned_s, self.board.ready = now, self._connected
+        if now >= self._alive_due_s:
+            systemd.notify("WATCHDOG=1")
+            self._alive_due_s = now + ALIVE_S
+        if self.settings.metrics is not None and now >= self._note_due_s:
+            status = self._describe(self._state(now))
+            self.board.note(status)
+            if self._report is not None:
+                self._report(status)
+            self._note_due_s = now + NOTE_S
+
+    def _looks_up(self) -> bool:
+        """Whether to stop, asked by who waits for another monitor."""
+        self.board.turned_s = time.monotonic()
+        return self._stopping
+
+    def _state(self, now: float) -> wire.MonitorState:
+        if not self._connected:
+            return "offline"
+        return "online" if now - self._paused_s < OVERLOADED_S else "overloaded"
 
     def _keep_house(self, now: float) -> None:
         """What is to do now and then."""
-        behind_s = now - self._paused_s
-        self._publish_status("online" if behind_s < OVERLOADED_S else "overloaded")
+        self._publish_status(self._state(now))
         self._lateness_s.clear()
         forgotten = self.engine.forget(now - self.settings.forget_s)
         self._tell(self.engine.flush())
