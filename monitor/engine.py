@@ -33,6 +33,8 @@ from monitor.stream import SavedStream, Stream
 
 MAX_DEVICES = 20_000
 """Most devices that are remembered at a time; packets of any more are refused."""
+SILENT_S = 10.0
+"""A device from which nothing came for longer is silent."""
 NO_BEATS_S = 6.0
 """Signal without a beat for this long is told."""
 TECHNICAL_UPDATE_S = 60.0
@@ -89,6 +91,16 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     episodes: dict[wire.Kind, Memory]
 
 
+class Tally(NamedTuple):
+    """How many devices are how; each stands in one of them."""
+
+    streaming: int
+    lead_off: int
+    """Those that send, but whose electrode is off."""
+    silent: int
+    """Those from which nothing came for `SILENT_S`."""
+
+
 class Output:
     """What a flush has to tell, in order per device."""
 
@@ -131,6 +143,19 @@ class Engine:
     def devices(self) -> int:
         """Devices remembered."""
         return len(self._devices)
+
+    def tally(self, now_s: float) -> Tally:
+        """Count the devices by how they are.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `feed`.
+        """
+        since_s = now_s - SILENT_S
+        silent = sum([known.arrived_s < since_s for known in self._devices.values()])
+        off = sum([known.arrived_s >= since_s for known in self._lanes.find_off()])
+        return Tally(len(self._devices) - silent - off, off, silent)
 
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`."""

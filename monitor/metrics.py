@@ -139,12 +139,16 @@ def _gauges(status: wire.MonitorStatus, board: Board) -> Iterator[Metric]:
 
     about = {"version": status.version, "model": status.model, "model_sha256": status.model_sha256}
     yield InfoMetricFamily("ecgwatch", "Which monitor, and which model.", value=about)
+    devices = GaugeMetricFamily("ecgwatch_devices", "Devices that are watched, by how they are.", labels=["state"])
+    for state, n in ("streaming", status.streaming), ("lead off", status.lead_off), ("silent", status.silent):
+        devices.add_metric([state], n)
+    yield devices
     late_s = math.nan if status.lateness_s is None else status.lateness_s
     for name, text, value in [
         ("connected", "Whether packets can come in: 1 or 0.", board.ready),
-        ("devices", "Devices that are watched.", status.devices),
         ("unsettled_packets", "Packets that the broker would send again after a crash.", status.unsettled),
         ("lateness_seconds", "Median time from the end of a packet to its arrival; NaN if none came.", late_s),
+        ("behind_seconds", "For how long it has been at it without a pause.", status.behind_s),
         ("overloaded", "Whether packets come faster than they are taken: 1 or 0.", status.state == "overloaded"),
         ("store_fault", "Whether nothing is remembered: 1 or 0.", status.fault is not None),
         ("start_time_seconds", "When it started, in seconds since 1970.", status.since_s),

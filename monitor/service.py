@@ -402,6 +402,9 @@ class Service:
         return wire.encode(self._describe(state))
 
     def _describe(self, state: wire.MonitorState) -> wire.MonitorStatus:
+        now = time.monotonic()
+        behind_s = round(now - self._paused_s, 3) if self._connected else 0.0
+        tally = self.engine.tally(now)
         return wire.MonitorStatus(
             state=state,
             version=VERSION,
@@ -410,8 +413,13 @@ class Service:
             since_s=self._since_s,
             counts=dict(self.engine.counts),
             devices=self.engine.devices,
+            streaming=tally.streaming,
+            lead_off=tally.lead_off,
+            silent=tally.silent,
             unsettled=self._journal.unsettled,
             lateness_s=round(statistics.median(self._lateness_s), 3) if self._lateness_s else None,
+            behind_s=behind_s,
+            overloaded_since_s=round(time.time() - behind_s, 3) if state == "overloaded" else None,
             fault=None if self._store is None else self._store.fault,
         )
 

@@ -219,6 +219,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
     if not told:
         return blank
     lateness = [status.lateness_s for status in told if status.lateness_s is not None]
+    since = [status.overloaded_since_s for status in told if status.overloaded_since_s is not None]
     overloaded = blank.state == "online" and any(status.state == "overloaded" for status in told)
     return msgspec.structs.replace(
         blank,
@@ -227,8 +228,13 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         model_sha256=told[0].model_sha256,
         counts=dict(sum((Counter(status.counts) for status in told), Counter())),
         devices=sum(status.devices for status in told),
+        streaming=sum(status.streaming for status in told),
+        lead_off=sum(status.lead_off for status in told),
+        silent=sum(status.silent for status in told),
         unsettled=sum(status.unsettled for status in told),
         lateness_s=max(lateness, default=None),
+        behind_s=max(status.behind_s for status in told),
+        overloaded_since_s=min(since, default=None) if overloaded else None,
         fault=next((status.fault for status in told if status.fault is not None), None),
     )
 

@@ -18,7 +18,7 @@ from monitor import wire
 from monitor.alert import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
-from monitor.engine import NO_BEATS_S, Engine
+from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
 from monitor.lanes import LAYOUT
 from monitor.resample import DELAY_S
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS
@@ -378,6 +378,23 @@ def test_info_of_a_restarted_device_resets_it_at_once() -> None:
         _run(engine, _packets(CALM, start_s=first_seen_s))
     assert engine.counts["duplicates"] == 0
     assert engine.counts["device restarts"] == 1
+
+
+def test_each_device_is_counted_by_how_it_is() -> None:
+    engine = _engine()
+    for device, samples in {
+        "well": CALM,
+        "off": np.full_like(CALM, 100),
+        "off and gone": np.full_like(CALM, 100),
+    }.items():
+        for packet in _packets(samples):
+            engine.feed(device, packet, 20.0 if device == "off and gone" else 31.0)
+    engine.describe("gone", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=START_S), 0.0)
+    engine.flush()
+    assert engine.tally(20.0 + SILENT_S) == Tally(streaming=1, lead_off=2, silent=1)
+    assert engine.tally(31.0) == Tally(streaming=1, lead_off=1, silent=2)
+    engine.forget(31.0)
+    assert engine.tally(31.0) == Tally(streaming=1, lead_off=1, silent=0)
 
 
 def test_lead_off_is_told_instead_of_beats() -> None:

@@ -133,7 +133,10 @@ def test_packets_in_beats_and_alerts_out(broker_url: BrokerUrl, binary: bool) ->
     assert {beat["verdict"] for beat in judged} == {"abnormal"}
     assert alerts[0]["state"] == "new"
     assert alerts[0]["waveform"]["unit"] == "uV"
-    counts = client.statuses(name)[-1]["counts"]
+    last = client.statuses(name)[-1]
+    counts = last["counts"]
+    assert (last["overloaded_since_s"], last["behind_s"] < 5) == (None, True)
+    assert last["devices"] == last["streaming"] + last["lead_off"] + last["silent"]
     assert counts["packets"] == 30
     assert counts["alerts"] == len(alerts)
 
