@@ -34,6 +34,7 @@ from monitor.alert import AlertSettings
 from monitor.classify import DEFAULT_MODEL, Classifier, Provider
 from monitor.engine import Engine, Output, warm_up
 from monitor.journal import Journal
+from monitor.limit import Limiter
 from monitor.link import Client
 from monitor.metrics import Address, Board, serve
 from monitor.store import Letter, Store
@@ -129,6 +130,7 @@ class Service:
         self._connected = False
         self._refused: str | None = None
         self._complained: set[str] = set()
+        self._limiter = Limiter()
         self._store: Store | None = None
         self._journal = Journal(self.engine, None)
         self._publishing: dict[int, str] = {}  # ids of the alerts that the broker has not confirmed, by message id
@@ -271,8 +273,11 @@ class Service:
             number, workers = self.settings.share
             if workers > 1 and zlib.crc32(device.encode()) % workers != number:
                 device = None
+            elif not self._limiter.admits(device, now := time.monotonic()):
+                self._refuse(device)
+                device = None
             else:
-                self._take(device, leaf, bytes(message.payload))
+                self._take(device, leaf, bytes(message.payload), now)
         except (wire.PacketError, UnicodeDecodeError) as error:
             self._reject(topic, str(error))
         except Exception:
@@ -281,18 +286,22 @@ class Service:
         if message.qos:
             self._journal.received(message.mid, device, time.monotonic())
 
-    def _take(self, device: str, leaf: str, payload: bytes) -> None:
-        now = time.monotonic()
-        if leaf == "samples":
-            packet = wire.decode_packet(payload)
-            if len(self._lateness_s) < LATENESSES:
-                self._lateness_s.append(time.time() - packet.start_s - packet.samples.size / packet.rate_hz)
-            self._recall(device, now)
-            self.engine.feed(device, packet, now)
-        elif leaf == "info":
-            info = wire.decode(payload, wire.Info)
-            self._recall(device, now)
-            self.engine.describe(device, info, now)
+    def _take(self, device: str, leaf: str, payload: bytes, now: float) -> None:
+        signal_s = 0.0
+        try:
+            if leaf == "samples":
+                packet = wire.decode_packet(payload)
+                signal_s = packet.samples.size / packet.rate_hz
+                if len(self._lateness_s) < LATENESSES:
+                    self._lateness_s.append(time.time() - packet.start_s - signal_s)
+                self._recall(device, now)
+                self.engine.feed(device, packet, now)
+            elif leaf == "info":
+                info = wire.decode(payload, wire.Info)
+                self._recall(device, now)
+                self.engine.describe(device, info, now)
+        finally:
+            self._limiter.charge(device, len(payload), signal_s, now)
 
     def _recall(self, device: str, now: float) -> None:
         """Go on where an earlier process saved the device, if one did."""
@@ -308,11 +317,23 @@ class Service:
             log.warning("%s Beginning anew.", error)
 
     def _reject(self, topic: str, reason: str) -> None:
-        """Count a bad message; say it once per topic, so that a broken device cannot flood the log."""
+        """Count a bad message, and say it."""
         self.engine.counts["rejected"] += 1
-        if topic not in self._complained and len(self._complained) < 10_000:
+        if self._is_news(topic):
             log.warning("dropped a message on %s: %s (said once for this device)", topic[:200], reason)
-            self._complained.add(topic)
+
+    def _refuse(self, device: str) -> None:
+        """Count a message of a device that sends too many, and say it."""
+        self.engine.counts["refused: too many packets"] += 1
+        if self._is_news(device):
+            log.warning("%s sends more than its share; what is too much is dropped (said once for this device)", device)
+
+    def _is_news(self, about: str) -> bool:
+        """Whether nothing was said about a topic or a device yet: a broken one must not flood the log."""
+        if about in self._complained or len(self._complained) >= 10_000:
+            return False
+        self._complained.add(about)
+        return True
 
     def _reconnect(self) -> None:
         """Try to reach the broker again, until it answers or we are to stop."""
@@ -366,6 +387,7 @@ class Service:
         """What is to do now and then."""
         self._publish_status(self._state(now))
         self._lateness_s.clear()
+        self._limiter.forget(now)
         forgotten = self.engine.forget(now - self.settings.forget_s)
         self._tell(self.engine.flush())
         self._journal.forget(forgotten)

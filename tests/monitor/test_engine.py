@@ -539,3 +539,43 @@ def test_windows_of_a_heart_too_slow_for_187_samples_are_cut_and_counted() -> No
     beats, _ = _run(engine, _packets(make_ecg(beat_times(40.0, 1.5), 40.0, RATE_HZ)))
     assert engine.counts["windows cut at 187 samples"] == len(beats) > 20
     assert {beat.verdict for beat in beats} == {"normal"}
+
+
+@pytest.fixture
+def two_devices_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.engine.MAX_DEVICES", 2)
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_one_device_too_many_is_refused_and_counted() -> None:
+    engine = _engine()
+    for device in ("a", "b", "c"):
+        _run(engine, _packets(CALM)[:2], device)
+    assert engine.counts["refused: too many devices"] == 2
+    assert [engine.knows(device) for device in "abc"] == [True, True, False]
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_a_new_name_in_every_packet_neither_disturbs_a_device_nor_keeps_the_next_one_out() -> None:
+    engine, packets = _engine(), _packets(CALM)
+    told: list[wire.Beat] = []
+    for packet in packets:
+        told += _run(engine, [packet])[0]
+        for k in range(5 if packet.seq else 0):  # not before it was heard twice
+            _run(engine, packets[:1], f"stranger-{packet.seq}-{k}")
+    assert told == _run(_engine(), packets)[0]
+    assert engine.counts["devices pushed out"] == 5 * (len(packets) - 1) - 1
+    assert engine.counts["refused: too many devices"] == 0
+    assert _run(engine, packets, "next")[0] == [
+        msgspec.structs.replace(beat, device="next", id=beat.id.replace("a-", "next-", 1)) for beat in told
+    ]
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_those_pushed_out_are_named_with_the_forgotten_unless_they_came_again() -> None:
+    engine, [packet, *_] = _engine(), _packets(CALM)
+    for device in ("a", "b", "c", "d", "a"):  # the last three push out the first three
+        engine.feed(device, packet, 0.0)
+    assert engine.forget(0.0) == ["b", "c"]
+    assert engine.forget(1.0) == ["d", "a"]
+    assert engine.devices == 0
