@@ -15,6 +15,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS alert (
 );
 CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
 """
+_ALERTS = "SELECT payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,28 @@ def default_directory() -> Path:
     return home / "ecgwatch"
 
 
+def store_path(directory: Path, name: str) -> Path:
+    """Return the file of the monitor of that name."""
+    return directory / f"{name}.db"
+
+
+def read_history(path: Path, since_s: float, device: str | None = None) -> list[bytes]:
+    """As `Store.read_alerts`, but changing nothing, whether a monitor has the file open or not.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will.
+    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True)) as connection:
+            return [bytes(payload) for (payload,) in connection.execute(_ALERTS, (since_s, device))]
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be read: {error}.") from None
+
+
 class Store:
     """The file.
 
@@ -68,7 +92,7 @@ class Store:
     """
 
     def __init__(self, directory: Path, name: str) -> None:
-        self._path = directory / f"{name}.db"
+        self._path = store_path(directory, name)
         self._connection: sqlite3.Connection | None = None
         self.fault: str | None = None
         """What is wrong, if anything: since then nothing is remembered."""
@@ -90,8 +114,7 @@ class Store:
 
     def read_alerts(self, since_s: float, device: str | None = None) -> list[bytes]:
         """Return the alerts told from a time on, of one device or of all, oldest first, as they were published."""
-        query = "SELECT payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
-        return [bytes(payload) for (payload,) in self._select(query, since_s, device)]
+        return [bytes(payload) for (payload,) in self._select(_ALERTS, since_s, device)]
 
     def commit(
         self,

@@ -34,7 +34,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not _loaded_by(code) & {"numpy", "scipy", "numba", "onnxruntime", "paho", "msgspec", "prometheus_client"}
 
 
-@pytest.mark.parametrize("verb", ["run", "doctor", "watch", "classify", "models", "bench", "asyncapi"])
+@pytest.mark.parametrize("verb", ["run", "doctor", "watch", "history", "classify", "models", "bench", "asyncapi"])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])
@@ -132,6 +132,7 @@ def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixtu
         (["run", "--broker", "mqtt://a:b@x"], "must not hold a password"),
         (["run", "--alert", "6/5"], "got 6 of 5"),
         (["run", "--metrics", "x:y"], "[HOST:]PORT"),
+        (["history", "--device", "no spaces"], "must match"),
         (["bench", "--devices", "0"], "more than 0"),
     ],
 )
