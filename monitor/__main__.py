@@ -1,4 +1,4 @@
-"""Command line of the monitor: ``python -m monitor run | doctor | watch | classify | models | bench | asyncapi``.
+"""Command line of the monitor: ``python -m monitor COMMAND``; ``--help`` lists the commands.
 
 Only the parser is built here; what a command needs is imported when it runs, so that ``--help`` answers at once.
 """
@@ -24,6 +24,7 @@ DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research softw
 PREFIX = "ecg/v1"
 BROKER = "mqtt://127.0.0.1:1883"
 MODEL = "ptb"
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
     from monitor.alert import AlertSettings
+    from monitor.metrics import Address
     from monitor.mqtt import BrokerUrl, TlsFiles
     from monitor.settings import ServiceSettings
     from monitor.store import default_directory
@@ -66,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
         publish_beats=options.beats,
         alerts=AlertSettings(n=n, m=m),
         state=None if options.no_state else options.state or default_directory(),
+        metrics=None if options.metrics is None else Address.parse(options.metrics),
     )
     service = _service(settings, options.workers)
     signal.signal(signal.SIGTERM, lambda *_: service.stop())
@@ -121,6 +124,22 @@ def watch(options: argparse.Namespace) -> int:
     )
     Watcher(client, wire.Topics(options.prefix), options.json).run(url)
     return 0
+
+
+def history(options: argparse.Namespace) -> int:
+    """Print the alerts of late."""
+    from monitor.history import HistorySettings, run_history
+    from monitor.store import default_directory
+
+    return run_history(
+        HistorySettings(
+            state=options.state or default_directory(),
+            name=options.name,
+            device=options.device,
+            since_s=options.since,
+            as_json=options.json,
+        )
+    )
 
 
 def classify(options: argparse.Namespace) -> int:
@@ -235,6 +254,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     running.add_argument("--no-state", action="store_true", help="remember nothing: what comes meanwhile is lost")
     running.add_argument(
+        "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
+    )
+    running.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
 
@@ -250,6 +272,21 @@ def _parser() -> argparse.ArgumentParser:
     watching = verb("watch", watch, "print alerts as they come")
     _add_broker(watching)
     watching.add_argument("--json", action="store_true", help="print each alert as it was published")
+
+    looking_back = verb("history", history, "print the alerts that a monitor has kept, oldest first")
+    looking_back.add_argument("--device", metavar="ID", help="only those of this device")
+    looking_back.add_argument(
+        "--since",
+        type=_duration,
+        default="24h",
+        metavar="TIME",
+        help="told in the last so many s, m, h or d, such as 7d",
+    )
+    looking_back.add_argument("--json", action="store_true", help="print each alert as it was published")
+    looking_back.add_argument("--name", default="monitor", help="of the monitor that told them")
+    looking_back.add_argument(
+        "--state", type=Path, metavar="DIR", help="where the monitor keeps its state, if not as usual"
+    )
 
     classifying = verb(
         "classify", classify, "judge the beats of a CSV file: 187 samples a row, and maybe a label, 0 if normal"
@@ -311,6 +348,14 @@ def _n_of_m(text: str) -> tuple[int, int]:
         return int(n), int(m)
     except ValueError:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected N/M such as 3/5") from None
+
+
+def _duration(text: str) -> float:
+    """Seconds in a time such as 24h."""
+    number, unit = text[:-1], text[-1:]
+    if not (number.isdecimal() and number.isascii()) or unit not in UNITS_S:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with s, m, h or d, such as 24h")
+    return float(number) * UNITS_S[unit]
 
 
 if __name__ == "__main__":

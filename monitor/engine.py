@@ -13,7 +13,7 @@ it is time to forget a device. Devices do not know of each other.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -32,7 +32,9 @@ from monitor.segment import PAUSE
 from monitor.stream import SavedStream, Stream
 
 MAX_DEVICES = 20_000
-"""Most devices that are remembered at a time; packets of any more are refused."""
+"""Most devices that are remembered at a time: one more pushes out the oldest of those heard once, or is refused."""
+SILENT_S = 10.0
+"""A device from which nothing came for longer is silent."""
 NO_BEATS_S = 6.0
 """Signal without a beat for this long is told."""
 TECHNICAL_UPDATE_S = 60.0
@@ -61,6 +63,8 @@ class _Device:
     """Those that hold something."""
     resolution_uv: float | None = None
     first_seen_s: float | None = None
+    heard_once: bool = True
+    """Whether it has sent a single message so far."""
 
 
 class _Judged(NamedTuple):
@@ -89,6 +93,16 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     first_seen_s: float | None
     stream: SavedStream
     episodes: dict[wire.Kind, Memory]
+
+
+class Tally(NamedTuple):
+    """How many devices are how; each stands in one of them."""
+
+    streaming: int
+    lead_off: int
+    """Those that send, but whose electrode is off."""
+    silent: int
+    """Those from which nothing came for `SILENT_S`."""
 
 
 class Output:
@@ -121,6 +135,8 @@ class Engine:
         self._classifier = classifier
         self._settings = alerts or AlertSettings()
         self._devices: dict[str, _Device] = {}
+        self._heard_once: OrderedDict[str, _Device] = OrderedDict()
+        self._pushed_out: list[str] = []
         self._lanes = Lanes(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._alerts: list[wire.Alert] = []
 
@@ -133,6 +149,19 @@ class Engine:
     def devices(self) -> int:
         """Devices remembered."""
         return len(self._devices)
+
+    def tally(self, now_s: float) -> Tally:
+        """Count the devices by how they are.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `feed`.
+        """
+        since_s = now_s - SILENT_S
+        silent = sum([known.arrived_s < since_s for known in self._devices.values()])
+        off = sum([known.arrived_s >= since_s for known in self._lanes.find_off()])
+        return Tally(len(self._devices) - silent - off, off, silent)
 
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`."""
@@ -226,24 +255,45 @@ class Engine:
             known.episodes[kind] = self._new_episode(kind, memory)
 
     def forget(self, before_s: float) -> list[str]:
-        """Forget devices from which nothing has come since `before_s`; return their ids."""
+        """Forget devices from which nothing has come since `before_s`; return the ids of all forgotten of late."""
+        pushed_out = [device for device in self._pushed_out if device not in self._devices]
+        self._pushed_out.clear()
         forgotten = [known for known in self._devices.values() if known.arrived_s < before_s]
         for known in forgotten:
-            known.stream.finish()
-            del self._devices[known.id]
-        return [known.id for known in forgotten]
+            self._drop(known)
+        return pushed_out + [known.id for known in forgotten]
+
+    def _drop(self, known: _Device) -> None:
+        known.stream.finish()
+        del self._devices[known.id]
+        self._heard_once.pop(known.id, None)
 
     def _device(self, device: str, arrived_s: float) -> _Device | None:
         known = self._devices.get(device)
         if known is None:
-            if len(self._devices) >= MAX_DEVICES:
+            if not self._has_room():
                 self.counts["refused: too many devices"] += 1
                 return None
             known = _Device(device, arrived_s)
             known.stream = Stream(known, self._lanes, self.counts)
-            self._devices[device] = known
+            self._devices[device] = self._heard_once[device] = known
+        elif known.heard_once:
+            known.heard_once = False
+            del self._heard_once[device]
         known.arrived_s = arrived_s
         return known
+
+    def _has_room(self) -> bool:
+        """Make room for a device: whoever sends under ever new names must not keep those out that come to stay."""
+        if len(self._devices) < MAX_DEVICES:
+            return True
+        if not self._heard_once:
+            return False
+        oldest = next(iter(self._heard_once.values()))
+        self._drop(oldest)
+        self._pushed_out.append(oldest.id)
+        self.counts["devices pushed out"] += 1
+        return True
 
     def _judge(self, found: list[Beats]) -> list[_Judged]:
         """Verdicts on all beats, with one call of the model."""

@@ -148,6 +148,7 @@ class Lanes:
         self._first = np.zeros(capacity, np.int64)  # number of a run's first sample at 125 Hz, on the resampler's grid
         self._capacity, self._used = capacity, 0
         self._free: list[int] = []
+        self._runs: dict[int, Run] = {}  # those that are open, by lane
         self._given: dict[float, list[tuple[Run, Steps]]] = {}
         self._room = segment.make_room(ROOM)
         self._log: list[Beats | Event] = []
@@ -165,6 +166,7 @@ class Lanes:
             self._used += 1
         else:
             raise ValueError(f"All {self._capacity} lanes are taken.")
+        self._runs[run.lane] = run
         quality.begin_contact(self._contacts[run.lane], run.rate_hz)
         self._first[run.lane] = resample.begin(self._resamplers[run.lane], run.rate_hz, run.started_s)
         self._started_s[run.lane] = run.started_s
@@ -193,6 +195,7 @@ class Lanes:
         found = segment.finish(self._segmenters, run.lane, self._next_rr, beats, signals)
         self._put_aside([run], np.array([run.lane]), found)
         self._free.append(run.lane)
+        del self._runs[run.lane]
 
     def collect(self) -> list[Beats | Event]:
         """Take what was given, and return all that was found, in order per run."""
@@ -200,6 +203,11 @@ class Lanes:
             self.advance()
         log, self._log = self._log, []
         return log
+
+    def find_off(self) -> list[Any]:
+        """Return the owners of the runs whose electrode is off now."""
+        off = np.flatnonzero(quality.is_off(self._contacts[: self._used])).tolist()
+        return [self._runs[lane].owner for lane in off if lane in self._runs]
 
     def save(self, run: Run) -> SavedRun:
         """All that is remembered of a run; nothing may wait to be taken."""

@@ -33,8 +33,10 @@ from monitor import mqtt, systemd, wire
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
 from monitor.journal import Journal
+from monitor.limit import Limiter
 from monitor.link import Client
-from monitor.settings import ALIVE_S, STATUS_S, VERSION, ServiceSettings
+from monitor.metrics import Board, serve
+from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 from monitor.store import Letter, Store
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Service:
     settings
         How it runs.
     report
-        Gets the status now and then, instead of the broker.
+        Gets the status now and then, instead of the broker and of whoever asks for metrics.
 
     Raises
     ------
@@ -83,18 +85,21 @@ class Service:
         self.classifier = Classifier(settings.model, settings.provider)
         self.engine = Engine(self.classifier, settings.alerts)
         warm_up()
+        self.board = Board()
         self._report = report
         self._since_s = time.time()
         self._stopping = False
         self._connected = False
         self._refused: str | None = None
         self._complained: set[str] = set()
+        self._limiter = Limiter()
         self._store: Store | None = None
         self._journal = Journal(self.engine, None)
         self._publishing: dict[int, str] = {}  # ids of the alerts that the broker has not confirmed, by message id
         self._lateness_s: list[float] = []
         self._paused_s = time.monotonic()
         self._wait_s = RECONNECT_S[0]
+        self._alive_due_s = self._note_due_s = 0.0
         self._client = self._make_client()
 
     def stop(self) -> None:
@@ -108,23 +113,23 @@ class Service:
         ------
         ConnectionError
             The broker cannot be reached at the start, or refuses the connection. Later losses are waited out.
+        OSError
+            Metrics cannot be served where they should be.
         """
         gc.set_threshold(*GC_THRESHOLD)
-        with self._remembering():
+        with serve(self.settings.metrics if self._report is None else None, self.board), self._remembering():
             if self._stopping:
                 return  # while waiting for another monitor of this name, which the broker would take us for
             mqtt.connect(self._client, self.settings.broker)
             for letter in list(self._journal.resend()):
                 self._send(letter)
-            status_due = alive_due = time.monotonic()
+            status_due = time.monotonic()
             try:
                 while not self._stopping:
                     if not self._serve():
                         self._reconnect()
                     now = time.monotonic()
-                    if now >= alive_due:
-                        systemd.notify("WATCHDOG=1")
-                        alive_due = now + ALIVE_S
+                    self._turn(now)
                     if self._connected and now >= status_due:
                         self._keep_house(now)
                         status_due = now + STATUS_S
@@ -143,7 +148,7 @@ class Service:
         self._store = Store(directory, self.settings.name, number if workers > 1 else None)
         self._journal = Journal(self.engine, self._store)
         try:
-            with _only_one(directory / f"{self.settings.own_name}.lock", lambda: self._stopping):
+            with _only_one(directory / f"{self.settings.own_name}.lock", self._looks_up):
                 yield
         finally:
             self._store.close()
@@ -235,8 +240,11 @@ class Service:
             number, workers = self.settings.share
             if workers > 1 and zlib.crc32(device.encode()) % workers != number:
                 device = None
+            elif not self._limiter.admits(device, now := time.monotonic()):
+                self._refuse(device)
+                device = None
             else:
-                self._take(device, leaf, bytes(message.payload))
+                self._take(device, leaf, bytes(message.payload), now)
         except (wire.PacketError, UnicodeDecodeError) as error:
             self._reject(topic, str(error))
         except Exception:
@@ -245,18 +253,22 @@ class Service:
         if message.qos:
             self._journal.received(message.mid, device, time.monotonic())
 
-    def _take(self, device: str, leaf: str, payload: bytes) -> None:
-        now = time.monotonic()
-        if leaf == "samples":
-            packet = wire.decode_packet(payload)
-            if len(self._lateness_s) < LATENESSES:
-                self._lateness_s.append(time.time() - packet.start_s - packet.samples.size / packet.rate_hz)
-            self._recall(device, now)
-            self.engine.feed(device, packet, now)
-        elif leaf == "info":
-            info = wire.decode(payload, wire.Info)
-            self._recall(device, now)
-            self.engine.describe(device, info, now)
+    def _take(self, device: str, leaf: str, payload: bytes, now: float) -> None:
+        signal_s = 0.0
+        try:
+            if leaf == "samples":
+                packet = wire.decode_packet(payload)
+                signal_s = packet.samples.size / packet.rate_hz
+                if len(self._lateness_s) < LATENESSES:
+                    self._lateness_s.append(time.time() - packet.start_s - signal_s)
+                self._recall(device, now)
+                self.engine.feed(device, packet, now)
+            elif leaf == "info":
+                info = wire.decode(payload, wire.Info)
+                self._recall(device, now)
+                self.engine.describe(device, info, now)
+        finally:
+            self._limiter.charge(device, len(payload), signal_s, now)
 
     def _recall(self, device: str, now: float) -> None:
         """Go on where an earlier process saved the device, if one did."""
@@ -272,12 +284,24 @@ class Service:
             log.warning("%s Beginning anew.", error)
 
     def _reject(self, topic: str, reason: str) -> None:
-        """Count a bad message; say it once per topic, so that a broken device cannot flood the log."""
+        """Count a bad message, and say it."""
         self.engine.counts["rejected"] += 1
         shown = topic[:200]
-        if shown not in self._complained and len(self._complained) < 10_000:
+        if self._is_news(shown):
             log.warning("dropped a message on %s: %s (said once for this device)", shown, reason)
-            self._complained.add(shown)
+
+    def _refuse(self, device: str) -> None:
+        """Count a message of a device that sends too many, and say it."""
+        self.engine.counts["refused: too many packets"] += 1
+        if self._is_news(device):
+            log.warning("%s sends more than its share; what is too much is dropped (said once for this device)", device)
+
+    def _is_news(self, about: str) -> bool:
+        """Whether nothing was said about a topic or a device yet: a broken one must not flood the log."""
+        if about in self._complained or len(self._complained) >= 10_000:
+            return False
+        self._complained.add(about)
+        return True
 
     def _reconnect(self) -> None:
         """Try to reach the broker again, until it answers or we are to stop."""
@@ -301,14 +325,37 @@ class Service:
     def _wait(self, seconds: float) -> None:
         until_s = time.monotonic() + seconds
         while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
-            systemd.notify("WATCHDOG=1")
+            self._turn(time.monotonic())
             time.sleep(min(POLL_S, left_s))
+
+    def _turn(self, now: float) -> None:
+        """Show to all who watch that the loop turns, and now and then how the monitor is."""
+        self.board.turned_s, self.board.ready = now, self._connected
+        if now >= self._alive_due_s:
+            systemd.notify("WATCHDOG=1")
+            self._alive_due_s = now + ALIVE_S
+        if self.settings.metrics is not None and now >= self._note_due_s:
+            status = self._describe(self._state(now))
+            self.board.note(status)
+            if self._report is not None:
+                self._report(status)
+            self._note_due_s = now + NOTE_S
+
+    def _looks_up(self) -> bool:
+        """Whether to stop, asked by who waits for another monitor."""
+        self.board.turned_s = time.monotonic()
+        return self._stopping
+
+    def _state(self, now: float) -> wire.MonitorState:
+        if not self._connected:
+            return "offline"
+        return "online" if now - self._paused_s < OVERLOADED_S else "overloaded"
 
     def _keep_house(self, now: float) -> None:
         """What is to do now and then."""
-        behind_s = now - self._paused_s
-        self._publish_status("online" if behind_s < OVERLOADED_S else "overloaded")
+        self._publish_status(self._state(now))
         self._lateness_s.clear()
+        self._limiter.forget(now)
         forgotten = self.engine.forget(now - self.settings.forget_s)
         self._tell(self.engine.flush())
         self._journal.forget(forgotten)
@@ -346,6 +393,9 @@ class Service:
         return wire.encode(self._describe(state))
 
     def _describe(self, state: wire.MonitorState) -> wire.MonitorStatus:
+        now = time.monotonic()
+        behind_s = round(now - self._paused_s, 3) if self._connected else 0.0
+        tally = self.engine.tally(now)
         return wire.MonitorStatus(
             state=state,
             version=VERSION,
@@ -354,8 +404,13 @@ class Service:
             since_s=self._since_s,
             counts=dict(self.engine.counts),
             devices=self.engine.devices,
+            streaming=tally.streaming,
+            lead_off=tally.lead_off,
+            silent=tally.silent,
             unsettled=self._journal.unsettled,
             lateness_s=round(statistics.median(self._lateness_s), 3) if self._lateness_s else None,
+            behind_s=behind_s,
+            overloaded_since_s=round(time.time() - behind_s, 3) if state == "overloaded" else None,
             fault=None if self._store is None else self._store.fault,
         )
 

@@ -9,10 +9,13 @@ from typing import Literal
 
 from monitor import mqtt, wire
 from monitor.alert import AlertSettings
+from monitor.metrics import Address
 
 VERSION = version("ecgwatch")
 STATUS_S = 10.0
 """How often the status is published."""
+NOTE_S = 1.0
+"""How old the figures of metrics may be."""
 ALIVE_S = 5.0
 """How often systemd hears that the loop turns."""
 
@@ -40,6 +43,8 @@ class ServiceSettings:
     """Directory in which to remember what must outlive the process; None remembers nothing."""
     share: tuple[int, int] = (0, 1)
     """Which part of the devices this one watches, and of how many."""
+    metrics: Address | None = None
+    """Where to serve metrics, and whether it is well; None serves nobody."""
 
     def __post_init__(self) -> None:
         number, workers = self.share

@@ -22,6 +22,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ CREATE TABLE IF NOT EXISTS alert (
 );
 CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
 """
+_ALERTS = "SELECT told_s, payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,29 @@ def default_directory() -> Path:
     named = os.environ.get("XDG_STATE_HOME", "")
     home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
     return home / "ecgwatch"
+
+
+def find_files(directory: Path, name: str) -> list[Path]:
+    """Find the files of the monitor of that name: its own, and those of its workers."""
+    pattern = re.compile(rf"{re.escape(name)}(\.\d+)?\.db")
+    return sorted(path for path in directory.glob("*.db") if pattern.fullmatch(path.name))
+
+
+def read_history(path: Path, since_s: float, device: str | None = None) -> list[tuple[float, bytes]]:
+    """As `Store.read_alerts`, with when they were told; changes nothing, whether a monitor has the file open or not.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will.
+    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True)) as connection:
+            return [(told_s, bytes(payload)) for told_s, payload in connection.execute(_ALERTS, (since_s, device))]
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be read: {error}.") from None
 
 
 class Store:
@@ -115,8 +140,7 @@ class Store:
 
     def read_alerts(self, since_s: float, device: str | None = None) -> list[bytes]:
         """Return the alerts told from a time on, of one device or of all, oldest first, as they were published."""
-        query = "SELECT payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
-        return [bytes(payload) for (payload,) in self._select(query, since_s, device)]
+        return [bytes(payload) for _, payload in self._select(_ALERTS, since_s, device)]
 
     def commit(
         self,
@@ -183,8 +207,7 @@ class Store:
     def _others(self) -> list[sqlite3.Connection]:
         """The files of the other workers that there are or were, to be read."""
         if self._opened is None:
-            pattern = re.compile(rf"{re.escape(self._name)}(\.\d+)?\.db")
-            paths = [p for p in self._path.parent.glob("*.db") if pattern.fullmatch(p.name) and p != self._path]
+            paths = [path for path in find_files(self._path.parent, self._name) if path != self._path]
             self._opened = [sqlite3.connect(f"{p.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S) for p in paths]
         return self._opened
 

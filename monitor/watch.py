@@ -11,10 +11,21 @@ from paho.mqtt.reasoncodes import ReasonCode
 from monitor import mqtt, wire
 
 
-def describe(alert: wire.Alert) -> str:
-    """One line of an alert, for a person."""
+def tell(payload: bytes, as_json: bool, dated: bool = False) -> str:
+    """One line of an alert as it was published: the same again, or for a person; see `describe`.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    return payload.decode() if as_json else describe(wire.decode(payload, wire.Alert), dated)
+
+
+def describe(alert: wire.Alert, dated: bool = False) -> str:
+    """One line of an alert, for a person; `dated` if it need not be of today."""
     words = [
-        time.strftime("%H:%M:%S", time.localtime(alert.time_s)),
+        time.strftime("%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S", time.localtime(alert.time_s)),
         f"{alert.device:<12}",
         f"{alert.state.upper():<6}",
         f"{alert.kind:<14}",
@@ -71,7 +82,7 @@ class Watcher:
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         payload = bytes(message.payload)
         try:
-            line = payload.decode() if self._as_json else describe(wire.decode(payload, wire.Alert))
+            line = tell(payload, self._as_json)
         except ValueError as error:
             line = f"not an alert, on {message.topic}: {error}"
         print(line, flush=True)

@@ -191,11 +191,21 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     """Running totals: packets, beats, alerts, and what was dropped and why."""
     devices: int = 0
-    """Devices that are watched now."""
+    """Devices that are watched now: all of the next three together."""
+    streaming: int = 0
+    """Those that send, and whose electrode is on."""
+    lead_off: int = 0
+    """Those that send, but whose electrode is off."""
+    silent: int = 0
+    """Those from which nothing came for 10 s; after 10 minutes they are forgotten."""
     unsettled: int = 0
     """Packets that the broker would send again if the monitor were killed now."""
     lateness_s: float | None = None
     """Median time from the end of a packet, on its device's clock, to its arrival, since the status before."""
+    behind_s: float = 0.0
+    """For how long the monitor has been at it without a pause: from 5 s on it is overloaded."""
+    overloaded_since_s: Time | None = None
+    """When the last pause was, while overloaded."""
     fault: str | None = None
     """Why nothing is remembered, if so: beats and alerts go on, but a crash would lose some."""
     schema: int = SCHEMA

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -26,7 +27,8 @@ from typing import Any
 import msgspec
 
 from monitor import mqtt, systemd, wire
-from monitor.settings import ALIVE_S, STATUS_S, VERSION, ServiceSettings
+from monitor.metrics import LATE_S, Board, serve
+from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class _Worker:
     def start(self) -> None:
         """Start it."""
         self.status = None
+        self.heard_s = -math.inf
         self.started_s = time.monotonic()
         self.reports, sender = _processes.Pipe(duplex=False)
         self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
@@ -66,6 +69,12 @@ class _Worker:
         with contextlib.suppress(EOFError, OSError):  # it has died; that is seen elsewhere
             while self.reports.poll():
                 self.status = msgspec.msgpack.decode(self.reports.recv_bytes(), type=wire.MonitorStatus)
+                self.heard_s = time.monotonic()
+
+    @property
+    def serves(self) -> bool:
+        """Whether its last report was that it is connected."""
+        return self.status is not None and self.status.state != "offline"
 
     def mourn(self) -> None:
         """It has died: note what it had counted, and when to start it again."""
@@ -104,6 +113,8 @@ class Workers:
         self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
         self._since_s = time.time()
         self._stopping = False
+        self._note_due_s = 0.0
+        self.board = Board()
         self._client = mqtt.make_client(
             settings.broker,
             f"ecgwatch-{settings.name}-workers",
@@ -122,7 +133,13 @@ class Workers:
         ------
         ConnectionError
             The broker cannot be reached at the start, or a worker cannot start.
+        OSError
+            Metrics cannot be served where they should be.
         """
+        with serve(self._settings.metrics, self.board):
+            self._run()
+
+    def _run(self) -> None:
         self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
         mqtt.connect(self._client, self._settings.broker)
         self._client.loop_start()
@@ -148,14 +165,22 @@ class Workers:
                     worker.mourn()
                     if not ready:
                         raise ConnectionError(f"{worker.process.name} could not start; what it said stands above.")
-            complete = all(worker.status is not None for worker in workers)
-            if complete and not ready:
+            self._note(workers, now)
+            if not ready and all(worker.serves for worker in workers):
                 ready, status_due = True, 0.0
                 systemd.notify("READY=1")
             if ready and now >= status_due:
                 systemd.notify("WATCHDOG=1")
                 self._publish(workers, "online")
                 status_due = now + min(STATUS_S, ALIVE_S)
+
+    def _note(self, workers: list[_Worker], now: float) -> None:
+        """Show to who asks for metrics that all turns, and now and then how the workers are."""
+        heard = all(worker.serves and now - worker.heard_s < LATE_S for worker in workers)
+        self.board.turned_s, self.board.ready = now, heard and self._client.is_connected()
+        if self._settings.metrics is not None and now >= self._note_due_s:
+            self.board.note(self._sum(workers, "online"))
+            self._note_due_s = now + NOTE_S
 
     def _end(self, workers: list[_Worker]) -> None:
         """Stop all, and say goodbye with their last figures."""
@@ -170,16 +195,19 @@ class Workers:
             if not worker.reports.closed:
                 worker.hear()
         goodbye = self._publish(workers, "offline")
-        goodbye.wait_for_publish(5)
+        with contextlib.suppress(RuntimeError):  # without a broker there is nobody to say it to
+            goodbye.wait_for_publish(5)
         self._client.disconnect()
         self._client.loop_stop()
 
     def _publish(self, workers: list[_Worker], state: wire.MonitorState) -> Any:
+        return self._client.publish(self._topic, wire.encode(self._sum(workers, state)), qos=1, retain=True)
+
+    def _sum(self, workers: list[_Worker], state: wire.MonitorState) -> wire.MonitorStatus:
         status = add_up(self._blank(state), [worker.status for worker in workers if worker.status is not None])
         counts = sum((worker.past for worker in workers), Counter(status.counts))
         counts["worker restarts"] = sum(worker.deaths for worker in workers)
-        told = msgspec.structs.replace(status, counts=dict(counts))
-        return self._client.publish(self._topic, wire.encode(told), qos=1, retain=True)
+        return msgspec.structs.replace(status, counts=dict(counts))
 
     def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:
         return wire.MonitorStatus(state=state, version=VERSION, model="", model_sha256="", since_s=self._since_s)
@@ -191,6 +219,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
     if not told:
         return blank
     lateness = [status.lateness_s for status in told if status.lateness_s is not None]
+    since = [status.overloaded_since_s for status in told if status.overloaded_since_s is not None]
     overloaded = blank.state == "online" and any(status.state == "overloaded" for status in told)
     return msgspec.structs.replace(
         blank,
@@ -199,8 +228,13 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         model_sha256=told[0].model_sha256,
         counts=dict(sum((Counter(status.counts) for status in told), Counter())),
         devices=sum(status.devices for status in told),
+        streaming=sum(status.streaming for status in told),
+        lead_off=sum(status.lead_off for status in told),
+        silent=sum(status.silent for status in told),
         unsettled=sum(status.unsettled for status in told),
         lateness_s=max(lateness, default=None),
+        behind_s=max(status.behind_s for status in told),
+        overloaded_since_s=min(since, default=None) if overloaded else None,
         fault=next((status.fault for status in told if status.fault is not None), None),
     )
 

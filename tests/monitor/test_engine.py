@@ -18,7 +18,7 @@ from monitor import wire
 from monitor.alert import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
-from monitor.engine import NO_BEATS_S, Engine
+from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
 from monitor.lanes import LAYOUT
 from monitor.resample import DELAY_S
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS
@@ -380,6 +380,23 @@ def test_info_of_a_restarted_device_resets_it_at_once() -> None:
     assert engine.counts["device restarts"] == 1
 
 
+def test_each_device_is_counted_by_how_it_is() -> None:
+    engine = _engine()
+    for device, samples in {
+        "well": CALM,
+        "off": np.full_like(CALM, 100),
+        "off and gone": np.full_like(CALM, 100),
+    }.items():
+        for packet in _packets(samples):
+            engine.feed(device, packet, 20.0 if device == "off and gone" else 31.0)
+    engine.describe("gone", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=START_S), 0.0)
+    engine.flush()
+    assert engine.tally(20.0 + SILENT_S) == Tally(streaming=1, lead_off=2, silent=1)
+    assert engine.tally(31.0) == Tally(streaming=1, lead_off=1, silent=2)
+    engine.forget(31.0)
+    assert engine.tally(31.0) == Tally(streaming=1, lead_off=1, silent=0)
+
+
 def test_lead_off_is_told_instead_of_beats() -> None:
     samples = np.concatenate([CALM[:5000], np.full(1500, wire.NO_SAMPLE, np.int16), CALM])
     _, alerts = _run(_engine(), _packets(samples))
@@ -522,3 +539,43 @@ def test_windows_of_a_heart_too_slow_for_187_samples_are_cut_and_counted() -> No
     beats, _ = _run(engine, _packets(make_ecg(beat_times(40.0, 1.5), 40.0, RATE_HZ)))
     assert engine.counts["windows cut at 187 samples"] == len(beats) > 20
     assert {beat.verdict for beat in beats} == {"normal"}
+
+
+@pytest.fixture
+def two_devices_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.engine.MAX_DEVICES", 2)
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_one_device_too_many_is_refused_and_counted() -> None:
+    engine = _engine()
+    for device in ("a", "b", "c"):
+        _run(engine, _packets(CALM)[:2], device)
+    assert engine.counts["refused: too many devices"] == 2
+    assert [engine.knows(device) for device in "abc"] == [True, True, False]
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_a_new_name_in_every_packet_neither_disturbs_a_device_nor_keeps_the_next_one_out() -> None:
+    engine, packets = _engine(), _packets(CALM)
+    told: list[wire.Beat] = []
+    for packet in packets:
+        told += _run(engine, [packet])[0]
+        for k in range(5 if packet.seq else 0):  # not before it was heard twice
+            _run(engine, packets[:1], f"stranger-{packet.seq}-{k}")
+    assert told == _run(_engine(), packets)[0]
+    assert engine.counts["devices pushed out"] == 5 * (len(packets) - 1) - 1
+    assert engine.counts["refused: too many devices"] == 0
+    assert _run(engine, packets, "next")[0] == [
+        msgspec.structs.replace(beat, device="next", id=beat.id.replace("a-", "next-", 1)) for beat in told
+    ]
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_those_pushed_out_are_named_with_the_forgotten_unless_they_came_again() -> None:
+    engine, [packet, *_] = _engine(), _packets(CALM)
+    for device in ("a", "b", "c", "d", "a"):  # the last three push out the first three
+        engine.feed(device, packet, 0.0)
+    assert engine.forget(0.0) == ["b", "c"]
+    assert engine.forget(1.0) == ["d", "a"]
+    assert engine.devices == 0

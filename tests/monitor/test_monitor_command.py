@@ -24,16 +24,17 @@ def _loaded_by(code: str) -> set[str]:
 
 
 def test_the_service_loads_neither_torch_nor_the_other_packages() -> None:
-    assert not _loaded_by("import monitor.service") & {"torch", "training", "export", "simulator", "pandas", "onnx"}
+    loaded = _loaded_by("import monitor.service, monitor.workers")
+    assert not loaded & {"prometheus_client", "torch", "training", "export", "simulator", "pandas", "onnx"}
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, contextlib, io\nfrom monitor.__main__ import main\n"
     code += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['--help'])"
-    assert not _loaded_by(code) & {"numpy", "scipy", "numba", "onnxruntime", "paho", "msgspec"}
+    assert not _loaded_by(code) & {"numpy", "scipy", "numba", "onnxruntime", "paho", "msgspec", "prometheus_client"}
 
 
-@pytest.mark.parametrize("verb", ["run", "doctor", "watch", "classify", "models", "bench", "asyncapi"])
+@pytest.mark.parametrize("verb", ["run", "doctor", "watch", "history", "classify", "models", "bench", "asyncapi"])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])
@@ -130,6 +131,8 @@ def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixtu
         (["run", "--broker", "http://x"], "Not a broker URL"),
         (["run", "--broker", "mqtt://a:b@x"], "must not hold a password"),
         (["run", "--alert", "6/5"], "got 6 of 5"),
+        (["run", "--metrics", "x:y"], "[HOST:]PORT"),
+        (["history", "--device", "no spaces"], "must match"),
         (["bench", "--devices", "0"], "more than 0"),
     ],
 )

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ import pytest
 
 from monitor import mqtt, wire
 from monitor.alert import AlertSettings
+from monitor.classify import Classifier
+from monitor.engine import Engine
 from monitor.mqtt import BrokerUrl
 from monitor.service import Service
 from monitor.settings import ServiceSettings
@@ -50,11 +52,20 @@ class Client:
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
-    def play(self, device: str, seconds: float, rr_s: float = 0.8, binary: bool = True) -> None:
-        """Publish an ECG in packets of one second, as fast as the broker takes it."""
+    def play(
+        self,
+        device: str,
+        seconds: float,
+        rr_s: float = 0.8,
+        binary: bool = True,
+        among: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Publish an ECG in packets of one second, as fast as the broker takes it, each after other messages."""
         samples = make_ecg(beat_times(seconds, rr_s), seconds, RATE_HZ)
         for seq, start in enumerate(range(0, samples.size, 250)):
             packet = wire.Packet(seq, 1e9 + start / RATE_HZ, RATE_HZ, samples[start : start + 250])
+            for topic, payload in among:
+                self._client.publish(topic, payload, qos=1)
             by_hand = wire.Samples(
                 seq=seq, start_s=packet.start_s, rate_hz=RATE_HZ, samples=packet.samples.astype(int).tolist()
             )
@@ -134,7 +145,10 @@ def test_packets_in_beats_and_alerts_out(broker_url: BrokerUrl, binary: bool) ->
     assert {beat["verdict"] for beat in judged} == {"abnormal"}
     assert alerts[0]["state"] == "new"
     assert alerts[0]["waveform"]["unit"] == "uV"
-    counts = client.statuses(name)[-1]["counts"]
+    last = client.statuses(name)[-1]
+    counts = last["counts"]
+    assert (last["overloaded_since_s"], last["behind_s"] < 5) == (None, True)
+    assert last["devices"] == last["streaming"] + last["lead_off"] + last["silent"]
     assert counts["packets"] == 30
     assert counts["alerts"] == len(alerts)
 
@@ -163,6 +177,40 @@ def test_garbage_is_counted_and_disturbs_nobody(broker_url: BrokerUrl, leaf: str
         _wait(lambda: service.engine.counts["packets"] == 20)
     assert service.engine.counts["rejected"] == 6
     assert len(client.on("beats", f"good-{leaf}")) >= 20
+
+
+@pytest.mark.parametrize("flood", [b"nonsense", wire.encode_packet(wire.Packet(0, 1e9, RATE_HZ, np.ones(1, np.int16)))])
+def test_a_device_that_floods_is_refused_and_changes_no_beat_of_another(
+    broker_url: BrokerUrl, flood: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("monitor.limit.MESSAGE_S", 0.9)
+    name, device = f"flooded-{len(flood)}", f"calm-{len(flood)}"
+    client = Client(broker_url, TOPICS.of(device, "beats"), TOPICS.monitor_status(name))
+    try:
+        with _running(broker_url, name) as service:
+            _wait(lambda: _online(client, name))
+            client.play(device, 30.0, among=[(TOPICS.of("flooding", "samples"), flood)] * 50)
+            came = ("packets", "rejected", "refused: too many packets")
+            _wait(lambda: sum(service.engine.counts[name] for name in came) == 30 * 51)
+        _wait(lambda: client.statuses(name)[-1]["state"] == "offline")
+        expected = _expected_beats(device, 30.0)
+        _wait(lambda: len(client.on("beats", device)) >= len(expected))
+    finally:
+        client.close()
+    assert [msgspec.convert(beat, wire.Beat) for beat in client.on("beats", device)] == expected
+    assert service.engine.counts["refused: too many packets"] > 1000
+    assert sum("more than its share" in message for message in caplog.messages) == 1
+
+
+def _expected_beats(device: str, seconds: float) -> list[wire.Beat]:
+    """What an engine finds that hears nobody else."""
+    engine = Engine(Classifier(provider="cpu"))
+    samples = make_ecg(beat_times(seconds), seconds, RATE_HZ)
+    for seq, start in enumerate(range(0, samples.size, 250)):
+        engine.feed(device, wire.Packet(seq, 1e9 + start / RATE_HZ, RATE_HZ, samples[start : start + 250]), 0.0)
+    told = engine.flush().beats
+    engine.forget(float("inf"))
+    return told + engine.flush().beats
 
 
 def test_a_monitor_that_dies_is_shown_as_offline(broker_url: BrokerUrl) -> None:
@@ -299,7 +347,7 @@ def test_over_tls_it_serves_as_in_the_clear_and_a_stranger_s_certificate_is_refu
             device = mqtt.make_client(url, "tls-device", cafile=certificate)
             mqtt.connect(device, url)
             device.loop_start()
-            _wait(device.is_connected)
+            _wait(lambda: device.is_connected() and service.board.ready)
             samples = make_ecg(beat_times(20.0), 20.0, RATE_HZ)
             for seq in range(20):
                 packet = wire.Packet(seq, 1e9 + seq, RATE_HZ, samples[seq * 250 : (seq + 1) * 250])

@@ -1,0 +1,242 @@
+"""What the monitor says of itself over HTTP: figures for Prometheus, and whether it lives and is ready.
+
+Rules
+-----
+* ``/metrics``: what stands in the monitor's status, summed over all devices; no device is named.
+* ``/healthz``: 200 while the monitor's loop turns, else 503: it ought to be started anew.
+* ``/readyz``: 200 while packets can come in, else 503: without a broker, or without one of the workers.
+
+A thread of its own serves them from a `Board`, on which the loop writes: asking costs the loop nothing, and is answered
+also when the loop hangs. prometheus-client is imported only where somebody is served.
+
+Knows nothing of brokers, devices or engines.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, get_args
+
+from monitor import wire
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+LATE_S = 15.0
+"""A loop that has not turned for so long hangs: opening a connection may keep it for some seconds."""
+CLIENT_S = 5.0
+"""How long a client may take to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Parse ``[HOST:]PORT``; an IPv6 host stands in brackets.
+
+        Raises
+        ------
+        ValueError
+            It is no such address.
+        """
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not (port.isdecimal() and port.isascii()) or int(port) > 65535 or (not host and ":" in text):
+            raise ValueError(f"Not an address to listen on: got {text!r}, expected [HOST:]PORT such as {HOST}:9188.")
+        return cls(host or HOST, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(slots=True)
+class Board:
+    """What is known of a monitor: written by its loop, read by the threads that serve."""
+
+    status: wire.MonitorStatus | None = None
+    noted_s: float = field(default_factory=time.monotonic)
+    """When that status was made, on the monotonic clock."""
+    turned_s: float = field(default_factory=time.monotonic)
+    """When the loop last turned."""
+    ready: bool = False
+    """Whether packets can come in."""
+
+    def note(self, status: wire.MonitorStatus) -> None:
+        """Take a status made just now."""
+        self.status, self.noted_s = status, time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop turns."""
+        return time.monotonic() - self.turned_s < LATE_S
+
+
+class Collector:
+    """Tells Prometheus what is on a board."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of now."""
+        status = self._board.status
+        if status is not None:
+            yield from _counters(status.counts)
+            yield from _gauges(status, self._board)
+
+
+_COUNTERS = {
+    "packets": ("ecgwatch_packets", "Packets of samples that came."),
+    "alerts": ("ecgwatch_alerts", "Alerts told."),
+    "rejected": ("ecgwatch_rejected", "Messages that were none of ours, and dropped."),
+    "worker restarts": ("ecgwatch_restarts", "Workers that died and were started again."),
+}
+"""Counts with a metric of their own: its name, and what it counts."""
+_FAMILIES = {
+    "beats ": ("ecgwatch_beats", "verdict", "Beats by their verdict.", get_args(wire.Verdict)),
+    "withheld: ": ("ecgwatch_withheld", "reason", "Beats withheld, by why.", ()),
+    "refused: ": ("ecgwatch_refused", "reason", "Packets refused, by why.", ()),
+    "": ("ecgwatch_events", "event", "Whatever else the monitor counts.", ()),
+}
+"""Counts that begin alike: the metric, its label, what it counts, and values that are told from the start."""
+
+
+def _counters(counts: dict[str, int]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    left = Counter(counts)
+    for name, (metric, text) in _COUNTERS.items():
+        yield CounterMetricFamily(metric, text, value=left.pop(name, 0))
+    for prefix, (metric, label, text, values) in _FAMILIES.items():
+        family = CounterMetricFamily(metric, text, labels=[label])
+        names = [name for name in left if name.startswith(prefix)]
+        told = dict.fromkeys(values, 0) | {name.removeprefix(prefix): left.pop(name) for name in names}
+        for value, n in sorted(told.items()):
+            family.add_metric([value], n)
+        yield family
+
+
+def _gauges(status: wire.MonitorStatus, board: Board) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+
+    about = {"version": status.version, "model": status.model, "model_sha256": status.model_sha256}
+    yield InfoMetricFamily("ecgwatch", "Which monitor, and which model.", value=about)
+    devices = GaugeMetricFamily("ecgwatch_devices", "Devices that are watched, by how they are.", labels=["state"])
+    for state, n in ("streaming", status.streaming), ("lead off", status.lead_off), ("silent", status.silent):
+        devices.add_metric([state], n)
+    yield devices
+    late_s = math.nan if status.lateness_s is None else status.lateness_s
+    for name, text, value in [
+        ("connected", "Whether packets can come in: 1 or 0.", board.ready),
+        ("unsettled_packets", "Packets that the broker would send again after a crash.", status.unsettled),
+        ("lateness_seconds", "Median time from the end of a packet to its arrival; NaN if none came.", late_s),
+        ("behind_seconds", "For how long it has been at it without a pause.", status.behind_s),
+        ("overloaded", "Whether packets come faster than they are taken: 1 or 0.", status.state == "overloaded"),
+        ("store_fault", "Whether nothing is remembered: 1 or 0.", status.fault is not None),
+        ("start_time_seconds", "When it started, in seconds since 1970.", status.since_s),
+        ("status_age_seconds", "How old these figures are.", time.monotonic() - board.noted_s),
+    ]:
+        yield GaugeMetricFamily(f"ecgwatch_{name}", text, value=float(value))
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, address: Address, board: Board) -> None:
+        from prometheus_client import CollectorRegistry
+
+        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self.board = board
+        self.registry = CollectorRegistry()
+        super().__init__((address.host, address.port), _Handler)
+        self.registry.register(Collector(board))
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Leave a client that hangs up to itself."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = CLIENT_S
+    server_version, sys_version = "ecgwatch", ""
+
+    def do_GET(self) -> None:
+        path, board = self.path.partition("?")[0], self.server.board
+        if path == "/metrics":
+            self._send_metrics()
+        elif path == "/healthz":
+            self._say(board.alive, "alive" if board.alive else "the loop hangs")
+        elif path == "/readyz":
+            ready = board.alive and board.ready
+            self._say(ready, "ready" if ready else "no broker, or not all workers report")
+        else:
+            self._answer(404, "text/plain; charset=utf-8", b"/metrics, /healthz, /readyz\n")
+
+    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+
+    def _send_metrics(self) -> None:
+        from prometheus_client.exposition import choose_encoder
+
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        self._answer(200, content_type, encode(self.server.registry))
+
+    def _say(self, well: bool, text: str) -> None:
+        self._answer(200 if well else 503, "text/plain; charset=utf-8", f"{text}\n".encode())
+
+    def _answer(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet: somebody asks every few seconds."""
+
+
+@contextmanager
+def serve(address: Address | None, board: Board) -> Iterator[Address | None]:
+    """Answer questions about a board, if there is an address for it; yields it, with the port that was free for 0.
+
+    Raises
+    ------
+    OSError
+        It cannot be listened there.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        server = _Server(address, board)
+    except OSError as error:
+        raise OSError(f"Metrics cannot be served at {address}: {error.strerror or error}.") from None
+    with server:
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
+        found = Address(address.host, server.server_address[1])
+        log.info("metrics at http://%s/metrics", found)
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
