@@ -33,6 +33,7 @@ from monitor import mqtt, systemd, wire
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
 from monitor.journal import Journal
+from monitor.leftovers import end_leftover_sessions
 from monitor.limit import Limiter
 from monitor.link import Client
 from monitor.metrics import Board, serve
@@ -120,6 +121,8 @@ class Service:
         with serve(self.settings.metrics if self._report is None else None, self.board), self._remembering():
             if self._stopping:
                 return  # while waiting for another monitor of this name, which the broker would take us for
+            if self._report is None:
+                end_leftover_sessions(self.settings, {self.settings.own_name})
             mqtt.connect(self._client, self.settings.broker)
             for letter in list(self._journal.resend()):
                 self._send(letter)

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from monitor import mqtt, systemd, wire
+from monitor.leftovers import end_leftover_sessions
 from monitor.metrics import LATE_S, Board, serve
 from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 
@@ -143,6 +144,7 @@ class Workers:
         self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
         mqtt.connect(self._client, self._settings.broker)
         self._client.loop_start()
+        end_leftover_sessions(self._settings, {share.own_name for share in self._shares})
         workers = [_Worker(share) for share in self._shares]
         try:
             self._watch(workers)
