@@ -36,6 +36,7 @@ from monitor.engine import Engine, Output, warm_up
 from monitor.journal import Journal
 from monitor.limit import Limiter
 from monitor.link import Client
+from monitor.logs import Kind
 from monitor.metrics import Address, Board, serve
 from monitor.store import Letter, Store
 
@@ -86,6 +87,8 @@ class ServiceSettings:
     """Which part of the devices this one watches, and of how many."""
     metrics: Address | None = None
     """Where to serve metrics, and whether it is well; None serves nobody."""
+    log: Kind = "text"
+    """How the processes of several workers log; for its own process the caller sets that up."""
 
     def __post_init__(self) -> None:
         number, workers = self.share
@@ -282,7 +285,7 @@ class Service:
             self._reject(topic, str(error))
         except Exception:
             self.engine.counts["internal errors"] += 1
-            log.exception("a message on %s could not be handled", topic)
+            log.exception("a message on %s could not be handled", topic[:200], extra={"topic": topic[:200]})
         if message.qos:
             self._journal.received(message.mid, device, time.monotonic())
 
@@ -314,19 +317,21 @@ class Service:
             self.engine.restore(device, state, now)
         except ValueError as error:
             self.engine.counts["states not restored"] += 1
-            log.warning("%s Beginning anew.", error)
+            log.warning("%s Beginning anew.", error, extra={"device": device})
 
     def _reject(self, topic: str, reason: str) -> None:
         """Count a bad message, and say it."""
         self.engine.counts["rejected"] += 1
         if self._is_news(topic):
-            log.warning("dropped a message on %s: %s (said once for this device)", topic[:200], reason)
+            text = "dropped a message on %s: %s (said once for this device)"
+            log.warning(text, topic[:200], reason, extra={"topic": topic[:200]})
 
     def _refuse(self, device: str) -> None:
         """Count a message of a device that sends too many, and say it."""
         self.engine.counts["refused: too many packets"] += 1
         if self._is_news(device):
-            log.warning("%s sends more than its share; what is too much is dropped (said once for this device)", device)
+            text = "%s sends more than its share; what is too much is dropped (said once for this device)"
+            log.warning(text, device, extra={"device": device})
 
     def _is_news(self, about: str) -> bool:
         """Whether nothing was said about a topic or a device yet: a broken one must not flood the log."""

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from monitor import mqtt, systemd, wire
+from monitor.logs import set_up
 from monitor.metrics import LATE_S, Board, serve
 from monitor.service import ALIVE_S, NOTE_S, STATUS_S, VERSION, Service, ServiceSettings
 
@@ -241,7 +242,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
 
 def _work(settings: ServiceSettings, reports: Connection) -> None:
     """What a worker does."""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {settings.own_name} %(levelname)s %(message)s")
+    set_up(settings.log, settings.own_name, named=True)
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
     try:
         service = Service(settings, _sender(reports))
