@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
     from monitor.alert import AlertSettings
+    from monitor.logs import set_up
     from monitor.metrics import Address
     from monitor.mqtt import BrokerUrl, TlsFiles
     from monitor.settings import ServiceSettings
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    set_up(options.log, options.name)
     n, m = options.alert
     settings = ServiceSettings(
         broker=BrokerUrl.parse(options.broker),
@@ -68,12 +69,19 @@ def run(options: argparse.Namespace) -> int:
         publish_beats=options.beats,
         alerts=AlertSettings(n=n, m=m),
         state=None if options.no_state else options.state or default_directory(),
+        log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
     )
     service = _service(settings, options.workers)
     signal.signal(signal.SIGTERM, lambda *_: service.stop())
     signal.signal(signal.SIGINT, lambda *_: service.stop())
-    service.run()
+    try:
+        service.run()
+    except OSError as error:
+        if options.log == "text":
+            raise
+        logging.getLogger(__name__).error("%s", error)  # who reads the lines of JSON reads no others
+        return 2
     return 0
 
 
@@ -255,6 +263,9 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--no-state", action="store_true", help="remember nothing: what comes meanwhile is lost")
     running.add_argument(
         "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
+    )
+    running.add_argument(
+        "--log", choices=("text", "json"), default="text", help="to stderr: lines for a person, or JSON objects"
     )
     running.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"

@@ -15,10 +15,11 @@ Knows nothing of what a message is; its caller has the clock.
 
 from __future__ import annotations
 
-MESSAGE_S = 1 / 250
+MESSAGE_S = 1 / 200
+"""250 messages a second of a single sample each can be paid for; thousands cannot."""
 BYTE_S = 1 / 100_000
-DEBT_S = 80.0
-"""20 000 messages, or 8 MB, of nothing."""
+DEBT_S = 100.0
+"""20 000 messages, or 10 MB, of nothing."""
 AHEAD_S = 3 * 86400.0
 """A long weekend."""
 

@@ -252,7 +252,7 @@ class Service:
             self._reject(topic, str(error))
         except Exception:
             self.engine.counts["internal errors"] += 1
-            log.exception("a message on %s could not be handled", topic)
+            log.exception("a message on %s could not be handled", topic[:200], extra={"topic": topic[:200]})
         if message.qos:
             self._journal.received(message.mid, device, time.monotonic())
 
@@ -284,20 +284,23 @@ class Service:
             self.engine.restore(device, state, now)
         except ValueError as error:
             self.engine.counts["states not restored"] += 1
-            log.warning("%s Beginning anew.", error)
+            log.warning("%s Beginning anew.", error, extra={"device": device})
 
     def _reject(self, topic: str, reason: str) -> None:
         """Count a bad message, and say it."""
         self.engine.counts["rejected"] += 1
         shown = topic[:200]
         if self._is_news(shown):
-            log.warning("dropped a message on %s: %s (said once for this device)", shown, reason)
+            log.warning(
+                "dropped a message on %s: %s (said once for this device)", shown, reason, extra={"topic": shown}
+            )
 
     def _refuse(self, device: str) -> None:
         """Count a message of a device that sends too many, and say it."""
         self.engine.counts["refused: too many packets"] += 1
         if self._is_news(device):
-            log.warning("%s sends more than its share; what is too much is dropped (said once for this device)", device)
+            text = "%s sends more than its share; what is too much is dropped (said once for this device)"
+            log.warning(text, device, extra={"device": device})
 
     def _is_news(self, about: str) -> bool:
         """Whether nothing was said about a topic or a device yet: a broken one must not flood the log."""

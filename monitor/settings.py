@@ -9,6 +9,7 @@ from typing import Literal
 
 from monitor import mqtt, wire
 from monitor.alert import AlertSettings
+from monitor.logs import Kind
 from monitor.metrics import Address
 
 VERSION = version("ecgwatch")
@@ -45,6 +46,8 @@ class ServiceSettings:
     """Which part of the devices this one watches, and of how many."""
     metrics: Address | None = None
     """Where to serve metrics, and whether it is well; None serves nobody."""
+    log: Kind = "text"
+    """How the processes of several workers log; for its own process the caller sets that up."""
 
     def __post_init__(self) -> None:
         number, workers = self.share

@@ -28,6 +28,7 @@ import msgspec
 
 from monitor import mqtt, systemd, wire
 from monitor.leftovers import end_leftover_sessions
+from monitor.logs import set_up
 from monitor.metrics import LATE_S, Board, serve
 from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 
@@ -245,7 +246,7 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
     """What a worker does."""
     from monitor.service import Service  # all that is heavy: the parent does without
 
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {settings.own_name} %(levelname)s %(message)s")
+    set_up(settings.log, settings.own_name, named=True)
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
     try:
         service = Service(settings, _sender(reports))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.limit import AHEAD_S, DEBT_S, Limiter
+from monitor.limit import AHEAD_S, BYTE_S, DEBT_S, MESSAGE_S, Limiter
 
 DAY_S = 86400.0
 
@@ -45,22 +45,27 @@ def test_the_same_outage_may_come_again_when_time_has_caught_up() -> None:
 
 @pytest.mark.parametrize("size", [0, 60, 100_000])
 def test_of_messages_without_signal_so_many_are_admitted_as_time_pays_for(size: int) -> None:
-    cost_s, seconds = 0.004 + size / 100_000, 100.0
+    cost_s, seconds = MESSAGE_S + size * BYTE_S, 100.0
     admitted = _admitted(Limiter(), round(seconds * 2000), size, 0.0, 1 / 2000)
     assert admitted == pytest.approx((DEBT_S + seconds) / cost_s, rel=0.03, abs=2)
 
 
 def test_signal_pays_for_three_days_more_than_time_has_gone_by_and_no_longer() -> None:
     admitted = _admitted(Limiter(), 60_000, 1000, 10.0, 1e-5)
-    assert admitted == pytest.approx(AHEAD_S / 10 + DEBT_S / 0.014, rel=0.01)
+    assert admitted == pytest.approx(AHEAD_S / 10 + DEBT_S / (MESSAGE_S + 1000 * BYTE_S), rel=0.01)
+
+
+def test_of_single_samples_repeated_without_end_some_hundreds_a_second_are_admitted() -> None:
+    admitted = _admitted(Limiter(), 1_000_000, 60, 1 / 250, 1 / 5000)
+    assert admitted == pytest.approx((200 + DEBT_S) / (MESSAGE_S + 60 * BYTE_S - 1 / 250), rel=0.01)
 
 
 def test_who_was_refused_is_admitted_again_when_time_has_paid() -> None:
     limiter = Limiter()
     limiter.charge("a", 0, 0.0, 100.0)
     limiter.charge("a", 50_000_000, 0.0, 100.0)
-    assert not limiter.admits("a", 500.0)
-    assert limiter.admits("b", 500.0)
+    assert not limiter.admits("a", 500.0 - MESSAGE_S)
+    assert limiter.admits("b", 500.0 - MESSAGE_S)
     assert limiter.admits("a", 600.0)
 
 

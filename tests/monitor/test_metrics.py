@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -190,3 +192,24 @@ def test_a_running_monitor_is_ready_until_the_broker_goes_away(workers: int, tmp
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_a_worker_that_dies_makes_it_unready_until_the_next_one_reports(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with run_mosquitto(find_mosquitto(), tmp_path) as broker:
+        command = [sys.executable, "-m", "monitor", "run", "--broker", str(broker), "--provider", "cpu"]
+        process = subprocess.Popen([*command, "--metrics", str(port), "--workers", "2"], stderr=subprocess.DEVNULL)
+        try:
+            _wait(lambda: _is(f"{url}/readyz", 200))
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            [worker, _] = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+            os.kill(int(worker), signal.SIGKILL)
+            _wait(lambda: _is(f"{url}/readyz", 503))
+            assert _is(f"{url}/healthz", 200)
+            _wait(lambda: _is(f"{url}/readyz", 200))
+            _wait(lambda: _figures(url)["ecgwatch_restarts_total"] == 1)
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0

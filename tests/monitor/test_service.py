@@ -38,9 +38,9 @@ TOPICS = wire.Topics()
 class Client:
     """A device and a subscriber in one: publishes, and keeps what arrives."""
 
-    def __init__(self, url: BrokerUrl, *topics: str) -> None:
+    def __init__(self, url: BrokerUrl, *topics: str, password: str | None = None) -> None:
         self.received: list[tuple[str, bytes]] = []
-        self._client = mqtt.make_client(url, f"test-{time.time_ns()}")
+        self._client = mqtt.make_client(url, f"test-{time.time_ns()}", password=password)
         self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload)))
         subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
@@ -263,6 +263,15 @@ def test_a_broker_that_is_not_there_is_one_clear_line() -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_with_a_log_of_json_that_line_is_json_as_well() -> None:
+    command = [sys.executable, "-m", "monitor", "run", "--log", "json", "--broker", f"mqtt://127.0.0.1:{free_port()}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    [line] = map(json.loads, done.stderr.splitlines())
+    assert line["level"] == "ERROR"
+    assert line["message"].startswith("No broker reached at")
+
+
 @contextmanager
 def _guarded_mosquitto(folder: Path) -> Iterator[BrokerUrl]:
     """A mosquitto that lets in anna with the password "secret", and nobody else."""
@@ -291,13 +300,44 @@ def test_a_password_that_is_refused_is_one_clear_line_and_the_right_one_connects
         assert wrong.returncode == 2
         assert "refused the connection: Not authorized" in wrong.stderr
         assert "wrong" not in wrong.stderr
-        right = subprocess.Popen(
-            command, env=os.environ | {"ECGWATCH_PASSWORD": "secret"}, stderr=subprocess.PIPE, text=True
-        )
+        right = subprocess.Popen(command, env=os.environ | PASSWORD, stderr=subprocess.PIPE, text=True)
         assert right.stderr is not None
         assert "connected" in right.stderr.readline()
         right.terminate()
         right.communicate(timeout=20)
+
+
+PASSWORD = {"ECGWATCH_PASSWORD": "secret"}
+SAMPLES = [12321, -23432, 31113, 24642]
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("text", 1), ("json", 1), ("json", 2)])
+def test_the_log_holds_neither_the_password_nor_what_devices_send(kind: str, workers: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "monitor", "run", "--name", "discreet", "--log", kind, "--workers", str(workers)]
+    with _guarded_mosquitto(tmp_path) as url:
+        process = subprocess.Popen(
+            [*command, "--broker", str(url)], env=os.environ | PASSWORD, stderr=subprocess.PIPE, text=True
+        )
+        client = Client(url, TOPICS.monitor_status("discreet"), password="secret")
+        _wait(lambda: _online(client, "discreet"), 60)
+        topic, fields = TOPICS.of("patch", "samples"), {"seq": 0, "start_s": 1e9, "rate_hz": 250.0}
+        client.publish(topic, wire.encode_packet(wire.Packet(0, 1e9, 250.0, np.array(SAMPLES, np.int16))))
+        for bad in ([*SAMPLES, 99999], str(SAMPLES), SAMPLES * 20_000):
+            client.publish(topic, json.dumps(fields | {"samples": bad}).encode())
+        client.publish(topic, np.array(SAMPLES, "<i2").tobytes())
+        client.publish(TOPICS.of("patch", "info"), json.dumps({"lead": str(SAMPLES)}).encode())
+        client.close()
+        time.sleep(1)
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "secret" not in said
+    assert not any(str(abs(value)) in said for value in SAMPLES)
+    assert said.count("dropped a message on ecg/v1/patch/samples") == 1
+    if kind == "json":
+        lines = [json.loads(line) for line in said.splitlines()]
+        assert all({"time", "level", "logger", "monitor", "message"} <= set(line) for line in lines)
+        assert {line["topic"] for line in lines if "dropped" in line["message"]} == {topic, TOPICS.of("patch", "info")}
 
 
 def test_a_message_that_breaks_the_engine_does_not_break_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
