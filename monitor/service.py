@@ -97,6 +97,7 @@ class Service:
         self._store: Store | None = None
         self._journal = Journal(self.engine, None)
         self._publishing: dict[int, str] = {}  # ids of the alerts that the broker has not confirmed, by message id
+        self._settled: dict[str, int] = {}  # what each device's last acknowledgement said
         self._lateness_s: list[float] = []
         self._paused_s = time.monotonic()
         self._wait_s = RECONNECT_S[0]
@@ -216,10 +217,15 @@ class Service:
         for mid in settled.mids:
             self._client.ack(mid, 1)
         for device in settled.devices:
-            if (seq := self.engine.next_seq(device)) is not None:
-                self._client.publish(self.topics.of(device, "ack"), wire.encode(wire.Ack(seq=seq)), qos=0)
+            self._acknowledge(device, self.engine.next_seq(device))
 
-    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
+    def _acknowledge(self, device: str, seq: int | None) -> None:
+        """Tell a device from where on its packets are needed."""
+        if seq is not None:
+            self._settled[device] = seq
+            self._client.publish(self.topics.of(device, "ack"), wire.encode(wire.Ack(seq=seq)), qos=0)
+
+    def _on_connect(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _props: Any) -> None:
         if reason.is_failure:
             self._refused = str(reason)
             return
@@ -229,6 +235,9 @@ class Service:
         systemd.notify("READY=1")
         # Said again each time: the broker may have forgotten a session, and does not remember a clean one.
         client.subscribe([(self.topics.of("+", "info"), 1), (self.topics.of("+", "samples"), 1)])
+        if not flags.session_present:  # what came meanwhile is lost, unless the devices have kept it
+            for device, seq in self._settled.items():
+                self._acknowledge(device, seq)
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, _reason: ReasonCode, _props: Any) -> None:
         if (letter_id := self._publishing.pop(mid, None)) is not None:
@@ -282,6 +291,7 @@ class Service:
             return
         try:
             self.engine.restore(device, state, now)
+            self._acknowledge(device, self.engine.next_seq(device))
         except ValueError as error:
             self.engine.counts["states not restored"] += 1
             log.warning("%s Beginning anew.", error, extra={"device": device})
@@ -366,6 +376,8 @@ class Service:
         self._tell(self.engine.flush())
         self._journal.forget(forgotten)
         self._settle(now, idle=False)  # before such a device comes back, and is taken up where it was saved
+        for device in forgotten:
+            self._settled.pop(device, None)
         if self._store is not None:
             self._store.retry()
             self._store.prune(time.time() - KEEP_ALERTS_S)

@@ -65,7 +65,7 @@ class Stream:
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
         run = self._run
-        if run is None or packet.seq == run.next_seq or packet.rate_hz != run.rate_hz:
+        if run is None or packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
             self._join(packet)
         elif packet.seq > run.next_seq:
             self._early = {} if self._early is None else self._early

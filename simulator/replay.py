@@ -9,21 +9,23 @@ Rules
   within the length of a packet, as real ones would.
 * Each device has its own connection, since a last will belongs to a connection; one thread drives them all.
 * The truth of a beat is published right after the packet that completes its window.
-* While the broker is away packets wait in a queue; the oldest are dropped, and counted, once it is full.
+* While the broker is away packets wait, and what a broker may have lost is sent again: see `simulator.outbox`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
 import selectors
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import paho.mqtt.client as paho
@@ -31,18 +33,19 @@ import paho.mqtt.client as paho
 from monitor import beat, mqtt, wire
 from monitor.mqtt import BrokerUrl
 from simulator.devices import Device, Feed
+from simulator.outbox import Message, Outbox
 from simulator.packets import Outgoing, at
 from simulator.stream import Played
 
 OnBeat = Callable[[Device, wire.Truth, beat.Windows | None], None]
 """Called for each beat once its truth is sent: the device, the truth, and the original window if there is one."""
 
-QUEUE = 600
-"""Messages a device keeps while the broker is away: 2 minutes of 0.2 s packets."""
 MAX_UNACKNOWLEDGED = 50
 """Messages of one device under way to the broker at a time."""
 LATENESS_KEPT = 100_000
 """Newest packets whose lateness is remembered."""
+STALLED_S = 10.0
+"""A broker that has something to confirm and says nothing for so long is taken for lost: a dead line tells nothing."""
 CONNECT_S = 10.0
 """How long the broker may take to greet all devices."""
 DRAIN_S = 10.0
@@ -61,9 +64,13 @@ class Summary:
     packets: int
     """Messages for the samples topics, garbage and duplicates included."""
     acknowledged: int
-    """Those that the broker has acknowledged."""
+    """Those that the broker or the monitor has acknowledged."""
     dropped: int
-    """Those that did not fit into the queue while the broker was away."""
+    """Those that were too old before anybody had acknowledged them."""
+    let_go: int
+    """Those that the broker has acknowledged, but no monitor in time, although there was one."""
+    again: int
+    """How often a packet was sent again."""
     beats: int
     """Beats whose truth was sent."""
     reconnects: int
@@ -81,38 +88,31 @@ class Summary:
         """One line for people."""
         return (
             f"{self.devices} devices, {self.seconds:.1f} s: {self.packets} packets sent, "
-            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.beats} beats played, "
+            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.again} sent again, {self.beats} beats played, "
             f"{self.reconnects} reconnects, lateness p50 {1e3 * self.lateness_p50_s:.1f} ms, "
             f"p99 {1e3 * self.lateness_p99_s:.1f} ms"
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool = False
-    sample: bool = False
-
-
 class _Link:
-    """One device's connection: a bounded queue in front of a paho client."""
+    """One device's connection: its outbox in front of a paho client."""
 
     def __init__(self, device: Device, client: paho.Client, topics: wire.Topics) -> None:
         self.device, self.client = device, client
+        self.outbox = Outbox()
         self._topics = topics
         self.connected = self.closing = self.closed = False
         self.refused: str | None = None
-        self.connects = self.packets = self.acknowledged = self.dropped = 0
-        self._greeting: tuple[_Message, ...] = ()
-        self._queue: deque[_Message] = deque()
-        self._unacknowledged: dict[int, bool] = {}  # packet id: is it a packet of samples?
+        self.connects = 0
+        self._greeting: tuple[Message, ...] = ()
+        self._said_goodbye = False
+        self._unconfirmed: dict[int, Message] = {}  # by packet id
+        self._moved_s = 0.0  # when the broker last had nothing to say, or said something
         client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
-        offline = wire.encode(wire.DeviceStatus(state="offline"))
-        client.will_set(topics.of(device.id, "status"), offline, qos=1, retain=True)
+        client.will_set(topics.of(device.id, "status"), _status("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
         client.on_publish = self._on_publish
 
     def greet_with(self, first_seen_s: float) -> None:
@@ -121,54 +121,102 @@ class _Link:
         info = wire.Info(
             rate_hz=profile.rate_hz, lead=profile.lead, resolution_uv=profile.resolution_uv, first_seen_s=first_seen_s
         )
-        online = wire.DeviceStatus(state="online")
-        self._greeting = tuple(
-            _Message(self._topics.of(self.device.id, leaf), wire.encode(message), 1, retain=True)
-            for leaf, message in (("info", info), ("status", online))
-        )
+        self._greeting = (self._retained("info", wire.encode(info)), self._retained("status", _status("online")))
         if self.connected:
-            self._queue.extendleft(reversed(self._greeting))
+            self._greet()
 
-    def send(self, leaf: str, payload: bytes, qos: int) -> None:
-        """Queue a message and send what can be sent."""
-        sample = leaf == "samples"
-        self.packets += sample
-        if len(self._queue) >= QUEUE:
-            self.dropped += self._queue.popleft().sample
-        self._queue.append(_Message(self._topics.of(self.device.id, leaf), payload, qos, sample=sample))
+    def send(self, leaf: str, payload: bytes, outgoing: Outgoing) -> None:
+        """Take a message that goes with a packet, and send what can be sent."""
+        topic, start_s = self._topics.of(self.device.id, leaf), outgoing.span_s[0]
+        if leaf == "samples":
+            self.outbox.put(Message(topic, payload, 1, seq=outgoing.packet.seq, start_s=start_s))
+        else:
+            self.outbox.put(Message(topic, payload, 0, start_s=start_s))
         self.pump()
 
     def close(self) -> None:
         """Say goodbye once everything is acknowledged; call `pump` until `closed`."""
         self.closing = True
-        offline = wire.encode(wire.DeviceStatus(state="offline"))
-        self._queue.append(_Message(self._topics.of(self.device.id, "status"), offline, 1, retain=True))
+        self.outbox.hurry(time.monotonic())
         self.pump()
 
     def pump(self) -> None:
-        """Hand the client as many queued messages as may be under way."""
-        while self.connected and self._queue and len(self._unacknowledged) < MAX_UNACKNOWLEDGED:
-            message = self._queue.popleft()
-            info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
-            if message.qos:
-                self._unacknowledged[info.mid] = message.sample
-        if self.closing and self.connected and not self._queue and not self._unacknowledged:
+        """Hand the client as many messages as may be under way."""
+        now = time.monotonic()
+        while self.connected and len(self._unconfirmed) < MAX_UNACKNOWLEDGED:
+            message = self.outbox.take(now)
+            if message is None:
+                break
+            self._publish(message)
+        if self.closing and self.connected and self.outbox.is_empty and not self._unconfirmed:
+            self._leave()
+
+    def look_after(self, now: float) -> None:
+        """Send keepalives, knock, and end a connection that is dead."""
+        self.client.loop_misc()
+        self.pump()
+        sock: Any = self.client.socket()
+        if self.connected and not self._unconfirmed:
+            self._moved_s = now
+        elif sock is not None and now - self._moved_s > STALLED_S:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # what follows is as if the broker had closed it
+
+    def reconnect(self) -> None:
+        """Open a new connection; raise OSError if there is no broker."""
+        self._moved_s = time.monotonic()
+        self.client.reconnect()
+
+    def _leave(self) -> None:
+        if self._said_goodbye:
             self.closed, self.connected = True, False
             self.client.disconnect()
+        else:
+            self._said_goodbye = True
+            self._publish(self._retained("status", _status("offline")))
 
-    def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _retained(self, leaf: str, payload: bytes) -> Message:
+        return Message(self._topics.of(self.device.id, leaf), payload, 1, retain=True)
+
+    def _greet(self) -> None:
+        for message in self._greeting:
+            self._publish(message)
+
+    def _publish(self, message: Message) -> None:
+        info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
+        if message.qos:
+            self._unconfirmed[info.mid] = message
+
+    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self.refused = str(reason)
             return
-        self.connected, self.refused = True, None
+        self.connected, self.refused, self._said_goodbye = True, None, False
+        self._moved_s = time.monotonic()
+        # paho would send first what was under way, before older packets that the broker may have lost as well.
+        client.drop_out_messages()
+        self._unconfirmed.clear()
+        client.subscribe(self._topics.of(self.device.id, "ack"), 0)
+        self._greet()
+        if self.connects:
+            self.outbox.reconnect(time.monotonic())
         self.connects += 1
-        self._queue.extendleft(reversed(self._greeting))
 
     def _on_disconnect(self, *_: Any) -> None:
         self.connected = False
 
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        with contextlib.suppress(wire.PacketError):
+            self.outbox.acknowledge(wire.decode(bytes(message.payload), wire.Ack).seq, time.monotonic())
+
     def _on_publish(self, _client: paho.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        self.acknowledged += self._unacknowledged.pop(mid, False)
+        self._moved_s = time.monotonic()
+        if (message := self._unconfirmed.pop(mid, None)) is not None:
+            self.outbox.confirm(message)
+
+
+def _status(state: Literal["online", "offline"]) -> bytes:
+    return wire.encode(wire.DeviceStatus(state=state))
 
 
 class _Loop:
@@ -228,7 +276,7 @@ class _Loop:
         self._tick_at = now + TICK_S
         for link in self._links:
             if link.client.socket() is not None:
-                link.client.loop_misc()
+                link.look_after(now)
                 self.settle(link)
             elif not link.closed and now >= self._retry_at:
                 self._reconnect(link, now)
@@ -244,7 +292,7 @@ class _Loop:
     def _reconnect(self, link: _Link, now: float) -> None:
         """Try once; after a failure no device tries for a while, so that a dead broker does not hold up the loop."""
         try:
-            link.client.reconnect()
+            link.reconnect()
         except OSError:
             self._retry_at, self._wait_s = now + self._wait_s, min(2 * self._wait_s, RETRY_S[1])
             return
@@ -422,9 +470,9 @@ class Replay:
         outgoing, beats = prepared
         link, epoch = self._links[number], self._epochs[number]
         if outgoing.garbage is not None:
-            link.send("samples", outgoing.garbage, qos=1)
+            link.send("samples", outgoing.garbage, outgoing)
         elif not outgoing.lost:
-            link.send("samples", wire.encode_packet(at(outgoing.packet, epoch)), qos=1)
+            link.send("samples", wire.encode_packet(at(outgoing.packet, epoch)), outgoing)
         for played in beats:
             truth = wire.Truth(
                 r_peak_s=epoch + played.r_peak_s,
@@ -432,7 +480,7 @@ class Replay:
                 source=played.source,
                 duration_s=played.duration_s,
             )
-            link.send("truth", wire.encode(truth), qos=0)
+            link.send("truth", wire.encode(truth), outgoing)
             self._beats += 1
             if self._on_beat is not None:
                 self._on_beat(link.device, truth, played.window)
@@ -451,9 +499,11 @@ class Replay:
         late = np.percentile(self._lateness or [0.0], [50, 99])
         return Summary(
             devices=len(self._links),
-            packets=sum(link.packets for link in self._links),
-            acknowledged=sum(link.acknowledged for link in self._links),
-            dropped=sum(link.dropped for link in self._links),
+            packets=sum(link.outbox.packets for link in self._links),
+            acknowledged=sum(link.outbox.confirmed for link in self._links),
+            dropped=sum(link.outbox.dropped for link in self._links),
+            let_go=sum(link.outbox.let_go for link in self._links),
+            again=sum(link.outbox.again for link in self._links),
             beats=self._beats,
             reconnects=sum(max(link.connects - 1, 0) for link in self._links),
             seconds=seconds,

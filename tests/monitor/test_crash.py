@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,11 @@ from typing import Any
 import pytest
 
 from monitor import mqtt, wire
-from monitor.alert import AlertSettings
-from monitor.classify import Classifier
-from monitor.engine import Engine
 from monitor.mqtt import BrokerUrl
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.ecg import beat_times, make_ecg
+from tests.monitor.ordeal import TOPICS, start_monitor, undisturbed, wait
 
-TOPICS = wire.Topics()
-ALERTS = AlertSettings(n=1, m=2)
 DEVICES, SECONDS, PACKET_S, RATE_HZ = 6, 24.0, 0.5, 250.0
 
 
@@ -71,24 +65,6 @@ def _subscribed(url: BrokerUrl) -> Iterator[_Subscriber]:
         subscriber.close()
 
 
-def _start(url: BrokerUrl, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--beats", "--provider", "cpu"]
-    return subprocess.Popen([*command, "--alert", "1/2", *options], stderr=subprocess.DEVNULL)
-
-
-def _expected() -> tuple[set[str], set[str]]:
-    """Ids of the beats and alerts of a monitor that nothing befalls."""
-    engine = Engine(Classifier("ptb", "cpu"), ALERTS)
-    beats, alerts = set(), set()
-    for device in range(DEVICES):
-        for packet in _packets(device):
-            engine.feed(f"d{device}", packet, 0.0)
-            output = engine.flush()
-            beats |= {beat.id for beat in output.beats}
-            alerts |= {alert.id for alert in output.alerts}
-    return beats, alerts
-
-
 def _publish_all(url: BrokerUrl, pause_s: float) -> None:
     client = mqtt.make_client(url, "device")
     mqtt.connect(client, url)
@@ -103,24 +79,24 @@ def _publish_all(url: BrokerUrl, pause_s: float) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: int, tmp_path: Path) -> None:
-    beats, alerts = _expected()
+    beats, alerts = undisturbed({f"d{device}": _packets(device) for device in range(DEVICES)})
     assert len(beats) > 100
     assert alerts
     rng = random.Random(workers)
     with run_mosquitto(find_mosquitto(), tmp_path) as url, _subscribed(url) as heard:
         options = ("--workers", str(workers))
-        monitor = _start(url, *options)
-        _wait(lambda: any(status["state"] == "online" for status in heard.on("status")))
+        monitor = start_monitor(url, *options)
+        wait(lambda: any(status["state"] == "online" for status in heard.on("status")))
         playing = threading.Thread(target=_publish_all, args=(url, 0.25))
         playing.start()
         for _ in range(4):
             time.sleep(rng.uniform(0.5, 3.0))
             monitor.kill()
             monitor.wait()
-            monitor = _start(url, *options)
+            monitor = start_monitor(url, *options)
         playing.join()
-        _wait(lambda: {beat["id"] for beat in heard.on("beats")} >= beats)
-        _wait(lambda: {alert["id"] for alert in heard.on("alerts")} >= alerts)
+        wait(lambda: {beat["id"] for beat in heard.on("beats")} >= beats)
+        wait(lambda: {alert["id"] for alert in heard.on("alerts")} >= alerts)
         time.sleep(1)
         monitor.send_signal(signal.SIGTERM)
         monitor.wait(20)
@@ -129,10 +105,3 @@ def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: in
     told: dict[str, dict[str, Any]] = {}
     for beat in heard.on("beats"):
         assert told.setdefault(beat["id"], beat) == beat  # also where it was told twice
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

@@ -359,6 +359,16 @@ def test_a_new_rate_resets_the_stream() -> None:
     assert [b for b in beats if b.r_peak_s > START_S + 30]
 
 
+def test_packets_from_before_a_new_rate_that_come_again_change_nothing() -> None:
+    engine = _engine()
+    first = _packets(CALM)[:20]
+    faster = make_ecg(beat_times(20.0, 0.9), 20.0, 300.0)
+    then = [wire.Packet(20 + p.seq, p.start_s, 300.0, p.samples) for p in _packets(faster, 300, 300.0, START_S + 20)]
+    beats, _ = _run(engine, [*first, *then[:5], *first[-5:], *then])
+    assert (engine.counts["rate changes"], engine.counts["duplicates"]) == (1, 10)
+    assert beats == _run(_engine(), [*first, *then])[0]
+
+
 @pytest.mark.parametrize("start_s", [START_S + 100, 1000.0])
 def test_a_restarted_device_is_taken_up_again_whatever_its_clock_says(start_s: float) -> None:
     engine = _engine()

@@ -252,6 +252,27 @@ def test_a_broker_that_goes_away_is_waited_for() -> None:
             _wait(lambda: len(client.on("beats", "after")) >= 20)
 
 
+def test_a_device_hears_at_once_from_where_on_a_monitor_that_was_away_needs_its_packets(tmp_path: Path) -> None:
+    port = free_port()
+    with EmbeddedBroker(port, free_port()) as broker:
+        with _running(broker.url, "away", state=tmp_path) as service, _client(broker.url) as client:
+            _wait(lambda: _online(client, "away"))
+            client.play("kept", 10.0)
+            _wait(lambda: {"seq": 10} in client.on("ack", "kept"))
+        with _running(broker.url, "away", state=tmp_path) as service, _client(broker.url) as client:
+            _wait(lambda: _online(client, "away"))
+            far = wire.Packet(100, 1e9 + 100, RATE_HZ, np.ones(250, np.int16))
+            client.publish(TOPICS.of("kept", "samples"), wire.encode_packet(far))
+            _wait(lambda: client.on("ack", "kept"))
+            assert client.on("ack", "kept")[0] == {"seq": 10}
+            client.close()
+            broker.stop()
+            with EmbeddedBroker(port, free_port()) as again, _client(again.url) as anew:
+                _wait(lambda: anew.on("ack", "kept"), 40)
+                assert anew.on("ack", "kept") == [{"seq": 10}]
+    assert service.engine.counts["packets"] == 1
+
+
 def test_a_broker_that_is_not_there_is_one_clear_line() -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
     for verb in ("run", "watch"):

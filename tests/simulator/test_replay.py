@@ -183,7 +183,7 @@ def test_broker_that_goes_away_is_waited_for_and_loses_no_packet() -> None:
 
 
 def test_queue_is_bounded_and_what_it_drops_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulator.replay.QUEUE", 5)
+    monkeypatch.setattr("simulator.outbox.KEEP_S", 1.0)
     monkeypatch.setattr("simulator.replay.DRAIN_S", 0.1)
     broker = EmbeddedBroker(port=0)
     broker.__enter__()
