@@ -384,7 +384,7 @@ class Service:
             model=self.classifier.info.name,
             model_sha256=self.classifier.sha256,
             since_s=self._since_s,
-            counts=dict(self.engine.counts),
+            counts=dict(self.engine.counts) | ({"state faults": self._store.faults} if self._store else {}),
             devices=self.engine.devices,
             unsettled=self._journal.unsettled,
             lateness_s=round(statistics.median(self._lateness_s), 3) if self._lateness_s else None,
