@@ -74,8 +74,9 @@ class Journal:
         self._stored: set[str] = set()  # ids of letters that are in the store's outbox
         self._confirmed: list[str] = []
         self._forgotten: deque[str] = deque(maxlen=MOST_KEPT)
-        self._owed: dict[str, None] = {}  # devices whose states could not be saved
-        self._is_doubtful = False  # whether the store may lack what it once had
+        self._owed: set[str] = set()  # devices of whom the file may not hold the last state
+        self._is_doubtful = False  # whether it may lack letters that it once had
+        self._opened = 0 if store is None else store.opened
 
     @property
     def unsettled(self) -> int:
@@ -139,6 +140,8 @@ class Journal:
         mids, states = self._collect(now_s, idle)
         settled = Settled(mids, list(states))
         if self._store.fault is None:
+            if self._store.opened != self._opened:  # it may be a new file, or one that was full for a while
+                self._opened, self._owed, self._is_doubtful = self._store.opened, set(self._saved), True
             self._collect_owed(states)
         if mids or states or self._told or self._confirmed or self._forgotten:
             self._commit(self._store, states)
@@ -146,7 +149,7 @@ class Journal:
         return settled
 
     def _commit(self, store: Store, states: dict[str, bytes]) -> None:
-        """Save all that is to be saved; what cannot be is owed."""
+        """Save all that is to be saved; what cannot be waits until the file was opened again."""
         all_, known = self._unconfirmed.values(), self._stored
         unconfirmed = [letter for letter in all_ if self._is_doubtful or letter.id not in known]
         told = [*self._told, *unconfirmed] if self._is_doubtful else self._told
@@ -156,9 +159,6 @@ class Journal:
             self._forgotten.clear()
             self._told.clear()
             self._is_doubtful = False
-        else:
-            self._owed |= dict.fromkeys(self._saved)
-            self._is_doubtful = True
 
     def _collect(self, now_s: float, idle: bool) -> tuple[list[int], dict[str, bytes]]:
         """Take the packets that are due, and the states they wait for."""
@@ -180,7 +180,7 @@ class Journal:
     def _collect_owed(self, states: dict[str, bytes]) -> None:
         """Add states that could not be saved when they were due, or that a new file lacks."""
         while self._owed and len(states) < MOST_SAVED:
-            device, _ = self._owed.popitem()
+            device = self._owed.pop()
             if device not in states and self._engine.knows(device):
                 states[device] = self._engine.save(device)
                 self._saved[device] = self._number

@@ -420,7 +420,7 @@ class Service:
             model=self.classifier.info.name,
             model_sha256=self.classifier.sha256,
             since_s=self._since_s,
-            counts=dict(self.engine.counts),
+            counts=dict(self.engine.counts) | ({"state faults": self._store.faults} if self._store else {}),
             devices=self.engine.devices,
             streaming=tally.streaming,
             lead_off=tally.lead_off,

@@ -36,6 +36,7 @@ TIDY_S = 5.0
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
 _VERSION = 1
+_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, saved_s REAL NOT NULL, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
@@ -112,6 +113,11 @@ class Store:
         self._closing = threading.Event()
         self.fault: str | None = None
         """What is wrong, if anything: since then nothing is remembered."""
+        self.opened = 0
+        """How often the file was opened: each time it may be another one."""
+        self.faults = 0
+        """How often something was wrong, or a damaged file put aside."""
+        self._inode = 0
         self._open()
         threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
 
@@ -187,7 +193,9 @@ class Store:
             self._try(lambda connection: connection.execute(query, (before_s,)))
 
     def retry(self) -> None:
-        """If something was wrong, try again."""
+        """If something was wrong, or is wrong with the file, try again."""
+        if self.fault is None and not self._is_there():
+            self._set_fault(f"{self._path}: it was taken away or overwritten")
         if self.fault is not None:
             self._open()
 
@@ -211,6 +219,14 @@ class Store:
             self._opened = [sqlite3.connect(f"{p.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S) for p in paths]
         return self._opened
 
+    def _is_there(self) -> bool:
+        """Whether the file still is the one that was opened, as far as its first bytes tell."""
+        try:
+            with open(self._path, "rb") as file:
+                return os.fstat(file.fileno()).st_ino == self._inode and file.read(len(_MAGIC)) == _MAGIC
+        except OSError:
+            return False
+
     def _open(self) -> None:
         self._disconnect()
         try:
@@ -222,6 +238,8 @@ class Store:
                     raise  # it cannot be opened or written; that does not make it damaged
                 self._put_aside(error)
                 self._connection = self._connect()
+            self._inode = self._path.stat().st_ino
+            self.opened += 1
             self._set_fault(None)
         except (OSError, sqlite3.Error) as error:
             self._set_fault(f"{self._path}: {error}")
@@ -249,6 +267,7 @@ class Store:
         aside = self._path.with_suffix(".damaged")
         log.error("%s is damaged (%s); it is kept as %s, and begun anew", self._path, error, aside)
         self._path.replace(aside)
+        self.faults += 1
         for suffix in ("-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
@@ -267,6 +286,7 @@ class Store:
 
     def _set_fault(self, fault: str | None) -> None:
         if fault is not None and self.fault is None:
+            self.faults += 1
             log.error("nothing is remembered any more: %s", fault)
         if fault is None and self.fault is not None:
             log.warning("%s can be written again", self._path)

@@ -30,6 +30,14 @@ CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
 
 
+class Past(msgspec.Struct, frozen=True, array_like=True):
+    """Where the run before this one ended."""
+
+    next_seq: int
+    end_s: float
+    rate_hz: float
+
+
 class SavedStream(msgspec.Struct, frozen=True, array_like=True):
     """A stream as it was between two packets."""
 
@@ -37,6 +45,7 @@ class SavedStream(msgspec.Struct, frozen=True, array_like=True):
     early: list[tuple[int, float, float, bytes]]
     """Packets that wait for others: sequence number, time, rate, samples."""
     late: int
+    past: Past | None = None
 
 
 class Stream:
@@ -52,7 +61,7 @@ class Stream:
         Where duplicates and breaks are counted, by name.
     """
 
-    __slots__ = ("_counts", "_early", "_lanes", "_late", "_owner", "_run")
+    __slots__ = ("_counts", "_early", "_lanes", "_late", "_owner", "_past", "_run")
 
     def __init__(self, owner: Any, lanes: Lanes, counts: Counter[str]) -> None:
         self._owner = owner
@@ -61,11 +70,14 @@ class Stream:
         self._run: Run | None = None
         self._early: dict[int, wire.Packet] | None = None
         self._late = 0
+        self._past: Past | None = None
 
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
-        run = self._run
-        if run is None or packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
+        run, past = self._run, self._past
+        if past is not None and (run is None or packet.start_s < run.started_s) and _is_repeated(past, packet):
+            self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
+        elif run is None or packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
             self._join(packet)
         elif packet.seq > run.next_seq:
             self._early = {} if self._early is None else self._early
@@ -103,19 +115,20 @@ class Stream:
     def save(self) -> SavedStream:
         """All that is remembered of the stream; nothing may wait in the lanes."""
         early = [(p.seq, p.start_s, p.rate_hz, p.samples.tobytes()) for p in (self._early or {}).values()]
-        return SavedStream(None if self._run is None else self._lanes.save(self._run), early, self._late)
+        return SavedStream(None if self._run is None else self._lanes.save(self._run), early, self._late, self._past)
 
     def restore(self, saved: SavedStream) -> None:
         """Go on where a stream was saved; to be called before anything is fed."""
         packets = [wire.Packet(seq, start_s, hz, np.frombuffer(x, np.int16)) for seq, start_s, hz, x in saved.early]
         self._early = {packet.seq: packet for packet in packets} or None
-        self._late = saved.late
+        self._late, self._past = saved.late, saved.past
         self._run = None if saved.run is None else self._lanes.restore(self._owner, saved.run)
 
     def _break(self) -> None:
         """End the run, if there is one."""
         if self._run is not None:
             self._lanes.close(self._run)
+            self._past = Past(self._run.next_seq, self._run.end_s, self._run.rate_hz)
             self._run = None
 
     def _give_up_waiting(self) -> None:
@@ -162,8 +175,10 @@ class Stream:
             self._lanes.advance()
 
 
-def _is_repeated(run: Run, packet: wire.Packet) -> bool:
-    """Whether a packet with a number from the past lies where that packet lay, as far as can be told."""
+def _is_repeated(run: Run | Past, packet: wire.Packet) -> bool:
+    """Whether a packet has a number from the past and lies where that packet lay, as far as can be told."""
+    if packet.seq >= run.next_seq or packet.rate_hz != run.rate_hz:
+        return False
     behind_s = (run.next_seq - packet.seq) * packet.samples.size / packet.rate_hz
     return abs(packet.start_s - (run.end_s - behind_s)) <= CLOCK_TOLERANCE_S
 

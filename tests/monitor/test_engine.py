@@ -379,6 +379,20 @@ def test_a_restarted_device_is_taken_up_again_whatever_its_clock_says(start_s: f
     assert [b for b in beats if start_s + 30 < b.r_peak_s < start_s + 60]
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_packets_that_come_again_across_a_restart_of_their_device_change_nothing(saved: bool) -> None:
+    first, then = _packets(CALM), _packets(make_ecg(beat_times(60.0, 0.9), 60.0, RATE_HZ), start_s=START_S + 70)
+    undisturbed, _ = _run(_engine(), [*first, *then])
+    engine = _engine()
+    beats, _ = _run(engine, [*first, *then[:5]])
+    if saved:
+        engine, state = _engine(), engine.save("a")
+        engine.restore("a", state, 0.0)
+    beats += _run(engine, [*first[-20:], *then])[0]
+    assert beats == undisturbed
+    assert engine.counts["duplicates"] == 25
+
+
 def test_info_of_a_restarted_device_resets_it_at_once() -> None:
     engine = _engine()
     for first_seen_s in (START_S, 1000.0):

@@ -18,7 +18,8 @@ import pytest
 from monitor import wire
 from monitor.engine import Output
 from monitor.mqtt import BrokerUrl
-from monitor.service import Service, ServiceSettings
+from monitor.service import Service
+from monitor.settings import ServiceSettings
 from monitor.store import Store
 from simulator.broker import HOST, free_port
 from simulator.devices import Device, Feed, Profile

@@ -73,7 +73,26 @@ def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path: Path, garbage: byt
     store = Store(tmp_path, "m")
     assert store.fault is None
     assert store.commit([("a", b"state")])
+    assert store.faults == 1
     assert (tmp_path / "m.damaged").read_bytes() == garbage
+
+
+@pytest.mark.parametrize("garbage", [None, bytes(5000)])
+def test_a_file_that_is_taken_away_or_overwritten_is_noticed(
+    store: Store, tmp_path: Path, garbage: bytes | None
+) -> None:
+    store.commit([("a", b"state")])
+    store.retry()
+    assert (store.opened, store.faults) == (1, 0)
+    if garbage is None:
+        (tmp_path / "m.db").unlink()
+    else:
+        (tmp_path / "m.db").write_bytes(garbage)
+    store.retry()
+    assert store.fault is None
+    assert (store.opened, store.faults) == (2, 1)
+    assert store.commit([("b", b"state")])
+    assert Store(tmp_path, "m").read_state("b") == b"state"
 
 
 def test_a_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
