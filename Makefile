@@ -1,16 +1,21 @@
 # `make demo` and `make test` set up everything they need in .venv; the second time they start at once.
 PYTHON ?= python3
 SECONDS = 60
+MINUTES = 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test soak check format clean
 
 demo: .venv/installed
 	@$(BIN)/python -m simulator demo --seconds $(SECONDS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# Whatever may befall a monitor, and what was lost by it: ten minutes, or more with MINUTES=5.
+soak: .venv/installed-dev
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

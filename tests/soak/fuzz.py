@@ -1,0 +1,233 @@
+"""Packets that nobody should send, straight into the service, in a process of its own that may die of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import os
+import random
+import struct
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import paho.mqtt.client as paho
+
+from monitor import wire
+from monitor.link import Client
+from monitor.mqtt import BrokerUrl
+from monitor.service import Service, ServiceSettings
+from tests.soak.fleet import ALERTS, Fleet
+from tests.soak.rig import TOPICS, rss_mb
+
+FLUSHED = 128
+"""Packets that are taken in one turn."""
+WELL = 50
+"""Every so many packets, the undisturbed device sends one."""
+IDS = 200
+"""Devices that misbehave."""
+NUMBERS = (
+    0, 1, -1, 2, 49.9, 50, 50.0, 250, 250.0, 3999.9, 4000, 4000.1, 2**31, 2**33, 2**33 + 1, 2**53, 2**53 + 1, 2**63,
+    2**64 - 1, 1e-308, 1e300, math.inf, -math.inf, math.nan, 1_700_000_000.0, True, None, "1",
+)  # fmt: skip
+TOPIC_PARTS = ("", "a" * 64, "a" * 65, "b" * 60_000, "ü", "..", "monitor", "a/b", "\x01", "%s", "a b", "samples")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of it."""
+
+    rejected: int
+    internal_errors: int
+    before_mb: float
+    after_mb: float
+    beats: int
+    missing: int
+    wrong: int
+
+
+class Fuzzer:
+    """Makes messages: noise, damaged messages, valid ones with hostile numbers, and topics that are none."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        fleet = Fleet(1, 20.0, 1.0, seed)
+        self._valid = [fleet.payload(0, seq) for seq in range(fleet.rounds)]
+        self._valid += [self._as_json(payload) for payload in self._valid]
+
+    @staticmethod
+    def _as_json(payload: bytes) -> bytes:
+        packet = wire.decode_packet(payload)
+        return msgspec.json.encode(
+            {
+                "seq": packet.seq,
+                "start_s": packet.start_s,
+                "rate_hz": packet.rate_hz,
+                "samples": packet.samples.tolist(),
+            }
+        )
+
+    def message(self) -> tuple[bytes, bytes]:
+        """Return a topic and a payload."""
+        rng = self._rng
+        make = rng.choices((self._noise, self._damaged, self._hostile, self._extreme), (1, 3, 3, 1))[0]
+        return self._topic(), make()
+
+    def _topic(self) -> bytes:
+        rng = self._rng
+        if rng.random() < 0.9:
+            return TOPICS.of(
+                f"bad-{rng.randrange(IDS)}", rng.choice(("samples", "samples", "samples", "info"))
+            ).encode()
+        if rng.random() < 0.1:
+            return b"ecg/v1/" + rng.randbytes(rng.randrange(200)) + b"/samples"
+        part = rng.choice(TOPIC_PARTS)
+        return TOPICS.of(f"{part}{rng.randrange(10**9)}" if len(part) > 100 else part, "samples").encode()
+
+    def _noise(self) -> bytes:
+        head = self._rng.choice((b"", b"{", b'{"seq":', b"\x84\xa3seq", b"[[[["))
+        return head + self._rng.randbytes(self._rng.randrange(600))
+
+    def _damaged(self) -> bytes:
+        rng, payload = self._rng, bytearray(self._rng.choice(self._valid))
+        for _ in range(rng.randrange(1, 6)):
+            payload[rng.randrange(min(len(payload), rng.choice((60, 10**6))))] = rng.randrange(256)
+        return bytes(payload[: rng.randrange(len(payload))] if rng.random() < 0.2 else payload)
+
+    def _hostile(self) -> bytes:
+        """Return a packet with right types and odd numbers, or the other way round."""
+        rng = self._rng
+        samples: Any = rng.randbytes(2 * rng.choice((0, 1, 2, 3, 125, 250, 1000)))
+        fields = {
+            "seq": rng.choice((rng.randrange(20), rng.choice(NUMBERS))),
+            "start_s": rng.choice((1.7e9 + rng.uniform(-20, 20), rng.uniform(0, 2**33), rng.choice(NUMBERS))),
+            "rate_hz": rng.choice((250.0, rng.uniform(50, 4000), rng.choice(NUMBERS))),
+            "samples": rng.choice((samples, samples, samples, rng.choice(NUMBERS))),
+        }
+        if rng.random() < 0.1:
+            fields = {"lead": "II", "resolution_uv": rng.choice(NUMBERS), "first_seen_s": rng.choice(NUMBERS)} | fields
+        if rng.random() < 0.05:
+            del fields[rng.choice(list(fields))]
+        return msgspec.msgpack.encode(fields) if rng.random() < 0.9 else _lenient_json(fields)
+
+    def _extreme(self) -> bytes:
+        """Return a valid packet of the greatest, smallest or missing steps."""
+        rng = self._rng
+        steps = [rng.choice((-32768, 32767, -32767, 0)) for _ in range(2)]
+        size = rng.choice((1, 125, 250, 4000, 65_536 if rng.random() < 0.02 else 500))
+        samples = struct.pack("<hh", *steps) * (size // 2 + 1)
+        fields = {
+            "seq": rng.randrange(30),
+            "start_s": 1.7e9 + rng.randrange(30),
+            "rate_hz": rng.choice((50.0, 250.0, 4000.0)),
+        }
+        return msgspec.msgpack.encode(fields | {"samples": samples[: 2 * size]})
+
+
+def _lenient_json(fields: dict[str, Any]) -> bytes:
+    return repr({k: list(v) if isinstance(v, bytes) else v for k, v in fields.items()}).replace("'", '"').encode()
+
+
+class _Nobody:
+    """A broker's client to which everything is confirmed at once."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, bytes] = {}
+        self.confirm: Any = None
+        self._mid = 0
+
+    def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> SimpleNamespace:
+        self._mid += 1
+        if topic == TOPICS.of("soak-0000", "beats"):
+            self.told[msgspec.json.decode(payload)["id"]] = payload
+        return SimpleNamespace(mid=self._mid, qos=qos, retain=retain)
+
+    def ack(self, mid: int, qos: int) -> None:
+        assert mid >= 0
+        assert qos == 1
+
+
+class Target:
+    """A service without a broker, to which messages are given by hand."""
+
+    def __init__(self, folder: Path | None) -> None:
+        settings = ServiceSettings(
+            BrokerUrl("127.0.0.1"), provider="cpu", publish_beats=True, alerts=ALERTS, state=folder
+        )
+        self.service = Service(settings)
+        self.client = _Nobody()
+        self.service._client = cast(Client, self.client)
+        self._came = 0
+
+    def give(self, topic: bytes, payload: bytes) -> None:
+        """Let a message come, as paho would."""
+        self._came += 1
+        message = paho.MQTTMessage(mid=self._came % 65_535 + 1, topic=topic)
+        message.payload, message.qos = payload, 1
+        self.service._on_message(cast(Client, self.client), None, message)
+
+    def turn(self) -> None:
+        """Let the service do what it does when it has read all there is."""
+        service = self.service
+        service._tell(service.engine.flush())
+        for mid in list(service._publishing):
+            service._on_publish(None, None, mid, cast(Any, None), cast(Any, None))
+        service._settle(time.monotonic(), idle=False)
+
+
+def fuzz(packets: int, folder: Path, seed: int = 0) -> Outcome:
+    """Give a service so many messages, and between them the packets of a device that is well."""
+    fuzzer, fleet, target = (
+        Fuzzer(seed),
+        Fleet(1, 0.5 * packets / WELL if packets < 20_000 else 200.0, 0.5),
+        Target(folder),
+    )
+    service, before_mb, well = target.service, 0.0, 0
+    with service._remembering():
+        for number in range(packets):
+            target.give(*fuzzer.message())
+            if number % max(WELL, packets // fleet.rounds) == 0 and well < fleet.rounds:
+                target.give(TOPICS.of("soak-0000", "samples").encode(), fleet.payload(0, well))
+                well += 1
+            if number % FLUSHED == 0:
+                target.turn()
+            if number == packets // 4:
+                before_mb = rss_mb(os.getpid())
+        target.turn()
+    expected = {id_: payload for id_, payload in fleet.beats.items() if msgspec.json.decode(payload)["seq"] < well}
+    told, counts = target.client.told, service.engine.counts
+    return Outcome(
+        rejected=counts["rejected"],
+        internal_errors=counts["internal errors"],
+        before_mb=before_mb,
+        after_mb=rss_mb(os.getpid()),
+        beats=len(expected),
+        missing=len(expected.keys() - told.keys()),
+        wrong=sum(expected.get(id_) != payload for id_, payload in told.items()),
+    )
+
+
+def fuzz_apart(packets: int, folder: Path) -> Outcome | None:
+    """Do it in a process of its own; None if that died."""
+    processes = multiprocessing.get_context("spawn")
+    receiver, sender = processes.Pipe(duplex=False)
+    process = processes.Process(target=_fuzz_and_tell, args=(packets, folder, sender))
+    process.start()
+    sender.close()
+    try:
+        outcome: Outcome = receiver.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+    return outcome
+
+
+def _fuzz_and_tell(packets: int, folder: Path, sender: Connection) -> None:
+    logging.getLogger("monitor").setLevel(logging.ERROR)
+    sender.send(fuzz(packets, folder))

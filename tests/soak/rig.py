@@ -1,0 +1,323 @@
+"""The processes that faults are done to, and who sends and listens."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+
+from monitor import mqtt, wire
+from monitor.mqtt import BrokerUrl
+from simulator.broker import HOST, free_port
+from tests.conftest import DEPLOYED, find_mosquitto, listens
+from tests.soak.fleet import Fleet
+
+TOPICS = wire.Topics()
+NAME = "soak"
+START_S = 60.0
+"""How long a process may take to start."""
+
+
+class Broker:
+    """A mosquitto that can be stopped, killed and started again.
+
+    Parameters
+    ----------
+    folder
+        For its files.
+    deployed
+        With the settings of deploy/mosquitto.conf; else with mosquitto's own.
+    """
+
+    def __init__(self, folder: Path, deployed: bool = True) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)  # mosquitto gives up root's rights
+        self.url = BrokerUrl(HOST, free_port())
+        self._config = folder / "mosquitto.conf"
+        settings = DEPLOYED.read_text() if deployed else "listener 1883 127.0.0.1\nallow_anonymous true\n"
+        settings = settings.replace("listener 1883", f"listener {self.url.port}")
+        self._config.write_text(settings.replace("/var/lib/mosquitto/", f"{folder}/"))
+        self._path = find_mosquitto()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        command = [self._path, "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait(lambda: listens(self.url.port), START_S, "mosquitto did not start")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it by a signal."""
+        self._process.send_signal(number)
+        self._process.wait(20)
+
+
+class Monitor:
+    """A `python -m monitor run` that can be killed and started again.
+
+    Parameters
+    ----------
+    url
+        The broker.
+    folder
+        For its state and its log.
+    """
+
+    def __init__(self, url: BrokerUrl, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state, self.log = folder / "state", folder / "monitor.log"
+        self._url = url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, most_bytes: int = resource.RLIM_INFINITY) -> None:
+        """Start it; no file of its own may grow beyond so many bytes."""
+        command = [sys.executable, "-m", "monitor", "run", "--broker", str(self._url), "--beats", "--provider", "cpu"]
+        command += ["--alert", "1/2", "--name", NAME, "--state", str(self.state)]
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(command, stderr=log)
+        self.limit_files(most_bytes)
+
+    def limit_files(self, most_bytes: int) -> None:
+        """Let no file of its own grow beyond so many bytes from now on: to it, the disk is full."""
+        assert self._process is not None
+        hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it by a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def rss_mb(self) -> float:
+        """Memory it has, in MB."""
+        assert self._process is not None
+        return rss_mb(self._process.pid)
+
+
+def rss_mb(pid: int) -> float:
+    """Memory that a process has, in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Listener:
+    """Hears all that monitors tell, in a session that outlives the connection."""
+
+    def __init__(self, url: BrokerUrl) -> None:
+        self.beats: dict[str, bytes] = {}
+        self.alerts: dict[str, bytes] = {}
+        self.acks: dict[str, int] = {}
+        self.statuses: list[dict[str, Any]] = []
+        self.repeated = self.different = 0
+        """Messages whose id was heard before; those of them that said something else."""
+        self.heard_s = time.monotonic()
+        self._client = mqtt.make_client(url, "soak-listener", clean_session=False)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_message = self._on_message
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        topics = [*(TOPICS.of("+", leaf) for leaf in ("beats", "alerts", "ack")), TOPICS.monitor_status(NAME)]
+        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in topics])
+        mqtt.connect(self._client, url)
+        self._client.loop_start()
+        assert subscribed.wait(10)
+
+    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        self.heard_s = time.monotonic()
+        payload, (device, _, leaf) = bytes(message.payload), message.topic[len(TOPICS.prefix) + 1 :].partition("/")
+        if device == "monitor":
+            self.statuses.append(json.loads(payload))
+        elif leaf == "ack":
+            self.acks[device] = max(json.loads(payload)["seq"], self.acks.get(device, 0))
+        else:
+            told = self.beats if leaf == "beats" else self.alerts
+            before = told.setdefault(json.loads(payload)["id"], payload)
+            if before is not payload:
+                self.repeated += 1
+                self.different += before != payload
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the last word of the monitor is that it is well."""
+        return bool(self.statuses) and self.statuses[-1]["state"] != "offline"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the monitor counted, as it told last."""
+        return dict(self.statuses[-1]["counts"])
+
+    def close(self) -> None:
+        """Leave, for good."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Devices:
+    """Send a fleet's packets with QoS 1, and again until the broker has confirmed them."""
+
+    def __init__(self, url: BrokerUrl, fleet: Fleet, seed: int = 0) -> None:
+        self._fleet = fleet
+        self._rng = random.Random(seed)
+        self.sent = self.confirmed = 0
+        self._client = mqtt.make_client(url, "soak-devices", clean_session=False)
+        self._client.max_queued_messages_set(0)
+        self._client.max_inflight_messages_set(1000)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_publish = self._on_publish
+        mqtt.connect(self._client, url)
+        self._client.loop_start()
+
+    def _on_publish(self, *_: Any) -> None:
+        self.confirmed += 1
+
+    def play(self, seconds: float, first: int = 0, last: int | None = None, mischief: float = 0.0) -> None:
+        """Send rounds of packets, one of each device, evenly within so many seconds.
+
+        Parameters
+        ----------
+        seconds
+            For all of it; 0 is as fast as it goes.
+        first, last
+            Rounds to send: all if not given.
+        mischief
+            Share of the packets that are sent twice, and of those that come up to three late.
+        """
+        fleet = self._fleet
+        last = fleet.rounds if last is None else last
+        began, total = time.monotonic(), (last - first) * len(fleet.ids)
+        orders = [self._order(first, last, mischief) for _ in fleet.ids]
+        done = 0
+        for turn in range(max(map(len, orders))):
+            for device, order in enumerate(orders):
+                if turn < len(order):
+                    self._send(device, order[turn])
+                    done += 1
+                    early_s = seconds * min(1.0, done / total) - (time.monotonic() - began)
+                    if early_s > 0.002:
+                        time.sleep(early_s)
+
+    def _order(self, first: int, last: int, mischief: float) -> list[int]:
+        """Order of a device's packets: without mischief, as they are. The first one is: a monitor begins with it."""
+        rng, rounds = self._rng, range(first, last)
+        late = {seq for seq in rounds[1:] if rng.random() < mischief}
+        places = [(seq + (rng.randint(1, 3) + 0.5 if seq in late else 0), seq) for seq in rounds]
+        places += [(seq + rng.uniform(0.1, 4), seq) for seq in rounds if rng.random() < mischief]
+        return [seq for _, seq in sorted(places)]
+
+    def _send(self, device: int, seq: int) -> None:
+        topic = TOPICS.of(self._fleet.ids[device], "samples")
+        self._client.publish(topic, self._fleet.payload(device, seq), qos=1)
+        self.sent += 1
+
+    def finish(self, seconds: float = 60.0) -> None:
+        """Wait until the broker has confirmed all, and leave."""
+        wait(lambda: self.confirmed >= self.sent, seconds, "the broker did not confirm all packets")
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Proxy:
+    """A cable between monitor and broker that can be cut: nothing passes, and nobody is told."""
+
+    def __init__(self, url: BrokerUrl) -> None:
+        self._target = (url.host, url.port)
+        self._sockets: list[socket.socket] = []
+        self._passing = threading.Event()
+        self._passing.set()
+        self._server = socket.create_server((HOST, 0))
+        self.url = BrokerUrl(HOST, self._server.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(self._target)
+                self._sockets += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._passing.wait()
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Let nothing pass any more."""
+        self._passing.clear()
+
+    def heal(self) -> None:
+        """End what was connected, and let new connections pass."""
+        old, self._sockets = self._sockets, []
+        for one in old:
+            one.close()
+        self._passing.set()
+
+    def close(self) -> None:
+        """End all."""
+        self._server.close()
+        self.heal()
+
+
+@contextmanager
+def stage(folder: Path, fleet: Fleet, deployed: bool = True) -> Iterator[tuple[Broker, Listener, Devices]]:
+    """A broker, somebody who listens, and devices that have not begun."""
+    broker = Broker(folder / "broker", deployed)
+    try:
+        listener = Listener(broker.url)
+        try:
+            yield broker, listener, Devices(broker.url, fleet)
+        finally:
+            listener.close()
+    finally:
+        broker.end()
+
+
+@contextmanager
+def watched(monitor: Monitor) -> Iterator[Monitor]:
+    """Whatever happens, no monitor is left behind."""
+    try:
+        yield monitor
+    finally:
+        monitor.end()
+
+
+def wait(condition: Callable[[], object], seconds: float, told: str) -> None:
+    """Wait until something holds.
+
+    Raises
+    ------
+    TimeoutError
+        It took too long.
+    """
+    until_s = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"After {seconds:g} s: {told}.")
+        time.sleep(0.02)
