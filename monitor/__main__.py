@@ -201,25 +201,25 @@ def models(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure the latency per beat on this machine."""
-    from monitor.bench import BenchSettings, run_bench
+    """Measure what the monitor does on this machine."""
+    from monitor.bench import BenchSettings, LatencySettings, run_bench
     from monitor.mqtt import TlsFiles
-    from monitor.versus import VersusSettings, run_versus
+    from monitor.versus import VersusSettings
 
-    if options.versus:
-        return run_versus(
-            VersusSettings(model=options.model, provider=options.provider, as_json=options.json, rounds=options.rounds)
-        )
+    given = {"devices": options.devices, "packet_s": options.packet, "seconds": options.seconds}
+    numbers = {name: value for name, value in given.items() if value is not None}
+    latency = options.latency or not options.versus
     return run_bench(
         BenchSettings(
-            devices=options.devices,
-            packet_s=options.packet,
-            seconds=options.seconds,
+            latency=LatencySettings(**numbers) if latency else None,
+            versus=VersusSettings(rounds=options.rounds) if options.versus else None,
             broker=options.broker,
             tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
             model=options.model,
             provider=options.provider,
             as_json=options.json,
+            baseline=options.baseline,
+            worse_than=options.worse_than,
         )
     )
 
@@ -299,23 +299,39 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print")
     listing.add_argument("--json", action="store_true", help="what each model says of itself, as JSON")
 
-    benching = verb("bench", bench, "measure the latency per beat on this machine, per stage and through a broker")
-    benching.add_argument("--devices", type=int, default=8, help="how many devices to simulate")
-    benching.add_argument("--packet", type=float, default=0.2, help="seconds of signal in a packet")
-    benching.add_argument("--seconds", type=float, default=30.0, help="how long to measure the whole path")
-    benching.add_argument(
-        "--broker", default=None, metavar="URL", help="measure through this broker instead of the embedded one"
+    benching = verb(
+        "bench", bench, "measure on this machine: the latency per beat, and what a device costs beside other software"
     )
-    _add_tls(benching)
-    benching.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    benching.add_argument(
-        "--versus", action="store_true", help="instead, measure what a device costs, beside sleepecg and NeuroKit2"
-    )
-    benching.add_argument("--rounds", type=int, default=3, help="how often each takes its turn, with --versus")
-    _add_model(benching)
+    _add_bench(benching)
 
     verb("asyncapi", asyncapi, "print the AsyncAPI 3 description of the wire")
     return parser
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parts = parser.add_argument_group("what to measure; the latency if nothing is named")
+    parts.add_argument("--latency", action="store_true", help="of a beat, stage by stage and through a broker")
+    parts.add_argument(
+        "--versus",
+        action="store_true",
+        help="processor time of a device, beside sleepecg and NeuroKit2 with a CNN in PyTorch; needs ecgwatch[versus]",
+    )
+    latency = parser.add_argument_group("for the latency")
+    latency.add_argument("--devices", type=int, metavar="N", help="how many to simulate; 8 if not given")
+    latency.add_argument("--packet", type=float, metavar="SECONDS", help="length of a packet; 0.2 if not given")
+    latency.add_argument("--seconds", type=float, metavar="N", help="how long to measure; 30 if not given")
+    latency.add_argument("--broker", metavar="URL", help="measure through this broker instead of the embedded one")
+    _add_tls(parser)
+    versus = parser.add_argument_group("for the comparison")
+    versus.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each takes its turn")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="JSON of an earlier run: compare, and end with 1 if it is worse"
+    )
+    parser.add_argument(
+        "--worse-than", type=float, default=1.25, metavar="RATIO", help="so many times as bad as then is too bad"
+    )
+    _add_model(parser)
 
 
 def _add_broker(parser: argparse.ArgumentParser) -> None:
