@@ -203,20 +203,22 @@ def models(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """Measure what the monitor does on this machine."""
     from monitor.bench import BenchSettings, LatencySettings, run_bench
+    from monitor.capacity import CapacitySettings
     from monitor.mqtt import TlsFiles
+    from monitor.rig import Setup
     from monitor.versus import VersusSettings
 
     given = {"devices": options.devices, "packet_s": options.packet, "seconds": options.seconds}
     numbers = {name: value for name, value in given.items() if value is not None}
-    latency = options.latency or not options.versus
+    capacity = {"most": options.most, "workers": options.workers, "remembers": not options.no_state}
+    latency = options.latency or not (options.versus or options.capacity)
+    tls = TlsFiles(options.cafile, options.certfile, options.keyfile)
     return run_bench(
         BenchSettings(
             latency=LatencySettings(**numbers) if latency else None,
             versus=VersusSettings(rounds=options.rounds) if options.versus else None,
-            broker=options.broker,
-            tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
-            model=options.model,
-            provider=options.provider,
+            capacity=CapacitySettings(**numbers, **capacity) if options.capacity else None,
+            setup=Setup(options.broker, tls, options.model, options.provider),
             as_json=options.json,
             baseline=options.baseline,
             worse_than=options.worse_than,
@@ -300,7 +302,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="what each model says of itself, as JSON")
 
     benching = verb(
-        "bench", bench, "measure on this machine: the latency per beat, and what a device costs beside other software"
+        "bench",
+        bench,
+        "measure on this machine: latency per beat, cost beside other software, how many devices it carries",
     )
     _add_bench(benching)
 
@@ -316,12 +320,20 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="processor time of a device, beside sleepecg and NeuroKit2 with a CNN in PyTorch; needs ecgwatch[versus]",
     )
-    latency = parser.add_argument_group("for the latency")
-    latency.add_argument("--devices", type=int, metavar="N", help="how many to simulate; 8 if not given")
-    latency.add_argument("--packet", type=float, metavar="SECONDS", help="length of a packet; 0.2 if not given")
-    latency.add_argument("--seconds", type=float, metavar="N", help="how long to measure; 30 if not given")
-    latency.add_argument("--broker", metavar="URL", help="measure through this broker instead of the embedded one")
-    _add_tls(parser)
+    parts.add_argument(
+        "--capacity", action="store_true", help="how many devices this machine carries in real time; takes minutes"
+    )
+    fleet = parser.add_argument_group("devices and broker, for latency (L) and capacity (C)")
+    fleet.add_argument("--devices", type=int, metavar="N", help="L: how many, 8 if not given; C: tried first, 1000")
+    fleet.add_argument("--packet", type=float, metavar="SECONDS", help="length of a packet; L: 0.2, C: 1 if not given")
+    fleet.add_argument("--seconds", type=float, metavar="N", help="how long to measure; L: 30, C: 15 each if not given")
+    fleet.add_argument(
+        "--broker", metavar="URL", help="a broker that runs; else L starts the embedded one, C mosquitto if it is there"
+    )
+    fleet.add_argument("--workers", type=int, default=1, metavar="N", help="C: processes of the monitor")
+    fleet.add_argument("--most", type=int, metavar="N", help="C: try no more devices; 20000 a worker if not given")
+    fleet.add_argument("--no-state", action="store_true", help="C: let the monitor remember nothing")
+    _add_tls(fleet)
     versus = parser.add_argument_group("for the comparison")
     versus.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each takes its turn")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
@@ -343,7 +355,7 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default=PREFIX, help="of all topics")
 
 
-def _add_tls(parser: argparse.ArgumentParser) -> None:
+def _add_tls(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
     )

@@ -42,7 +42,7 @@ class Audience:
         """Seconds from the end of a packet to the verdict on a beat; likewise `alerts`."""
         self.alerts: list[float] = []
         self.payloads: list[tuple[str, bytes]] = []
-        """Devices and packets, until `begin`."""
+        """Devices and packets, until `spare_samples`."""
         self.status: wire.MonitorStatus | None = None
         """The last one of the monitor that is not retained from another time."""
         self._from_s, self._to_s = float("inf"), float("inf")
@@ -65,9 +65,12 @@ class Audience:
         """Whether the monitor has said goodbye."""
         return self.status is not None and self.status.state == "offline"
 
-    def begin(self) -> None:
-        """Count what follows from packets that end from now on, and take no more packets."""
+    def spare_samples(self) -> None:
+        """Take no more packets."""
         self._client.unsubscribe(self._topics.of("+", "samples"))
+
+    def begin(self) -> None:
+        """Count what follows from packets that end from now on."""
         self._from_s = time.time()
 
     def end(self) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,14 +26,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor import beat, mqtt, rig, wire
+from monitor import beat, capacity, mqtt, rig, versus, wire
 from monitor.audience import QUANTILES, Audience, make_client, quantiles
-from monitor.classify import Classifier, Provider
+from monitor.capacity import CapacitySettings, measure_capacity
+from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
 from monitor.report import Latency, Report, Row, compare, format_changes, read_report, unlike
 from monitor.settings import VERSION
-from monitor.versus import VersusSettings, format_versus, measure_versus
+from monitor.versus import VersusSettings, measure_versus
 
+WIDTH = 110
+"""Columns of the text below the tables."""
 WARM_UP_S = 6.0
 FEWEST_CALLS = 2000
 """Each stage is timed at least this often."""
@@ -72,11 +76,8 @@ class BenchSettings:
 
     latency: LatencySettings | None = None
     versus: VersusSettings | None = None
-    broker: str | None = None
-    """URL of a broker; None starts one."""
-    tls: mqtt.TlsFiles = field(default_factory=mqtt.TlsFiles)
-    model: str = "ptb"
-    provider: Provider = "auto"
+    capacity: CapacitySettings | None = None
+    setup: rig.Setup = field(default_factory=rig.Setup)
     as_json: bool = False
     baseline: Path | None = None
     """JSON of an earlier run to compare with."""
@@ -106,12 +107,14 @@ def run_bench(settings: BenchSettings) -> int:
 
 def measure(settings: BenchSettings) -> Report:
     """Measure what is asked for, one after the other."""
-    classifier = Classifier(settings.model, settings.provider)
+    setup = settings.setup
+    classifier = Classifier(setup.model, setup.provider)
     return Report(
         machine=describe_machine(classifier),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        latency=None if settings.latency is None else measure_latency(settings, settings.latency, classifier),
+        latency=None if settings.latency is None else measure_latency(setup, settings.latency, classifier),
         versus=None if settings.versus is None else measure_versus(settings.versus, classifier),
+        capacity=None if settings.capacity is None else measure_capacity(setup, settings.capacity),
     )
 
 
@@ -131,10 +134,17 @@ def format_report(report: Report) -> str:
     """All that was measured, for people."""
     parts = ["  ".join(f"{key} {value}" for key, value in report.machine.items())]
     if report.latency is not None:
-        parts.append(format_latency(report.latency))
+        parts += [format_table(report.latency.milliseconds), _fill(explain(report.latency))]
     if report.versus is not None:
-        parts.append(format_versus(report.versus))
+        parts += [versus.format_versus(report.versus), _fill(versus.explain(report.versus))]
+    if report.capacity is not None:
+        parts += [capacity.format_capacity(report.capacity), _fill(capacity.explain(report.capacity))]
     return "\n\n".join(parts)
+
+
+def _fill(sentences: Sequence[str]) -> str:
+    """Sentences in lines that a terminal has room for."""
+    return "\n".join(textwrap.fill(sentence, WIDTH) for sentence in sentences)
 
 
 def _judge(baseline: Report, report: Report, settings: BenchSettings) -> int:
@@ -154,18 +164,17 @@ def _judge(baseline: Report, report: Report, settings: BenchSettings) -> int:
     return 1 if worse else 0
 
 
-def format_latency(latency: Latency) -> str:
-    """How it was measured, and the table."""
-    return (
+def explain(latency: Latency) -> list[str]:
+    """How the latency was measured."""
+    return [
         f"{latency.devices} devices, packets of {latency.packet_s:g} s, {latency.seconds:g} s "
-        f"after {WARM_UP_S:g} s of warm-up, through {latency.broker}\n\n"
-        f"{format_table(latency.milliseconds)}\n\n"
-        "Stages: one call each (decode and segment a packet, classify and publish a beat).\n"
-        "Whole path: from the end of the packet that completed a beat to the arrival of its verdict here."
-    )
+        f"after {WARM_UP_S:g} s of warm-up, through {latency.broker}.",
+        "Stages: one call each (decode and segment a packet, classify and publish a beat).",
+        "Whole path: from the end of the packet that completed a beat to the arrival of its verdict here.",
+    ]
 
 
-def measure_latency(settings: BenchSettings, method: LatencySettings, classifier: Classifier) -> Latency:
+def measure_latency(setup: rig.Setup, method: LatencySettings, classifier: Classifier) -> Latency:
     """Measure the whole path through a broker, and each stage by itself.
 
     Raises
@@ -173,9 +182,9 @@ def measure_latency(settings: BenchSettings, method: LatencySettings, classifier
     ConnectionError
         The broker, the monitor or the simulator did not start.
     """
-    with rig.broker(settings.broker) as broker:
-        beats, alerts, payloads = _measure_path(settings, method, broker.url)
-        rows = _measure_stages(payloads, classifier, broker.url, settings.tls)
+    with rig.broker(setup.broker) as broker:
+        beats, alerts, payloads = _measure_path(setup, method, broker.url)
+        rows = _measure_stages(payloads, classifier, broker.url, setup.tls)
     rows |= {"whole path, beat": quantiles(beats), "whole path, alert": quantiles(alerts)}
     return Latency(**asdict(method), broker=broker.name, milliseconds=rows)
 
@@ -190,20 +199,21 @@ def format_table(rows: dict[str, Row]) -> str:
 
 
 def _measure_path(
-    settings: BenchSettings, method: LatencySettings, url: mqtt.BrokerUrl
+    setup: rig.Setup, method: LatencySettings, url: mqtt.BrokerUrl
 ) -> tuple[list[float], list[float], list[tuple[str, bytes]]]:
     """Latencies of beats and alerts, and the packets of the warm-up."""
-    broker = rig.broker_words(url, settings.tls)
+    broker = rig.broker_words(url, setup.tls)
     devices = ["--devices", str(method.devices), "--packet", str(method.packet_s)]
-    monitor = ["--beats", "--alert", "1/1", "--model", settings.model, "--provider", settings.provider]
+    monitor = ["--beats", "--alert", "1/1", *setup.model_words]
     name = f"bench-{os.getpid()}"
-    audience = Audience(url, settings.tls, wire.Topics(), name, ("beats", "alerts", "samples"))
+    audience = Audience(url, setup.tls, wire.Topics(), name, ("beats", "alerts", "samples"))
     try:
-        with rig.monitor(name, url, settings.tls, *monitor) as running:
+        with rig.monitor(name, url, setup.tls, *monitor) as running:
             running.wait_until(audience.is_online)
             with rig.running("The simulator", "simulator", "replay", *devices, *broker) as playing:
                 playing.wait_until(lambda: bool(audience.payloads))
                 time.sleep(WARM_UP_S)
+                audience.spare_samples()
                 audience.begin()
                 time.sleep(method.seconds)
     finally:

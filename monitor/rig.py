@@ -17,16 +17,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from monitor import mqtt, wire
 from monitor.settings import ServiceSettings
 
 HOST = "127.0.0.1"
-START_S = 60.0
-"""How long a process may take to be ready."""
+START_S = 100.0
+"""How long a process may take to be ready: the first start of a monitor compiles its loops."""
 STOP_S = 30.0
 MOSQUITTO = """\
 listener {port} {host}
@@ -39,6 +39,22 @@ log_dest stderr
 log_type error
 """
 """As deploy/mosquitto.conf, but that nothing is written to the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The broker and the model of a measurement."""
+
+    broker: str | None = None
+    """URL of a broker; None starts one."""
+    tls: mqtt.TlsFiles = field(default_factory=mqtt.TlsFiles)
+    model: str = "ptb"
+    provider: Literal["cpu", "cuda", "auto"] = "auto"
+
+    @property
+    def model_words(self) -> list[str]:
+        """Words that tell a monitor its model."""
+        return ["--model", self.model, "--provider", self.provider]
 
 
 class Usage(NamedTuple):
@@ -84,6 +100,8 @@ class Process:
         until_s = time.monotonic() + START_S
         while not ready():
             if self._process.poll() is not None or time.monotonic() > until_s:
+                if ready():  # just now
+                    return
                 raise ConnectionError(f"{self._name} did not start: {self._last_words()}")
             time.sleep(0.05)
 
@@ -103,9 +121,13 @@ class Process:
             raise ConnectionError(f"{self._name} failed: {self._last_words()}")
         return _read(self._written)
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """End it, if it runs."""
-        self._process.terminate()
+        self.terminate()
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -225,17 +247,26 @@ def broker(url: str | None, *, prefer_mosquitto: bool = False) -> Iterator[Broke
         yield Broker(mqtt.BrokerUrl.parse(url), url)
         return
     port, mosquitto = free_port(), find_mosquitto() if prefer_mosquitto else None
+    name = name_broker(url, prefer_mosquitto=prefer_mosquitto)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "mosquitto.conf"
         config.write_text(MOSQUITTO.format(port=port, host=HOST))
-        name = "the embedded broker" if mosquitto is None else "mosquitto"
         words = [sys.executable, "-m", "simulator", "broker", "--port", str(port)]
-        process = Process(name.capitalize(), words if mosquitto is None else [mosquitto, "-c", str(config)])
+        process = Process("The broker", words if mosquitto is None else [mosquitto, "-c", str(config)])
         try:
             process.wait_until(lambda: listens(port))
             yield Broker(mqtt.BrokerUrl(HOST, port), name, process.pid)
         finally:
             process.stop()
+
+
+def name_broker(url: str | None, *, prefer_mosquitto: bool = False) -> str:
+    """Name, for people, of what `broker` yields."""
+    if url is not None:
+        return url
+    if not prefer_mosquitto:
+        return "the embedded broker"
+    return "mosquitto" if find_mosquitto() else "the embedded broker (mosquitto is not installed)"
 
 
 def say(text: str) -> None:

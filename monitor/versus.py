@@ -202,7 +202,7 @@ def _cost(name: str, rounds: Sequence[Mapping[str, float]]) -> Cost:
 
 
 def format_versus(versus: Versus) -> str:
-    """The table, and how it was measured."""
+    """One line for each, and what is missing."""
     lines = [
         f"{'one core':<26}{'devices':>10}{'samples/s':>12}{'us/device-s':>13}  {'range':<18}{'engine carries':<18}"
     ]
@@ -211,7 +211,7 @@ def format_versus(versus: Versus) -> str:
         row = f"{cost.name:<26}{cost.devices_per_core:>10,.0f}{cost.devices_per_core * versus.rate_hz:>12.3g}"
         lines.append(f"{row}{cost.us_per_device_second:>13.4g}  {spread:<18}{format_ratio(cost.ahead)}".rstrip())
     lines += ["", *versus.missing] if versus.missing else []
-    return "\n".join([*lines, "", *explain(versus)])
+    return "\n".join(lines)
 
 
 def format_ratio(ratio: Ratio | None) -> str:
