@@ -220,6 +220,7 @@ def bench(options: argparse.Namespace) -> int:
             capacity=CapacitySettings(**numbers, **capacity) if options.capacity else None,
             setup=Setup(options.broker, tls, options.model, options.provider),
             as_json=options.json,
+            html=options.html,
             baseline=options.baseline,
             worse_than=options.worse_than,
         )
@@ -337,6 +338,9 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     versus = parser.add_argument_group("for the comparison")
     versus.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each takes its turn")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a page with charts, which needs nothing else"
+    )
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE", help="JSON of an earlier run: compare, and end with 1 if it is worse"
     )

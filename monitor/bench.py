@@ -28,6 +28,7 @@ import numpy as np
 
 from monitor import beat, capacity, mqtt, rig, versus, wire
 from monitor.audience import QUANTILES, Audience, make_client, quantiles
+from monitor.benchpage import page
 from monitor.capacity import CapacitySettings, measure_capacity
 from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
@@ -71,7 +72,7 @@ class BenchSettings:
     Raises
     ------
     ValueError
-        There is nothing to measure, or a limit that nothing can keep.
+        A page that could not be written after minutes of measuring, or a limit that nothing can keep.
     """
 
     latency: LatencySettings | None = None
@@ -79,12 +80,16 @@ class BenchSettings:
     capacity: CapacitySettings | None = None
     setup: rig.Setup = field(default_factory=rig.Setup)
     as_json: bool = False
+    html: Path | None = None
+    """Where to write a page about it."""
     baseline: Path | None = None
     """JSON of an earlier run to compare with."""
     worse_than: float = 1.25
     """So many times as bad as then is too bad."""
 
     def __post_init__(self) -> None:
+        if self.html is not None and (self.html.is_dir() or not self.html.parent.is_dir()):
+            raise ValueError(f"No page can be written to {self.html}: expected a file in a directory that is there.")
         if not self.worse_than >= 1:
             raise ValueError(f"Worse than: got {self.worse_than:g}, expected 1 or more.")
 
@@ -102,6 +107,8 @@ def run_bench(settings: BenchSettings) -> int:
     baseline = None if settings.baseline is None else read_report(settings.baseline)
     report = measure(settings)
     print(msgspec.json.encode(report).decode() if settings.as_json else format_report(report))
+    if settings.html is not None:
+        settings.html.write_text(page(report, methods(report), capacity.LATEST_MS), encoding="utf-8")
     return 0 if baseline is None else _judge(baseline, report, settings)
 
 
@@ -132,14 +139,26 @@ def describe_machine(classifier: Classifier) -> dict[str, str]:
 
 def format_report(report: Report) -> str:
     """All that was measured, for people."""
-    parts = ["  ".join(f"{key} {value}" for key, value in report.machine.items())]
+    parts, how = ["  ".join(f"{key} {value}" for key, value in report.machine.items())], methods(report)
     if report.latency is not None:
-        parts += [format_table(report.latency.milliseconds), _fill(explain(report.latency))]
+        parts += [format_table(report.latency.milliseconds), _fill(how["latency"])]
     if report.versus is not None:
-        parts += [versus.format_versus(report.versus), _fill(versus.explain(report.versus))]
+        parts += [versus.format_versus(report.versus), _fill(how["versus"])]
     if report.capacity is not None:
-        parts += [capacity.format_capacity(report.capacity), _fill(capacity.explain(report.capacity))]
+        parts += [capacity.format_capacity(report.capacity), _fill(how["capacity"])]
     return "\n\n".join(parts)
+
+
+def methods(report: Report) -> dict[str, list[str]]:
+    """How the parts were measured, in sentences."""
+    told = {}
+    if report.latency is not None:
+        told["latency"] = explain(report.latency)
+    if report.versus is not None:
+        told["versus"] = versus.explain(report.versus)
+    if report.capacity is not None:
+        told["capacity"] = capacity.explain(report.capacity)
+    return told
 
 
 def _fill(sentences: Sequence[str]) -> str:

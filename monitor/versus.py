@@ -232,7 +232,10 @@ def explain(versus: Versus) -> list[str]:
             f"Rivals ({names}) took turns with the engine, on {versus.rival_devices} of the devices: each second they "
             "look at the last 10 s, and a CNN in PyTorch judges each new beat by itself."
         )
-        told.append(f"Ratios: {CNN} against the engine, {ALONE} against the engine without the model.")
+        told.append(
+            "Ratios compare like with like, round by round: a rival with PyTorch against the engine, detection alone "
+            "against the engine without the model."
+        )
     return told
 
 
