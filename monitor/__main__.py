@@ -208,9 +208,10 @@ def bench(options: argparse.Namespace) -> int:
     from monitor.rig import Setup
     from monitor.versus import VersusSettings
 
-    given = {"devices": options.devices, "packet_s": options.packet, "seconds": options.seconds}
-    numbers = {name: value for name, value in given.items() if value is not None}
-    capacity = {"most": options.most, "workers": options.workers, "remembers": not options.no_state}
+    given = vars(options)
+    names = {"devices": "devices", "packet": "packet_s", "seconds": "seconds"}
+    numbers = {name: given[option] for option, name in names.items() if option in given}
+    capacity = {"most": given.get("most"), "workers": options.workers, "remembers": not options.no_state}
     latency = options.latency or not (options.versus or options.capacity)
     tls = TlsFiles(options.cafile, options.certfile, options.keyfile)
     return run_bench(
@@ -325,14 +326,38 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         "--capacity", action="store_true", help="how many devices this machine carries in real time; takes minutes"
     )
     fleet = parser.add_argument_group("devices and broker, for latency (L) and capacity (C)")
-    fleet.add_argument("--devices", type=int, metavar="N", help="L: how many, 8 if not given; C: tried first, 1000")
-    fleet.add_argument("--packet", type=float, metavar="SECONDS", help="length of a packet; L: 0.2, C: 1 if not given")
-    fleet.add_argument("--seconds", type=float, metavar="N", help="how long to measure; L: 30, C: 15 each if not given")
+    fleet.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="L: how many, 8 if not given; C: tried first, 1000",
+    )
+    fleet.add_argument(
+        "--packet",
+        type=float,
+        metavar="SECONDS",
+        default=argparse.SUPPRESS,
+        help="length of a packet; L: 0.2, C: 1 if not given",
+    )
+    fleet.add_argument(
+        "--seconds",
+        type=float,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="how long to measure; L: 30, C: 15 each if not given",
+    )
     fleet.add_argument(
         "--broker", metavar="URL", help="a broker that runs; else L starts the embedded one, C mosquitto if it is there"
     )
     fleet.add_argument("--workers", type=int, default=1, metavar="N", help="C: processes of the monitor")
-    fleet.add_argument("--most", type=int, metavar="N", help="C: try no more devices; 20000 a worker if not given")
+    fleet.add_argument(
+        "--most",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="C: try no more devices; 20000 a worker if not given",
+    )
     fleet.add_argument("--no-state", action="store_true", help="C: let the monitor remember nothing")
     _add_tls(fleet)
     versus = parser.add_argument_group("for the comparison")

@@ -186,7 +186,7 @@ def _capacity_html(capacity: Capacity, limit_ms: float) -> str:
         limit
         + _figures(*charts)
         + (_table(["at", "devices", "alert p50", "p99 ms"], shares) if shares else "")
-        + _table([*heads, "fails"], [_trial_row(trial) for trial in trials], words=(10,), bad=bad)
+        + _table([*heads, "fails"], [_trial_row(trial) for trial in trials], words=(11,), bad=bad)
     )
 
 
@@ -204,7 +204,8 @@ def _trial_row(trial: Trial) -> list[str]:
     return [
         f"{trial.devices:,}", _number(trial.alert_ms.get("p50")), _number(trial.alert_ms.get("p99")),
         _number(trial.alert_ms["n"], 0), _number(trial.load_late_ms), _number(trial.monitor_cpu, 3),
-        _number(trial.broker_cpu, 3), _number(trial.load_cpu, 3), _number(trial.us_per_device_second), _number(rss),
+        _number(trial.broker_cpu, 3), _number(trial.load_cpu, 3), _number(trial.other_cpu, 2),
+        _number(trial.us_per_device_second), _number(rss),
         trial.why_not or "",
     ]  # fmt: skip
 
@@ -242,6 +243,7 @@ th, td {
 th { color: var(--soft); font-weight: 600; white-space: nowrap }
 .word { text-align: left }
 .word:first-child { white-space: nowrap }
+.word:last-child { min-width: 12rem }
 .bad td { color: #c8553d }
 @media print { section { break-inside: avoid } }
 </style>

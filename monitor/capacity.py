@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -174,28 +174,29 @@ def _try_twice(play_it: Callable[[], Trial]) -> Trial:
     return again if again.why_not is None else first
 
 
-@dataclass(slots=True)
-class _Watch:
-    """What processes take from now on."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What processes, and all of the machine, have taken until now."""
 
-    pids: Mapping[str, int | None]
-    began_s: float = field(default_factory=time.monotonic)
-    before: dict[str, rig.Usage | None] = field(init=False)
+    at_s: float
+    used: Mapping[str, rig.Usage | None]
+    busy_s: float | None
 
-    def __post_init__(self) -> None:
-        self.before = self._look()
+    @classmethod
+    def at(cls, processes: Mapping[str, int | None]) -> _Look:
+        return cls(time.monotonic(), {name: rig.usage(pid) for name, pid in processes.items()}, rig.busy_s())
 
-    def _look(self) -> dict[str, rig.Usage | None]:
-        return {name: rig.usage(pid) for name, pid in self.pids.items()}
-
-    def stop(self) -> tuple[dict[str, float | None], dict[str, int | None]]:
-        """Cores that each has kept busy, and the memory that it holds now."""
-        seconds, now = time.monotonic() - self.began_s, self._look()
+    def cores_since(self, before: _Look) -> dict[str, float | None]:
+        """Cores that each process has kept busy, and that all others have, by the name of "other"."""
+        seconds = self.at_s - before.at_s
         cores = {
-            name: None if (was := self.before[name]) is None or used is None else (used.cpu_s - was.cpu_s) / seconds
-            for name, used in now.items()
+            name: None if (was := before.used[name]) is None or now is None else (now.cpu_s - was.cpu_s) / seconds
+            for name, now in self.used.items()
         }
-        return cores, {name: None if used is None else used.rss for name, used in now.items()}
+        other = None
+        if self.busy_s is not None and before.busy_s is not None:
+            other = (self.busy_s - before.busy_s) / seconds - sum(busy or 0.0 for busy in cores.values())
+        return cores | {"other": other}
 
 
 def play(setup: rig.Setup, settings: CapacitySettings, devices: int) -> Trial:
@@ -232,6 +233,7 @@ def play(setup: rig.Setup, settings: CapacitySettings, devices: int) -> Trial:
         monitor_cpu=cores["monitor"],
         broker_cpu=cores["broker"],
         load_cpu=load["cpu_user_s_per_s"] + load["cpu_system_s_per_s"],
+        other_cpu=cores["other"],
         rss_per_device=None if empty is None or rss is None else (rss - empty.rss) / devices,
     )
     judged = with_judgement(trial, load["unsent"], counts)
@@ -273,12 +275,14 @@ def _load(
         audience.spare_samples()
         time.sleep(WARM_UP_S)
         audience.begin()
-        watch = _Watch({"monitor": monitor.pid, "broker": broker.pid})
+        processes = {"monitor": monitor.pid, "broker": broker.pid, "load": playing.pid}
+        before = _Look.at(processes)
         time.sleep(settings.seconds)
         audience.end()
-        cores, rss = watch.stop()
+        now = _Look.at(processes)
         told: dict[str, Any] = json.loads(playing.wait(END_S))
-    return told, cores, rss["monitor"]
+    used = now.used["monitor"]
+    return told, now.cores_since(before), None if used is None else used.rss
 
 
 def _tidy(url: mqtt.BrokerUrl, tls: mqtt.TlsFiles, topics: wire.Topics, name: str) -> None:
@@ -341,7 +345,8 @@ def explain(capacity: Capacity) -> list[str]:
         f"measured for {capacity.seconds:g} s after {WARM_UP_S:g} s of warm-up, with a fresh monitor, {remembers}.",
         f"Carried: no packet missing or late, 99 % of alerts within {LATEST_MS:g} ms of the end of the packet they "
         f"follow from, the load generator within {LOAD_LATEST_MS:g} ms (p99); else tried once more.",
-        "monitor, broker, load: cores kept busy. us/device-s: processor time of the monitor per second of a device.",
+        "monitor, broker, load, other: cores kept busy, the last by all else on this machine; us/device-s: processor "
+        "time of the monitor per second of a device.",
     ]
 
 
@@ -354,6 +359,7 @@ def _line(trial: Trial) -> str:
         _cell(trial.monitor_cpu, 9, 3),
         _cell(trial.broker_cpu, 8, 3),
         _cell(trial.load_cpu, 7, 3),
+        _cell(trial.other_cpu, 7, 2),
         _cell(trial.us_per_device_second, 13, 1),
         _cell(None if trial.rss_per_device is None else trial.rss_per_device / 1000, 11, 1),
     ]

@@ -87,7 +87,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """Cores that the monitor kept busy; None where that cannot be seen."""
     broker_cpu: float | None
     load_cpu: float
-    rss_per_device: float | None
+    other_cpu: float | None = None
+    """Cores that all else on this machine kept busy, the subscriber and what is not ours."""
+    rss_per_device: float | None = None
     """Memory of the monitor per device, in bytes, after what it takes without devices."""
 
     @property

@@ -320,6 +320,16 @@ def usage(pid: int | None) -> Usage | None:
     return Usage(sum(one.cpu_s for one in taken), sum(one.rss for one in taken))
 
 
+def busy_s() -> float | None:
+    """Processor time that all processes of this machine have taken so far; None where that is not known."""
+    try:
+        first = Path("/proc/stat").read_text().split("\n", 1)[0]
+        user, nice, system, _idle, _waiting, *interrupts = map(int, first.split()[1:9])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def _parents() -> Iterator[tuple[int, int]]:
     """Every process and its parent."""
     for entry in Path("/proc").iterdir():

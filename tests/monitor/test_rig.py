@@ -58,6 +58,17 @@ def test_what_a_process_takes_includes_its_children() -> None:
         process.stop()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
+def test_a_busy_machine_is_seen_to_be() -> None:
+    before, until_s = rig.busy_s(), time.process_time() + 0.3
+    while time.process_time() < until_s:
+        pass
+    after = rig.busy_s()
+    assert before is not None
+    assert after is not None
+    assert after - before > 0.2
+
+
 def test_nothing_is_known_of_a_process_that_is_not_there() -> None:
     assert rig.usage(None) is None
     assert rig.usage(2**22 + 1) is None
