@@ -61,9 +61,11 @@ class Audience:
         """Whether the monitor has said that it is."""
         return self.status is not None and self.status.state != "offline"
 
-    def is_offline(self) -> bool:
-        """Whether the monitor has said goodbye."""
-        return self.status is not None and self.status.state == "offline"
+    def wait_for_goodbye(self, at_most_s: float) -> None:
+        """Wait until the monitor has said that it is not any more."""
+        until_s = time.monotonic() + at_most_s
+        while self.is_online() and time.monotonic() < until_s:
+            time.sleep(0.05)
 
     def spare_samples(self) -> None:
         """Take no more packets."""

@@ -34,10 +34,16 @@ SPARE_S = 1.0
 """The devices play so much longer than is measured."""
 END_S = 40.0
 """How long the load generator may take to end, once it is due to."""
+GOODBYE_S = 20.0
+"""How long the monitor may take to stop; who does not say goodbye has taken nothing more."""
 LATEST_MS = 250.0
 """An alert may come so late (p99)."""
 LOAD_LATEST_MS = 100.0
 """So late may the load generator be itself (p99): what came later would say nothing of the monitor."""
+RATE_HZ = 250.0
+"""Of the devices."""
+MOST = 100_000
+"""The load generator plays no more devices."""
 NEAR = 1.1
 """The search ends when the lowest load that is not carried is not more than so many times the highest that is."""
 SHARES = {"half": 0.5, "80 %": 0.8, "full": 1.0}
@@ -81,16 +87,18 @@ class CapacitySettings:
     """Whether the monitor saves the devices' states, as it usually does."""
 
     def __post_init__(self) -> None:
-        if min(self.devices, self.workers, self.highest) < 1 or not self.packet_s > 0 or not self.seconds > 0:
-            raise ValueError(
-                "Devices, most devices, workers, packet and seconds must be more than 0: got "
-                f"{self.devices}, {self.highest}, {self.workers}, {self.packet_s:g} s and {self.seconds:g} s."
-            )
+        if self.workers < 1 or not self.seconds > 0:
+            raise ValueError(f"Workers and seconds must be more than 0: got {self.workers} and {self.seconds:g} s.")
+        if not 1 <= min(self.devices, self.highest) <= MOST or self.highest > MOST:
+            raise ValueError(f"Devices must be 1 to {MOST}: got {self.devices} to {self.highest}.")
+        shortest_s, longest_s = 1 / RATE_HZ, wire.MAX_SAMPLES / RATE_HZ
+        if not shortest_s <= self.packet_s <= longest_s:
+            raise ValueError(f"Packets must last {shortest_s:g} to {longest_s:g} s: got {self.packet_s:g} s.")
 
     @property
     def highest(self) -> int:
         """The most devices that are tried."""
-        return MAX_DEVICES * self.workers if self.most is None else self.most
+        return min(MAX_DEVICES * self.workers, MOST) if self.most is None else self.most
 
 
 def measure_capacity(setup: rig.Setup, settings: CapacitySettings) -> Capacity:
@@ -217,12 +225,14 @@ def play(setup: rig.Setup, settings: CapacitySettings, devices: int) -> Trial:
         )  # fmt: skip
         monitor.wait_until(audience.is_online)
         empty = rig.usage(monitor.pid)
-        load, cores, rss = _load(broker, monitor, audience, settings, devices, topics)
+        try:
+            load, cores, rss = _load(broker, monitor, audience, settings, devices, topics)
+        except ConnectionError as error:  # the broker had enough
+            return _tell(_failed(devices, str(error)))
         time.sleep(SETTLE_S)
         monitor.terminate()
-        monitor.wait_until(audience.is_offline)
-    assert audience.status is not None
-    counts = audience.status.counts
+        audience.wait_for_goodbye(GOODBYE_S)
+    counts = {} if audience.status is None else audience.status.counts
     trial = Trial(
         devices=devices,
         why_not=None,
@@ -236,9 +246,20 @@ def play(setup: rig.Setup, settings: CapacitySettings, devices: int) -> Trial:
         other_cpu=cores["other"],
         rss_per_device=None if empty is None or rss is None else (rss - empty.rss) / devices,
     )
-    judged = with_judgement(trial, load["unsent"], counts)
-    rig.say(f"capacity: {devices} devices {'are carried' if judged.why_not is None else f'fail: {judged.why_not}'}")
-    return judged
+    return _tell(with_judgement(trial, load["unsent"], counts))
+
+
+def _failed(devices: int, why_not: str) -> Trial:
+    """A load that could not even be played to its end."""
+    return Trial(
+        devices=devices, why_not=why_not, sent=0, taken=0, alert_ms={"n": 0}, load_late_ms=0.0,
+        monitor_cpu=None, broker_cpu=None, load_cpu=0.0,
+    )  # fmt: skip
+
+
+def _tell(trial: Trial) -> Trial:
+    rig.say(f"capacity: {trial.devices} devices {'are carried' if trial.why_not is None else f'fail: {trial.why_not}'}")
+    return trial
 
 
 def with_judgement(trial: Trial, unsent: int, counts: Mapping[str, int]) -> Trial:
@@ -269,7 +290,7 @@ def _load(
     """Play the devices: what the load generator says of it, cores that were busy, and the monitor's memory."""
     seconds = WARM_UP_S + settings.seconds + SPARE_S
     words = ["--devices", str(devices), "--packet", str(settings.packet_s), "--seconds", str(seconds), "--json"]
-    words += ["--broker", str(broker.url), "--prefix", topics.prefix]
+    words += ["--rate", str(RATE_HZ), "--broker", str(broker.url), "--prefix", topics.prefix]
     with rig.running("The load generator", "simulator", "load", *words) as playing:
         playing.wait_until(lambda: bool(audience.payloads))
         audience.spare_samples()

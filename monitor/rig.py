@@ -100,8 +100,6 @@ class Process:
         until_s = time.monotonic() + START_S
         while not ready():
             if self._process.poll() is not None or time.monotonic() > until_s:
-                if ready():  # just now
-                    return
                 raise ConnectionError(f"{self._name} did not start: {self._last_words()}")
             time.sleep(0.05)
 

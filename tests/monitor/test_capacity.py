@@ -143,7 +143,11 @@ def test_the_table_has_a_line_for_each_load_and_shows_what_is_not_known(monkeypa
     ("words", "told"),
     [
         (["--workers", "0"], "must be more than 0"),
-        (["--most", "0"], "must be more than 0"),
+        (["--seconds", "0"], "must be more than 0"),
+        (["--most", "0"], "Devices must be 1 to 100000: got 1000 to 0."),
+        (["--devices", "0"], "Devices must be 1 to 100000: got 0 to 20000."),
+        (["--most", "100001"], "Devices must be 1 to 100000"),
+        (["--packet", "0.001"], "Packets must last 0.004 to"),
         (["--broker", "mqtts://127.0.0.1"], "No TLS here"),
         (["--broker", "mqtt://127.0.0.1:1"], "No broker"),
     ],
@@ -153,6 +157,15 @@ def test_error_is_one_line_and_exit_status_2(words: list[str], told: str, capsys
     said = capsys.readouterr().err
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_a_load_that_cannot_be_played_to_its_end_is_not_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ConnectionError("The load generator failed: the broker has gone.")
+
+    monkeypatch.setattr(capacity, "_load", fail)
+    trial = capacity.play(Setup(), CapacitySettings(remembers=False), 3)
+    assert (trial.devices, trial.why_not) == (3, "The load generator failed: the broker has gone.")
 
 
 def test_a_device_is_played_measured_and_tidied_away(
