@@ -209,25 +209,29 @@ def models(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure the latency per beat on this machine."""
-    from monitor.bench import BenchSettings, run_bench
+    """Measure what the monitor does on this machine."""
+    from monitor.bench import BenchSettings, LatencySettings, run_bench
+    from monitor.capacity import CapacitySettings
     from monitor.mqtt import TlsFiles
-    from monitor.versus import VersusSettings, run_versus
+    from monitor.rig import Setup
+    from monitor.versus import VersusSettings
 
-    if options.versus:
-        return run_versus(
-            VersusSettings(model=options.model, provider=options.provider, as_json=options.json, rounds=options.rounds)
-        )
+    given = vars(options)
+    names = {"devices": "devices", "packet": "packet_s", "seconds": "seconds"}
+    numbers = {name: given[option] for option, name in names.items() if option in given}
+    capacity = {"most": given.get("most"), "workers": options.workers, "remembers": not options.no_state}
+    latency = options.latency or not (options.versus or options.capacity)
+    tls = TlsFiles(options.cafile, options.certfile, options.keyfile)
     return run_bench(
         BenchSettings(
-            devices=options.devices,
-            packet_s=options.packet,
-            seconds=options.seconds,
-            broker=options.broker,
-            tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
-            model=options.model,
-            provider=options.provider,
+            latency=LatencySettings(**numbers) if latency else None,
+            versus=VersusSettings(rounds=options.rounds) if options.versus else None,
+            capacity=CapacitySettings(**numbers, **capacity) if options.capacity else None,
+            setup=Setup(options.broker, tls, options.model, options.provider),
             as_json=options.json,
+            html=options.html,
+            baseline=options.baseline,
+            worse_than=options.worse_than,
         )
     )
 
@@ -310,23 +314,76 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print")
     listing.add_argument("--json", action="store_true", help="what each model says of itself, as JSON")
 
-    benching = verb("bench", bench, "measure the latency per beat on this machine, per stage and through a broker")
-    benching.add_argument("--devices", type=int, default=8, help="how many devices to simulate")
-    benching.add_argument("--packet", type=float, default=0.2, help="seconds of signal in a packet")
-    benching.add_argument("--seconds", type=float, default=30.0, help="how long to measure the whole path")
-    benching.add_argument(
-        "--broker", default=None, metavar="URL", help="measure through this broker instead of the embedded one"
+    benching = verb(
+        "bench",
+        bench,
+        "measure on this machine: latency per beat, cost beside other software, how many devices it carries",
     )
-    _add_tls(benching)
-    benching.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    benching.add_argument(
-        "--versus", action="store_true", help="instead, measure what a device costs, beside sleepecg and NeuroKit2"
-    )
-    benching.add_argument("--rounds", type=int, default=3, help="how often each takes its turn, with --versus")
-    _add_model(benching)
+    _add_bench(benching)
 
     verb("asyncapi", asyncapi, "print the AsyncAPI 3 description of the wire")
     return parser
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parts = parser.add_argument_group("what to measure; the latency if nothing is named")
+    parts.add_argument("--latency", action="store_true", help="of a beat, stage by stage and through a broker")
+    parts.add_argument(
+        "--versus",
+        action="store_true",
+        help="processor time of a device, beside sleepecg and NeuroKit2 with a CNN in PyTorch; needs ecgwatch[versus]",
+    )
+    parts.add_argument(
+        "--capacity", action="store_true", help="how many devices this machine carries in real time; takes minutes"
+    )
+    fleet = parser.add_argument_group("devices and broker, for latency (L) and capacity (C)")
+    fleet.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="L: how many, 8 if not given; C: tried first, 1000",
+    )
+    fleet.add_argument(
+        "--packet",
+        type=float,
+        metavar="SECONDS",
+        default=argparse.SUPPRESS,
+        help="length of a packet; L: 0.2, C: 1 if not given",
+    )
+    fleet.add_argument(
+        "--seconds",
+        type=float,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="how long to measure; L: 30, C: 15 each if not given",
+    )
+    fleet.add_argument(
+        "--broker", metavar="URL", help="a broker that runs; else L starts the embedded one, C mosquitto if it is there"
+    )
+    fleet.add_argument("--workers", type=int, default=1, metavar="N", help="C: processes of the monitor")
+    fleet.add_argument(
+        "--most",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="C: try no more devices; 20000 a worker if not given",
+    )
+    fleet.add_argument("--no-state", action="store_true", help="C: let the monitor remember nothing")
+    _add_tls(fleet)
+    versus = parser.add_argument_group("for the comparison")
+    versus.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each takes its turn")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a page with charts, which needs nothing else"
+    )
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="JSON of an earlier run: compare, and end with 1 if it is worse"
+    )
+    parser.add_argument(
+        "--worse-than", type=float, default=1.25, metavar="RATIO", help="so many times as bad as then is too bad"
+    )
+    _add_model(parser)
 
 
 def _add_broker(parser: argparse.ArgumentParser) -> None:
@@ -338,7 +395,7 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default=PREFIX, help="of all topics")
 
 
-def _add_tls(parser: argparse.ArgumentParser) -> None:
+def _add_tls(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
     )

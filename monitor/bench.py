@@ -1,47 +1,51 @@
-"""Latency per beat on this machine: each stage by itself, and the whole path through a broker.
+"""What the monitor does on this machine: latency per beat, cost beside other software, and how many devices it carries.
 
-Method. Simulated devices, the monitor, and this subscriber are processes of their own, joined by a real broker. The
-latency of a beat runs from the end of the packet that completed it, on the device's clock, to the arrival of its
-verdict at this subscriber; all clocks are this machine's. Lateness of the simulator counts as latency. The first
+This module runs what is asked for and tells the result; it measures the latency itself, and leaves the rest to
+`monitor.versus` and `monitor.capacity`.
+
+Method of the latency. Simulated devices, the monitor, and this subscriber are processes of their own, joined by a real
+broker. The latency of a beat runs from the end of the packet that completed it, on the device's clock, to the arrival
+of its verdict at this subscriber; all clocks are this machine's. Lateness of the simulator counts as latency. The first
 seconds are not counted; their packets are kept, and each stage is then timed on them, call by call, in this process.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import socket
-import subprocess
 import sys
-import threading
+import textwrap
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-import paho.mqtt.client as paho
 
-from monitor import beat, mqtt, wire
-from monitor.classify import Classifier, Provider
+from monitor import beat, capacity, mqtt, rig, versus, wire
+from monitor.audience import QUANTILES, Audience, make_client, quantiles
+from monitor.benchpage import page
+from monitor.capacity import CapacitySettings, measure_capacity
+from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
+from monitor.report import Latency, Report, Row, compare, format_changes, read_report, unlike
+from monitor.settings import VERSION
+from monitor.versus import VersusSettings, measure_versus
 
+WIDTH = 110
+"""Columns of the text below the tables."""
 WARM_UP_S = 6.0
-START_S = 60.0
 FEWEST_CALLS = 2000
 """Each stage is timed at least this often."""
-QUANTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
-
-Row = dict[str, float]
-"""Quantiles of a latency in milliseconds, and how many were measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class BenchSettings:
-    """What to measure.
+class LatencySettings:
+    """How to measure the latency.
 
     Raises
     ------
@@ -49,15 +53,9 @@ class BenchSettings:
         A number is not positive.
     """
 
-    devices: int
-    packet_s: float
-    seconds: float
-    broker: str | None
-    """URL of a broker; None starts the embedded one."""
-    tls: mqtt.TlsFiles
-    model: str
-    provider: Provider
-    as_json: bool
+    devices: int = 8
+    packet_s: float = 0.2
+    seconds: float = 30.0
 
     def __post_init__(self) -> None:
         if self.devices < 1 or not self.packet_s > 0 or not self.seconds > 0:
@@ -67,53 +65,147 @@ class BenchSettings:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """What to measure, with what, and what to make of it.
+
+    Raises
+    ------
+    ValueError
+        A page that could not be written after minutes of measuring, or a limit that nothing can keep.
+    """
+
+    latency: LatencySettings | None = None
+    versus: VersusSettings | None = None
+    capacity: CapacitySettings | None = None
+    setup: rig.Setup = field(default_factory=rig.Setup)
+    as_json: bool = False
+    html: Path | None = None
+    """Where to write a page about it."""
+    baseline: Path | None = None
+    """JSON of an earlier run to compare with."""
+    worse_than: float = 1.25
+    """So many times as bad as then is too bad."""
+
+    def __post_init__(self) -> None:
+        if self.html is not None and (self.html.is_dir() or not self.html.parent.is_dir()):
+            raise ValueError(f"No page can be written to {self.html}: expected a file in a directory that is there.")
+        if not self.worse_than >= 1:
+            raise ValueError(f"Worse than: got {self.worse_than:g}, expected 1 or more.")
+
+
 def run_bench(settings: BenchSettings) -> int:
-    """Measure, print the result, return the exit status.
+    """Measure, tell the result, and return the exit status: 1 if it became worse than it may.
 
     Raises
     ------
     ConnectionError
-        The broker or the monitor did not start.
+        The broker, the monitor or the simulator did not start.
+    ValueError
+        Settings that cannot work, or a baseline that is none.
     """
-    classifier = Classifier(settings.model, settings.provider)
-    machine = describe_machine(classifier)
-    with ExitStack() as stack:
-        url = mqtt.BrokerUrl.parse(settings.broker or stack.enter_context(_embedded_broker()))
-        beats, alerts, payloads = _measure_path(settings, url)
-        rows = _measure_stages(payloads, classifier, url, settings.tls)
-    rows |= {"whole path, beat": quantiles(beats), "whole path, alert": quantiles(alerts)}
-    if settings.as_json:
-        method = {"devices": settings.devices, "packet_s": settings.packet_s, "seconds": settings.seconds}
-        print(json.dumps({"machine": machine, "method": method | {"broker": settings.broker}, "latency_ms": rows}))
-        return 0
-    print("  ".join(f"{key} {value}" for key, value in machine.items()))
-    print(
-        f"{settings.devices} devices, packets of {settings.packet_s:g} s, {settings.seconds:g} s "
-        f"after {WARM_UP_S:g} s of warm-up, through {settings.broker or 'the embedded broker'}\n"
+    baseline = None if settings.baseline is None else read_report(settings.baseline)
+    report = measure(settings)
+    print(msgspec.json.encode(report).decode() if settings.as_json else format_report(report))
+    if settings.html is not None:
+        settings.html.write_text(page(report, methods(report), capacity.LATEST_MS), encoding="utf-8")
+    return 0 if baseline is None else _judge(baseline, report, settings)
+
+
+def measure(settings: BenchSettings) -> Report:
+    """Measure what is asked for, one after the other."""
+    setup = settings.setup
+    classifier = Classifier(setup.model, setup.provider)
+    return Report(
+        machine=describe_machine(classifier),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        latency=None if settings.latency is None else measure_latency(setup, settings.latency, classifier),
+        versus=None if settings.versus is None else measure_versus(settings.versus, classifier),
+        capacity=None if settings.capacity is None else measure_capacity(setup, settings.capacity),
     )
-    print(format_table(rows))
-    print("\nStages: one call each (decode and segment a packet, classify and publish a beat).")
-    print("Whole path: from the end of the packet that completed a beat to the arrival of its verdict here.")
-    return 0
 
 
 def describe_machine(classifier: Classifier) -> dict[str, str]:
     """What the figures were measured on."""
     return {
-        "cpu": f"{_cpu_name()} x {os.cpu_count()}",
+        "cpu": rig.cpu_name(),
         "python": platform.python_version(),
+        "ecgwatch": VERSION,
         "onnxruntime": version("onnxruntime"),
         "model": classifier.info.name,
         "provider": classifier.provider,
     }
 
 
-def quantiles(latency_s: list[float]) -> Row:
-    """Quantiles of latencies given in seconds, in milliseconds."""
-    if not latency_s:
-        return {"n": 0}
-    values = np.percentile(latency_s, list(QUANTILES.values())) * 1000
-    return {"n": len(latency_s)} | dict(zip(QUANTILES, values.round(4).tolist(), strict=True))
+def format_report(report: Report) -> str:
+    """All that was measured, for people."""
+    parts, how = ["  ".join(f"{key} {value}" for key, value in report.machine.items())], methods(report)
+    if report.latency is not None:
+        parts += [format_table(report.latency.milliseconds), _fill(how["latency"])]
+    if report.versus is not None:
+        parts += [versus.format_versus(report.versus), _fill(how["versus"])]
+    if report.capacity is not None:
+        parts += [capacity.format_capacity(report.capacity), _fill(how["capacity"])]
+    return "\n\n".join(parts)
+
+
+def methods(report: Report) -> dict[str, list[str]]:
+    """How the parts were measured, in sentences."""
+    told = {}
+    if report.latency is not None:
+        told["latency"] = explain(report.latency)
+    if report.versus is not None:
+        told["versus"] = versus.explain(report.versus)
+    if report.capacity is not None:
+        told["capacity"] = capacity.explain(report.capacity)
+    return told
+
+
+def _fill(sentences: Sequence[str]) -> str:
+    """Sentences in lines that a terminal has room for."""
+    return "\n".join(textwrap.fill(sentence, WIDTH) for sentence in sentences)
+
+
+def _judge(baseline: Report, report: Report, settings: BenchSettings) -> int:
+    """Compare with an earlier run, and say what became too bad."""
+    out = sys.stderr if settings.as_json else sys.stdout  # the JSON stays alone
+    changes = compare(baseline, report)
+    if not changes:
+        raise ValueError(f"{settings.baseline} has none of the figures that were measured now.")
+    print(f"\nBeside {settings.baseline}, {baseline.date}", file=out)
+    for difference in unlike(baseline, report):
+        print(f"not the same: {difference}", file=out)
+    print(format_changes(changes, settings.worse_than), file=out)
+    worse = [change for change in changes if change.worse > settings.worse_than]
+    if worse:
+        named = ", ".join(change.name for change in worse)
+        print(f"more than {settings.worse_than:g} times as bad: {named}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+def explain(latency: Latency) -> list[str]:
+    """How the latency was measured."""
+    return [
+        f"{latency.devices} devices, packets of {latency.packet_s:g} s, {latency.seconds:g} s "
+        f"after {WARM_UP_S:g} s of warm-up, through {latency.broker}.",
+        "Stages: one call each (decode and segment a packet, classify and publish a beat).",
+        "Whole path: from the end of the packet that completed a beat to the arrival of its verdict here.",
+    ]
+
+
+def measure_latency(setup: rig.Setup, method: LatencySettings, classifier: Classifier) -> Latency:
+    """Measure the whole path through a broker, and each stage by itself.
+
+    Raises
+    ------
+    ConnectionError
+        The broker, the monitor or the simulator did not start.
+    """
+    with rig.broker(setup.broker) as broker:
+        beats, alerts, payloads = _measure_path(setup, method, broker.url)
+        rows = _measure_stages(payloads, classifier, broker.url, setup.tls)
+    rows |= {"whole path, beat": quantiles(beats), "whole path, alert": quantiles(alerts)}
+    return Latency(**asdict(method), broker=broker.name, milliseconds=rows)
 
 
 def format_table(rows: dict[str, Row]) -> str:
@@ -125,99 +217,27 @@ def format_table(rows: dict[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _make_client(url: mqtt.BrokerUrl, client_id: str, tls: mqtt.TlsFiles) -> paho.Client:
-    return mqtt.make_client(url, client_id, password=mqtt.read_password(url), **asdict(tls))
-
-
-class _Subscriber:
-    """Times what arrives."""
-
-    def __init__(self, url: mqtt.BrokerUrl, tls: mqtt.TlsFiles) -> None:
-        self.beats: list[float] = []
-        self.alerts: list[float] = []
-        self.payloads: list[tuple[str, bytes]] = []
-        self.online = threading.Event()
-        self._from_s = float("inf")
-        self._topics = wire.Topics()
-        self._name = f"bench-{os.getpid()}"
-        self._client = _make_client(url, f"ecgwatch-{self._name}-subscriber", tls)
-        self._client.on_connect = self._on_connect
-        self._client.on_message = self._on_message
-        mqtt.connect(self._client, url)
-        self._client.loop_start()
-
-    @property
-    def monitor_name(self) -> str:
-        """Name the monitor is to run under."""
-        return self._name
-
-    def begin(self) -> None:
-        """The warm-up is over: count from now on, and take no more packets."""
-        self._client.unsubscribe(self._topics.of("+", "samples"))
-        self._from_s = time.time()
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _on_connect(self, client: paho.Client, *_: Any) -> None:
-        leaves = [(self._topics.of("+", leaf), 1) for leaf in ("beats", "alerts", "samples")]
-        client.subscribe([*leaves, (self._topics.monitor_status(self._name), 1)])
-
-    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        now, payload = time.time(), bytes(message.payload)
-        if message.topic == self._topics.monitor_status(self._name):
-            if wire.decode(payload, wire.MonitorStatus).state == "online":
-                self.online.set()
-            return
-        device, leaf = self._topics.parse(message.topic)
-        if leaf == "samples":
-            self.payloads.append((device, payload))
-            return
-        if leaf == "alerts":
-            alert = wire.decode(payload, wire.Alert)
-            self._count(self.alerts, now, alert.completed_s)
-            return
-        found = wire.decode(payload, wire.Beat)
-        if found.verdict != "withheld":  # the last ones of a stream are told when it is over
-            self._count(self.beats, now, found.completed_s)
-
-    def _count(self, latencies: list[float], now: float, completed_s: float) -> None:
-        if completed_s >= self._from_s:
-            latencies.append(now - completed_s)
-
-
 def _measure_path(
-    settings: BenchSettings, url: mqtt.BrokerUrl
+    setup: rig.Setup, method: LatencySettings, url: mqtt.BrokerUrl
 ) -> tuple[list[float], list[float], list[tuple[str, bytes]]]:
     """Latencies of beats and alerts, and the packets of the warm-up."""
-    subscriber = _Subscriber(url, settings.tls)
-    broker = ["--broker", str(url)]
-    broker += [f"--{name}={file}" for name, file in asdict(settings.tls).items() if file is not None]
-    monitor = ["monitor", "run", "--beats", "--alert", "1/1", "--name", subscriber.monitor_name]
-    monitor += ["--model", settings.model, "--provider", settings.provider]
-    devices = ["simulator", "replay", "--devices", str(settings.devices), "--packet", str(settings.packet_s)]
+    broker = rig.broker_words(url, setup.tls)
+    devices = ["--devices", str(method.devices), "--packet", str(method.packet_s)]
+    monitor = ["--beats", "--alert", "1/1", *setup.model_words]
+    name = f"bench-{os.getpid()}"
+    audience = Audience(url, setup.tls, wire.Topics(), name, ("beats", "alerts", "samples"))
     try:
-        with _process(*monitor, *broker) as running:
-            _wait(subscriber.online.is_set, running, "The monitor")
-            with _process(*devices, *broker) as playing:
-                _wait(lambda: bool(subscriber.payloads), playing, "The simulator")
+        with rig.monitor(name, url, setup.tls, *monitor) as running:
+            running.wait_until(audience.is_online)
+            with rig.running("The simulator", "simulator", "replay", *devices, *broker) as playing:
+                playing.wait_until(lambda: bool(audience.payloads))
                 time.sleep(WARM_UP_S)
-                subscriber.begin()
-                time.sleep(settings.seconds)
+                audience.spare_samples()
+                audience.begin()
+                time.sleep(method.seconds)
     finally:
-        subscriber.close()
-    return subscriber.beats, subscriber.alerts, subscriber.payloads
+        audience.close()
+    return audience.beats, audience.alerts, audience.payloads
 
 
 def _measure_stages(
@@ -235,7 +255,7 @@ def _measure_stages(
     decoding = _time(lambda _, payload: wire.decode_packet(payload), payloads, FEWEST_CALLS)
     rr = beat.rr_context([0.8], [0.8], [0.8])
     judging = _time(classifier.probabilities, [(w, rr) for w in windows], FEWEST_CALLS)
-    client = _make_client(url, f"ecgwatch-bench-{os.getpid()}-publisher", tls)
+    client = make_client(url, f"ecgwatch-bench-{os.getpid()}-publisher", tls)
     mqtt.connect(client, url)
     client.loop_start()
     topic = wire.Topics().of("bench", "beats")
@@ -262,41 +282,3 @@ def _time(call: Callable[..., Any], arguments: list[Any], at_least: int = 0) -> 
             taken.append(time.perf_counter() - start)
         if len(taken) >= at_least:
             return taken
-
-
-@contextmanager
-def _embedded_broker() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with _process("simulator", "broker", "--port", str(port)) as broker:
-        _wait(lambda: _listens(port), broker, "The embedded broker")
-        yield f"mqtt://127.0.0.1:{port}"
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
-def _process(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One of our own commands as a process of its own, ended at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str) -> None:
-    until_s = time.monotonic() + START_S
-    while not ready():
-        if process.poll() is not None or time.monotonic() > until_s:
-            process.kill()
-            said = process.communicate()[1].decode(errors="replace").strip()
-            raise ConnectionError(f"{name} did not start: {said}")
-        time.sleep(0.05)

@@ -5,7 +5,7 @@ the packets of a second from all devices, then tells its verdicts; its processor
 first seconds left out, and the median taken. Once with the model, and once with one that costs nothing. Between these
 rounds the usual libraries take their turn, in a process of their own, on some of the same devices (`training.rivals`
 says how): sleepecg or NeuroKit2 on a sliding window, and the usual CNN in PyTorch, one beat at a time. Figures are
-medians over the rounds; no broker and no decoding on either side.
+medians over the rounds, ratios those of the same round; no broker and no decoding on either side.
 """
 
 from __future__ import annotations
@@ -16,25 +16,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor import beat, wire
-from monitor.bench import describe_machine
-from monitor.classify import Classifier, Provider
+from monitor import beat, rig, wire
+from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
+from monitor.report import Cost, Ratio, Versus
 
 DEVICES, SECONDS = 100, 60
 RIVAL_DEVICES = 10
 """The rivals get some of the devices only: they take so long."""
 WARM_UP = 10
 """Seconds of signal before anything is measured: rhythms must become known."""
+MAKE_S = 300.0
+"""How long it may take to make the streams."""
 NAMES = {"sleepecg": "sleepecg", "neurokit2": "NeuroKit2"}
+ENGINE, WITHOUT = "engine", "engine without the model"
+CNN, ALONE = "and PyTorch", "detection alone"
+"""What is measured of each rival: detection and the usual CNN, or only the first."""
+
+Round = dict[str, float]
+"""What each takes, in microseconds of processor time per second of a device's signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +57,6 @@ class VersusSettings:
 
     rounds: int = 3
     rate_hz: float = 250.0
-    model: str = "ptb"
-    provider: Provider = "cpu"
-    as_json: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -60,24 +65,6 @@ class VersusSettings:
             raise ValueError(
                 f"The rate must be {wire.MIN_RATE_HZ:g} to {wire.MAX_RATE_HZ:g} Hz: got {self.rate_hz:g} Hz."
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What it costs to watch one device."""
-
-    name: str
-    microseconds: float
-    """Processor time per second of a device's signal, median over the rounds."""
-    lowest: float
-    highest: float
-    detection: float | None = None
-    """The same of finding the beats alone, where that was measured."""
-
-    @property
-    def devices(self) -> float:
-        """Devices that one core could watch in real time, if it did nothing else."""
-        return 1e6 / self.microseconds
 
 
 class FreeModel:
@@ -102,40 +89,66 @@ class FreeModel:
         return np.zeros(len(probabilities), np.int64)
 
 
-def run_versus(settings: VersusSettings) -> int:
-    """Measure, print, and return the exit status.
+@dataclass(slots=True)
+class _Rivals:
+    """The libraries that are installed."""
+
+    streams: Path
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def time(self) -> Round:
+        """What each takes; nothing if there is none."""
+        command = [sys.executable, "-m", "training", "rivals", str(self.streams), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
+            without_torch = said.startswith("ModuleNotFoundError")
+            told = f"No library is measured ({said}): pip install 'ecgwatch[versus]'" if without_torch else said
+            self.missing = told.rstrip(".").split("; ")
+            return {}
+        answer: dict[str, Any] = json.loads(done.stdout)
+        self.missing = list(answer["missing"].values())
+        self.versions = {NAMES[name]: cost["version"] for name, cost in answer["rivals"].items()}
+        return {
+            f"{NAMES[name]} {what}": 1e6 * seconds
+            for name, cost in answer["rivals"].items()
+            for what, seconds in ((CNN, cost["detection_s"] + cost["model_s"]), (ALONE, cost["detection_s"]))
+        }
+
+
+def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
+    """Measure the engine and whatever libraries are installed, in turns.
 
     Raises
     ------
-    ValueError
-        The streams cannot be made, or the model cannot be used.
+    ConnectionError
+        The streams cannot be made.
     """
-    classifier = Classifier(settings.model, settings.provider)
     free = cast(Classifier, FreeModel(classifier))
     warm_up()
-    rounds: list[dict[str, tuple[float, float | None]]] = []
+    rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder:
         streams, fewer = Path(folder) / "streams.npz", Path(folder) / "fewer.npz"
         _make_streams(streams, settings.rate_hz)
-        samples = _share(streams, fewer)
-        for _ in range(settings.rounds):
-            measured: dict[str, tuple[float, float | None]] = {
-                "engine without the model": (time_engine(free, samples, settings.rate_hz), None),
-                "engine": (time_engine(classifier, samples, settings.rate_hz), None),
+        samples, rivals = _share(streams, fewer), _Rivals(fewer)
+        for number in range(settings.rounds):
+            ours = {
+                WITHOUT: time_engine(free, samples, settings.rate_hz),
+                ENGINE: time_engine(classifier, samples, settings.rate_hz),
             }
-            rounds.append(measured | _time_rivals(fewer))
-    costs = summarise(rounds)
-    machine = describe_machine(classifier)
-    if settings.as_json:
-        told = {
-            cost.name: {"us_per_device_second": cost.microseconds, "devices_per_core": cost.devices} for cost in costs
-        }
-        print(json.dumps({"machine": machine, "rate_hz": settings.rate_hz, "rounds": settings.rounds, "costs": told}))
-    else:
-        print("  ".join(f"{key} {value}" for key, value in machine.items()))
-        print(f"{DEVICES} devices at {settings.rate_hz:g} Hz, packets of 1 s, medians of {settings.rounds} rounds\n")
-        print(format_costs(costs, settings.rate_hz))
-    return 0
+            rounds.append(ours | (rivals.time() if number == 0 or rivals.versions else {}))
+            rig.say(f"versus: round {number + 1} of {settings.rounds} done")
+    return Versus(
+        devices=DEVICES,
+        seconds=SECONDS,
+        rival_devices=min(RIVAL_DEVICES, DEVICES),
+        rate_hz=settings.rate_hz,
+        rounds=settings.rounds,
+        costs=summarise(rounds),
+        versions=rivals.versions,
+        missing=rivals.missing,
+    )
 
 
 def time_engine(classifier: Classifier, samples: npt.NDArray[np.int16], rate_hz: float) -> float:
@@ -167,41 +180,69 @@ def time_engine(classifier: Classifier, samples: npt.NDArray[np.int16], rate_hz:
     return 1e6 * statistics.median(taken_s[WARM_UP:]) / (len(samples) * size / rate_hz)
 
 
-def summarise(rounds: Sequence[dict[str, tuple[float, float | None]]]) -> list[Cost]:
+def summarise(rounds: Sequence[Mapping[str, float]]) -> list[Cost]:
     """Medians over the rounds of what was measured in all of them."""
-    costs = []
-    for name in rounds[0]:
-        totals = [measured[name][0] for measured in rounds]
-        detections = [found for measured in rounds if (found := measured[name][1]) is not None]
-        detection = statistics.median(detections) if detections else None
-        costs.append(Cost(name, statistics.median(totals), min(totals), max(totals), detection))
-    return costs
+    return [_cost(name, rounds) for name in rounds[0] if all(name in one for one in rounds)]
 
 
-def format_costs(costs: Sequence[Cost], rate_hz: float) -> str:
-    """One line for each, and how many times as many devices the engine watches."""
-    ours = next(cost for cost in costs if cost.name == "engine")
-    lines = [f"{'one core':<28}{'us/device-s':>12}{'range':>18}{'devices':>10}{'samples/s':>12}{'engine carries':>18}"]
-    for cost in costs:
+def _cost(name: str, rounds: Sequence[Mapping[str, float]]) -> Cost:
+    ahead, values, rival = None, [one[name] for one in rounds], name not in (ENGINE, WITHOUT)
+    if rival:
+        ours = WITHOUT if name.endswith(ALONE) else ENGINE  # like with like
+        ratios = [one[name] / one[ours] for one in rounds]
+        ahead = Ratio(median=statistics.median(ratios), lowest=min(ratios), highest=max(ratios))
+    return Cost(
+        name=name,
+        us_per_device_second=statistics.median(values),
+        lowest=min(values),
+        highest=max(values),
+        rival=rival,
+        ahead=ahead,
+    )
+
+
+def format_versus(versus: Versus) -> str:
+    """One line for each, and what is missing."""
+    lines = [
+        f"{'one core':<26}{'devices':>10}{'samples/s':>12}{'us/device-s':>13}  {'range':<18}{'engine carries':<18}"
+    ]
+    for cost in versus.costs:
         spread = f"{cost.lowest:.4g} to {cost.highest:.4g}"
-        ratio = f"{cost.microseconds / ours.microseconds:.1f} x" if cost.name in NAMES.values() else ""
-        row = f"{cost.name:<28}{cost.microseconds:>12.4g}{spread:>18}{cost.devices:>10.0f}"
-        lines.append(f"{row}{cost.devices * rate_hz:>12.3g}{ratio:>18}")
-        if cost.detection is not None:
-            share = (
-                f"{cost.detection:>12.4g}{'':>18}{1e6 / cost.detection:>10.0f}{1e6 / cost.detection * rate_hz:>12.3g}"
-            )
-            lines.append(f"{'  finding the beats alone':<28}{share}")
+        row = f"{cost.name:<26}{cost.devices_per_core:>10,.0f}{cost.devices_per_core * versus.rate_hz:>12.3g}"
+        lines.append(f"{row}{cost.us_per_device_second:>13.4g}  {spread:<18}{format_ratio(cost.ahead)}".rstrip())
+    lines += ["", *versus.missing] if versus.missing else []
     return "\n".join(lines)
+
+
+def format_ratio(ratio: Ratio | None) -> str:
+    """The median, and how far the rounds were apart."""
+    return "" if ratio is None else f"{ratio.median:.1f} x ({ratio.lowest:.1f} to {ratio.highest:.1f})"
+
+
+def explain(versus: Versus) -> list[str]:
+    """How it was measured, in a few sentences."""
+    told = [
+        f"Processor time of {versus.devices} devices of {versus.seconds:g} s at {versus.rate_hz:g} Hz, in packets of "
+        f"1 s in memory; medians of {versus.rounds} rounds.",
+        "Devices: in real time on one core that does nothing else, which is also device-seconds per second.",
+    ]
+    if versus.versions:
+        names = " and ".join(f"{name} {number}" for name, number in versus.versions.items())
+        told.append(
+            f"Rivals ({names}) took turns with the engine, on {versus.rival_devices} of the devices: each second they "
+            "look at the last 10 s, and a CNN in PyTorch judges each new beat by itself."
+        )
+        told.append(
+            "Ratios compare like with like, round by round: a rival with PyTorch against the engine, detection alone "
+            "against the engine without the model."
+        )
+    return told
 
 
 def _make_streams(path: Path, rate_hz: float) -> None:
     options = ["--devices", str(DEVICES), "--seconds", str(SECONDS), "--rate", str(rate_hz), "--write", str(path)]
-    made = subprocess.run(
-        [sys.executable, "-m", "simulator", "load", *options], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        raise ValueError(f"The streams could not be made: {made.stderr.strip()}")
+    with rig.running("The simulator", "simulator", "load", *options) as simulator:
+        simulator.wait(MAKE_S)
 
 
 def _share(streams: Path, fewer: Path) -> npt.NDArray[np.int16]:
@@ -211,22 +252,3 @@ def _share(streams: Path, fewer: Path) -> npt.NDArray[np.int16]:
     samples: npt.NDArray[np.int16] = stored.pop("samples")
     np.savez(fewer, samples=samples[:RIVAL_DEVICES], **stored)
     return samples
-
-
-def _time_rivals(streams: Path) -> dict[str, tuple[float, float | None]]:
-    """What the libraries take that are installed: in all, and for finding the beats."""
-    done = subprocess.run(
-        [sys.executable, "-m", "training", "rivals", str(streams), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.stderr:
-        print(done.stderr.strip(), file=sys.stderr)
-    if done.returncode:
-        return {}
-    rivals: dict[str, dict[str, Any]] = json.loads(done.stdout)["rivals"]
-    return {
-        NAMES[name]: (1e6 * (cost["detection_s"] + cost["model_s"]), 1e6 * cost["detection_s"])
-        for name, cost in rivals.items()
-    }

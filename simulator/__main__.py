@@ -111,10 +111,10 @@ def load(options: argparse.Namespace) -> None:
         seed=options.seed,
         connections=options.connections,
     )
-    player = Load(settings, url, wire.Topics(options.prefix), mqtt.read_password(url, options.password_file))
     if options.write is not None:
         write_streams(settings, options.write)
         return
+    player = Load(settings, url, wire.Topics(options.prefix), mqtt.read_password(url, options.password_file))
     if not options.json:
         print(f"{settings.devices} devices to {url}, below {options.prefix}", flush=True)
     summary = player.run(stop)

@@ -134,6 +134,9 @@ def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixtu
         (["run", "--metrics", "x:y"], "[HOST:]PORT"),
         (["history", "--device", "no spaces"], "must match"),
         (["bench", "--devices", "0"], "more than 0"),
+        (["bench", "--versus", "--rounds", "0"], "a round to measure"),
+        (["bench", "--worse-than", "0.5"], "got 0.5, expected 1 or more"),
+        (["bench", "--baseline", "none.json"], "none.json is no report of a bench"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(
@@ -161,7 +164,8 @@ def test_bench_measures_every_stage_and_the_whole_path() -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert {"cpu", "python", "onnxruntime", "model", "provider"} <= set(told["machine"])
-    rows = told["latency_ms"]
+    assert told["latency"]["broker"] == "the embedded broker"
+    rows = told["latency"]["milliseconds"]
     for stage in ("decode", "segment", "classify", "publish", "whole path, beat"):
         assert rows[stage]["n"] > 0
         assert 0 < rows[stage]["p50"] <= rows[stage]["p99"] <= rows[stage]["max"]

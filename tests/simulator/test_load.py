@@ -20,8 +20,9 @@ import pytest
 
 from monitor import wire
 from monitor.mqtt import BrokerUrl
+from simulator.__main__ import main
 from simulator.broker import HOST, EmbeddedBroker, free_port
-from simulator.load import STREAMS, Frames, Load, LoadSettings, LoadSummary, classes_of, make_loops
+from simulator.load import STREAMS, Frames, Load, LoadSettings, LoadSummary, classes_of, make_loops, write_streams
 from simulator.publisher import Link, publish_frame
 from tests.conftest import find_mosquitto, listens
 from tests.simulator.recorder import Recorder, wait_for
@@ -334,3 +335,23 @@ def test_interrupted_command_still_reports_as_json() -> None:
     assert set(told) == set(LoadSummary.__dataclass_fields__)
     assert told["packets"] == told["acknowledged"] >= 50
     assert told["seconds"] < 60
+
+
+def test_streams_are_written_as_the_devices_would_play_them(tmp_path: Path) -> None:
+    settings = LoadSettings(devices=40, seconds=90, rate_hz=200.0)
+    write_streams(settings, tmp_path / "streams.npz")
+    loops = make_loops(settings)
+    with np.load(tmp_path / "streams.npz") as file:
+        samples = file["samples"]
+        assert (float(file["rate_hz"]), float(file["resolution_uv"])) == (200.0, 1.0)
+    assert (samples.shape, samples.dtype) == ((40, 18_000), np.int16)
+    length = loops.shape[1]
+    np.testing.assert_array_equal(samples[:, : 18_000 - length], samples[:, length:])
+    for device in (0, 33):
+        assert sorted(samples[device, :length].tolist()) == sorted(loops[device % STREAMS].tolist())
+
+
+def test_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "nowhere" / "streams.npz"
+    assert main(["load", "--devices", "2", "--seconds", "1", "--write", str(path)]) == 2
+    assert capsys.readouterr().err == f"error: {path} cannot be written: No such file or directory.\n"
