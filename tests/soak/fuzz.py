@@ -138,7 +138,7 @@ class _Nobody:
 
     def __init__(self) -> None:
         self.told: dict[str, bytes] = {}
-        self.confirm: Any = None
+        self.unconfirmed = 0
         self._mid = 0
 
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> SimpleNamespace:
