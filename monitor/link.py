@@ -21,6 +21,8 @@ CHUNK = 256 * 1024
 """Bytes that are read at a time."""
 UNSENT = 1024 * 1024
 """Bytes that may wait for the socket; what comes on top waits in paho's queue."""
+MOST_IDS = 65_000
+"""With more messages under way, no free id is looked for."""
 CLOSING_S = 1.0
 """How long a socket that is closed tries to send what waits."""
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -130,11 +132,16 @@ class Client(paho.Client):
     def _create_socket(self) -> BufferedSocket:  # type: ignore[override]
         return BufferedSocket(super()._create_socket())
 
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that the broker has not confirmed yet."""
+        return len(self._out_messages)
+
     def _mid_generate(self) -> int:
         # Ids count to 65535 and begin again. paho would drop a message whose id is still on its way, and a message with
         # QoS 0 that has such an id would pass for the confirmation of the other.
         mid = super()._mid_generate()
-        while mid in self._out_messages:
+        while mid in self._out_messages and self.unconfirmed < MOST_IDS:
             mid = super()._mid_generate()
         return mid
 

@@ -50,6 +50,8 @@ RECONNECT_S = (0.5, 30.0)
 """First and longest wait before another try to reach the broker; it doubles in between."""
 DRAIN_S = 5.0
 """How long a shutdown waits for the broker to confirm the last alerts."""
+MOST_UNCONFIRMED = 500
+"""While more messages wait for the broker's confirmation, beats are sent without asking for one: alerts go first."""
 OVERLOADED_S = 5.0
 """Without a pause in what comes for so long, the monitor is behind."""
 KEEP_ALERTS_S = 30 * 86400.0
@@ -171,7 +173,7 @@ class Service:
         assert isinstance(client, Client)
         client.manual_ack_set(True)
         client.max_queued_messages_set(0)  # alerts must not be dropped while the broker is away
-        client.max_inflight_messages_set(1000)
+        client.max_inflight_messages_set(2 * MOST_UNCONFIRMED)
         if self._report is None:
             client.will_set(self.topics.monitor_status(settings.name), self._status("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -206,7 +208,8 @@ class Service:
             self._send(letter)
         if self.settings.publish_beats:
             for beat in output.beats:
-                self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos=1)
+                qos = int(self._client.unconfirmed < MOST_UNCONFIRMED)
+                self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos)
 
     def _send(self, letter: Letter) -> None:
         self._publishing[self._client.publish(letter.topic, letter.payload, qos=1).mid] = letter.id

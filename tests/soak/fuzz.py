@@ -21,7 +21,8 @@ import paho.mqtt.client as paho
 from monitor import wire
 from monitor.link import Client
 from monitor.mqtt import BrokerUrl
-from monitor.service import Service, ServiceSettings
+from monitor.service import Service
+from monitor.settings import ServiceSettings
 from tests.soak.fleet import ALERTS, Fleet
 from tests.soak.rig import TOPICS, rss_mb
 
@@ -138,7 +139,7 @@ class _Nobody:
 
     def __init__(self) -> None:
         self.told: dict[str, bytes] = {}
-        self.confirm: Any = None
+        self.unconfirmed = 0
         self._mid = 0
 
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> SimpleNamespace:
