@@ -15,6 +15,7 @@ test: .venv/installed-dev
 
 # Whatever may befall a monitor, and what was lost by it: ten minutes, or more with MINUTES=5.
 soak: .venv/installed-dev
+	$(BIN)/python -m pytest -m long
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: .venv/installed-dev

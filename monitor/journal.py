@@ -138,27 +138,30 @@ class Journal:
         self._settled_s = now_s
         self._learn_limit(idle)
         mids, states = self._collect(now_s, idle)
-        settled = Settled(mids, list(states))
+        is_saved = True
         if self._store.fault is None:
             if self._store.opened != self._opened:  # it may be a new file, or one that was full for a while
                 self._opened, self._owed, self._is_doubtful = self._store.opened, set(self._saved), True
             self._collect_owed(states)
         if mids or states or self._told or self._confirmed or self._forgotten:
-            self._commit(self._store, states)
-        # What cannot be saved is acknowledged all the same: a full disk must not stop the monitor.
-        return settled
+            is_saved = self._commit(self._store, states)
+        # What cannot be saved is acknowledged to the broker all the same: a full disk must not stop the monitor. The
+        # devices are not told, and keep it.
+        return Settled(mids, list(states) if is_saved else [])
 
-    def _commit(self, store: Store, states: dict[str, bytes]) -> None:
-        """Save all that is to be saved; what cannot be waits until the file was opened again."""
+    def _commit(self, store: Store, states: dict[str, bytes]) -> bool:
+        """Save all that is to be saved, and tell whether that worked; what cannot be waits until the file is opened."""
         all_, known = self._unconfirmed.values(), self._stored
         unconfirmed = [letter for letter in all_ if self._is_doubtful or letter.id not in known]
         told = [*self._told, *unconfirmed] if self._is_doubtful else self._told
-        if store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten):
+        is_saved = store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten)
+        if is_saved:
             self._stored.update(letter.id for letter in unconfirmed)
             self._confirmed.clear()
             self._forgotten.clear()
             self._told.clear()
             self._is_doubtful = False
+        return is_saved
 
     def _collect(self, now_s: float, idle: bool) -> tuple[list[int], dict[str, bytes]]:
         """Take the packets that are due, and the states they wait for."""

@@ -171,9 +171,9 @@ def _nothing_is_lost(
     ("kind", "how"),
     [
         ("iotcore", signal.SIGKILL),
-        ("mosquitto without persistence", signal.SIGKILL),
-        ("mosquitto", signal.SIGKILL),
-        ("mosquitto", signal.SIGTERM),
+        pytest.param("mosquitto without persistence", signal.SIGKILL, marks=pytest.mark.long),
+        pytest.param("mosquitto", signal.SIGKILL, marks=pytest.mark.long),
+        pytest.param("mosquitto", signal.SIGTERM, marks=pytest.mark.long),
     ],
 )
 def test_a_broker_that_is_killed_and_started_again_costs_no_beat(
@@ -198,8 +198,13 @@ def test_a_broker_that_is_killed_and_started_again_costs_no_beat(
     assert summary.again > 0
 
 
-@pytest.mark.parametrize("stalled_s", [4.0, 13.0])
-@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(
+    ("stalled_s", "cut"),
+    [
+        (4.0, True),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in ((4.0, False), (13.0, True), (13.0, False))),
+    ],
+)
 def test_a_line_that_dies_unnoticed_costs_no_beat(stalled_s: float, cut: bool, tmp_path: Path) -> None:
     def outage() -> None:
         time.sleep(6.3)
@@ -213,6 +218,7 @@ def test_a_line_that_dies_unnoticed_costs_no_beat(stalled_s: float, cut: bool, t
         _nothing_is_lost(line.url, tmp_path / "state", outage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given_up", [False, True])
 def test_a_monitor_that_comes_back_long_after_the_devices_gets_what_they_kept(
     given_up: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -233,6 +239,7 @@ def test_a_monitor_that_comes_back_long_after_the_devices_gets_what_they_kept(
         _nothing_is_lost(broker.url, tmp_path / "state", outage, monitored_at=line.url)
 
 
+@pytest.mark.long
 def test_a_monitor_killed_together_with_a_broker_that_forgets_costs_no_alert(tmp_path: Path) -> None:
     state, options = tmp_path / "state", ("--state", str(tmp_path / "state"))
     with _broker("mosquitto without persistence", tmp_path) as broker:
