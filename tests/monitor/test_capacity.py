@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import capacity, mqtt
+from monitor import capacity, mqtt, rig
 from monitor.__main__ import main
 from monitor.capacity import (
     NEAR,
@@ -195,6 +195,5 @@ def _retained(url: mqtt.BrokerUrl, topics: str) -> list[str]:
     client.subscribe(topics)
     marker = "ecgwatch-bench/marker"
     client.publish(marker, b"", qos=1).wait_for_publish(10)
-    client.disconnect()
-    client.loop_stop()
+    rig.leave(client)
     return [topic for topic in found if topic != marker]
