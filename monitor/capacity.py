@@ -355,7 +355,7 @@ def summarise(capacity: Capacity) -> str:
         return f"This machine carries none of the loads that were tried, {how}: {capacity.limit}"
     if capacity.at_least:
         return f"This machine carries {capacity.devices:,} devices, {how}; no more were tried."
-    return f"This machine carries {capacity.devices:,} devices, {how}. What more fails of: {capacity.limit}."
+    return f"This machine carries {capacity.devices:,} devices, {how}. Beyond that: {capacity.limit}."
 
 
 def explain(capacity: Capacity) -> list[str]:
