@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import paho.mqtt.client as paho
 
-from monitor import mqtt, wire
+from monitor import mqtt, rig, wire
 from monitor.report import Row
 
 QUANTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
@@ -55,6 +55,7 @@ class Audience:
         mqtt.connect(self._client, url)
         self._client.loop_start()
         if not self._connected.wait(10):
+            self.close()
             raise ConnectionError(f"The broker {url} does not let anybody subscribe.")
 
     def is_online(self) -> bool:
@@ -81,8 +82,7 @@ class Audience:
 
     def close(self) -> None:
         """Disconnect."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        rig.leave(self._client)
 
     def _on_connect(self, client: paho.Client, *_: Any) -> None:
         topics = [(self._topics.of("+", leaf), 1) for leaf in self._leaves]

@@ -260,8 +260,7 @@ def _measure_stages(
     client.loop_start()
     topic = wire.Topics().of("bench", "beats")
     publishing = _time(lambda told: client.publish(topic, wire.encode(told)), [(told,) for told in found], FEWEST_CALLS)
-    client.disconnect()
-    client.loop_stop()
+    rig.leave(client)
     return {
         "decode": quantiles(decoding),
         "segment": quantiles(feeding),

@@ -164,20 +164,12 @@ def _capacity_html(capacity: Capacity, limit_ms: float) -> str:
             _series(trials, busy),
         ),
     ]  # fmt: skip
-    limit = "" if capacity.limit is None else f"<p>What more fails of: {escape(capacity.limit)}.</p>"
+    limit = "" if capacity.limit is None else f"<p>Beyond that: {escape(capacity.limit)}.</p>"
     bad = [number for number, trial in enumerate(trials) if trial.why_not is not None]
     heads = [
-        "devices",
-        "alert p50",
-        "p99 ms",
-        "n",
-        "load late ms",
-        "monitor",
-        "broker",
-        "load",
-        "µs/device-s",
-        "kB/device",
-    ]
+        "devices", "alert p50", "p99 ms", "n", "load late ms", "monitor", "broker", "load", "other", "µs/device-s",
+        "kB/device", "fails",
+    ]  # fmt: skip
     shares = [
         [f"{name} load", f"{trial.devices:,}", _number(trial.alert_ms.get("p50")), _number(trial.alert_ms.get("p99"))]
         for name, trial in capacity.shares.items()
@@ -186,7 +178,7 @@ def _capacity_html(capacity: Capacity, limit_ms: float) -> str:
         limit
         + _figures(*charts)
         + (_table(["at", "devices", "alert p50", "p99 ms"], shares) if shares else "")
-        + _table([*heads, "fails"], [_trial_row(trial) for trial in trials], words=(11,), bad=bad)
+        + _table(heads, [_trial_row(trial) for trial in trials], words=(11,), bad=bad)
     )
 
 

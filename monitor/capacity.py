@@ -203,7 +203,8 @@ class _Look:
         }
         other = None
         if self.busy_s is not None and before.busy_s is not None:
-            other = (self.busy_s - before.busy_s) / seconds - sum(busy or 0.0 for busy in cores.values())
+            busy = (self.busy_s - before.busy_s) / seconds
+            other = max(0.0, busy - sum(one or 0.0 for one in cores.values()))  # the two are not counted alike
         return cores | {"other": other}
 
 
@@ -325,8 +326,7 @@ def _tidy(url: mqtt.BrokerUrl, tls: mqtt.TlsFiles, topics: wire.Topics, name: st
         client.loop_start()
         while heard.wait(SETTLE_S):
             heard.clear()
-        client.disconnect()
-        client.loop_stop()
+        rig.leave(client)
 
 
 def format_capacity(capacity: Capacity) -> str:
@@ -355,7 +355,7 @@ def summarise(capacity: Capacity) -> str:
         return f"This machine carries none of the loads that were tried, {how}: {capacity.limit}"
     if capacity.at_least:
         return f"This machine carries {capacity.devices:,} devices, {how}; no more were tried."
-    return f"This machine carries {capacity.devices:,} devices, {how}. What more fails of: {capacity.limit}."
+    return f"This machine carries {capacity.devices:,} devices, {how}. Beyond that: {capacity.limit}."
 
 
 def explain(capacity: Capacity) -> list[str]:

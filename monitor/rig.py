@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
+import paho.mqtt.client as paho
+
 from monitor import mqtt, wire
 from monitor.settings import ServiceSettings
 
@@ -200,6 +202,14 @@ def broker_words(url: mqtt.BrokerUrl, tls: mqtt.TlsFiles) -> list[str]:
     return ["--broker", str(url), *(f"--{name}={file}" for name, file in files.items())]
 
 
+def leave(client: paho.Client) -> None:
+    """Disconnect a client whose loop runs, so that nothing of it is left."""
+    client.disconnect()
+    client.loop_stop()
+    # What refers to its owner in a circle is not freed in order: paho's sockets would complain.
+    client.on_connect = client.on_subscribe = client.on_message = None
+
+
 def _end_sessions(name: str, url: mqtt.BrokerUrl, tls: mqtt.TlsFiles, topics: wire.Topics, workers: int) -> None:
     """Let the broker forget what it keeps for the monitor: its sessions, and its status."""
     for number in range(workers):
@@ -208,8 +218,7 @@ def _end_sessions(name: str, url: mqtt.BrokerUrl, tls: mqtt.TlsFiles, topics: wi
         mqtt.connect(client, url)
         client.loop_start()
         client.publish(topics.monitor_status(name), b"", qos=1, retain=True).wait_for_publish(5)
-        client.disconnect()
-        client.loop_stop()
+        leave(client)
 
 
 @dataclass(frozen=True, slots=True)

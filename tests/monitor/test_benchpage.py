@@ -76,6 +76,13 @@ def test_the_page_shows_figures_machine_and_method() -> None:
     assert all(sentence.split(".")[0] in words for sentences in methods(report()).values() for sentence in sentences)
 
 
+def test_every_cell_of_a_table_has_its_heading() -> None:
+    tables = re.findall(r"<table><thead>(.*?)</thead><tbody>(.*?)</tbody>", show(report()))
+    assert len(tables) == 4
+    for head, body in tables:
+        assert {row.count("<td") for row in body.split("</tr>")[:-1]} == {head.count("<th")}
+
+
 def test_whatever_stands_in_a_report_is_text() -> None:
     nasty = report(machine=MACHINE | {NASTY: NASTY})
     capacity, versus = nasty.capacity, nasty.versus

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import capacity, mqtt
+from monitor import capacity, mqtt, rig
 from monitor.__main__ import main
 from monitor.capacity import (
     NEAR,
@@ -119,7 +119,7 @@ def test_the_reason_is_that_of_the_lowest_load_that_failed(monkeypatch: pytest.M
     found, played = search_with(monkeypatch, [*range(101, 201), *range(101, 201)], devices=100)
     assert (found.devices, found.at_least, found.limit) == (100, False, "late")
     assert played[:3] == [100, 200, 200]
-    assert "What more fails of: late." in summarise(found)
+    assert "Beyond that: late." in summarise(found)
 
 
 def test_a_machine_that_carries_nothing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +195,5 @@ def _retained(url: mqtt.BrokerUrl, topics: str) -> list[str]:
     client.subscribe(topics)
     marker = "ecgwatch-bench/marker"
     client.publish(marker, b"", qos=1).wait_for_publish(10)
-    client.disconnect()
-    client.loop_stop()
+    rig.leave(client)
     return [topic for topic in found if topic != marker]

@@ -117,6 +117,5 @@ def _what_is_kept(url: mqtt.BrokerUrl, topics: wire.Topics, name: str, own_names
         mqtt.connect(client, url)
         client.loop_start()
         assert greeted.wait(10)
-        client.disconnect()
-        client.loop_stop()
+        rig.leave(client)
     return kept
