@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -31,7 +31,7 @@ from monitor.audience import QUANTILES, Audience, make_client, quantiles
 from monitor.benchpage import page
 from monitor.capacity import CapacitySettings, measure_capacity
 from monitor.classify import Classifier
-from monitor.engine import Engine, warm_up
+from monitor.engine import Engine, Output, warm_up
 from monitor.report import Latency, Report, Row, compare, format_changes, read_report, unlike
 from monitor.settings import VERSION
 from monitor.versus import VersusSettings, measure_versus
@@ -188,7 +188,7 @@ def explain(latency: Latency) -> list[str]:
     return [
         f"{latency.devices} devices, packets of {latency.packet_s:g} s, {latency.seconds:g} s "
         f"after {WARM_UP_S:g} s of warm-up, through {latency.broker}.",
-        "Stages: one call each (decode and segment a packet, classify and publish a beat).",
+        "Stages: one call each (decode a packet, segment it by itself, classify and publish a beat).",
         "Whole path: from the end of the packet that completed a beat to the arrival of its verdict here.",
     ]
 
@@ -246,12 +246,18 @@ def _measure_stages(
     warm_up()
     packets = [(device, wire.decode_packet(payload)) for device, payload in payloads]
     windows = np.random.default_rng(0).random((256, 1, beat.LENGTH), np.float32)
-    found: list[wire.Beat] = []
+    free = cast(Classifier, versus.FreeModel(classifier))
+    told: list[Output] = []
     feeding: list[float] = []
     while len(feeding) < FEWEST_CALLS:
-        engine = Engine(classifier)
-        feeding += _time(lambda device, packet, e=engine: e.feed(device, packet, 0.0), packets)
-        found += engine.flush().beats
+        engine = Engine(free)
+
+        def segment(device: str, packet: wire.Packet, engine: Engine = engine) -> None:
+            engine.feed(device, packet, 0.0)
+            told.append(engine.flush())
+
+        feeding += _time(segment, packets)
+    found = [beat_ for output in told for beat_ in output.beats]
     decoding = _time(lambda _, payload: wire.decode_packet(payload), payloads, FEWEST_CALLS)
     rr = beat.rr_context([0.8], [0.8], [0.8])
     judging = _time(classifier.probabilities, [(w, rr) for w in windows], FEWEST_CALLS)
