@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-TIDY_S = 5.0
+TIDY_S = 15.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
