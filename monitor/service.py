@@ -50,8 +50,9 @@ RECONNECT_S = (0.5, 30.0)
 """First and longest wait before another try to reach the broker; it doubles in between."""
 DRAIN_S = 5.0
 """How long a shutdown waits for the broker to confirm the last alerts."""
-MOST_UNCONFIRMED = 500
-"""While more messages wait for the broker's confirmation, beats are sent without asking for one: alerts go first."""
+MOST_UNCONFIRMED = 10_000
+"""While more messages wait for the broker's confirmation, beats are sent without asking for one, and are counted: their
+ids must not run out for the alerts."""
 OVERLOADED_S = 5.0
 """Without a pause in what comes for so long, the monitor is behind."""
 KEEP_ALERTS_S = 30 * 86400.0
@@ -173,7 +174,7 @@ class Service:
         assert isinstance(client, Client)
         client.manual_ack_set(True)
         client.max_queued_messages_set(0)  # alerts must not be dropped while the broker is away
-        client.max_inflight_messages_set(2 * MOST_UNCONFIRMED)
+        client.max_inflight_messages_set(0)  # with a limit, paho looks through all that wait at each confirmation
         if self._report is None:
             client.will_set(self.topics.monitor_status(settings.name), self._status("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -210,6 +211,8 @@ class Service:
             for beat in output.beats:
                 qos = int(self._client.unconfirmed < MOST_UNCONFIRMED)
                 self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos)
+                if not qos:
+                    self.engine.counts["beats sent without confirmation"] += 1
 
     def _send(self, letter: Letter) -> None:
         self._publishing[self._client.publish(letter.topic, letter.payload, qos=1).mid] = letter.id
