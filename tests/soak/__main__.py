@@ -9,15 +9,19 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.soak.rows import ROWS, Plan, Row
+from tests.soak import rows
+from tests.soak.load import loaded
+from tests.soak.rows import Plan, Row
 
 PACKETS_A_MINUTE = 200_000
+ROWS = rows.ROWS | {"load": loaded}
 
 
 def main() -> int:
     """Do to a monitor whatever may befall it, and print what was lost; return 1 if a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=main.__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long the rows last that can be longer")
+    parser.add_argument("--devices", type=int, default=1000, help="in the row with a steady load")
     parser.add_argument("--packets", type=int, help=f"to fuzz with; {PACKETS_A_MINUTE} a minute if not given")
     parser.add_argument("--only", action="append", choices=ROWS, help="may be given several times")
     options = parser.parse_args()
@@ -27,7 +31,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
             Path(folder).chmod(0o755)  # the broker gives up root's rights
             began_s = time.monotonic()
-            for row in _do(name, Plan(options.minutes, packets, Path(folder))):
+            for row in _do(name, Plan(options.minutes, options.devices, packets, Path(folder))):
                 print(f"{'met' if row.is_met else 'MISSED':6}  {row.name}\n        {row.counts}")
                 missed += not row.is_met
             print(f"        ({name}: {time.monotonic() - began_s:.0f} s)", flush=True)

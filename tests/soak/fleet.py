@@ -7,6 +7,8 @@ for the device's id, so a fleet of hundreds costs no more to foresee than its st
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,7 @@ ODD = 13
 """Every so many beats one is wide and upside down."""
 SILENCE_S = 8.0
 """The third quarter of a stream begins with so much of a flat line, where there is room."""
-_NOBODY = "soak-xxxx"
+NOBODY = "soak-xxxx"
 """As long as a device's id."""
 
 
@@ -48,14 +50,21 @@ class Fleet:
         self.ids = [f"soak-{number:04d}" for number in range(devices)]
         self.packet_s = packet_s
         self.rounds = math.floor(seconds / packet_s)
-        count = min(STREAMS, devices)
-        self._streams = [_cut(_signal((seed, k), seconds), packet_s, self.rounds) for k in range(count)]
-        self.beats: dict[str, bytes] = {}
-        """What is to be told of each beat, by its id."""
-        self.alerts: dict[str, bytes] = {}
+        self.streams = min(STREAMS, devices)
+        self._streams = [_cut(_signal((seed, k), seconds), packet_s, self.rounds) for k in range(self.streams)]
         classifier = Classifier("ptb", "cpu")
-        for k, stream in enumerate(self._streams):
-            self._foresee(classifier, stream, self.ids[k::count])
+        self._beats, self.stream_alerts = zip(*(_foresee(classifier, stream) for stream in self._streams), strict=True)
+        """Of each stream what is to be told of its beats, and of its alerts, by their ids; the device is `NOBODY`."""
+
+    @cached_property
+    def beats(self) -> dict[str, bytes]:
+        """What is to be told of each device's beats, by their ids."""
+        return self._of_all(self._beats)
+
+    @cached_property
+    def alerts(self) -> dict[str, bytes]:
+        """What is to be told of each device's alerts, by their ids."""
+        return self._of_all(self.stream_alerts)
 
     @property
     def packets(self) -> int:
@@ -64,19 +73,27 @@ class Fleet:
 
     def payload(self, device: int, seq: int) -> bytes:
         """Return a packet, as it is sent."""
-        return self._streams[device % len(self._streams)][seq]
+        return self._streams[device % self.streams][seq]
 
-    def _foresee(self, classifier: Classifier, stream: list[bytes], ids: list[str]) -> None:
-        """Ask an engine of its own what the monitor will say."""
-        engine = Engine(classifier, ALERTS)
-        for payload in stream:
-            engine.feed(_NOBODY, wire.decode_packet(payload), 0.0)
-            output = engine.flush()
-            for told, messages in ((self.beats, output.beats), (self.alerts, output.alerts)):
-                for message in messages:
-                    for device in ids:
-                        id_ = message.id.replace(_NOBODY, device)
-                        told[id_] = wire.encode(message).replace(_NOBODY.encode(), device.encode())
+    def _of_all(self, told: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
+        return {
+            id_.replace(NOBODY, device): payload.replace(NOBODY.encode(), device.encode())
+            for number, device in enumerate(self.ids)
+            for id_, payload in told[number % self.streams].items()
+        }
+
+
+def _foresee(classifier: Classifier, stream: list[bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Ask an engine of its own what the monitor will say."""
+    engine = Engine(classifier, ALERTS)
+    beats: dict[str, bytes] = {}
+    alerts: dict[str, bytes] = {}
+    for payload in stream:
+        engine.feed(NOBODY, wire.decode_packet(payload), 0.0)
+        output = engine.flush()
+        beats |= {beat.id: wire.encode(beat) for beat in output.beats}
+        alerts |= {alert.id: wire.encode(alert) for alert in output.alerts}
+    return beats, alerts
 
 
 def _cut(signal: npt.NDArray[np.int16], packet_s: float, rounds: int) -> list[bytes]:

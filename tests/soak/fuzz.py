@@ -75,9 +75,12 @@ class Fuzzer:
 
     def message(self) -> tuple[bytes, bytes]:
         """Return a topic and a payload."""
-        rng = self._rng
-        make = rng.choices((self._noise, self._damaged, self._hostile, self._extreme), (1, 3, 3, 1))[0]
-        return self._topic(), make()
+        return self._topic(), self.payload()
+
+    def payload(self) -> bytes:
+        """Return a payload alone."""
+        makers = (self._noise, self._damaged, self._hostile, self._extreme)
+        return self._rng.choices(makers, (1, 3, 3, 1))[0]()
 
     def _topic(self) -> bytes:
         rng = self._rng

@@ -59,6 +59,10 @@ class Broker:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait(lambda: listens(self.url.port), START_S, "mosquitto did not start")
 
+    def freeze(self, seconds: float) -> None:
+        """Let it do nothing for a while."""
+        freeze(self._process, seconds)
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it by a signal."""
         self._process.send_signal(number)
@@ -74,27 +78,35 @@ class Monitor:
         The broker.
     folder
         For its state and its log.
+    beats
+        Whether it publishes each beat.
     """
 
-    def __init__(self, url: BrokerUrl, folder: Path) -> None:
+    def __init__(self, url: BrokerUrl, folder: Path, beats: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.state, self.log = folder / "state", folder / "monitor.log"
-        self._url = url
+        self._url, self._beats = url, beats
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, most_bytes: int = resource.RLIM_INFINITY) -> None:
         """Start it; no file of its own may grow beyond so many bytes."""
-        command = [sys.executable, "-m", "monitor", "run", "--broker", str(self._url), "--beats", "--provider", "cpu"]
+        command = [sys.executable, "-m", "monitor", "run", "--broker", str(self._url), "--provider", "cpu"]
         command += ["--alert", "1/2", "--name", NAME, "--state", str(self.state)]
+        command += ["--beats"] if self._beats else []
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, stderr=log)
         self.limit_files(most_bytes)
 
-    def limit_files(self, most_bytes: int) -> None:
+    def limit_files(self, most_bytes: int = resource.RLIM_INFINITY) -> None:
         """Let no file of its own grow beyond so many bytes from now on: to it, the disk is full."""
         assert self._process is not None
         hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))
+
+    def freeze(self, seconds: float) -> None:
+        """Let it do nothing for a while."""
+        assert self._process is not None
+        freeze(self._process, seconds)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it by a signal."""
@@ -109,10 +121,24 @@ class Monitor:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def rss_mb(self) -> float:
         """Memory it has, in MB."""
-        assert self._process is not None
-        return rss_mb(self._process.pid)
+        return rss_mb(self.pid)
+
+
+def freeze(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Let a process do nothing for a while; its connections stay open."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def rss_mb(pid: int) -> float:
@@ -148,7 +174,12 @@ class Listener:
         payload, (device, _, leaf) = bytes(message.payload), message.topic[len(TOPICS.prefix) + 1 :].partition("/")
         if device == "monitor":
             self.statuses.append(json.loads(payload))
-        elif leaf == "ack":
+        else:
+            self.hear(device, leaf, payload)
+
+    def hear(self, device: str, leaf: str, payload: bytes) -> None:
+        """Note what a monitor told of a device."""
+        if leaf == "ack":
             self.acks[device] = max(json.loads(payload)["seq"], self.acks.get(device, 0))
         else:
             told = self.beats if leaf == "beats" else self.alerts
@@ -166,6 +197,13 @@ class Listener:
     def counts(self) -> dict[str, int]:
         """What the monitor counted, as it told last."""
         return dict(self.statuses[-1]["counts"])
+
+    def total(self, name: str) -> int:
+        """Sum of a count over all monitors' lives: of each, what its last status said."""
+        lives: dict[float, int] = {}
+        for status in self.statuses:  # a broker that was killed may tell old ones again
+            lives[status["since_s"]] = max(status["counts"].get(name, 0), lives.get(status["since_s"], 0))
+        return sum(lives.values())
 
     def close(self) -> None:
         """Leave, for good."""

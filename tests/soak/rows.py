@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +14,7 @@ from pathlib import Path
 
 from tests.soak.fleet import Fleet
 from tests.soak.fuzz import fuzz_apart
-from tests.soak.rig import START_S, Broker, Devices, Listener, Monitor, Proxy, stage, wait, watched
+from tests.soak.rig import START_S, Devices, Listener, Monitor, Proxy, stage, wait, watched
 
 KILLS = 10
 CATCH_UP = 10.0
@@ -32,8 +29,6 @@ QUIET_S = 4.0
 AUTOSAVE_S = 6.0
 """mosquitto writes its file at least so often: each `autosave_interval`, in whole seconds."""
 PLAYED_S = 20.0
-GROWTH_MB = 40.0
-"""A monitor's memory may grow by so much while nothing changes: buffers reach their size."""
 FUZZ_GROWTH_MB = 60.0
 
 
@@ -51,6 +46,8 @@ class Plan:
     """How long and where."""
 
     minutes: float
+    devices: int
+    """To load with."""
     packets: int
     """To fuzz with."""
     folder: Path
@@ -164,13 +161,9 @@ def _restart_broker(plan: Plan, how: str, number: signal.Signals, away: bool) ->
 
 
 def _handled(heard: Listener) -> int:
-    """Packets that monitors took, each counted once: of every life, what its last status said."""
+    """Packets that monitors took, each counted once."""
     wait(lambda: not heard.is_online, 10.0, "the monitor did not say goodbye")
-    lives: dict[float, int] = {}
-    for status in heard.statuses:  # a broker that was killed may tell old ones again
-        handled = status["counts"].get("packets", 0) - status["counts"].get("duplicates", 0)
-        lives[status["since_s"]] = max(handled, lives.get(status["since_s"], 0))
-    return sum(lives.values())
+    return heard.total("packets") - heard.total("duplicates")
 
 
 def cut_network(plan: Plan) -> list[Row]:
@@ -231,7 +224,7 @@ def _start_with_a_full_disk(monitor: Monitor, heard: Listener) -> None:
 
 def _wait_and_make_room(monitor: Monitor, heard: Listener) -> str:
     told = _await_fault(heard)
-    monitor.limit_files(resource.RLIM_INFINITY)
+    monitor.limit_files()
     _await_recovery(heard)
     return told
 
@@ -285,47 +278,6 @@ def fuzzed(plan: Plan) -> list[Row]:
     grown = outcome.after_mb - outcome.before_mb
     is_met = not (outcome.internal_errors or outcome.missing or outcome.wrong) and grown < FUZZ_GROWTH_MB
     return [Row(name, counts, is_met and outcome.beats > 100)]
-
-
-def loaded(plan: Plan) -> list[Row]:
-    """Under a steady load, with a kill -9 each minute, no packet is missing and memory stays flat."""
-    devices, lives = 1000, max(2, round(plan.minutes))
-    broker = Broker(plan.folder / "broker")
-    heard, monitor = Listener(broker.url), Monitor(broker.url, plan.folder)
-    command = [sys.executable, "-m", "simulator", "load", "--devices", str(devices), "--broker", str(broker.url)]
-    command += ["--seconds", str(60 * lives), "--json"]
-    memory, gaps = [], 0
-    try:
-        start(monitor, heard)
-        load = subprocess.Popen(command, stdout=subprocess.PIPE)
-        for life in range(lives):
-            time.sleep(20)
-            begin_mb = monitor.rss_mb
-            time.sleep(38)
-            memory.append((begin_mb, monitor.rss_mb))
-            gaps += heard.counts.get("gaps", 0)
-            if life < lives - 1:
-                monitor.end(signal.SIGKILL)
-                monitor.start()
-        said, _ = load.communicate(timeout=60)
-        packets = json.loads(said)["packets"]
-        _await_quiet(heard, lambda: sum(heard.acks.values()) >= packets)
-        missing = packets - sum(heard.acks.values())
-        told = sum(json.loads(alert)["kind"] == "gap" for alert in heard.alerts.values())
-        told_mb = ", ".join(f"{begin:.0f} -> {end:.0f}" for begin, end in memory)
-        counts = f"{packets} packets, {missing} missing, {gaps} gaps counted, {told} told; memory in MB {told_mb}"
-        is_flat = all(end - begin < GROWTH_MB for begin, end in memory)
-        return [
-            Row(
-                f"{devices} devices, {lives} min, killed -9 each minute",
-                counts,
-                not (missing or gaps or told) and is_flat,
-            )
-        ]
-    finally:
-        monitor.end()
-        heard.close()
-        broker.end()
 
 
 def start(monitor: Monitor, heard: Listener) -> None:
@@ -388,5 +340,4 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "network": cut_network,
     "disk": full_disk,
     "fuzz": fuzzed,
-    "load": loaded,
 }
