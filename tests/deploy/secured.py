@@ -23,6 +23,7 @@ from tests.simulator.recorder import wait_for
 
 DEPLOY = DEPLOYED.parent
 GUIDE = DEPLOY.parent / "docs" / "DEPLOY.md"
+LOG = "mosquitto.log"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Secured:
     monitors_port: int
     device_tls: TlsFiles
     monitor_tls: TlsFiles
+
+    @property
+    def log(self) -> str:
+        """All that the broker has logged."""
+        return (self.folder / LOG).read_text()
 
     def url(self, user: str | None, port: int | None = None) -> BrokerUrl:
         """Where that user connects."""
@@ -127,7 +133,7 @@ def run_secured(folder: Path, more_users: tuple[str, ...] = ()) -> Iterator[Secu
     settings = settings.replace("listener 8883", f"listener {devices} {HOST}")
     settings = settings.replace("listener 8884", f"listener {monitors} {HOST}")
     config = folder / "mosquitto.conf"
-    config.write_text(f"{settings}\nuser root\n")
+    config.write_text(f"{settings}\nuser root\nlog_dest file {folder / LOG}\nlog_type all\n")
     with serve_mosquitto(path, config, monitors):
         ca = folder / "ca.crt"
         theirs = TlsFiles(ca, folder / "monitor.crt", folder / "monitor.key")

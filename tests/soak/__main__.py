@@ -12,9 +12,10 @@ from pathlib import Path
 from tests.soak import rows
 from tests.soak.load import loaded
 from tests.soak.rows import Plan, Row
+from tests.soak.strangers import strangers
 
 PACKETS_A_MINUTE = 200_000
-ROWS = rows.ROWS | {"load": loaded}
+ROWS = rows.ROWS | {"stranger": strangers, "load": loaded}
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -80,19 +80,21 @@ class Monitor:
         For its state and its log.
     beats
         Whether it publishes each beat.
+    options
+        More of its command line.
     """
 
-    def __init__(self, url: BrokerUrl, folder: Path, beats: bool = True) -> None:
+    def __init__(self, url: BrokerUrl, folder: Path, beats: bool = True, options: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.state, self.log = folder / "state", folder / "monitor.log"
-        self._url, self._beats = url, beats
+        self._url = url
+        self._options = [*(["--beats"] if beats else []), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, most_bytes: int = resource.RLIM_INFINITY) -> None:
         """Start it; no file of its own may grow beyond so many bytes."""
         command = [sys.executable, "-m", "monitor", "run", "--broker", str(self._url), "--provider", "cpu"]
-        command += ["--alert", "1/2", "--name", NAME, "--state", str(self.state)]
-        command += ["--beats"] if self._beats else []
+        command += ["--alert", "1/2", "--name", NAME, "--state", str(self.state), *self._options]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, stderr=log)
         self.limit_files(most_bytes)
