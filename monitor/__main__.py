@@ -97,7 +97,7 @@ def _service(settings: ServiceSettings, workers: int) -> Service | Workers:
 
 def doctor(options: argparse.Namespace) -> int:
     """Look whether all is as the monitor needs it."""
-    from monitor.doctor import DoctorSettings, run_doctor
+    from monitor.doctor.examine import DoctorSettings, run_doctor
     from monitor.mqtt import BrokerUrl, TlsFiles
 
     return run_doctor(
@@ -210,11 +210,12 @@ def models(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure what the monitor does on this machine."""
-    from monitor.bench import BenchSettings, LatencySettings, run_bench
-    from monitor.capacity import CapacitySettings
+    from monitor.bench.capacity import CapacitySettings
+    from monitor.bench.latency import LatencySettings
+    from monitor.bench.rig import Setup
+    from monitor.bench.run import BenchSettings, run_bench
+    from monitor.bench.versus import VersusSettings
     from monitor.mqtt import TlsFiles
-    from monitor.rig import Setup
-    from monitor.versus import VersusSettings
 
     given = vars(options)
     names = {"devices": "devices", "packet": "packet_s", "seconds": "seconds"}

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from monitor import mqtt, rig, wire
-from monitor.audience import Audience
+from monitor import mqtt, wire
+from monitor.bench import rig
+from monitor.bench.audience import Audience
 from tests.conftest import find_mosquitto
 
 PYTHON = [sys.executable, "-c"]

@@ -24,10 +24,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from monitor import beat, rig, wire
+from monitor import beat, wire
+from monitor.bench import rig
+from monitor.bench.report import Cost, Ratio, Versus
 from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
-from monitor.report import Cost, Ratio, Versus
 
 DEVICES, SECONDS = 100, 60
 RIVAL_DEVICES = 10

@@ -1,6 +1,6 @@
 """Is everything as the monitor needs it? One line for each thing looked at, and what to change where it is not.
 
-Looks at this machine (clock, model, provider, disk) and lets `monitor.probe` ask the broker. Changes nothing.
+Looks at this machine (clock, model, provider, disk) and lets `monitor.doctor.probe` ask the broker. Changes nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from monitor import mqtt, wire
 from monitor.classify import DEFAULT_MODEL, Classifier, Provider
-from monitor.probe import NOT_ASKED, Check, Probe, Status
+from monitor.doctor.probe import NOT_ASKED, Check, Probe, Status
+from monitor.doctor.visit import Target
 from monitor.store import default_directory
-from monitor.visit import Target
 
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 """Files that are there if something keeps the clock right."""

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import paho.mqtt.client as paho
 
-from monitor import mqtt, rig, wire
-from monitor.report import Row
+from monitor import mqtt, wire
+from monitor.bench import rig
+from monitor.bench.report import Row
 
 QUANTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
 

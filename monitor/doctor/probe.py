@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from monitor import wire
-from monitor.visit import TIMEOUT_S, Refused, Target, Visit, may_publish
+from monitor.doctor.visit import TIMEOUT_S, Refused, Target, Visit, may_publish
 
 WAITING = 2000
 """Messages that are left waiting in the broker; mosquitto's default keeps about 1000."""

@@ -1,4 +1,4 @@
-"""What a bench has measured, as one HTML page that needs nothing else. The charts are drawn by `monitor.chart`."""
+"""What a bench has measured, as one HTML page that needs nothing else. `monitor.bench.chart` draws the charts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from string import Template
 
-from monitor.chart import BLUE, GREY, RED, Bar, Range, Series, bars, lines, ranges
-from monitor.report import Capacity, Latency, Report, Trial, Versus
+from monitor.bench.chart import BLUE, GREY, RED, Bar, Range, Series, bars, lines, ranges
+from monitor.bench.report import Capacity, Latency, Report, Trial, Versus
 
 MARKS = ("p50", "p90", "p95", "p99", "max")
 DISCLAIMER = "Research software, not a medical device."

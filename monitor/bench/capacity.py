@@ -22,10 +22,11 @@ from typing import Any
 
 import msgspec
 
-from monitor import mqtt, rig, wire
-from monitor.audience import Audience, make_client, quantiles
+from monitor import mqtt, wire
+from monitor.bench import rig
+from monitor.bench.audience import Audience, make_client, quantiles
+from monitor.bench.report import Capacity, Trial
 from monitor.engine import MAX_DEVICES
-from monitor.report import Capacity, Trial
 
 WARM_UP_S = 8.0
 SETTLE_S = 1.0

@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from monitor import bench
 from monitor.__main__ import main
-from monitor.report import (
+from monitor.bench.report import (
     Capacity,
     Change,
     Cost,
@@ -115,7 +114,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scale: float, *words: s
     """Run the command where it would measure a report of that scale, beside one of 1."""
     path = tmp_path / "then.json"
     path.write_bytes(msgspec.json.encode(report()))
-    monkeypatch.setattr(bench, "measure", lambda _: report(scale))
+    monkeypatch.setattr("monitor.bench.run.measure", lambda _: report(scale))
     return main(["bench", "--baseline", str(path), *words])
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from monitor import doctor, mqtt, probe, wire
+from monitor import mqtt, wire
 from monitor.__main__ import main
+from monitor.doctor import examine, probe
+from monitor.doctor.visit import Target, Visit, may_publish
 from monitor.store import default_directory
-from monitor.visit import Target, Visit, may_publish
 from simulator.broker import HOST, EmbeddedBroker, free_port
 from tests.certificates import Authority
 from tests.conftest import find_mosquitto, run_mosquitto, serve_mosquitto
@@ -284,34 +285,36 @@ def test_model_that_is_none_is_told(ask: Any, tmp_path: Path) -> None:
 
 def test_cuda_where_there_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.classify._why_no_cuda", lambda: "there is none")
-    model, provider = doctor.check_model("ptb", "cuda")
+    model, provider = examine.check_model("ptb", "cuda")
     assert (model.status, provider.status) == ("ok", "FAIL")
     assert len(model.found.split("sha256 ")[1]) == 12
-    assert list(doctor.check_model("ptb", "auto"))[1].found == "auto: cpu"
+    assert list(examine.check_model("ptb", "auto"))[1].found == "auto: cpu"
 
 
 def test_state_that_cannot_be_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert doctor.check_state(file / "state").status == "FAIL"
-    assert "can be made" in doctor.check_state(tmp_path / "a" / "b").found
+    assert examine.check_state(file / "state").status == "FAIL"
+    assert "can be made" in examine.check_state(tmp_path / "a" / "b").found
     assert not (tmp_path / "a").exists()
     usage = namedtuple("usage", ("total", "used", "free"))
     for free, status in ((10**12, "ok"), (5 * 10**8, "warn"), (10**6, "FAIL")):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage(0, 0, free))
-        assert doctor.check_state(tmp_path).status == status
+        assert examine.check_state(tmp_path).status == status
 
 
 def test_clock_of_another_age_is_told() -> None:
-    assert doctor.check_clock(0.0, synchronised=True).status == "FAIL"
-    assert doctor.check_clock(1.8e9, synchronised=True).found == "2027-01-15 08:00:00 UTC, kept right by a time service"
-    assert "unknown" in doctor.check_clock(1.8e9, synchronised=False).found
+    assert examine.check_clock(0.0, synchronised=True).status == "FAIL"
+    assert (
+        examine.check_clock(1.8e9, synchronised=True).found == "2027-01-15 08:00:00 UTC, kept right by a time service"
+    )
+    assert "unknown" in examine.check_clock(1.8e9, synchronised=False).found
 
 
 def test_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for soft, status in ((64, "warn"), (1024, "ok"), (resource.RLIM_INFINITY, "ok")):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert doctor.check_open_files().status == status
+        assert examine.check_open_files().status == status
 
 
 def test_state_is_kept_where_systemd_says_else_where_the_user_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import capacity, mqtt, rig
+from monitor import mqtt
 from monitor.__main__ import main
-from monitor.capacity import (
+from monitor.bench import capacity, rig
+from monitor.bench.capacity import (
     NEAR,
     TROUBLE,
     CapacitySettings,
@@ -23,8 +24,8 @@ from monitor.capacity import (
     summarise,
     with_judgement,
 )
-from monitor.report import Capacity, Trial
-from monitor.rig import Setup
+from monitor.bench.report import Capacity, Trial
+from monitor.bench.rig import Setup
 
 GOOD = Trial(
     devices=1000, why_not=None, sent=15_000, taken=15_000, alert_ms={"n": 90, "p50": 3.0, "p99": 9.0},

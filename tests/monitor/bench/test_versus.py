@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor import versus
 from monitor.__main__ import main
+from monitor.bench import versus
+from monitor.bench.report import Cost, Ratio, Versus
+from monitor.bench.versus import FreeModel, VersusSettings, format_versus, summarise, time_engine
 from monitor.classify import Classifier
-from monitor.report import Cost, Ratio, Versus
-from monitor.versus import FreeModel, VersusSettings, format_versus, summarise, time_engine
 from tests.monitor.ecg import beat_times, make_ecg
 
 ROUNDS = [

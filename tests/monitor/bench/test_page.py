@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import bench
 from monitor.__main__ import main
-from monitor.bench import methods
-from monitor.benchpage import page
-from monitor.chart import Axis, Bar, Range, Series, bars, format_value, lines, ranges
-from monitor.report import Report
-from tests.monitor.test_report import MACHINE, report
+from monitor.bench.chart import Axis, Bar, Range, Series, bars, format_value, lines, ranges
+from monitor.bench.page import page
+from monitor.bench.report import Report
+from monitor.bench.run import methods
+from tests.monitor.bench.test_report import MACHINE, report
 
 VOID = {"meta", "br"}
 NASTY = "<script>alert('&\"')</script>"
@@ -164,7 +163,7 @@ def test_values_are_short(value: float, text: str) -> None:
 def test_the_command_writes_the_page_beside_its_usual_output(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "measure", lambda _: report())
+    monkeypatch.setattr("monitor.bench.run.measure", lambda _: report())
     assert main(["bench", "--html", str(tmp_path / "bench.html")]) == 0
     assert "This machine carries 4,000 devices" in capsys.readouterr().out
     assert (tmp_path / "bench.html").read_text(encoding="utf-8") == show(report())

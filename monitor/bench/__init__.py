@@ -1,0 +1,1 @@
+"""What the monitor does on this machine: latency per beat, cost beside other software, how many devices it carries."""
