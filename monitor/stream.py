@@ -77,13 +77,16 @@ class Stream:
         run, past = self._run, self._past
         if past is not None and (run is None or packet.start_s < run.started_s) and _is_repeated(past, packet):
             self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
-        elif run is None or packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
+        elif run is None:
+            # A stream begins with packet 0. Joined much later, nobody can tell whether there were others before.
+            if packet.seq == 0 or (packet.seq > EARLY_PACKETS and not self._early):
+                self._join(packet)
+            else:
+                self._wait(packet)
+        elif packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
             self._join(packet)
         elif packet.seq > run.next_seq:
-            self._early = {} if self._early is None else self._early
-            self._early[packet.seq] = packet
-            if len(self._early) > EARLY_PACKETS:
-                self._give_up_waiting()
+            self._wait(packet)
         elif _is_repeated(run, packet):
             self._counts["duplicates"] += 1
         else:
@@ -130,6 +133,15 @@ class Stream:
             self._lanes.close(self._run)
             self._past = Past(self._run.next_seq, self._run.end_s, self._run.rate_hz)
             self._run = None
+
+    def _wait(self, packet: wire.Packet) -> None:
+        """Keep a packet that has overtaken others, unless too many have."""
+        self._early = {} if self._early is None else self._early
+        if packet.seq in self._early:
+            self._counts["duplicates"] += 1
+        self._early[packet.seq] = packet
+        if len(self._early) > EARLY_PACKETS:
+            self._give_up_waiting()
 
     def _give_up_waiting(self) -> None:
         """The packets before the first early one are lost: begin anew with it."""

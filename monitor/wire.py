@@ -216,7 +216,7 @@ class Packet:
     """Samples of one device, decoded."""
 
     seq: int
-    """Counts the device's packets: one more each time."""
+    """Counts the device's packets, from 0."""
     start_s: float
     """Time of the first sample, on the device's clock."""
     rate_hz: float
@@ -237,7 +237,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True):
     """A packet of samples. In MessagePack `samples` is a byte string of int16, little-endian."""
 
     seq: Sequence
-    """Counts the device's packets: one more each time."""
+    """Counts the device's packets, from 0."""
     start_s: Time
     """Time of the first sample, on the device's clock."""
     rate_hz: Rate

@@ -272,11 +272,32 @@ def test_duplicates_are_counted_and_change_nothing() -> None:
 def test_packets_that_overtook_others_wait_for_them() -> None:
     packets = _packets(FAST)
     swapped = [packets[i ^ 1] for i in range(len(packets))]
-    swapped[0], swapped[1] = swapped[1], swapped[0]
     engine = _engine()
     ids = [beat.id for beat in _run(engine, swapped)[0]]
     assert ids == [beat.id for beat in _run(_engine(), packets)[0]]
     assert engine.counts["gaps"] == 0
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3, 0), (3, 1, 1, 2, 3, 0), (2, 0, 1)])
+def test_the_first_packets_of_a_stream_may_be_overtaken_as_well(order: tuple[int, ...]) -> None:
+    packets = _packets(FAST)
+    engine = _engine()
+    beats = _run(engine, [*(packets[i] for i in order), *packets[max(order) + 1 :]])[0]
+    assert beats == _run(_engine(), packets)[0]
+    assert engine.counts["duplicates"] == len(order) - len(set(order))
+
+
+@pytest.mark.parametrize("first", [1, EARLY_PACKETS, EARLY_PACKETS + 1, 20])
+def test_a_stream_that_is_joined_late_begins_with_the_first_packet_that_came(first: int) -> None:
+    packets = _packets(FAST)[first:]
+    engine = _engine()
+    engine.feed("a", packets[0], 0.0)
+    assert (engine.next_seq("a") is None) == (first <= EARLY_PACKETS)
+    for packet in packets[1 : 1 + EARLY_PACKETS]:
+        engine.feed("a", packet, 0.0)
+    assert engine.next_seq("a") == first + 1 + EARLY_PACKETS
+    assert _run(engine, packets[1 + EARLY_PACKETS :])[0]
+    assert not {"gaps", "duplicates"} & set(engine.counts)
 
 
 def test_a_lost_packet_is_a_gap_that_is_told_and_ends_with_the_next_judged_beat() -> None:

@@ -258,9 +258,9 @@ class Devices:
                         time.sleep(early_s)
 
     def _order(self, first: int, last: int, mischief: float) -> list[int]:
-        """Order of a device's packets: without mischief, as they are. The first one is: a monitor begins with it."""
+        """Order of a device's packets: without mischief, as they are."""
         rng, rounds = self._rng, range(first, last)
-        late = {seq for seq in rounds[1:] if rng.random() < mischief}
+        late = {seq for seq in rounds if rng.random() < mischief}
         places = [(seq + (rng.randint(1, 3) + 0.5 if seq in late else 0), seq) for seq in rounds]
         places += [(seq + rng.uniform(0.1, 4), seq) for seq in rounds if rng.random() < mischief]
         return [seq for _, seq in sorted(places)]
