@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,155 +12,33 @@ from pathlib import Path
 import pytest
 
 from monitor import wire
-from monitor.engine import Output
 from monitor.mqtt import BrokerUrl
-from monitor.service import Service
-from monitor.settings import ServiceSettings
 from monitor.store import Store
-from simulator.broker import HOST, free_port
-from simulator.devices import Device, Feed, Profile
-from simulator.packets import at
-from simulator.replay import Replay, Summary
-from simulator.stream import Stretch
-from tests.conftest import DEPLOYED, find_mosquitto, listens
-from tests.monitor.ecg import beat_times, make_ecg
-from tests.monitor.ordeal import ALERTS, TOPICS, start_monitor, undisturbed, wait
+from simulator.replay import Summary
+from tests.brokers import Broker, Kind
+from tests.monitor.ordeal import TOPICS, start_monitor, undisturbed, wait
+from tests.monitor.outage import PACKETS, Devices, endure
 from tests.monitor.proxy import Proxy
 from tests.simulator.recorder import Recorder
 
-SECONDS, RATE_HZ = 24.0, 250.0
-PACKETS = (50, 50, 125, 250)
-"""Samples in a packet of each device: some are short, so that many come before a lost one can be sent again."""
-
-
-class _Broker:
-    """A broker that can be killed and started again on its port."""
-
-    def __init__(self, port: int, *command: str) -> None:
-        self.url = BrokerUrl(HOST, port)
-        self._command = command
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        wait(lambda: listens(self.url.port))
-
-    def end(self, how: signal.Signals) -> None:
-        os.killpg(self._process.pid, how)  # iotcore has a process of its own below
-        self._process.wait(10)
-        wait(lambda: not listens(self.url.port))
-
-    def restart(self, how: signal.Signals, away_s: float) -> None:
-        self.end(how)
-        time.sleep(away_s)
-        self.start()
-
 
 @contextmanager
-def _broker(kind: str, folder: Path) -> Iterator[_Broker]:
-    port = free_port()
-    if kind == "iotcore":
-        command = [sys.executable, "-m", "simulator", "broker", "--port", str(port)]
-    else:
-        # Started by root, it must stay root: others cannot write where the tests have their files.
-        settings = DEPLOYED.read_text().replace("listener 1883", f"user root\nlistener {port}")
-        settings = settings.replace("/var/lib/mosquitto/", f"{folder}/")
-        if kind == "mosquitto without persistence":
-            settings = settings.replace("persistence true", "persistence false")
-        (folder / "mosquitto.conf").write_text(settings)
-        command = [find_mosquitto(), "-c", str(folder / "mosquitto.conf")]
-    broker = _Broker(port, *command)
+def _broker(kind: Kind, folder: Path) -> Iterator[Broker]:
+    broker = Broker(kind, folder)
     try:
         yield broker
     finally:
         broker.end(signal.SIGKILL)
 
 
-class _Monitor(Service):
-    """A monitor that keeps the ids of all it has found: a broker that is killed takes what subscribers would get."""
-
-    def __init__(self, url: BrokerUrl, state: Path) -> None:
-        super().__init__(ServiceSettings(broker=url, provider="cpu", alerts=ALERTS, state=state))
-        self.beats: set[str] = set()
-        self.alerts: set[str] = set()
-
-    @property
-    def is_connected(self) -> bool:
-        return self._connected
-
-    def _tell(self, output: Output) -> None:
-        self.beats |= {beat.id for beat in output.beats}
-        self.alerts |= {alert.id for alert in output.alerts}
-        super()._tell(output)
-
-
-@contextmanager
-def _monitor(url: BrokerUrl, state: Path) -> Iterator[_Monitor]:
-    monitor = _Monitor(url, state)
-    thread = threading.Thread(target=monitor.run)
-    thread.start()
-    try:
-        wait(lambda: monitor.is_connected)
-        yield monitor
-    finally:
-        monitor.stop()
-        thread.join(20)
-    assert not thread.is_alive()
-
-
-class _Devices:
-    """Devices that play an ECG each, of its own heart rate, once."""
-
-    def __init__(self, url: BrokerUrl) -> None:
-        self._replay = Replay(self._feeds(), url)
-        self._summaries: list[Summary] = []
-        self._thread = threading.Thread(target=lambda: self._summaries.append(self._replay.run()))
-        self._thread.start()
-
-    def finish(self) -> Summary:
-        self._thread.join(60)
-        [summary] = self._summaries
-        return summary
-
-    def packets(self) -> dict[str, list[wire.Packet]]:
-        """What each one sends."""
-        return {
-            feed.device.id: [at(outgoing.packet, epoch_s) for outgoing, _ in feed.packets()]
-            for feed, epoch_s in zip(self._feeds(), self._replay._epochs, strict=True)
-        }
-
-    @staticmethod
-    def _feeds() -> list[Feed]:
-        feeds = []
-        for number, size in enumerate(PACKETS):
-            ecg = make_ecg(beat_times(SECONDS, 0.5 + 0.1 * number), SECONDS, RATE_HZ)
-            feeds.append(
-                Feed(Device(f"d{number}", Profile(RATE_HZ, size, 1.0, "II")), iter([Stretch(ecg.astype(float))]))
-            )
-        return feeds
-
-
 def _nothing_is_lost(
     url: BrokerUrl, state: Path, *outages: Callable[[], object], monitored_at: BrokerUrl | None = None
 ) -> Summary:
-    """Play, have the outages happen, and compare with a monitor that nothing befalls."""
-    with _monitor(monitored_at or url, state) as monitor:
-        devices = _Devices(url)
-        for outage in outages:
-            outage()
-        summary = devices.finish()
-        beats, alerts = undisturbed(devices.packets())
-        assert len(beats) > 100
-        assert alerts
-        wait(lambda: monitor.beats >= beats and monitor.alerts >= alerts)
-        time.sleep(1)
-    assert monitor.beats == beats  # nothing else either
-    assert monitor.alerts == alerts
-    assert not {"gaps", "clock jumps", "device restarts"} & set(monitor.engine.counts)
-    assert (summary.lost, summary.dropped) == (0, 0)
-    return summary
+    endured = endure(url, state, *outages, monitored_at=monitored_at)
+    assert len(endured.expected_beats) > 100
+    assert endured.expected_alerts
+    assert endured.is_whole, endured
+    return endured.summary
 
 
 @pytest.mark.parametrize(
@@ -177,7 +51,7 @@ def _nothing_is_lost(
     ],
 )
 def test_a_broker_that_is_killed_and_started_again_costs_no_beat(
-    kind: str, how: signal.Signals, tmp_path: Path
+    kind: Kind, how: signal.Signals, tmp_path: Path
 ) -> None:  # fmt: skip
     rng = random.Random(f"{kind} {how}")
 
@@ -246,7 +120,7 @@ def test_a_monitor_killed_together_with_a_broker_that_forgets_costs_no_alert(tmp
         with Recorder(broker.url, TOPICS.monitor_status("monitor")) as recorder:
             monitor = start_monitor(broker.url, *options)
             wait(lambda: bool(recorder.messages))
-        devices = _Devices(broker.url)
+        devices = Devices(broker.url)
         for away_s in (0.0, 2.0):
             time.sleep(5)
             monitor.kill()

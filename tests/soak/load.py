@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import mqtt
+from tests.brokers import Broker
 from tests.soak.crowd import Crowd, Tally
 from tests.soak.fleet import Fleet
 from tests.soak.fuzz import IDS, Fuzzer
-from tests.soak.rig import TOPICS, Broker, Monitor, wait
+from tests.soak.rig import TOPICS, Monitor, wait
 from tests.soak.rows import Plan, Row, start
 
 FROZEN_S = 10.0
@@ -64,15 +65,11 @@ def _hand_over(scene: Scene) -> None:
 
 
 def _restart_broker(scene: Scene) -> None:
-    scene.broker.end()
-    time.sleep(2)
-    scene.broker.start()
+    scene.broker.restart(signal.SIGTERM, 2.0)
 
 
 def _kill_broker(scene: Scene) -> None:
-    scene.broker.end(signal.SIGKILL)
-    time.sleep(2)
-    scene.broker.start()
+    scene.broker.restart(signal.SIGKILL, 2.0)
 
 
 def _freeze_broker(scene: Scene) -> None:
@@ -158,7 +155,7 @@ def loaded(plan: Plan) -> list[Row]:
     """Under a steady load, with a fault each minute, no packet and no alert is missing, and memory stays flat."""
     minutes = max(2, round(plan.minutes))
     fleet = Fleet(plan.devices, 60.0 * minutes, 1.0)
-    broker = Broker(plan.folder / "broker")
+    broker = Broker("mosquitto", plan.folder / "broker")
     heard = Tally(broker.url, fleet)
     scene = Scene(plan.folder, broker, heard, Monitor(broker.url, plan.folder, beats=False), random.Random(0))
     crowd = Crowd(broker.url, fleet, heard)

@@ -7,13 +7,12 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,52 +20,13 @@ import paho.mqtt.client as paho
 
 from monitor import mqtt, wire
 from monitor.mqtt import BrokerUrl
-from simulator.broker import HOST, free_port
-from tests.conftest import DEPLOYED, find_mosquitto, listens
+from tests.brokers import Broker, Kind
 from tests.soak.fleet import Fleet
 
 TOPICS = wire.Topics()
 NAME = "soak"
 START_S = 60.0
 """How long a process may take to start."""
-
-
-class Broker:
-    """A mosquitto that can be stopped, killed and started again.
-
-    Parameters
-    ----------
-    folder
-        For its files.
-    deployed
-        With the settings of deploy/mosquitto.conf; else with mosquitto's own.
-    """
-
-    def __init__(self, folder: Path, deployed: bool = True) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o777)  # mosquitto gives up root's rights
-        self.url = BrokerUrl(HOST, free_port())
-        self._config = folder / "mosquitto.conf"
-        settings = DEPLOYED.read_text() if deployed else "listener 1883 127.0.0.1\nallow_anonymous true\n"
-        settings = settings.replace("listener 1883", f"listener {self.url.port}")
-        self._config.write_text(settings.replace("/var/lib/mosquitto/", f"{folder}/"))
-        self._path = find_mosquitto()
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-        command = [self._path, "-c", str(self._config)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait(lambda: listens(self.url.port), START_S, "mosquitto did not start")
-
-    def freeze(self, seconds: float) -> None:
-        """Let it do nothing for a while."""
-        freeze(self._process, seconds)
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it by a signal."""
-        self._process.send_signal(number)
-        self._process.wait(20)
 
 
 class Monitor:
@@ -106,9 +66,12 @@ class Monitor:
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))
 
     def freeze(self, seconds: float) -> None:
-        """Let it do nothing for a while."""
-        assert self._process is not None
-        freeze(self._process, seconds)
+        """Let it do nothing for a while; its connections stay open."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it by a signal."""
@@ -132,15 +95,6 @@ class Monitor:
     def rss_mb(self) -> float:
         """Memory it has, in MB."""
         return rss_mb(self.pid)
-
-
-def freeze(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Let a process do nothing for a while; its connections stay open."""
-    process.send_signal(signal.SIGSTOP)
-    try:
-        time.sleep(seconds)
-    finally:
-        process.send_signal(signal.SIGCONT)
 
 
 def rss_mb(pid: int) -> float:
@@ -277,58 +231,10 @@ class Devices:
         self._client.loop_stop()
 
 
-class Proxy:
-    """A cable between monitor and broker that can be cut: nothing passes, and nobody is told."""
-
-    def __init__(self, url: BrokerUrl) -> None:
-        self._target = (url.host, url.port)
-        self._sockets: list[socket.socket] = []
-        self._passing = threading.Event()
-        self._passing.set()
-        self._server = socket.create_server((HOST, 0))
-        self.url = BrokerUrl(HOST, self._server.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._server.accept()
-                far = socket.create_connection(self._target)
-                self._sockets += [near, far]
-                for one, other in ((near, far), (far, near)):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                self._passing.wait()
-                target.sendall(data)
-        for one in (source, target):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        """Let nothing pass any more."""
-        self._passing.clear()
-
-    def heal(self) -> None:
-        """End what was connected, and let new connections pass."""
-        old, self._sockets = self._sockets, []
-        for one in old:
-            one.close()
-        self._passing.set()
-
-    def close(self) -> None:
-        """End all."""
-        self._server.close()
-        self.heal()
-
-
 @contextmanager
-def stage(folder: Path, fleet: Fleet, deployed: bool = True) -> Iterator[tuple[Broker, Listener, Devices]]:
+def stage(folder: Path, fleet: Fleet, kind: Kind = "mosquitto") -> Iterator[tuple[Broker, Listener, Devices]]:
     """A broker, somebody who listens, and devices that have not begun."""
-    broker = Broker(folder / "broker", deployed)
+    broker = Broker(kind, folder / "broker")
     try:
         listener = Listener(broker.url)
         try:

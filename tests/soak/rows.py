@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import signal
@@ -12,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.brokers import Broker, Kind
+from tests.monitor.outage import endure
+from tests.monitor.proxy import Proxy
 from tests.soak.fleet import Fleet
 from tests.soak.fuzz import fuzz_apart
-from tests.soak.rig import START_S, Devices, Listener, Monitor, Proxy, stage, wait, watched
+from tests.soak.rig import START_S, Devices, Listener, Monitor, stage, wait, watched
 
 KILLS = 10
 CATCH_UP = 10.0
@@ -29,6 +31,7 @@ QUIET_S = 4.0
 AUTOSAVE_S = 6.0
 """mosquitto writes its file at least so often: each `autosave_interval`, in whole seconds."""
 PLAYED_S = 20.0
+FORGETFUL: tuple[Kind, ...] = ("iotcore", "mosquitto without persistence")
 FUZZ_GROWTH_MB = 60.0
 
 
@@ -112,7 +115,7 @@ def default_broker(plan: Plan) -> list[Row]:
     """
     fleet = Fleet(200, 60.0, 1.0)
     with (
-        stage(plan.folder, fleet, deployed=False) as (broker, heard, devices),
+        stage(plan.folder, fleet, "mosquitto by default") as (broker, heard, devices),
         watched(Monitor(broker.url, plan.folder)) as monitor,
     ):
         start(monitor, heard)
@@ -160,6 +163,38 @@ def _restart_broker(plan: Plan, how: str, number: signal.Signals, away: bool) ->
         return Row(row.name, counts, lost <= most and (lost == 0 or len(told) > 0))
 
 
+def resent(plan: Plan) -> list[Row]:
+    """Devices that keep their packets until the monitor's `ack` lose nothing by a broker that forgets all it had."""
+    return [_kill_forgetful_broker(kind, plan.folder / kind) for kind in FORGETFUL]
+
+
+def _kill_forgetful_broker(kind: Kind, folder: Path) -> Row:
+    broker, rng = Broker(kind, folder), random.Random(kind)
+
+    def outage() -> None:
+        time.sleep(rng.uniform(3, 6))
+        line.stalled = True
+        time.sleep(1)  # what the broker confirms to devices now, the monitor does not get
+        broker.end(signal.SIGKILL)
+        line.cut()
+        line.stalled = False
+        time.sleep(rng.uniform(0, 2))
+        broker.start()
+
+    try:
+        with Proxy(broker.url.port) as line:
+            endured = endure(broker.url, folder / "state", outage, outage, monitored_at=line.url)
+    finally:
+        broker.end(signal.SIGKILL)
+    beats, alerts, summary = endured.expected_beats, endured.expected_alerts, endured.summary
+    counts = (
+        f"{summary.packets} packets, {summary.again} sent again; {len(beats)} beats, {len(beats - endured.beats)} "
+        f"missing, {len(endured.beats - beats)} wrong; {len(alerts)} alerts, {len(alerts - endured.alerts)} missing, "
+        f"{len(endured.alerts - alerts)} wrong; breaks counted: {endured.breaks or 0}"
+    )
+    return Row(f"{kind}, killed -9 twice, devices resend", counts, endured.is_whole and summary.again > 0)
+
+
 def _handled(heard: Listener) -> int:
     """Packets that monitors took, each counted once."""
     wait(lambda: not heard.is_online, 10.0, "the monitor did not say goodbye")
@@ -169,19 +204,20 @@ def _handled(heard: Listener) -> int:
 def cut_network(plan: Plan) -> list[Row]:
     """The cable is cut for half a minute; packets come twice and out of order: no beat is missing or wrong."""
     fleet = Fleet(100, 60.0)
-    with stage(plan.folder, fleet) as (broker, heard, devices):
-        proxy = Proxy(broker.url)
-        with watched(Monitor(proxy.url, plan.folder)) as monitor, contextlib.closing(proxy):
-            start(monitor, heard)
-            playing = play(devices, 60.0, mischief=MISCHIEF)
-            time.sleep(10)
-            proxy.cut()
-            time.sleep(CUT_S)
-            proxy.heal()
-            name = f"network cut {CUT_S:.0f} s, 5 % of packets twice, 5 % late"
-            row = finish(name, fleet, heard, devices, playing)
-            monitor.end()
-            return [row]
+    with (
+        stage(plan.folder, fleet) as (broker, heard, devices),
+        Proxy(broker.url.port) as line,
+        watched(Monitor(line.url, plan.folder)) as monitor,
+    ):
+        start(monitor, heard)
+        playing = play(devices, 60.0, mischief=MISCHIEF)
+        time.sleep(10)
+        line.stalled = True
+        time.sleep(CUT_S)
+        line.cut()
+        line.stalled = False
+        name = f"network cut {CUT_S:.0f} s, 5 % of packets twice, 5 % late"
+        return [finish(name, fleet, heard, devices, playing)]
 
 
 def full_disk(plan: Plan) -> list[Row]:
@@ -337,6 +373,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "away": stopped_monitor,
     "defaults": default_broker,
     "broker": restarted_broker,
+    "resend": resent,
     "network": cut_network,
     "disk": full_disk,
     "fuzz": fuzzed,

@@ -109,7 +109,7 @@ def _at_an_open_broker(folder: Path) -> Row:
     """Nobody holds them back, so the monitor does."""
     fleet = Fleet(20, 20.0)
     with (
-        stage(folder, fleet, deployed=False) as (broker, heard, devices),
+        stage(folder, fleet, "mosquitto by default") as (broker, heard, devices),
         watched(Monitor(broker.url, folder)) as monitor,
     ):
         start(monitor, heard)
