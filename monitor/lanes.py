@@ -132,7 +132,7 @@ class Lanes:
     capacity
         Most runs at a time.
     next_rr
-        Tell a beat only when the next one is known; see `monitor.segment.Segmenter`.
+        Tell a beat only when the next one is known; see `monitor.segment.segment`.
     silence_s
         Signal without a beat for this long is told.
     """

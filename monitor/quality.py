@@ -3,6 +3,31 @@
 A beat of unfit signal is withheld from the model, with its reason: noise looks like disease. Every index is relative
 to the beat itself or to the beats before it, because gain and resolution differ between devices.
 
+Four indices of a beat, none of which depends on gain or polarity:
+
+wander
+    Distance between the medians of the first and the second half, at 31.25 Hz, over peak-to-peak. Stands for the
+    relative power of the baseline (basSQI): Li, Rajagopalan, Clifford, "A machine learning approach to multi-level
+    ECG signal quality classification", Comput. Methods Programs Biomed. 117 (2014).
+activity
+    Median range of 64 ms over the largest one: how much happens outside the QRS complex. Stands for the share of
+    the QRS complex in all the power (pSQI, kSQI): Li, Mark, Clifford, "Robust heart rate estimation from multiple
+    asynchronous noisy sources", Physiol. Meas. 29 (2008).
+change
+    Distance of log peak-to-peak from the median of the last eight beats: Hayn, Jammerbund, Schreier, "QRS detection
+    based ECG quality assessment", Physiol. Meas. 33 (2012).
+likeness
+    Correlation with the last eight beats, mean of the more alike half: Orphanidou et al., "Signal-quality indices
+    for the electrocardiogram and photoplethysmogram", IEEE J. Biomed. Health Inform. 19 (2015). Their template is
+    the mean of all beats; half of them here, so that a run of ectopic beats is like its own kind.
+
+They are fused by one logistic regression (method of Clifford et al., Physiol. Meas. 33 (2012)), whose score is
+averaged over the last eight beats. It was fitted on every second recording: CinC 2017 labelled too noisy against
+all else (CinC N, A, O; MIT-BIH DS1; PTB; PTB-XL), each recording weighing the same, the two classes alike.
+
+An electrode is off where the signal has no valid sample, or does not change, for two seconds; that is watched at the
+device's rate, and so is where the signal was clipped.
+
 Knows nothing of rhythm, on purpose: irregular RR intervals tell noise from a healthy heart (AUC 0.94 on CinC 2017), but
 hardly from atrial fibrillation (0.74).
 """
@@ -58,7 +83,7 @@ SHORTEST = 24
 FIRST_LIKENESS, FIRST_CHANGE = 0.8, 0.1
 """Stand in while there is no beat to compare with."""
 WEIGHTS = (3.0, 1.55, 1.15, -4.4)
-"""Of wander, log activity, log change of height, and likeness, in the score: see `BeatQuality`."""
+"""Of wander, log activity, log change of height, and likeness, in the score."""
 BIAS = 8.1
 SCORES = (-1.0, 4.0)
 """A beat's score counts within these bounds, so that none of them outweighs the others for long."""
@@ -103,58 +128,6 @@ CONTACT = np.dtype(
     align=True,
 )
 """What is remembered of a stream's electrode, and of where it was clipped: 1.1 kB."""
-
-
-class BeatQuality:
-    """Watches one stream, beat by beat, for signal that is not an ECG or drowns it.
-
-    Four indices of a beat, none of which depends on gain or polarity:
-
-    wander
-        Distance between the medians of the first and the second half, at 31.25 Hz, over peak-to-peak. Stands for the
-        relative power of the baseline (basSQI): Li, Rajagopalan, Clifford, "A machine learning approach to multi-level
-        ECG signal quality classification", Comput. Methods Programs Biomed. 117 (2014).
-    activity
-        Median range of 64 ms over the largest one: how much happens outside the QRS complex. Stands for the share of
-        the QRS complex in all the power (pSQI, kSQI): Li, Mark, Clifford, "Robust heart rate estimation from multiple
-        asynchronous noisy sources", Physiol. Meas. 29 (2008).
-    change
-        Distance of log peak-to-peak from the median of the last eight beats: Hayn, Jammerbund, Schreier, "QRS detection
-        based ECG quality assessment", Physiol. Meas. 33 (2012).
-    likeness
-        Correlation with the last eight beats, mean of the more alike half: Orphanidou et al., "Signal-quality indices
-        for the electrocardiogram and photoplethysmogram", IEEE J. Biomed. Health Inform. 19 (2015). Their template is
-        the mean of all beats; half of them here, so that a run of ectopic beats is like its own kind.
-
-    They are fused by one logistic regression (method of Clifford et al., Physiol. Meas. 33 (2012)), whose score is
-    averaged over the last eight beats. It was fitted on every second recording: CinC 2017 labelled too noisy against
-    all else (CinC N, A, O; MIT-BIH DS1; PTB; PTB-XL), each recording weighing the same, the two classes alike.
-    """
-
-    def __init__(self) -> None:
-        self.state = np.zeros(1, STATE)
-
-    def why_unfit(self, signal: Signal) -> str | None:
-        """Why a beat must be withheld, or None if it may be judged. Every finished beat must pass here, in order.
-
-        Parameters
-        ----------
-        signal
-            (n,) float32 at 125 Hz from the R peak on, the beat's window before scaling, in steps of the device's
-            converter; NaN where samples are missing.
-        """
-        return REASONS[_judge(self.state[0], signal)]
-
-
-def why_unfit(signal: Signal) -> str | None:
-    """Why a beat must be withheld on its own account, or None.
-
-    Parameters
-    ----------
-    signal
-        As for `BeatQuality.why_unfit`.
-    """
-    return REASONS[_own_fault(signal)]
 
 
 @compiled
@@ -321,39 +294,6 @@ def _correlation(a: Signal, b: Signal, n: int) -> float:
     return float(ab - sum_a * sum_b / n) / math.sqrt(float(square)) if square > 1e-6 * aa * bb else 0.0
 
 
-class Contact:
-    """Watches one stream, at the device's rate, for an electrode that has come off.
-
-    Off is a signal without a valid sample, or without a change, for two seconds. Also remembers where it was clipped.
-    """
-
-    def __init__(self, rate_hz: float) -> None:
-        self._rows = np.zeros(1, np.int64)
-        self.state = np.zeros(1, CONTACT)
-        begin_contact(self.state[0], rate_hz)
-
-    def push(self, samples: npt.NDArray[np.int16]) -> list[int]:
-        """Take the next samples; return the places in them at which the electrode came to count as off.
-
-        Parameters
-        ----------
-        samples
-            (n,) int16 steps, `NO_SAMPLE` where invalid.
-        """
-        _, places = watch(self.state, self._rows, samples, np.array([samples.size]))
-        return [int(place) for place in places]
-
-    @property
-    def is_off(self) -> bool:
-        """Whether the electrode counts as off now."""
-        return bool(is_off(self.state))
-
-    @property
-    def clipped(self) -> list[int]:
-        """The latest clipped places, counted in samples since the stream began."""
-        return sorted(self.state["clipped"][0, : self.state["count"][0]].tolist())
-
-
 def begin_contact(state: np.void, rate_hz: float) -> None:
     """Make a state, all zeros, that of a new stream."""
     state["rate_hz"], state["previous"] = rate_hz, NO_SAMPLE
@@ -369,7 +309,7 @@ def is_off(states: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 def watch(
     states: Any, rows: npt.NDArray[np.int64], samples: npt.NDArray[np.int16], ends: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Take the next samples of many streams; see `Contact`.
+    """Take the next samples of many streams, and watch their electrodes.
 
     Parameters
     ----------

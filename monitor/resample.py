@@ -46,41 +46,6 @@ STATE = np.dtype(
 """Everything the resampler remembers of a stream: 2.8 kB."""
 
 
-class Resampler:
-    """Resamples one stream.
-
-    Parameters
-    ----------
-    rate_hz
-        Rate of the input, any float that is allowed on the wire.
-    start_s
-        Time of the first input sample. Sample `k` of the output lies at ``(first + k) / 125`` seconds.
-    """
-
-    def __init__(self, rate_hz: float, start_s: float) -> None:
-        self._kernel = design_kernel(rate_hz)
-        self.state = np.zeros(1, STATE)
-        self.first = begin(self.state[0], rate_hz, start_s)
-
-    def push(self, samples: Steps | Signal) -> Signal:
-        """Take the next input samples, return the output samples that are ready now.
-
-        Parameters
-        ----------
-        samples
-            (n,) int16 or float32; `NO_SAMPLE` or NaN where invalid.
-
-        Returns
-        -------
-        ndarray
-            (m,) float32 at 125 Hz, same unit, m >= 0; NaN where it would depend on an invalid sample.
-        """
-        return resample(self.state, _FIRST, samples, np.array([samples.size]), self._kernel)[0]
-
-
-_FIRST = np.zeros(1, np.int64)
-
-
 def begin(state: np.void, rate_hz: float, start_s: float) -> int:
     """Make a state that of a new stream; return the number of its first output sample on the 8 ms grid."""
     first = math.ceil(start_s * RATE_HZ)
@@ -128,7 +93,7 @@ def resample(
     rows
         (k,) which of them, each at most once.
     samples, ends
-        Their samples, one after the other, as `Resampler.push` takes them, and where those of each end.
+        Their samples, one after the other, `NO_SAMPLE` or NaN where invalid, and where those of each end.
     kernel
         Of `design_kernel`.
 

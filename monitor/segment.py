@@ -26,8 +26,6 @@ difference. Times are counted in samples since the stream began. This module kno
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -191,71 +189,6 @@ PAUSE = 0
 """Stands for a next RR interval that is longer than anybody needs to know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A beat whose window is complete. All counts are samples at 125 Hz since the stream began."""
-
-    r_peak: int
-    """Where the window begins."""
-    fiducial: int
-    """The main deflection of the QRS complex."""
-    decided: int
-    """How many samples had come when the QRS complex was found."""
-    rr: int | None
-    """Since the fiducial before; None for the first beat after a pause or at the start."""
-    next_rr: int | None
-    """Until the fiducial after; None if it was not waited for, came too late, or never came."""
-    pause_after: bool
-    """Whether it was waited for and came too late: all that is known is that the limit was passed."""
-    median_rr: float | None
-    """Over the last 10 s; None if the rhythm never became known: the beat cannot be judged."""
-    signal: Signal
-    """(up to 187,) from the R peak on, in the unit of the stream; NaN where samples were missing."""
-    complete: bool
-    """Whether the window is; a stream that ends leaves the last ones short."""
-
-
-class Segmenter:
-    """Cuts one stream of 125 Hz into heartbeats.
-
-    Parameters
-    ----------
-    next_rr
-        Hand a beat out only when the next one is known, or known to be late.
-    """
-
-    def __init__(self, next_rr: bool = False) -> None:
-        self.state = np.zeros(1, STATE)
-        self._next_rr = next_rr
-        self._beats, self._signals = make_room(MOST_BEATS)
-
-    def push(self, samples: Signal) -> list[Heartbeat]:
-        """Take the next samples, return the beats that are now finished.
-
-        Parameters
-        ----------
-        samples
-            (n,) float32 at 125 Hz, any unit, NaN where there is no valid sample.
-        """
-        done: list[Heartbeat] = []
-        for start in range(0, samples.size, LONGEST):
-            part = samples[start : start + LONGEST]
-            ends = np.array([part.size])
-            _, found = segment(self.state, _FIRST, part, ends, 0, self._next_rr, self._beats, self._signals)
-            done += self._tell(found)
-        return done
-
-    def finish(self) -> list[Heartbeat]:
-        """The stream has ended: decide on its last second, and return the beats that it left unfinished."""
-        return self._tell(finish(self.state, 0, self._next_rr, self._beats, self._signals))
-
-    def _tell(self, found: int) -> list[Heartbeat]:
-        return [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
-
-
-_FIRST = np.zeros(1, np.int64)
-
-
 def make_room(beats: int) -> tuple[npt.NDArray[np.void], Signal]:
     """Arrays for finished beats: (n,) of `BEAT`, and (n, 187) float32 signals."""
     return np.zeros(beats, BEAT), np.zeros((beats, LENGTH), np.float32)
@@ -284,7 +217,7 @@ def segment(
     begin
         Position in `rows` to begin with.
     next_rr
-        As of `Segmenter`.
+        Hand a beat out only when the next one is known, or known to be late.
     beats, signals
         Room for the beats that are finished now, of `make_room`, `MOST_BEATS` or more.
 
@@ -318,20 +251,6 @@ def compact(states: npt.NDArray[np.void], row: int) -> int:
 def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Samples since the last QRS complex of some streams, or since their start."""
     return _since_last(states, rows)
-
-
-def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
-    return Heartbeat(
-        r_peak=int(beat["r_peak"]),
-        fiducial=int(beat["fiducial"]),
-        decided=int(beat["decided"]),
-        rr=int(beat["rr"]) or None,
-        next_rr=int(beat["next_rr"]) if beat["next_rr"] > 0 else None,
-        pause_after=bool(beat["next_rr"] == PAUSE),
-        median_rr=None if math.isnan(beat["median_rr"]) else float(beat["median_rr"]),
-        signal=signal[: beat["length"]].copy(),
-        complete=bool(beat["complete"]),
-    )
 
 
 def _mexican_hat(width_s: float, taps: int) -> Signal:

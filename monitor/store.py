@@ -76,7 +76,9 @@ def find_files(directory: Path, name: str) -> list[Path]:
 
 
 def read_history(path: Path, since_s: float, device: str | None = None) -> list[tuple[float, bytes]]:
-    """As `Store.read_alerts`, with when they were told; changes nothing, whether a monitor has the file open or not.
+    """Return the alerts told from a time on, of one device or of all, oldest first: when, and as they were published.
+
+    Changes nothing, whether a monitor has the file open or not.
 
     Raises
     ------
@@ -143,10 +145,6 @@ class Store:
         )
         rows = self._select(query)
         return [Letter(*row) for row in rows]
-
-    def read_alerts(self, since_s: float, device: str | None = None) -> list[bytes]:
-        """Return the alerts told from a time on, of one device or of all, oldest first, as they were published."""
-        return [bytes(payload) for _, payload in self._select(_ALERTS, since_s, device)]
 
     def commit(
         self,

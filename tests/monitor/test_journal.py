@@ -10,7 +10,7 @@ import pytest
 from monitor import journal
 from monitor.engine import Engine
 from monitor.journal import Journal
-from monitor.store import Letter, Store
+from monitor.store import Letter, Store, read_history
 
 
 class _Engine:
@@ -56,7 +56,7 @@ def test_a_packet_is_settled_when_its_device_is_saved(kept: Journal, store: Stor
 
 
 def test_while_nothing_can_be_saved_packets_are_settled_and_alerts_do_not_pile_up(
-    kept: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+    kept: Journal, store: Store, tmp_path: Path
 ) -> None:
     _break(store)
     for number in range(journal.MOST_KEPT + 100):
@@ -68,7 +68,7 @@ def test_while_nothing_can_be_saved_packets_are_settled_and_alerts_do_not_pile_u
     assert not kept._unconfirmed
     store.retry()
     kept.settle(0.0, idle=True)
-    assert len(store.read_alerts(0.0)) == journal.MOST_KEPT
+    assert len(read_history(tmp_path / "m.db", 0.0)) == journal.MOST_KEPT
 
 
 def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(kept: Journal, store: Store) -> None:

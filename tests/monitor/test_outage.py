@@ -13,7 +13,7 @@ import pytest
 
 from monitor import wire
 from monitor.mqtt import BrokerUrl
-from monitor.store import Store
+from monitor.store import read_history
 from simulator.replay import Summary
 from tests.brokers import Broker, Kind
 from tests.monitor.ordeal import TOPICS, start_monitor, undisturbed, wait
@@ -129,14 +129,12 @@ def test_a_monitor_killed_together_with_a_broker_that_forgets_costs_no_alert(tmp
             monitor = start_monitor(broker.url, *options)
         devices.finish()
         _, alerts = undisturbed(devices.packets())
-        store = Store(state, "monitor")
-        wait(lambda: _told(store) >= alerts)
+        wait(lambda: _told(state) >= alerts)
         time.sleep(1)
         monitor.send_signal(signal.SIGTERM)
         monitor.wait(20)
-    assert _told(store) == alerts
-    store.close()
+    assert _told(state) == alerts
 
 
-def _told(store: Store) -> set[str]:
-    return {wire.decode(payload, wire.Alert).id for payload in store.read_alerts(0.0)}
+def _told(state: Path) -> set[str]:
+    return {wire.decode(payload, wire.Alert).id for _, payload in read_history(state / "monitor.db", 0.0)}

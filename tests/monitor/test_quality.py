@@ -24,42 +24,43 @@ from monitor.quality import (
     SHAPE_PART,
     STATE,
     WEIGHTS,
-    BeatQuality,
-    Contact,
     _push,
-    why_unfit,
 )
-from monitor.resample import Resampler
-from monitor.segment import Heartbeat, Segmenter
 from monitor.wire import NO_SAMPLE
 from tests.monitor.ecg import beat_times, make_ecg
+from tests.monitor.single import BeatQuality, Contact, Heartbeat, Resampler, Segmenter
 
 BEAT = make_ecg(beat_times(2.0), 2.0, 125.0)[62:182].astype(np.float32)
 
 
+def _alone(signal: Signal) -> str | None:
+    """Why the first beat of a stream is withheld."""
+    return BeatQuality().why_unfit(signal)
+
+
 def test_a_clean_beat_is_fit() -> None:
-    assert why_unfit(BEAT) is None
+    assert _alone(BEAT) is None
 
 
 def test_gain_makes_no_difference() -> None:
-    assert why_unfit(BEAT * np.float32(40)) is None
-    assert why_unfit(BEAT / np.float32(40)) is None
+    assert _alone(BEAT * np.float32(40)) is None
+    assert _alone(BEAT / np.float32(40)) is None
 
 
 def test_a_missing_sample_is_named() -> None:
     broken = BEAT.copy()
     broken[17] = np.nan
-    assert why_unfit(broken) == "missing samples"
+    assert _alone(broken) == "missing samples"
 
 
 def test_a_flat_stretch_is_named() -> None:
-    assert why_unfit(np.full(120, 3.0, np.float32)) == "flat"
+    assert _alone(np.full(120, 3.0, np.float32)) == "flat"
 
 
 def test_noise_is_named() -> None:
     noise = np.random.default_rng(0).normal(0, 300, 120).astype(np.float32)
-    assert why_unfit(noise) == "noise"
-    assert why_unfit(BEAT + noise) == "noise"
+    assert _alone(noise) == "noise"
+    assert _alone(BEAT + noise) == "noise"
 
 
 def _judge(signals: Iterable[Signal]) -> list[str | None]:
@@ -179,7 +180,7 @@ def test_most_steps_are_large_where_the_median_step_is() -> None:
     for scale in np.geomspace(1, 100, 60):
         beat = (BEAT + rng.normal(0, scale, BEAT.size)).astype(np.float32)
         noisy = np.median(np.abs(np.diff(beat))) > NOISE_RATIO * np.ptp(beat)
-        assert why_unfit(beat) == ("noise" if noisy else None)
+        assert _alone(beat) == ("noise" if noisy else None)
 
 
 def test_what_is_remembered_of_a_stream_is_small() -> None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.resample import DELAY_S, PHASES, Resampler, design_kernel
+from monitor.resample import DELAY_S, PHASES, design_kernel
 from monitor.wire import NO_SAMPLE
+from tests.monitor.single import Resampler
 
 RATES = [100.0, 125.0, 130.061, 250.0, 360.0, 512.617, 1000.0, 2000.0]
 

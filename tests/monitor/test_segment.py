@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from monitor.beat import Signal, fit_window
 from monitor.classify import Classifier
-from monitor.resample import Resampler
-from monitor.segment import DECIDED_WITHIN, KEPT, LONGEST_RR, STATE, Heartbeat, Segmenter
+from monitor.segment import DECIDED_WITHIN, KEPT, LONGEST_RR, STATE
 from tests.monitor.ecg import beat_times, make_ecg
+from tests.monitor.single import Heartbeat, Resampler, Segmenter
 
 RATES = [100.0, 130.061, 250.0, 360.0, 512.617, 1000.0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.store import Letter, Store
+from monitor.store import Letter, Store, read_history
 
 LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
@@ -27,13 +27,17 @@ def _fill_disk(store: Store) -> None:
     store._connection.execute("PRAGMA max_page_count = 1")
 
 
+def _alerts(path: Path, since_s: float) -> list[bytes]:
+    return [payload for _, payload in read_history(path, since_s)]
+
+
 def test_what_was_committed_is_there_for_the_next_one(store: Store, tmp_path: Path) -> None:
     assert store.commit([("a", b"state")], [LETTER], [LETTER])
     store.close()
     again = Store(tmp_path, "m")
     assert again.read_state("a") == b"state"
     assert again.read_outbox() == [LETTER]
-    assert again.read_alerts(0.0) == [b"{}"]
+    assert _alerts(tmp_path / "m.db", 0.0) == [b"{}"]
 
 
 def test_a_state_that_is_not_as_it_was_is_not_handed_out(store: Store, tmp_path: Path) -> None:
@@ -107,10 +111,11 @@ def test_alerts_are_told_by_device_and_time_and_forgotten_unless_on_their_way(tm
     store = Store(tmp_path, "monitor")
     letters = [_letter(1, 10.0), _letter(2, 20.0), _letter(3, 30.0)]
     store.commit(told=letters, unconfirmed=[letters[0]])
-    assert store.read_alerts(20.0, "a") == [b"{2}", b"{3}"]
-    assert store.read_alerts(0.0, "b") == []
+    path = tmp_path / "monitor.db"
+    assert read_history(path, 20.0, "a") == [(20.0, b"{2}"), (30.0, b"{3}")]
+    assert read_history(path, 0.0, "b") == []
     store.prune(25.0)
-    assert store.read_alerts(0.0) == [b"{1}", b"{3}"]
+    assert _alerts(path, 0.0) == [b"{1}", b"{3}"]
 
 
 def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: Path) -> None:

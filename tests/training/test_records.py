@@ -11,7 +11,7 @@ from scipy import signal as filters
 
 import simulator.records
 from monitor import beat
-from monitor.segment import Segmenter
+from tests.monitor.single import Segmenter
 from training import data, records
 
 RATE_HZ = 360
