@@ -135,7 +135,7 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def history(options: argparse.Namespace) -> int:
-    """Print the alerts of late."""
+    """Print the alerts, or the beats, of late."""
     from monitor.history import HistorySettings, run_history
     from monitor.store import default_directory
 
@@ -145,6 +145,7 @@ def history(options: argparse.Namespace) -> int:
             name=options.name,
             device=options.device,
             since_s=options.since,
+            beats=options.beats,
             as_json=options.json,
         )
     )
@@ -289,7 +290,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_broker(watching)
     watching.add_argument("--json", action="store_true", help="print each alert as it was published")
 
-    looking_back = verb("history", history, "print the alerts that a monitor has kept, oldest first")
+    looking_back = verb("history", history, "print the alerts that a monitor has kept, or how many beats, oldest first")
+    looking_back.add_argument("--beats", action="store_true", help="not the alerts, but how many beats, hour by hour")
     looking_back.add_argument("--device", metavar="ID", help="only those of this device")
     looking_back.add_argument(
         "--since",
@@ -298,7 +300,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="told in the last so many s, m, h or d, such as 7d",
     )
-    looking_back.add_argument("--json", action="store_true", help="print each alert as it was published")
+    looking_back.add_argument("--json", action="store_true", help="a line each: alerts as published, or hours")
     looking_back.add_argument("--name", default="monitor", help="of the monitor that told them")
     looking_back.add_argument(
         "--state", type=Path, metavar="DIR", help="where the monitor keeps its state, if not as usual"

@@ -95,6 +95,11 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     episodes: dict[wire.Kind, Memory]
 
 
+Hourly = dict[tuple[int, str], tuple[int, int]]
+"""Beats of a device by the hour since 1970 and by what they were (a class of the model, or "withheld"): how many, and
+the sum of the median RR intervals in ms of those that were judged."""
+
+
 class Tally(NamedTuple):
     """How many devices are how; each stands in one of them."""
 
@@ -132,6 +137,8 @@ class Engine:
     def __init__(self, classifier: Classifier, alerts: AlertSettings | None = None) -> None:
         self.counts: Counter[str] = Counter()
         """Running totals, by name: what came, what was judged, what was dropped and why."""
+        self.hourly: dict[str, Hourly] = {}
+        """Beats of each device, hour by hour, for whoever keeps them to take out."""
         self._classifier = classifier
         self._settings = alerts or AlertSettings()
         self._devices: dict[str, _Device] = {}
@@ -312,6 +319,7 @@ class Engine:
             part = slice(begin, begin := begin + rows.size)
             judged.append(_verdicts(classifier, one, rows, columns[part], abnormal[part]))
             self._count(judged[-1])
+            self._add_up(judged[-1])
         return judged
 
     def _count(self, judged: _Judged) -> None:
@@ -323,6 +331,17 @@ class Engine:
         for reason, n in enumerate(np.bincount(judged.found.reasons).tolist()):
             if n and reason:
                 self.counts[f"withheld: {REASONS[reason]}"] += n
+
+    def _add_up(self, judged: _Judged) -> None:
+        """Add beats to their hours."""
+        found, classes = judged.found, judged.classifier.info.classes
+        rows = found.beats["stream"], found.time_s, judged.verdicts, judged.columns, found.beats["median_rr"]
+        for stream, time_s, verdict, column, median_rr in zip(*(row.tolist() for row in rows), strict=True):
+            hourly = self.hourly.setdefault(found.runs[stream].owner.id, {})
+            hour, withheld = int(time_s // 3600), verdict == WITHHELD
+            what = hour, VERDICTS[WITHHELD] if withheld else classes[column]
+            n, rr_ms = hourly.get(what, (0, 0))
+            hourly[what] = n + 1, rr_ms + (0 if withheld else int(median_rr * 1000 / beat.RATE_HZ))
 
     def _follow(self, judged: _Judged) -> None:
         """Let the alert rules see the beats, where there is something to see: most devices are well."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from monitor.engine import Engine
-from monitor.store import Letter, Store
+from monitor.store import HourlyRow, Letter, Store
 
 WINDOW_S = 10.0
 """A packet is settled after this time at the latest, when all goes well."""
@@ -29,8 +29,8 @@ MOST_SAVED = 100
 """Devices whose states are saved in one go: some milliseconds."""
 SETTLE_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
-MOST_KEPT = 10_000
-"""While nothing can be saved, no more alerts than these are kept for the history."""
+MOST_KEPT, MOST_HOURLY = 10_000, 100_000
+"""While nothing can be saved, no more alerts than these are kept for the history, and of beats no more hours."""
 
 
 class _Entry(NamedTuple):
@@ -74,6 +74,7 @@ class Journal:
         self._stored: set[str] = set()  # ids of letters that are in the store's outbox
         self._confirmed: list[str] = []
         self._forgotten: deque[str] = deque(maxlen=MOST_KEPT)
+        self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the file does not count yet
         self._owed: set[str] = set()  # devices of whom the file may not hold the last state
         self._is_doubtful = False  # whether it may lack letters that it once had
         self._opened = 0 if store is None else store.opened
@@ -131,6 +132,7 @@ class Journal:
             mids = [entry.mid for entry in self._unsettled]
             self._unsettled.clear()
             self._told.clear()
+            self._engine.hourly.clear()
             return Settled(mids, [])
         urgent = idle or self._forgotten or len(self._unsettled) >= self._limit
         if not urgent and now_s - self._settled_s < SETTLE_S:
@@ -138,6 +140,8 @@ class Journal:
         self._settled_s = now_s
         self._learn_limit(idle)
         mids, states = self._collect(now_s, idle)
+        for device in self._forgotten:
+            self._take_hourly(device)
         is_saved = True
         if self._store.fault is None:
             if self._store.opened != self._opened:  # it may be a new file, or one that was full for a while
@@ -154,12 +158,14 @@ class Journal:
         all_, known = self._unconfirmed.values(), self._stored
         unconfirmed = [letter for letter in all_ if self._is_doubtful or letter.id not in known]
         told = [*self._told, *unconfirmed] if self._is_doubtful else self._told
-        is_saved = store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten)
+        hourly = [HourlyRow(*key, *sums) for key, sums in self._hourly.items()]
+        is_saved = store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten, hourly)
         if is_saved:
             self._stored.update(letter.id for letter in unconfirmed)
             self._confirmed.clear()
             self._forgotten.clear()
             self._told.clear()
+            self._hourly.clear()
             self._is_doubtful = False
         return is_saved
 
@@ -174,8 +180,7 @@ class Journal:
             if not due:
                 break
             if device is not None and self._saved.get(device, 0) < number and self._engine.knows(device):
-                states[device] = self._engine.save(device)
-                self._saved[device] = self._number
+                states[device] = self._save(device)
             mids.append(mid)
             self._unsettled.popleft()
         return mids, states
@@ -185,8 +190,20 @@ class Journal:
         while self._owed and len(states) < MOST_SAVED:
             device = self._owed.pop()
             if device not in states and self._engine.knows(device):
-                states[device] = self._engine.save(device)
-                self._saved[device] = self._number
+                states[device] = self._save(device)
+
+    def _save(self, device: str) -> bytes:
+        self._saved[device] = self._number
+        self._take_hourly(device)
+        return self._engine.save(device)
+
+    def _take_hourly(self, device: str) -> None:
+        """Take the beats that a device's state must be saved together with, so that a crash counts none twice."""
+        for (hour, what), (beats, rr_ms) in self._engine.hourly.pop(device, {}).items():
+            before = self._hourly.get((hour, device, what), (0, 0))
+            self._hourly[hour, device, what] = before[0] + beats, before[1] + rr_ms
+        while len(self._hourly) > MOST_HOURLY:
+            del self._hourly[next(iter(self._hourly))]
 
     def _learn_limit(self, idle: bool) -> None:
         waiting = len(self._unsettled)

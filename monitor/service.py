@@ -55,8 +55,8 @@ MOST_UNCONFIRMED = 10_000
 ids must not run out for the alerts."""
 OVERLOADED_S = 5.0
 """Without a pause in what comes for so long, the monitor is behind."""
-KEEP_ALERTS_S = 30 * 86400.0
-"""For how long the history of alerts goes back."""
+KEEP_S = 30 * 86400.0
+"""For how long the history goes back."""
 GC_THRESHOLD = (2000, 20, 5000)
 """Looking through all objects for cycles stops the loop for 0.2 s with ten thousand devices: every ten minutes will do,
 since only a device that is forgotten leaves one."""
@@ -386,7 +386,7 @@ class Service:
             self._settled.pop(device, None)
         if self._store is not None:
             self._store.retry()
-            self._store.prune(time.time() - KEEP_ALERTS_S)
+            self._store.prune(time.time() - KEEP_S)
 
     def _finish(self) -> None:
         """Tell what is held, save what is remembered, say goodbye, and wait until the broker has confirmed it."""

@@ -1,4 +1,4 @@
-"""What must outlive the process: the devices' states, the alerts that no broker has confirmed, and the alerts so far.
+"""What must outlive the process: the devices' states, alerts that no broker has confirmed, alerts and beats so far.
 
 One SQLite file, written in transactions of many rows; killing the process at any moment loses none that was committed,
 and leaves the others as they were. A power failure may undo the last seconds. Each of several workers has a file of its
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,19 @@ CREATE TABLE IF NOT EXISTS alert (
     id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
+CREATE TABLE IF NOT EXISTS hourly (
+    told_hour INTEGER, hour INTEGER, device TEXT, what TEXT, beats INTEGER NOT NULL, rr_ms INTEGER NOT NULL,
+    PRIMARY KEY (told_hour, hour, device, what)
+) WITHOUT ROWID;
 """
+_ADD_HOURLY = (
+    "INSERT INTO hourly VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET beats = beats + excluded.beats, rr_ms = rr_ms + excluded.rr_ms"
+)
+_HOURLY = (
+    "SELECT hour, device, what, sum(beats), sum(rr_ms) FROM hourly "
+    "WHERE told_hour >= ? AND device = coalesce(?, device) GROUP BY hour, device, what"
+)
 _ALERTS = "SELECT told_s, payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
 
 
@@ -58,6 +70,19 @@ class Letter:
     """When it was first told, on this machine's clock."""
     topic: str
     payload: bytes
+
+
+class HourlyRow(NamedTuple):
+    """Beats of one kind that a device had in an hour."""
+
+    hour: int
+    """Since 1970, on the device's clock."""
+    device: str
+    what: str
+    """Class, or "withheld"."""
+    beats: int
+    rr_ms: int
+    """Sum of their median RR intervals."""
 
 
 def default_directory() -> Path:
@@ -85,11 +110,20 @@ def read_history(path: Path, since_s: float, device: str | None = None) -> list[
     OSError
         The file cannot be read.
     """
+    return [(told_s, bytes(payload)) for told_s, payload in _read(path, _ALERTS, since_s, device)]
+
+
+def read_hourly(path: Path, since_s: float, device: str | None = None) -> list[HourlyRow]:
+    """Return the beats told from that hour on, of one device or of all, oldest first; see `read_history`."""
+    return [HourlyRow(*row) for row in _read(path, _HOURLY, since_s // 3600, device)]
+
+
+def _read(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
     # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will.
     mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True)) as connection:
-            return [(told_s, bytes(payload)) for told_s, payload in connection.execute(_ALERTS, (since_s, device))]
+            return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
         raise OSError(f"{path} cannot be read: {error}.") from None
 
@@ -153,6 +187,7 @@ class Store:
         unconfirmed: Iterable[Letter] = (),
         confirmed: Iterable[str] = (),
         forgotten: Iterable[str] = (),
+        hourly: Iterable[HourlyRow] = (),
     ) -> bool:
         """Write all of it, or nothing; return whether it is written.
 
@@ -166,6 +201,8 @@ class Store:
             Alerts that no broker has confirmed yet; and ids of those that one has meanwhile.
         forgotten
             Ids of devices whose former states are not needed any more.
+        hourly
+            Beats to add to those of their hours.
         """
         now_s = time.time()
         rows_saved = [(device, now_s, _seal(state)) for device, state in states]
@@ -180,15 +217,19 @@ class Store:
                 rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
                 connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
                 connection.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in confirmed])
+                connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in hourly])
             return True
 
         return self.fault is None and bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
-        """Forget the alerts told before a time, unless they are still on their way."""
-        query = "DELETE FROM alert WHERE told_s < ? AND id NOT IN (SELECT id FROM outbox)"
-        if self.fault is None:
-            self._try(lambda connection: connection.execute(query, (before_s,)))
+        """Forget the alerts told before a time, unless they are still on their way, and the beats."""
+        if self.fault is not None:
+            return
+        alerts = "DELETE FROM alert WHERE told_s < ? AND id NOT IN (SELECT id FROM outbox)"
+        self._try(lambda connection: connection.execute(alerts, (before_s,)))
+        hours = "DELETE FROM hourly WHERE told_hour < ?"
+        self._try(lambda connection: connection.execute(hours, (before_s // 3600,)))
 
     def retry(self) -> None:
         """If something was wrong, or is wrong with the file, try again."""

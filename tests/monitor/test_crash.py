@@ -16,6 +16,7 @@ import pytest
 
 from monitor import mqtt, wire
 from monitor.mqtt import BrokerUrl
+from monitor.store import find_files, read_hourly
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.ecg import beat_times, make_ecg
 from tests.monitor.ordeal import TOPICS, start_monitor, undisturbed, wait
@@ -84,7 +85,7 @@ def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: in
     assert alerts
     rng = random.Random(workers)
     with run_mosquitto(find_mosquitto(), tmp_path) as url, _subscribed(url) as heard:
-        options = ("--workers", str(workers))
+        options = ("--workers", str(workers), "--state", str(tmp_path / "state"))
         monitor = start_monitor(url, *options)
         wait(lambda: any(status["state"] == "online" for status in heard.on("status")))
         playing = threading.Thread(target=_publish_all, args=(url, 0.25))
@@ -105,3 +106,5 @@ def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: in
     told: dict[str, dict[str, Any]] = {}
     for beat in heard.on("beats"):
         assert told.setdefault(beat["id"], beat) == beat  # also where it was told twice
+    counted = [row for path in find_files(tmp_path / "state", "monitor") for row in read_hourly(path, 0)]
+    assert sum(row.beats for row in counted) == len(beats)  # each once, however often it was found

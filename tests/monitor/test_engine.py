@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
@@ -259,6 +260,20 @@ def test_one_batch_for_all_devices_gives_what_each_alone_gives() -> None:
         found += together.flush().beats
     for device in ("a", "b"):
         assert [b for b in found if b.device == device] == alone[device]
+
+
+def test_beats_are_added_up_by_hour_and_class() -> None:
+    engine = _engine()
+    beats = _run(engine, _packets(FAST))[0]
+    expected = Counter((int(one.r_peak_s // 3600), one.label or "withheld") for one in beats)
+    hourly = engine.hourly.pop("a")
+    assert {key: n for key, (n, _) in hourly.items()} == expected
+    judged = [one.heart_rate_bpm for one in beats if one.label is not None and one.heart_rate_bpm is not None]
+    n, rr_ms = (
+        sum(column) for column in zip(*(v for (_, what), v in hourly.items() if what != "withheld"), strict=True)
+    )
+    assert 60_000 * n / rr_ms == pytest.approx(np.mean(judged), rel=0.02)
+    assert not engine.hourly
 
 
 def test_duplicates_are_counted_and_change_nothing() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from monitor import wire
 from monitor.__main__ import main
-from monitor.store import Letter, Store
+from monitor.store import HourlyRow, Letter, Store
 
 HOUR_S = 3600.0
 
@@ -121,3 +121,56 @@ def test_a_time_without_a_unit_is_refused(since: str, capsys: pytest.CaptureFixt
         main(["history", f"--since={since}"])
     assert stopped.value.code == 2
     assert "such as 24h" in capsys.readouterr().err
+
+
+def _hour(ago: int) -> int:
+    return int(time.time() // 3600) - ago
+
+
+ROWS = [
+    HourlyRow(_hour(2), "a", "normal", 100, 80_000),
+    HourlyRow(_hour(2), "a", "abnormal", 20, 10_000),
+    HourlyRow(_hour(2), "b", "withheld", 7, 0),
+]
+OLD = HourlyRow(_hour(50), "a", "normal", 1, 1000)
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What two workers have counted, one of whom handed a device over to the other."""
+    for worker, rows in enumerate((ROWS, ROWS[:1])):
+        store = Store(tmp_path, "monitor", worker)
+        store.commit(hourly=rows)
+        if worker:
+            with monkeypatch.context() as then:
+                then.setattr("monitor.store.time.time", lambda: 3600.0 * OLD.hour)
+                store.commit(hourly=[OLD])
+        store.close()
+    return tmp_path
+
+
+def test_beats_are_told_hour_by_hour(counted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _history(counted, "--beats") == 0
+    start = time.strftime("%Y-%m-%d %H:%M", time.localtime(3600 * _hour(2)))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["hour", "device", "bpm", "normal", "abnormal", "withheld"],
+        [*start.split(), "a", "78", "200", "20", "0"],
+        [*start.split(), "b", "-", "0", "0", "7"],
+    ]
+
+
+def test_hours_are_told_as_json_of_one_device_and_a_longer_time(
+    counted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _history(counted, "--beats", "--json", "--device", "a", "--since", "3d") == 0
+    old, new = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert old == {"hour": old["hour"], "device": "a", "beats": {"normal": 1}, "heart_rate_bpm": 60.0}
+    assert new["beats"] == {"normal": 200, "abnormal": 20}
+    assert old["hour"] < new["hour"] == time.strftime("%Y-%m-%dT%H:00:00Z", time.gmtime(3600 * _hour(2)))
+
+
+def test_where_no_beats_were_counted_a_hint_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _history(folder, "--beats") == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"no beats in {folder} since ")

@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from monitor import journal
-from monitor.engine import Engine
+from monitor.engine import Engine, Hourly
 from monitor.journal import Journal
-from monitor.store import Letter, Store, read_history
+from monitor.store import HourlyRow, Letter, Store, read_history, read_hourly
 
 
 class _Engine:
@@ -18,6 +18,7 @@ class _Engine:
 
     def __init__(self) -> None:
         self.saves = 0
+        self.hourly: dict[str, Hourly] = {}
 
     def knows(self, device: str) -> bool:
         return device != "stranger"
@@ -103,3 +104,31 @@ def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
     kept.confirmed("a-1")
     kept.settle(3.0, idle=True)
     assert store.read_outbox() == []
+
+
+def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal, store: Store, tmp_path: Path) -> None:
+    engine = cast(_Engine, kept._engine)
+    path = tmp_path / "m.db"
+    engine.hourly = {"a": {(5, "normal"): (3, 2400)}, "b": {(5, "V"): (1, 800)}}
+    kept.received(1, "a", 0.0)
+    kept.settle(0.0, idle=True)
+    assert read_hourly(path, 0) == [HourlyRow(5, "a", "normal", 3, 2400)]
+    kept.forget(["b"])
+    _break(store)
+    engine.hourly |= {"a": {(5, "normal"): (1, 700), (6, "normal"): (1, 700)}}
+    for mid in (2, 3):
+        kept.received(mid, "a", 1.0)
+        kept.settle(1.0, idle=True)
+    assert not engine.hourly
+    store.retry()
+    kept.settle(2.0, idle=True)
+    assert read_hourly(path, 0) == [
+        HourlyRow(5, "a", "normal", 4, 3100), HourlyRow(5, "b", "V", 1, 800), HourlyRow(6, "a", "normal", 1, 700),
+    ]  # fmt: skip
+
+
+def test_without_a_file_no_beats_are_kept(tmp_path: Path) -> None:
+    engine = _Engine()
+    engine.hourly = {"a": {(5, "normal"): (3, 2400)}}
+    Journal(cast(Engine, engine), None).settle(0.0, idle=True)
+    assert not engine.hourly

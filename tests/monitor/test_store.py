@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.store import Letter, Store, read_history
+from monitor.store import HourlyRow, Letter, Store, read_history, read_hourly
 
 LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
@@ -105,6 +105,20 @@ def test_a_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     assert store.fault is not None
     assert store.read_outbox() == []
     assert not store.commit([("a", b"state")])
+
+
+def test_beats_of_an_hour_are_added_up_and_forgotten_after_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, path = Store(tmp_path, "monitor"), tmp_path / "monitor.db"
+    rows = [HourlyRow(5, "a", "normal", 3, 2400), HourlyRow(5, "a", "withheld", 1, 0), HourlyRow(6, "b", "V", 2, 1800)]
+    for now_s, told in ((36_000.0, rows), (36_001.0, rows[:1]), (43_300.0, rows[:1])):
+        monkeypatch.setattr("monitor.store.time.time", lambda now_s=now_s: now_s)
+        store.commit(hourly=told)
+    assert read_hourly(path, 0.0) == [HourlyRow(5, "a", "normal", 9, 7200), *rows[1:]]
+    assert read_hourly(path, 0.0, "b") == rows[2:]
+    store.prune(43_200.0)
+    assert read_hourly(path, 0.0) == read_hourly(path, 43_299.0) == rows[:1]
 
 
 def test_alerts_are_told_by_device_and_time_and_forgotten_unless_on_their_way(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.store import find_files, read_hourly
 from tests.brokers import Broker, Kind
 from tests.monitor.outage import endure
 from tests.monitor.proxy import Proxy
 from tests.soak.fleet import Fleet
 from tests.soak.fuzz import fuzz_apart
-from tests.soak.rig import START_S, Devices, Listener, Monitor, stage, wait, watched
+from tests.soak.rig import NAME, START_S, Devices, Listener, Monitor, stage, wait, watched
 
 KILLS = 10
 CATCH_UP = 10.0
@@ -67,7 +68,11 @@ def killed_monitor(plan: Plan) -> list[Row]:
             time.sleep(rng.uniform(2.0, 6.0))
             monitor.end(signal.SIGKILL)
             monitor.start()
-        return [finish(f"monitor killed -9 {KILLS} times, 100 devices, 400 packets/s", fleet, heard, devices, playing)]
+        row = finish(f"monitor killed -9 {KILLS} times, 100 devices, 400 packets/s", fleet, heard, devices, playing)
+        monitor.end()
+    [file] = find_files(monitor.state, NAME)
+    kept = sum(hour.beats for hour in read_hourly(file, 0.0))
+    return [Row(row.name, f"{row.counts}; {kept} beats in the history", row.is_met and kept == len(fleet.beats))]
 
 
 def handover(plan: Plan) -> list[Row]:
