@@ -35,6 +35,10 @@ TIDY_S = 15.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
+MOST_ALERTS = 500_000
+"""The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
+LOG_BYTES = 64 * 2**20
+"""What was written and not moved yet may take more than this, but not for long."""
 _VERSION = 1
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
@@ -223,11 +227,12 @@ class Store:
         return self.fault is None and bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
-        """Forget the alerts told before a time, unless they are still on their way, and the beats."""
+        """Forget beats and alerts told before a time, and alerts that are too many, unless they are on their way."""
         if self.fault is not None:
             return
-        alerts = "DELETE FROM alert WHERE told_s < ? AND id NOT IN (SELECT id FROM outbox)"
-        self._try(lambda connection: connection.execute(alerts, (before_s,)))
+        old = "told_s < ? OR rowid <= (SELECT max(rowid) FROM alert) - ?"
+        alerts = f"DELETE FROM alert WHERE ({old}) AND id NOT IN (SELECT id FROM outbox)"
+        self._try(lambda connection: connection.execute(alerts, (before_s, MOST_ALERTS)))
         hours = "DELETE FROM hourly WHERE told_hour < ?"
         self._try(lambda connection: connection.execute(hours, (before_s // 3600,)))
 
@@ -289,6 +294,7 @@ class Store:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_tidy`
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             connection.executescript(_SCHEMA)
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":

@@ -139,3 +139,12 @@ def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: 
     Store(tmp_path, "other").commit([("a", b"of another monitor")])
     assert Store(tmp_path, "monitor").read_state("a") == b"new"
     assert Store(tmp_path, "monitor", 0).read_state("a") == b"new"
+
+
+def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.store.MOST_ALERTS", 3)
+    store = Store(tmp_path, "monitor")
+    letters = [_letter(number, float(number)) for number in range(8)]
+    store.commit(told=letters, unconfirmed=letters[:1])
+    store.prune(2.0)
+    assert _alerts(tmp_path / "monitor.db", 0.0) == [b"{0}", b"{5}", b"{6}", b"{7}"]  # the first is still on its way
