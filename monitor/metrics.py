@@ -143,10 +143,12 @@ def _gauges(status: wire.MonitorStatus, board: Board) -> Iterator[Metric]:
     for state, n in ("streaming", status.streaming), ("lead off", status.lead_off), ("silent", status.silent):
         devices.add_metric([state], n)
     yield devices
+    silence_s = math.nan if status.heard_s is None else time.time() - status.heard_s
     late_s = math.nan if status.lateness_s is None else status.lateness_s
     for name, text, value in [
         ("connected", "Whether packets can come in: 1 or 0.", board.ready),
         ("unsettled_packets", "Packets that the broker would send again after a crash.", status.unsettled),
+        ("silence_seconds", "Time since the last message of a device came; NaN if none did.", silence_s),
         ("lateness_seconds", "Median time from the end of a packet to its arrival; NaN if none came.", late_s),
         ("behind_seconds", "For how long it has been at it without a pause.", status.behind_s),
         ("overloaded", "Whether packets come faster than they are taken: 1 or 0.", status.state == "overloaded"),

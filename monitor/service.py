@@ -60,6 +60,8 @@ KEEP_S = 30 * 86400.0
 GC_THRESHOLD = (2000, 20, 5000)
 """Looking through all objects for cycles stops the loop for 0.2 s with ten thousand devices: every ten minutes will do,
 since only a device that is forgotten leaves one."""
+SILENCE_S = 60.0
+"""If nothing comes for so long from devices that are known, the broker is asked for their packets once more."""
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
 
@@ -102,7 +104,8 @@ class Service:
         self._publishing: dict[int, str] = {}  # ids of the alerts that the broker has not confirmed, by message id
         self._settled: dict[str, int] = {}  # what each device's last acknowledgement said
         self._lateness_s: list[float] = []
-        self._paused_s = time.monotonic()
+        self._paused_s = self._asked_s = time.monotonic()
+        self._heard_s: float | None = None
         self._wait_s = RECONNECT_S[0]
         self._alive_due_s = self._note_due_s = 0.0
         self._client = self._make_client()
@@ -241,6 +244,7 @@ class Service:
         systemd.notify("READY=1")
         # Said again each time: the broker may have forgotten a session, and does not remember a clean one.
         client.subscribe([(self.topics.of("+", "info"), 1), (self.topics.of("+", "samples"), 1)])
+        self._asked_s = self._paused_s
         if not flags.session_present:  # what came meanwhile is lost, unless the devices have kept it
             for device, seq in self._settled.items():
                 self._acknowledge(device, seq)
@@ -251,14 +255,16 @@ class Service:
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         # paho's network loop dies of an exception in a callback.
-        device, topic = None, "a topic that is not UTF-8"
+        device, topic, now = None, "a topic that is not UTF-8", time.monotonic()
+        if not message.retain:
+            self._heard_s = now
         try:
             topic = message.topic
             device, leaf = self.topics.parse(topic)
             number, workers = self.settings.share
             if workers > 1 and zlib.crc32(device.encode()) % workers != number:
                 device = None
-            elif not self._limiter.admits(device, now := time.monotonic()):
+            elif not self._limiter.admits(device, now):
                 self._refuse(device)
                 device = None
             else:
@@ -269,7 +275,7 @@ class Service:
             self.engine.counts["internal errors"] += 1
             log.exception("a message on %s could not be handled", topic[:200], extra={"topic": topic[:200]})
         if message.qos:
-            self._journal.received(message.mid, device, time.monotonic())
+            self._journal.received(message.mid, device, now)
 
     def _take(self, device: str, leaf: str, payload: bytes, now: float) -> None:
         signal_s = 0.0
@@ -384,9 +390,19 @@ class Service:
         self._settle(now, idle=False)  # before such a device comes back, and is taken up where it was saved
         for device in forgotten:
             self._settled.pop(device, None)
+        if self.engine.devices and self._heard_s is not None and now - max(self._asked_s, self._heard_s) > SILENCE_S:
+            self._ask_again(now, is_news=self._asked_s < self._heard_s)
         if self._store is not None:
             self._store.retry()
             self._store.prune(time.time() - KEEP_S)
+
+    def _ask_again(self, now: float, is_news: bool) -> None:
+        """Nothing comes: the devices may all sleep, or the broker may have forgotten what we want."""
+        if is_news:
+            log.warning("none of %d devices sent anything for %.0f s; subscribing anew", self.engine.devices, SILENCE_S)
+        self._client.subscribe(self.topics.of("+", "samples"), 1)
+        self._asked_s = now
+        self.engine.counts["subscribed anew for silence"] += 1
 
     def _finish(self) -> None:
         """Tell what is held, save what is remembered, say goodbye, and wait until the broker has confirmed it."""
@@ -432,6 +448,7 @@ class Service:
             lead_off=tally.lead_off,
             silent=tally.silent,
             unsettled=self._journal.unsettled,
+            heard_s=None if self._heard_s is None else round(time.time() - (now - self._heard_s), 3),
             lateness_s=round(statistics.median(self._lateness_s), 3) if self._lateness_s else None,
             behind_s=behind_s,
             overloaded_since_s=round(time.time() - behind_s, 3) if state == "overloaded" else None,

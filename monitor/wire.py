@@ -200,6 +200,8 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Those from which nothing came for 10 s; after 10 minutes they are forgotten."""
     unsettled: int = 0
     """Packets that the broker would send again if the monitor were killed now."""
+    heard_s: Time | None = None
+    """When the last message of a device came, if one did."""
     lateness_s: float | None = None
     """Median time from the end of a packet, on its device's clock, to its arrival, since the status before."""
     behind_s: float = 0.0

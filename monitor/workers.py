@@ -221,6 +221,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
     told = list(statuses)
     if not told:
         return blank
+    heard = [status.heard_s for status in told if status.heard_s is not None]
     lateness = [status.lateness_s for status in told if status.lateness_s is not None]
     since = [status.overloaded_since_s for status in told if status.overloaded_since_s is not None]
     overloaded = blank.state == "online" and any(status.state == "overloaded" for status in told)
@@ -235,6 +236,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         lead_off=sum(status.lead_off for status in told),
         silent=sum(status.silent for status in told),
         unsettled=sum(status.unsettled for status in told),
+        heard_s=max(heard, default=None),
         lateness_s=max(lateness, default=None),
         behind_s=max(status.behind_s for status in told),
         overloaded_since_s=min(since, default=None) if overloaded else None,

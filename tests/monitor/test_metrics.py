@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitor import metrics, wire
@@ -95,7 +96,7 @@ def _figures(url: str) -> dict[str, float]:
 
 
 def test_whatever_stands_in_the_status_is_a_metric(board: Board, url: str) -> None:
-    board.note(STATUS)
+    board.note(msgspec.structs.replace(STATUS, heard_s=time.time() - 30))
     figures = _figures(url)
     for name, value in {
         "ecgwatch_packets_total": 7,
@@ -122,6 +123,7 @@ def test_whatever_stands_in_the_status_is_a_metric(board: Board, url: str) -> No
     }.items():
         assert figures.pop(name) == value
     assert 0 <= figures.pop("ecgwatch_status_age_seconds") < 5
+    assert 30 <= figures.pop("ecgwatch_silence_seconds") < 40
     assert not figures
 
 

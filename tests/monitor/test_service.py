@@ -274,6 +274,29 @@ def test_a_device_hears_at_once_from_where_on_a_monitor_that_was_away_needs_its_
     assert service.engine.counts["packets"] == 1
 
 
+def test_a_subscription_that_a_broker_has_lost_is_made_anew_when_nothing_comes(
+    broker_url: BrokerUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.service.SILENCE_S", 1.0)
+    monkeypatch.setattr("monitor.service.STATUS_S", 0.2)
+    with _client(broker_url) as client, _running(broker_url, "m-silence") as service:
+        _wait(lambda: _online(client, "m-silence"))
+        assert client.statuses("m-silence")[-1]["heard_s"] is None
+        client.play("silence", 5)
+        _wait(lambda: service.engine.counts["packets"] == 5)
+        before_s, keep_house = time.time(), service._keep_house
+
+        def lose_it(now: float) -> None:
+            monkeypatch.setattr(service, "_keep_house", keep_house)
+            service._client.unsubscribe(TOPICS.of("+", "samples"))
+
+        monkeypatch.setattr(service, "_keep_house", lose_it)  # in the thread of the loop
+        _wait(lambda: service.engine.counts["subscribed anew for silence"] >= 2)
+        assert before_s - 5 < client.statuses("m-silence")[-1]["heard_s"] < before_s
+        client.play("silence-too", 5)
+        _wait(lambda: service.engine.counts["packets"] == 10)
+
+
 def test_a_broker_that_is_not_there_is_one_clear_line() -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
     for verb in ("run", "watch"):

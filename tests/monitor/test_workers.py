@@ -16,7 +16,9 @@ BLANK = wire.MonitorStatus(state="online", version="1", model="", model_sha256="
 
 
 def test_counts_are_added_up_and_the_worst_of_all_else_is_told() -> None:
-    one = _status(counts={"packets": 3, "gaps": 1}, devices=3, streaming=1, lead_off=1, silent=1, behind_s=0.1)
+    one = _status(
+        counts={"packets": 3, "gaps": 1}, devices=3, streaming=1, lead_off=1, silent=1, behind_s=0.1, heard_s=9.0
+    )
     other = _status(
         "overloaded",
         counts={"packets": 4},
@@ -25,12 +27,13 @@ def test_counts_are_added_up_and_the_worst_of_all_else_is_told() -> None:
         behind_s=7.0,
         overloaded_since_s=50.0,
         lateness_s=8.0,
+        heard_s=20.0,
     )
     told = add_up(BLANK, [one, other])
     assert told.counts == {"packets": 7, "gaps": 1}
     assert (told.devices, told.streaming, told.lead_off, told.silent) == (5, 3, 1, 1)
     assert (told.state, told.behind_s, told.overloaded_since_s, told.lateness_s) == ("overloaded", 7.0, 50.0, 8.0)
-    assert (told.model, told.since_s) == ("ptb", 0.0)
+    assert (told.model, told.since_s, told.heard_s) == ("ptb", 0.0, 20.0)
 
 
 def test_who_says_goodbye_is_not_overloaded() -> None:
