@@ -20,8 +20,8 @@ import numpy as np
 from monitor import wire
 from monitor.lanes import PART_S, Event, Lanes, Run, SavedRun
 
-EARLY_PACKETS = 3
-"""So many packets may overtake a missing one before it counts as lost."""
+EARLY_PACKETS, EARLY_SAMPLES = 3, wire.MAX_SAMPLES
+"""So many packets may overtake a missing one before it counts as lost, and no more samples than these."""
 LATE_PACKETS = 10
 """After so many packets in a row from the past, the device is taken to have been restarted with its clock set back."""
 CLOCK_TOLERANCE_S = 0.5
@@ -140,7 +140,7 @@ class Stream:
         if packet.seq in self._early:
             self._counts["duplicates"] += 1
         self._early[packet.seq] = packet
-        if len(self._early) > EARLY_PACKETS:
+        while len(self._early) > EARLY_PACKETS or sum(p.samples.size for p in self._early.values()) > EARLY_SAMPLES:
             self._give_up_waiting()
 
     def _give_up_waiting(self) -> None:

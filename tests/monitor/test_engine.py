@@ -347,6 +347,17 @@ def test_what_waits_for_a_missing_packet_is_bounded() -> None:
     assert engine.counts["gaps"] == 1
 
 
+def test_no_more_samples_wait_for_a_missing_packet_than_the_largest_packet_has() -> None:
+    engine = _engine()
+    samples = np.zeros(wire.MAX_SAMPLES // 2, np.int16)
+    for seq in (0, 2, 3):
+        engine.feed("a", wire.Packet(seq, START_S + seq * samples.size / RATE_HZ, RATE_HZ, samples), 0.0)
+        assert engine.counts["gaps"] == 0
+    engine.feed("a", wire.Packet(5, START_S + 5 * samples.size / RATE_HZ, RATE_HZ, samples[:2]), 0.0)
+    assert engine.counts["gaps"] == 1
+    assert engine.next_seq("a") == 4
+
+
 def test_what_still_waits_is_judged_when_the_device_is_forgotten() -> None:
     packets = _packets(CALM)
     engine = _engine()
