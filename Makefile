@@ -13,7 +13,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-# Whatever may befall a monitor, and what was lost by it: ten minutes, or more with MINUTES=5.
+# Whatever may befall a monitor, and what was lost by it: twenty minutes, or more with MINUTES=5.
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m long
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)

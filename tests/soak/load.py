@@ -1,8 +1,10 @@
-"""A steady load, with something that befalls monitor or broker each minute."""
+"""A steady load, with something that befalls monitor or broker each minute, or more often where there is less time."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import random
 import signal
 import time
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import mqtt
+from monitor.settings import STATUS_S
 from tests.brokers import Broker
 from tests.soak.crowd import Crowd, Tally
 from tests.soak.fleet import Fleet
@@ -18,6 +21,9 @@ from tests.soak.fuzz import IDS, Fuzzer
 from tests.soak.rig import TOPICS, Monitor, wait
 from tests.soak.rows import Plan, Row, start
 
+LONG_S, SHORT_S = 600.0, 200.0
+"""From so long on there is a fault each minute; else it is so long at least, and there is one each `OFTEN_S`."""
+OFTEN_S = 20.0
 FROZEN_S = 10.0
 AWAY_S = 5.0
 FULL_BYTES = 8192
@@ -25,13 +31,40 @@ FULL_BYTES = 8192
 POISON = 2000
 """Packets that nobody should send, in one fault."""
 CYCLE = 60
-"""Only the first minutes of so many end a monitor's life: in the others its memory is watched."""
+"""Only the first of so many faults end a monitor's life: through the others its memory is watched."""
 SETTLED_S = 600.0
 """By this age, each fault that a monitor survives has befallen it once, and its buffers have the size they need."""
 GROWTH = 0.05
 """A monitor's memory may grow by this share from there on."""
 CAUGHT_UP_S = 180.0
 """All that is left must be settled so long after the last packet was due."""
+
+
+@dataclass
+class _Memory:
+    """How the memory of one monitor went, in MB."""
+
+    pid: int
+    began_s: float
+    most_early_mb: float = 0.0
+    most_mb: float = 0.0
+    last_mb: float = 0.0
+    age_s: float = 0.0
+
+    def note(self, mb: float) -> None:
+        """Take it down."""
+        self.last_mb, self.most_mb, self.age_s = mb, max(mb, self.most_mb), time.monotonic() - self.began_s
+        if self.age_s < SETTLED_S:
+            self.most_early_mb = self.most_mb
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it stayed where it was after the first minutes."""
+        return self.most_mb <= (1 + GROWTH) * self.most_early_mb
+
+    def __str__(self) -> str:
+        early = f"at most {self.most_early_mb:.0f} until 10 min, " if self.age_s > SETTLED_S else ""
+        return f"{early}at most {self.most_mb:.0f}, {self.last_mb:.0f} at {self.age_s / 60:.1f} min"
 
 
 @dataclass
@@ -43,6 +76,16 @@ class Scene:
     heard: Tally
     monitor: Monitor
     rng: random.Random
+    lives: list[_Memory]
+    """Of each monitor so far."""
+
+    def watch(self, until_s: float) -> None:
+        """Take down the monitor's memory until then."""
+        while (left_s := until_s - time.monotonic()) > 0:
+            if not self.lives or self.lives[-1].pid != self.monitor.pid:
+                self.lives.append(_Memory(self.monitor.pid, time.monotonic()))
+            self.lives[-1].note(self.monitor.rss_mb)
+            time.sleep(min(1.0, left_s))
 
 
 def _kill_monitor(scene: Scene) -> None:
@@ -114,81 +157,36 @@ OTHER = {
 
 
 def _faults() -> Iterator[tuple[str, Callable[[Scene], None]]]:
-    """One a minute, for ever."""
-    other = 0
+    """One after the other, for ever."""
+    others = itertools.cycle(OTHER.items())
     while True:
-        for minute in range(CYCLE):
-            if minute < len(LETHAL):
-                yield list(LETHAL.items())[minute]
-            else:
-                yield list(OTHER.items())[other % len(OTHER)]
-                other += 1
-
-
-@dataclass
-class _Memory:
-    """How the memory of one monitor went, in MB."""
-
-    began_s: float
-    most_early_mb: float = 0.0
-    most_mb: float = 0.0
-    last_mb: float = 0.0
-    age_s: float = 0.0
-
-    def note(self, mb: float) -> None:
-        """Take it down."""
-        self.last_mb, self.most_mb, self.age_s = mb, max(mb, self.most_mb), time.monotonic() - self.began_s
-        if self.age_s < SETTLED_S:
-            self.most_early_mb = self.most_mb
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether it stayed where it was after the first minutes."""
-        return self.most_mb <= (1 + GROWTH) * self.most_early_mb
-
-    def __str__(self) -> str:
-        early = f"at most {self.most_early_mb:.0f} until 10 min, " if self.age_s > SETTLED_S else ""
-        return f"{early}at most {self.most_mb:.0f}, {self.last_mb:.0f} at {self.age_s / 60:.1f} min"
+        yield from LETHAL.items()
+        yield from itertools.islice(others, CYCLE - len(LETHAL))
 
 
 def loaded(plan: Plan) -> list[Row]:
-    """Under a steady load, with a fault each minute, no packet and no alert is missing, and memory stays flat."""
-    minutes = max(2, round(plan.minutes))
-    fleet = Fleet(plan.devices, 60.0 * minutes, 1.0)
+    """Under a steady load, with one fault after the other, no packet and no alert is missing; memory stays flat."""
+    seconds = max(60.0 * plan.minutes, SHORT_S)
+    every_s = 60.0 if seconds >= LONG_S else OFTEN_S
+    fleet = Fleet(plan.devices, seconds, 1.0)
     broker = Broker("mosquitto", plan.folder / "broker")
     heard = Tally(broker.url, fleet)
-    scene = Scene(plan.folder, broker, heard, Monitor(broker.url, plan.folder, beats=False), random.Random(0))
+    scene = Scene(plan.folder, broker, heard, Monitor(broker.url, plan.folder, beats=False), random.Random(0), [])
     crowd = Crowd(broker.url, fleet, heard)
-    lives: list[_Memory] = []
     try:
         start(scene.monitor, heard)
         crowd.start()
-        began_s, faults = time.monotonic(), _faults()
-        life, watched = _Memory(began_s), scene.monitor.pid
-        lives.append(life)
-        for minute in range(1, minutes + 1):
-            while (left_s := began_s + 60 * minute - time.monotonic()) > 0:
-                if scene.monitor.pid != watched:
-                    life, watched = _Memory(time.monotonic()), scene.monitor.pid
-                    lives.append(life)
-                life.note(scene.monitor.rss_mb)
-                time.sleep(min(1.0, left_s))
-            if minute < minutes:
-                name, do = next(faults)
-                do(scene)
-                print(
-                    f"        {minute:3} min: {name}; {crowd.sent} sent, {heard.settled} settled, {heard.wrong} wrong, "
-                    f"memory {life}",
-                    flush=True,
-                )
+        began_s = time.monotonic()
+        for number, (name, do) in zip(range(1, math.ceil(seconds / every_s)), _faults(), strict=False):
+            scene.watch(began_s + number * every_s)
+            do(scene)
+            told = f"{crowd.sent} sent, {heard.settled} settled, {heard.wrong} wrong, memory {scene.lives[-1]}"
+            print(f"        {number * every_s / 60:6.1f} min: {name}; {told}", flush=True)
+        scene.watch(began_s + seconds)
         with contextlib.suppress(TimeoutError):
-            wait(
-                lambda: heard.settled >= fleet.packets and heard.alerts_heard >= heard.alerts_due,
-                CAUGHT_UP_S,
-                "not all was settled",
-            )
-        time.sleep(6)  # the last status
-        return [_count(fleet, heard, crowd, lives, minutes)]
+            wait(lambda: _is_complete(fleet, heard), CAUGHT_UP_S, "not all was settled")
+        time.sleep(STATUS_S + 1)
+        return [_count(fleet, heard, crowd, scene.lives, f"{seconds / 60:.1f} min, a fault each {every_s:.0f} s")]
     finally:
         crowd.stop()
         scene.monitor.end()
@@ -196,7 +194,11 @@ def loaded(plan: Plan) -> list[Row]:
         broker.end()
 
 
-def _count(fleet: Fleet, heard: Tally, crowd: Crowd, lives: list[_Memory], minutes: int) -> Row:
+def _is_complete(fleet: Fleet, heard: Tally) -> bool:
+    return heard.settled >= fleet.packets and heard.alerts_heard >= heard.alerts_due
+
+
+def _count(fleet: Fleet, heard: Tally, crowd: Crowd, lives: list[_Memory], how: str) -> Row:
     missing, alerts_missing = fleet.packets - heard.settled, heard.alerts_due - heard.alerts_heard
     errors = heard.total("internal errors")
     counts = (
@@ -208,5 +210,6 @@ def _count(fleet: Fleet, heard: Tally, crowd: Crowd, lives: list[_Memory], minut
     if heard.shown:
         counts += f"; wrong was {heard.shown}"
     is_flat = all(life.is_flat for life in lives)
-    name = f"{len(fleet.ids)} devices, {minutes} min, a fault each minute"
-    return Row(name, counts, not (missing or alerts_missing or heard.wrong or errors) and is_flat)
+    return Row(
+        f"{len(fleet.ids)} devices, {how}", counts, not (missing or alerts_missing or heard.wrong or errors) and is_flat
+    )
