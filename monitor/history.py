@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from monitor import wire
 from monitor.store import HourlyRow, find_files, read_history, read_hourly
-from monitor.watch import tell
+from monitor.watch import plain, tell
 
 WITHHELD: wire.Verdict = "withheld"
 
@@ -89,7 +89,7 @@ def _line(payload: bytes, as_json: bool) -> str:
     try:
         return tell(payload, as_json, dated=True)
     except ValueError as error:
-        return f"not an alert: {error}"
+        return plain(f"not an alert: {error}")
 
 
 def _tell_beats(settings: HistorySettings, paths: Iterable[Path], since_s: float) -> list[str]:

@@ -19,7 +19,12 @@ def tell(payload: bytes, as_json: bool, dated: bool = False) -> str:
     ValueError
         It is none.
     """
-    return payload.decode() if as_json else describe(wire.decode(payload, wire.Alert), dated)
+    return plain(payload.decode() if as_json else describe(wire.decode(payload, wire.Alert), dated))
+
+
+def plain(text: str) -> str:
+    """One line that a terminal takes for text and for nothing else: what is not printable is written as an escape."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def describe(alert: wire.Alert, dated: bool = False) -> str:
@@ -84,5 +89,5 @@ class Watcher:
         try:
             line = tell(payload, self._as_json)
         except ValueError as error:
-            line = f"not an alert, on {message.topic}: {error}"
+            line = plain(f"not an alert, on {message.topic}: {error}")
         print(line, flush=True)

@@ -13,7 +13,7 @@ import pytest
 from monitor import mqtt, wire
 from monitor.__main__ import main
 from monitor.classify import DEFAULT_MODEL
-from monitor.watch import describe
+from monitor.watch import describe, tell
 from tests.monitor.tiny import tiny_info, write_tiny
 
 
@@ -184,3 +184,16 @@ def test_an_alert_is_one_line_for_a_person(label: str | None, shown: bool) -> No
     assert "class" not in line or shown
     for word in ("h10", "END", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
         assert word in line
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_forged_alert_moves_no_cursor_and_makes_no_line(as_json: bool) -> None:
+    alert = wire.Alert(
+        id="a", episode="a", device="\x1b[2Jh10\r\n\u202e", kind="abnormal-beats", severity="warning", state="new",
+        time_s=12.0, since_s=12.0, label="\x9b31m", probability=0.25, seq=1, completed_s=13.0,
+    )  # fmt: skip
+    line = tell(wire.encode(alert), as_json)
+    assert line.isprintable()
+    assert "h10" in line
+    if as_json:
+        assert json.loads(line)["device"] == alert.device
