@@ -143,7 +143,7 @@ class Engine:
         self._settings = alerts or AlertSettings()
         self._devices: dict[str, _Device] = {}
         self._heard_once: OrderedDict[str, _Device] = OrderedDict()
-        self._pushed_out: list[str] = []
+        self._forgotten: set[str] = set()
         self._lanes = Lanes(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._alerts: list[wire.Alert] = []
 
@@ -261,19 +261,26 @@ class Engine:
         for kind, memory in state.episodes.items():
             known.episodes[kind] = self._new_episode(kind, memory)
 
-    def forget(self, before_s: float) -> list[str]:
-        """Forget devices from which nothing has come since `before_s`; return the ids of all forgotten of late."""
-        pushed_out = [device for device in self._pushed_out if device not in self._devices]
-        self._pushed_out.clear()
-        forgotten = [known for known in self._devices.values() if known.arrived_s < before_s]
-        for known in forgotten:
+    def forget(self, before_s: float) -> None:
+        """Forget devices from which nothing has come since `before_s`."""
+        for known in [known for known in self._devices.values() if known.arrived_s < before_s]:
             self._drop(known)
-        return pushed_out + [known.id for known in forgotten]
+
+    def has_forgotten(self, device: str) -> bool:
+        """Whether a device was forgotten since `take_forgotten` was asked last: it begins anew if it comes back."""
+        return device in self._forgotten
+
+    def take_forgotten(self) -> list[str]:
+        """Hand over the ids of the devices that were forgotten, or pushed out by others, since this was asked last."""
+        forgotten = list(self._forgotten)
+        self._forgotten.clear()
+        return forgotten
 
     def _drop(self, known: _Device) -> None:
         known.stream.finish()
         del self._devices[known.id]
         self._heard_once.pop(known.id, None)
+        self._forgotten.add(known.id)
 
     def _device(self, device: str, arrived_s: float) -> _Device | None:
         known = self._devices.get(device)
@@ -298,7 +305,6 @@ class Engine:
             return False
         oldest = next(iter(self._heard_once.values()))
         self._drop(oldest)
-        self._pushed_out.append(oldest.id)
         self.counts["devices pushed out"] += 1
         return True
 

@@ -84,6 +84,11 @@ class Journal:
         """Packets that are not acknowledged yet."""
         return len(self._unsettled)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many packets wait that some must be settled before more are taken."""
+        return len(self._unsettled) > MOST_UNSETTLED
+
     def received(self, mid: int, device: str | None, now_s: float) -> None:
         """Note a packet that must be acknowledged, and the device whose state depends on it, if any."""
         self._number += 1
@@ -107,6 +112,15 @@ class Journal:
             self._unconfirmed[letter.id] = letter
             self._stored.add(letter.id)
             yield letter
+
+    @property
+    def needs_resend(self) -> bool:
+        """Whether the file was opened anew since alerts were last resent."""
+        return False
+
+    def has_forgotten(self, device: str) -> bool:
+        """Whether the file may still hold a state that must not be restored."""
+        return device in self._forgotten
 
     def forget(self, devices: Iterable[str]) -> None:
         """Note devices that the engine has forgotten."""

@@ -21,7 +21,7 @@ import statistics
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,13 @@ RECONNECT_S = (0.5, 30.0)
 """First and longest wait before another try to reach the broker; it doubles in between."""
 DRAIN_S = 5.0
 """How long a shutdown waits for the broker to confirm the last alerts."""
+BRIEF_S = 5.0
+"""A connection that lives no longer does not let the next one be made at once."""
 MOST_UNCONFIRMED = 10_000
 """While more messages wait for the broker's confirmation, beats are sent without asking for one, and are counted: their
 ids must not run out for the alerts."""
+STALLED_S = 5.0
+"""A turn of the loop that takes so long was none: the process, or the machine, was stopped."""
 OVERLOADED_S = 5.0
 """Without a pause in what comes for so long, the monitor is behind."""
 KEEP_S = 30 * 86400.0
@@ -107,6 +111,9 @@ class Service:
         self._paused_s = self._asked_s = time.monotonic()
         self._heard_s: float | None = None
         self._wait_s = RECONNECT_S[0]
+        self._looked_up = 0  # so often, while another monitor of this name was waited for
+        self._turned_s = self._connected_s = time.monotonic()
+        self._away_s = 0.0  # how long no device could be heard
         self._alive_due_s = self._note_due_s = 0.0
         self._client = self._make_client()
 
@@ -125,27 +132,55 @@ class Service:
             Metrics cannot be served where they should be.
         """
         gc.set_threshold(*GC_THRESHOLD)
-        with serve(self.settings.metrics if self._report is None else None, self.board), self._remembering():
+        with ExitStack() as stack:
+            is_served = self._serve_metrics(stack)
+            stack.enter_context(self._remembering())
             if self._stopping:
                 return  # while waiting for another monitor of this name, which the broker would take us for
+            if not is_served:
+                self._serve_metrics(stack, is_last_try=True)
             if self._report is None:
                 end_leftover_sessions(self.settings, {self.settings.own_name})
-            mqtt.connect(self._client, self.settings.broker)
-            for letter in list(self._journal.resend()):
-                self._send(letter)
+            self._connect()
+            self._resend()
             status_due = time.monotonic()
             try:
                 while not self._stopping:
                     if not self._serve():
                         self._reconnect()
                     now = time.monotonic()
-                    self._turn(now)
                     if self._connected and now >= status_due:
                         self._keep_house(now)
                         status_due = now + STATUS_S
             finally:
                 systemd.notify("STOPPING=1")
-                self._finish()
+            # Not after an exception: what was taken out of the lanes then is lost, and must be computed again.
+            self._finish()
+
+    def _serve_metrics(self, stack: ExitStack, is_last_try: bool = False) -> bool:
+        """Serve metrics, if anybody wants them; another monitor of this name may have the port until it stops."""
+        try:
+            stack.enter_context(serve(self.settings.metrics if self._report is None else None, self.board))
+        except OSError:
+            if is_last_try or self.settings.state is None:
+                raise
+            return False
+        return True
+
+    def _connect(self) -> None:
+        """Reach the broker; who has taken over from another monitor waits for it as that one would have."""
+        try:
+            mqtt.connect(self._client, self.settings.broker)
+        except ConnectionError as error:
+            if self._looked_up <= 1:
+                raise
+            log.warning("%s Trying again.", error)
+            self._reconnect()
+
+    def _resend(self) -> None:
+        """Send the alerts that an earlier process, or an earlier file, has left."""
+        for letter in list(self._journal.resend()):
+            self._send(letter)
 
     @contextmanager
     def _remembering(self) -> Iterator[None]:
@@ -189,17 +224,20 @@ class Service:
         """Wait for the socket, take what is there, tell what follows. False if the connection is gone."""
         client, unsettled = self._client, self._journal.unsettled
         with client.turn(QUIET_S if unsettled else POLL_S) as sock:
+            self._turn(time.monotonic())
             if sock is None:
                 return False
             alive, came = True, sock.has_input
-            while alive and sock.has_input and not self.engine.is_full:
+            while alive and sock.has_input and not self.engine.is_full and not self._journal.is_full:
                 alive = client.loop_read() == paho.MQTT_ERR_SUCCESS and client.is_open(sock)
             now = time.monotonic()
             if not sock.has_input:
                 self._paused_s = now
             self._tell(self.engine.flush())
-            if alive:
-                sock.flush()  # what is settled is not computed again, so it must have left before
+            self._forget()
+            sock.flush()
+            if alive and not sock.has_output and not client.want_write():
+                # What is settled is not computed again, so all that follows from it must have left before.
                 self._settle(now, idle=not came)
             return client.loop_misc() == paho.MQTT_ERR_SUCCESS and alive
 
@@ -239,7 +277,7 @@ class Service:
             self._refused = str(reason)
             return
         self._connected = True
-        self._paused_s = time.monotonic()
+        self._paused_s = self._connected_s = time.monotonic()
         log.info("connected to %s", self.settings.broker)
         systemd.notify("READY=1")
         # Said again each time: the broker may have forgotten a session, and does not remember a clean one.
@@ -278,35 +316,44 @@ class Service:
             self._journal.received(message.mid, device, now)
 
     def _take(self, device: str, leaf: str, payload: bytes, now: float) -> None:
-        signal_s = 0.0
+        signal_s, arrived_s = 0.0, now - self._away_s
         try:
             if leaf == "samples":
                 packet = wire.decode_packet(payload)
                 signal_s = packet.samples.size / packet.rate_hz
                 if len(self._lateness_s) < LATENESSES:
                     self._lateness_s.append(time.time() - packet.start_s - signal_s)
-                self._recall(device, now)
-                self.engine.feed(device, packet, now)
+                if self._recall(device, arrived_s):
+                    self._acknowledge(device, self.engine.next_seq(device))
+                self.engine.feed(device, packet, arrived_s)
             elif leaf == "info":
                 info = wire.decode(payload, wire.Info)
-                self._recall(device, now)
-                self.engine.describe(device, info, now)
+                is_recalled = self._recall(device, arrived_s)
+                self.engine.describe(device, info, arrived_s)
+                if self.engine.knows(device):
+                    seq = self.engine.next_seq(device)
+                    if seq is None:
+                        self._settled.pop(device, None)  # it was started again: what was said of its packets is over
+                    elif is_recalled:
+                        self._acknowledge(device, seq)
         finally:
             self._limiter.charge(device, len(payload), signal_s, now)
 
-    def _recall(self, device: str, now: float) -> None:
-        """Go on where an earlier process saved the device, if one did."""
+    def _recall(self, device: str, arrived_s: float) -> bool:
+        """Go on where an earlier process saved the device; tell whether one did."""
         if self._store is None or self.engine.knows(device):
-            return
+            return False
+        if self.engine.has_forgotten(device) or self._journal.has_forgotten(device):
+            return False
         state = self._store.read_state(device)
         if state is None:
-            return
+            return False
         try:
-            self.engine.restore(device, state, now)
-            self._acknowledge(device, self.engine.next_seq(device))
+            self.engine.restore(device, state, arrived_s)
         except ValueError as error:
             self.engine.counts["states not restored"] += 1
             log.warning("%s Beginning anew.", error, extra={"device": device})
+        return self.engine.knows(device)
 
     def _reject(self, topic: str, reason: str) -> None:
         """Count a bad message, and say it."""
@@ -336,8 +383,13 @@ class Service:
         if self._refused is not None:
             raise ConnectionError(f"The broker {self.settings.broker} refused the connection: {self._refused}.")
         if self._connected:
-            log.warning("lost the broker %s; trying again", self.settings.broker)
-            self._wait_s = 0.0
+            lived_s = time.monotonic() - self._connected_s
+            if lived_s < BRIEF_S:
+                text = "the broker %s ended the connection after %.1f s; is another client called ecgwatch-%s?"
+                log.warning(text, self.settings.broker, lived_s, self.settings.own_name)
+            else:
+                log.warning("lost the broker %s; trying again", self.settings.broker)
+                self._wait_s = 0.0
         self._connected = False
         self._journal.disconnected()
         while not self._stopping:
@@ -358,7 +410,10 @@ class Service:
 
     def _turn(self, now: float) -> None:
         """Show to all who watch that the loop turns, and now and then how the monitor is."""
-        self.board.turned_s, self.board.ready = now, self._connected
+        if not self._connected or now - self._turned_s > STALLED_S:
+            self._away_s += now - self._turned_s
+        self._turned_s = self.board.turned_s = now
+        self.board.ready = self._connected
         if now >= self._alive_due_s:
             systemd.notify("WATCHDOG=1")
             self._alive_due_s = now + ALIVE_S
@@ -371,6 +426,7 @@ class Service:
 
     def _looks_up(self) -> bool:
         """Whether to stop, asked by who waits for another monitor."""
+        self._looked_up += 1
         self.board.turned_s = time.monotonic()
         return self._stopping
 
@@ -384,17 +440,25 @@ class Service:
         self._publish_status(self._state(now))
         self._lateness_s.clear()
         self._limiter.forget(now)
-        forgotten = self.engine.forget(now - self.settings.forget_s)
-        self._tell(self.engine.flush())
-        self._journal.forget(forgotten)
-        self._settle(now, idle=False)  # before such a device comes back, and is taken up where it was saved
-        for device in forgotten:
-            self._settled.pop(device, None)
-        if self.engine.devices and self._heard_s is not None and now - max(self._asked_s, self._heard_s) > SILENCE_S:
-            self._ask_again(now, is_news=self._asked_s < self._heard_s)
         if self._store is not None:
             self._store.retry()
             self._store.prune(time.time() - KEEP_S)
+            if self._journal.needs_resend:
+                self._resend()
+        self.engine.forget(now - self._away_s - self.settings.forget_s)
+        self._tell(self.engine.flush())
+        self._forget()
+        self._settle(now, idle=False)
+        if self.engine.devices and self._heard_s is not None and now - max(self._asked_s, self._heard_s) > SILENCE_S:
+            self._ask_again(now, is_news=self._asked_s < self._heard_s)
+
+    def _forget(self) -> None:
+        """Let nothing be remembered of the devices that the engine has forgotten."""
+        if not (forgotten := self.engine.take_forgotten()):
+            return
+        self._journal.forget(forgotten)
+        for device in forgotten:
+            self._settled.pop(device, None)
 
     def _ask_again(self, now: float, is_news: bool) -> None:
         """Nothing comes: the devices may all sleep, or the broker may have forgotten what we want."""
@@ -410,6 +474,7 @@ class Service:
             self.engine.forget(float("inf"))
         self._tell(self.engine.flush())
         until_s = time.monotonic() + DRAIN_S
+        self._settle(time.monotonic(), idle=True)
         while self._journal.unsettled and time.monotonic() < until_s:
             self._settle(time.monotonic(), idle=True)
         if not self._connected:
@@ -435,7 +500,7 @@ class Service:
     def _describe(self, state: wire.MonitorState) -> wire.MonitorStatus:
         now = time.monotonic()
         behind_s = round(now - self._paused_s, 3) if self._connected else 0.0
-        tally = self.engine.tally(now)
+        tally = self.engine.tally(now - self._away_s)
         return wire.MonitorStatus(
             state=state,
             version=VERSION,

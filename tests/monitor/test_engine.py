@@ -643,10 +643,13 @@ def test_a_new_name_in_every_packet_neither_disturbs_a_device_nor_keeps_the_next
 
 
 @pytest.mark.usefixtures("two_devices_at_most")
-def test_those_pushed_out_are_named_with_the_forgotten_unless_they_came_again() -> None:
+def test_those_pushed_out_are_named_with_the_forgotten_also_if_they_came_again() -> None:
     engine, [packet, *_] = _engine(), _packets(CALM)
     for device in ("a", "b", "c", "d", "a"):  # the last three push out the first three
         engine.feed(device, packet, 0.0)
-    assert engine.forget(0.0) == ["b", "c"]
-    assert engine.forget(1.0) == ["d", "a"]
+    assert [engine.has_forgotten(device) for device in "abcd"] == [True, True, True, False]
+    assert sorted(engine.take_forgotten()) == ["a", "b", "c"]
+    assert not engine.has_forgotten("a")
+    engine.forget(1.0)
+    assert sorted(engine.take_forgotten()) == ["a", "d"]
     assert engine.devices == 0

@@ -27,8 +27,9 @@ from monitor.engine import Engine
 from monitor.mqtt import BrokerUrl
 from monitor.service import Service
 from monitor.settings import ServiceSettings
+from monitor.store import Letter, read_history
 from simulator.broker import EmbeddedBroker, free_port
-from tests.conftest import find_mosquitto, listens
+from tests.conftest import find_mosquitto, listens, run_mosquitto
 from tests.monitor.ecg import beat_times, make_ecg
 
 RATE_HZ = 250.0
@@ -470,3 +471,70 @@ def test_long_topics_of_a_hostile_client_are_not_kept() -> None:
         service._on_message(service._client, None, message)
     assert service.engine.counts["rejected"] == 10
     assert sum(map(len, service._complained)) < 1000
+
+
+def test_an_outage_makes_no_device_silent() -> None:
+    service = Service(ServiceSettings(provider="cpu"))
+    packet = wire.Packet(0, 1e9, RATE_HZ, np.zeros(250, np.int16))
+    now = time.monotonic()
+    service._connected = True
+    service._turn(now)
+    service._take("a", "samples", wire.encode_packet(packet), now)
+    service._connected = False
+    for _ in range(500):
+        service._turn(now := now + 2)
+    service._connected = True
+    service._turn(now := now + 3600)  # and then the process was stopped for an hour
+    service._keep_house(now)
+    assert (service.engine.devices, service.engine.tally(now - service._away_s).streaming) == (1, 1)
+    for _ in range(301):
+        service._turn(now := now + 2)
+    service._keep_house(now)
+    assert service.engine.devices == 0
+
+
+def test_what_a_broken_batch_leaves_is_computed_again_by_the_next_monitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_mosquitto(find_mosquitto(), tmp_path) as url, _client(url) as client:
+
+        def play_until_it_breaks() -> None:
+            with _running(url, "broken", state=tmp_path) as service:
+                _wait(lambda: _online(client, "broken"))
+                monkeypatch.setattr(service.classifier, "probabilities", _break)
+                client.play("torn", 20)
+                _wait(lambda: service.engine.counts["packets"] > 0)
+
+        with pytest.raises(AssertionError, match="no memory"):
+            play_until_it_breaks()
+        with _running(url, "broken", state=tmp_path) as service:
+            _wait(lambda: service.engine.counts["packets"] == 20)
+            _wait(lambda: len(client.on("beats", "torn")) >= 20)
+    samples = make_ecg(beat_times(20.0, 0.8), 20.0, RATE_HZ)
+    engine = Engine(Classifier("ptb", "cpu"))
+    for seq in range(20):
+        engine.feed("torn", wire.Packet(seq, 1e9 + seq, RATE_HZ, samples[seq * 250 : (seq + 1) * 250]), 0.0)
+    assert {beat["id"] for beat in client.on("beats", "torn")} == {beat.id for beat in engine.flush().beats}
+
+
+def _break(*_: object) -> Any:
+    raise MemoryError("no memory")
+
+
+def test_alerts_told_while_the_broker_is_away_are_in_the_file_when_the_monitor_stops(tmp_path: Path) -> None:
+    service = Service(ServiceSettings(provider="cpu", state=tmp_path))
+    letter = Letter("a-1", "a", time.time(), TOPICS.of("a", "alerts"), b"{}")
+    with service._remembering():
+        service._journal.told(letter)
+        service._finish()
+    assert read_history(tmp_path / "monitor.db", 0.0) == [(letter.told_s, b"{}")]
+
+
+def test_a_connection_that_does_not_last_is_not_made_anew_at_once(
+    broker_url: BrokerUrl, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _running(broker_url, "twin", state=tmp_path / "a") as one, _running(broker_url, "twin", state=tmp_path / "b"):
+        _wait(lambda: "is another client called ecgwatch-twin?" in caplog.text)
+        time.sleep(3)
+        assert one.settings.name == "twin"
+    assert caplog.text.count("ended the connection") < 20
