@@ -259,8 +259,14 @@ class Store:
     def _others(self) -> list[sqlite3.Connection]:
         """The files of the other workers that there are or were, to be read."""
         if self._opened is None:
-            paths = [path for path in find_files(self._path.parent, self._name) if path != self._path]
-            self._opened = [sqlite3.connect(f"{p.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S) for p in paths]
+            self._opened = []
+            for path in find_files(self._path.parent, self._name):
+                if path != self._path:
+                    try:
+                        uri = f"{path.absolute().as_uri()}?mode=ro"
+                        self._opened.append(sqlite3.connect(uri, uri=True, timeout=BUSY_S))
+                    except sqlite3.Error as error:
+                        log.error("%s cannot be read; the states in it are not found: %s", path, error)
         return self._opened
 
     def _is_there(self) -> bool:

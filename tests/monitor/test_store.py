@@ -141,6 +141,20 @@ def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: 
     assert Store(tmp_path, "monitor", 0).read_state("a") == b"new"
 
 
+def test_a_file_of_another_worker_that_cannot_be_read_is_said_once_and_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Store(tmp_path, "monitor", 2).commit([("a", b"state")])
+    (tmp_path / "monitor.0.db").mkdir()
+    (tmp_path / "monitor.1.db").symlink_to(tmp_path / "nowhere")
+    store = Store(tmp_path, "monitor")
+    assert [store.read_state(device) for device in "aba"] == [b"state", None, b"state"]
+    assert [record.message.split()[0] for record in caplog.records] == [
+        str(tmp_path / "monitor.0.db"), str(tmp_path / "monitor.1.db"),
+    ]  # fmt: skip
+    assert store.fault is None
+
+
 def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.store.MOST_ALERTS", 3)
     store = Store(tmp_path, "monitor")
