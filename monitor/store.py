@@ -14,6 +14,7 @@ Knows nothing of what is in a state or a message, of brokers or clocks.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -39,6 +40,8 @@ MOST_ALERTS = 500_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
 LOG_BYTES = 64 * 2**20
 """What was written and not moved yet may take more than this, but not for long."""
+FORGOTTEN = b""
+"""In place of a state: the device was forgotten, and what another worker's file holds of it is out of date."""
 _VERSION = 1
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
@@ -168,7 +171,7 @@ class Store:
         for file in self._others():
             with contextlib.suppress(sqlite3.Error):
                 rows += file.execute(query, (device,)).fetchall()
-        if not rows:
+        if not rows or max(rows)[1] == FORGOTTEN:
             return None
         state = _unseal(bytes(max(rows)[1]))
         if state is None:
@@ -208,14 +211,18 @@ class Store:
         hourly
             Beats to add to those of their hours.
         """
+        if self.fault is not None:
+            return False
         now_s = time.time()
         rows_saved = [(device, now_s, _seal(state)) for device, state in states]
+        forgotten = list(forgotten)
+        rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(forgotten)]
 
         def write(connection: sqlite3.Connection) -> bool:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
-                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_saved)
+                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_forgotten + rows_saved)
                 rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
                 connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
                 rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
@@ -224,7 +231,7 @@ class Store:
                 connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in hourly])
             return True
 
-        return self.fault is None and bool(self._try(write))
+        return bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
         """Forget beats and alerts told before a time, and alerts that are too many, unless they are on their way."""
@@ -268,6 +275,15 @@ class Store:
                     except sqlite3.Error as error:
                         log.error("%s cannot be read; the states in it are not found: %s", path, error)
         return self._opened
+
+    def _saved_elsewhere(self, devices: list[str]) -> set[str]:
+        """Those of some devices of which another worker's file holds a state."""
+        query = "SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?)) AND state != ?"
+        found: set[str] = set()
+        for file in self._others() if devices else ():
+            with contextlib.suppress(sqlite3.Error):
+                found.update(device for (device,) in file.execute(query, (json.dumps(devices), FORGOTTEN)))
+        return found
 
     def _is_there(self) -> bool:
         """Whether the file still is the one that was opened, as far as its first bytes tell."""

@@ -141,6 +141,21 @@ def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: 
     assert Store(tmp_path, "monitor", 0).read_state("a") == b"new"
 
 
+def test_a_device_that_was_forgotten_does_not_come_back_from_the_file_of_another_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Store(tmp_path, "monitor").commit([("a", b"old"), ("b", b"old")])
+    worker = Store(tmp_path, "monitor", 0)
+    worker.commit([("a", b"new"), ("b", b"new"), ("c", b"new")])
+    worker.commit(forgotten=["a", "b", "c", "d"])
+    for store in (worker, Store(tmp_path, "monitor"), Store(tmp_path, "monitor", 1)):
+        assert [store.read_state(device) for device in "abcd"] == [None] * 4
+    assert worker._select("SELECT id FROM device ORDER BY id") == [("a",), ("b",)]  # the others need no trace
+    worker.commit([("a", b"newer")], forgotten=["a"])
+    assert Store(tmp_path, "monitor").read_state("a") == b"newer"
+    assert not caplog.records
+
+
 def test_a_file_of_another_worker_that_cannot_be_read_is_said_once_and_hides_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
