@@ -38,6 +38,12 @@ BUSY_S = 10.0
 """How long to wait for another process that writes."""
 MOST_ALERTS = 500_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
+KEEP_STATE_S = 86400.0
+"""A state that was saved longer ago, by this machine's clock, is not handed out.
+
+With the state of months ago, an alert episode of that time would swallow the next new one. And what the broker keeps
+for a monitor that is away has its end: a dozen devices that send each second fill deploy/'s queue in a day.
+"""
 LOG_BYTES = 64 * 2**20
 """What was written and not moved yet may take more than this, but not for long."""
 FORGOTTEN = b""
@@ -161,19 +167,26 @@ class Store:
         self.faults = 0
         """How often something was wrong, or a damaged file put aside."""
         self._inode = 0
+        self._pruned_hour = -1.0
         self._open()
         threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
 
     def read_state(self, device: str) -> bytes | None:
-        """Return a device's latest state, if there is one, whichever worker saved it."""
-        query = "SELECT saved_s, state FROM device WHERE id = ?"
-        rows = self._select(query, device)
+        """Return a device's latest state, if there is one of the last `KEEP_STATE_S`, whichever worker saved it.
+
+        What seems to be of the future was saved before the clock was set back: it is older than all that does not.
+        """
+        query = "SELECT saved_s <= ?, saved_s, state FROM device WHERE id = ? AND saved_s >= ?"
+        now_s = time.time()
+        values = now_s, device, now_s - KEEP_STATE_S
+        rows = self._select(query, *values)
         for file in self._others():
             with contextlib.suppress(sqlite3.Error):
-                rows += file.execute(query, (device,)).fetchall()
-        if not rows or max(rows)[1] == FORGOTTEN:
+                rows += file.execute(query, values).fetchall()
+        sealed = bytes(max(rows)[2]) if rows else FORGOTTEN
+        if sealed == FORGOTTEN:
             return None
-        state = _unseal(bytes(max(rows)[1]))
+        state = _unseal(sealed)
         if state is None:
             log.error("the saved state of device %s is damaged; beginning anew", device)
         return state
@@ -234,7 +247,10 @@ class Store:
         return bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
-        """Forget beats and alerts told before a time, and alerts that are too many, unless they are on their way."""
+        """Forget beats and alerts told before a time, and what is too much or too old to be of use.
+
+        Alerts on their way are kept. Once an hour, states that are not handed out any more are deleted.
+        """
         if self.fault is not None:
             return
         old = "told_s < ? OR rowid <= (SELECT max(rowid) FROM alert) - ?"
@@ -242,6 +258,10 @@ class Store:
         self._try(lambda connection: connection.execute(alerts, (before_s, MOST_ALERTS)))
         hours = "DELETE FROM hourly WHERE told_hour < ?"
         self._try(lambda connection: connection.execute(hours, (before_s // 3600,)))
+        hour = time.time() // 3600
+        if hour != self._pruned_hour:
+            self._pruned_hour = hour
+            self._try(_prune_states)
 
     def retry(self) -> None:
         """If something was wrong, or is wrong with the file, try again."""
@@ -358,6 +378,13 @@ class Store:
         if fault is None and self.fault is not None:
             log.warning("%s can be written again", self._path)
         self.fault = fault
+
+
+def _prune_states(connection: sqlite3.Connection) -> None:
+    """Delete states that are too old; those that seem to be of the future begin to age."""
+    now_s = time.time()
+    connection.execute("DELETE FROM device WHERE saved_s < ?", (now_s - KEEP_STATE_S,))
+    connection.execute("UPDATE device SET saved_s = ? WHERE saved_s > ?", (now_s, now_s))
 
 
 def _tidy(path: Path, closing: threading.Event) -> None:

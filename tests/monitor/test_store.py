@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.store import HourlyRow, Letter, Store, read_history, read_hourly
+from monitor.store import KEEP_STATE_S, HourlyRow, Letter, Store, read_history, read_hourly
 
 LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
@@ -113,7 +113,7 @@ def test_beats_of_an_hour_are_added_up_and_forgotten_after_their_time(
     store, path = Store(tmp_path, "monitor"), tmp_path / "monitor.db"
     rows = [HourlyRow(5, "a", "normal", 3, 2400), HourlyRow(5, "a", "withheld", 1, 0), HourlyRow(6, "b", "V", 2, 1800)]
     for now_s, told in ((36_000.0, rows), (36_001.0, rows[:1]), (43_300.0, rows[:1])):
-        monkeypatch.setattr("monitor.store.time.time", lambda now_s=now_s: now_s)
+        _set_clock(monkeypatch, now_s)
         store.commit(hourly=told)
     assert read_hourly(path, 0.0) == [HourlyRow(5, "a", "normal", 9, 7200), *rows[1:]]
     assert read_hourly(path, 0.0, "b") == rows[2:]
@@ -154,6 +154,44 @@ def test_a_device_that_was_forgotten_does_not_come_back_from_the_file_of_another
     worker.commit([("a", b"newer")], forgotten=["a"])
     assert Store(tmp_path, "monitor").read_state("a") == b"newer"
     assert not caplog.records
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, now_s: float) -> None:
+    monkeypatch.setattr("monitor.store.time.time", lambda: now_s)
+
+
+def test_a_state_is_of_no_use_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, store = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor")
+    _set_clock(monkeypatch, 1e9)
+    other.commit([("a", b"old"), ("b", b"old")])
+    _set_clock(monkeypatch, 1e9 + 1)
+    store.commit([("c", b"old")], forgotten=["a"])
+    _set_clock(monkeypatch, 1e9 + KEEP_STATE_S)
+    store.commit([("d", b"new")])
+    store.prune(0.0)
+    assert [store.read_state(device) for device in "abcd"] == [None, b"old", b"old", b"new"]
+    _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 2)
+    assert [store.read_state(device) for device in "abcd"] == [None, None, None, b"new"]
+    _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 3601)
+    store.prune(0.0)
+    assert store._select("SELECT id FROM device") == [("d",)]
+
+
+def test_states_from_before_the_clock_was_set_back_are_found_until_there_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, store = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor")
+    _set_clock(monkeypatch, 1e9)
+    other.commit([("a", b"old")])
+    store.commit([("b", b"old")])
+    _set_clock(monkeypatch, 1e8)
+    assert [store.read_state(device) for device in "ab"] == [b"old", b"old"]
+    store.commit([("a", b"new")])
+    assert store.read_state("a") == b"new"
+    store.prune(0.0)
+    assert store.read_state("b") == b"old"
+    _set_clock(monkeypatch, 1e8 + KEEP_STATE_S + 1)
+    assert store.read_state("b") is None
 
 
 def test_a_file_of_another_worker_that_cannot_be_read_is_said_once_and_hides_no_other(
