@@ -132,13 +132,19 @@ def read_hourly(path: Path, since_s: float, device: str | None = None) -> list[H
 
 
 def _read(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will.
-    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True)) as connection:
+        with closing(_open_to_read(path)) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
         raise OSError(f"{path} cannot be read: {error}.") from None
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will; and where the
+    # disk is full, it could not make them. In an empty one is nothing that is not in the file.
+    log_path = Path(f"{path}-wal")
+    mode = "mode=ro" if log_path.exists() and log_path.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True, isolation_level=None)
 
 
 class Store:
@@ -329,6 +335,8 @@ class Store:
             self._set_fault(None)
         except (OSError, sqlite3.Error) as error:
             self._set_fault(f"{self._path}: {error}")
+            with contextlib.suppress(OSError, sqlite3.Error):  # what it holds is still of use
+                self._connection = _open_to_read(self._path)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)

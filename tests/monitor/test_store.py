@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sqlite3
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -69,6 +72,50 @@ def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_re
     store.retry()
     assert store.fault is None
     assert store.commit([("b", b"state")])
+
+
+@pytest.mark.parametrize("was_closed", [True, False])
+def test_a_disk_that_is_full_from_the_start_hides_nothing_that_was_saved(tmp_path: Path, was_closed: bool) -> None:
+    before = Store(tmp_path, "m")
+    before.commit([("a", b"state")], [LETTER], [LETTER])
+    if was_closed:
+        before.close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        store = Store(tmp_path, "m")
+        assert store.fault is not None
+        assert (store.opened, store.read_state("a"), store.read_outbox()) == (0, b"state", [LETTER])
+        assert not store.commit([("a", b"new")])
+        store.prune(1e12)
+        store.retry()
+        assert (store.opened, store.faults, store.read_state("a")) == (0, 1, b"state")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    store.retry()
+    assert store.opened == 1
+    assert store.commit([("a", b"new")])
+    assert store.read_state("a") == b"new"
+
+
+def test_a_file_that_may_only_be_read_is_a_fault_and_is_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit([("a", b"state")])
+    store.close()
+
+    def refuse(_store: Store) -> NoReturn:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_connect", refuse)
+        again = Store(tmp_path, "m")
+    assert again.fault is not None
+    assert again.read_state("a") == b"state"
+    again.retry()
+    assert again.commit([("a", b"new")])
 
 
 @pytest.mark.parametrize("garbage", [b"no database", bytes(100_000), b"SQLite format 3\0" + bytes(range(256)) * 40])
