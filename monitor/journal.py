@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from monitor.engine import Engine
@@ -78,6 +78,7 @@ class Journal:
         self._owed: set[str] = set()  # devices of whom the file may not hold the last state
         self._is_doubtful = False  # whether it may lack letters that it once had
         self._opened = 0 if store is None else store.opened
+        self._resent = 0
 
     @property
     def unsettled(self) -> int:
@@ -101,12 +102,21 @@ class Journal:
             self._stored.discard(letter_id)
             self._confirmed.append(letter_id)
 
-    def resend(self) -> Iterator[Letter]:
-        """Alerts that were on their way when the last process ended, to be sent again."""
-        for letter in [] if self._store is None else self._store.read_outbox():
-            self._unconfirmed[letter.id] = letter
-            self._stored.add(letter.id)
-            yield letter
+    @property
+    def needs_resend(self) -> bool:
+        """Whether the file was opened anew since `resend`: it may hold alerts that nobody could read until then."""
+        return self._store is not None and self._store.opened != self._resent
+
+    def resend(self) -> list[Letter]:
+        """Take over alerts that were on their way when an earlier process ended; return them, to be sent again."""
+        if self._store is None:
+            return []
+        self._resent = self._store.opened
+        known = self._unconfirmed.keys() | self._confirmed
+        letters = [letter for letter in self._store.read_outbox() if letter.id not in known]
+        self._unconfirmed |= {letter.id: letter for letter in letters}
+        self._stored |= {letter.id for letter in letters}
+        return letters
 
     def forget(self, devices: Iterable[str]) -> None:
         """Note devices that the engine has forgotten."""

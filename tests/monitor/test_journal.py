@@ -106,6 +106,29 @@ def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
     assert store.read_outbox() == []
 
 
+def test_alerts_that_could_not_be_read_at_the_start_are_sent_again_when_they_can_be(tmp_path: Path) -> None:
+    before = Store(tmp_path / "real", "m")
+    letters = [_letter(number) for number in (1, 2, 3)]
+    before.commit(told=letters, unconfirmed=letters)
+    before.close()
+    (tmp_path / "away").write_bytes(b"")
+    store = Store(tmp_path / "away", "m")
+    kept = Journal(cast(Engine, _Engine()), store)
+    assert kept.resend() == []
+    kept.told(_letter(2))
+    assert not kept.needs_resend
+    (tmp_path / "away").unlink()
+    (tmp_path / "real").rename(tmp_path / "away")
+    store.retry()
+    assert kept.needs_resend
+    assert kept.resend() == [letters[0], letters[2]]
+    assert not kept.needs_resend
+    kept.confirmed("a-1")
+    assert kept.resend() == []
+    kept.settle(0.0, idle=True)
+    assert store.read_outbox() == letters[1:]
+
+
 def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal, store: Store, tmp_path: Path) -> None:
     engine = cast(_Engine, kept._engine)
     path = tmp_path / "m.db"
