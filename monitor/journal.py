@@ -31,6 +31,8 @@ SETTLE_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
 MOST_KEPT, MOST_HOURLY = 10_000, 100_000
 """While nothing can be saved, no more alerts than these are kept for the history, and of beats no more hours."""
+MOST_FORGOTTEN = 100_000
+"""While nothing can be saved, no more devices than these are remembered of which an old state must go."""
 
 
 class _Entry(NamedTuple):
@@ -73,7 +75,7 @@ class Journal:
         self._unconfirmed: dict[str, Letter] = {}
         self._stored: set[str] = set()  # ids of letters that are in the store's outbox
         self._confirmed: list[str] = []
-        self._forgotten: deque[str] = deque(maxlen=MOST_KEPT)
+        self._forgotten: set[str] = set()  # devices whose states are to be deleted
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the file does not count yet
         self._owed: set[str] = set()  # devices of whom the file may not hold the last state
         self._is_doubtful = False  # whether it may lack letters that it once had
@@ -119,10 +121,18 @@ class Journal:
         return letters
 
     def forget(self, devices: Iterable[str]) -> None:
-        """Note devices that the engine has forgotten."""
+        """Note devices that the engine has forgotten; what it was given must have been flushed."""
+        if self._store is None:
+            return
         for device in devices:
             self._saved.pop(device, None)
-            self._forgotten.append(device)
+            self._take_hourly(device)
+            if len(self._forgotten) < MOST_FORGOTTEN:
+                self._forgotten.add(device)
+
+    def has_forgotten(self, device: str) -> bool:
+        """Whether the file may still hold a state of a device that must not be restored."""
+        return device in self._forgotten
 
     def disconnected(self) -> None:
         """The connection is gone: the broker will send again what was not acknowledged, under new numbers."""
@@ -150,8 +160,6 @@ class Journal:
         self._settled_s = now_s
         self._learn_limit(idle)
         mids, states = self._collect(now_s, idle)
-        for device in self._forgotten:
-            self._take_hourly(device)
         is_saved = True
         if self._store.fault is None:
             if self._store.opened != self._opened:  # it may be a new file, or one that was full for a while

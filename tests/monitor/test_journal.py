@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from monitor import journal
-from monitor.engine import Engine, Hourly
+from monitor.engine import MAX_DEVICES, Engine, Hourly
 from monitor.journal import Journal
 from monitor.store import HourlyRow, Letter, Store, read_history, read_hourly
 
@@ -150,8 +150,33 @@ def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal,
     ]  # fmt: skip
 
 
+def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Journal, store: Store) -> None:
+    devices = [f"d{number}" for number in range(MAX_DEVICES)]
+    store.commit([(device, b"old") for device in devices])
+    _break(store)
+    kept.forget(devices)
+    kept.settle(0.0, idle=True)
+    assert kept.has_forgotten("d0")
+    store.retry()
+    kept.settle(1.0, idle=True)
+    assert not kept.has_forgotten("d0")
+    assert not any(store.read_state(device) for device in devices)
+
+
+def test_while_nothing_can_be_saved_only_so_many_forgotten_devices_are_remembered(
+    kept: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "MOST_FORGOTTEN", 2)
+    _break(store)
+    kept.forget("abc")
+    assert [kept.has_forgotten(device) for device in "abc"] == [True, True, False]
+
+
 def test_without_a_file_no_beats_are_kept(tmp_path: Path) -> None:
     engine = _Engine()
     engine.hourly = {"a": {(5, "normal"): (3, 2400)}}
-    Journal(cast(Engine, engine), None).settle(0.0, idle=True)
+    kept = Journal(cast(Engine, engine), None)
+    kept.forget(["a"])
+    kept.settle(0.0, idle=True)
     assert not engine.hourly
+    assert not kept.has_forgotten("a")
