@@ -154,22 +154,26 @@ class Journal:
             self._told.clear()
             self._engine.hourly.clear()
             return Settled(mids, [])
-        urgent = idle or self._forgotten or len(self._unsettled) >= self._limit
+        is_faulty = self._store.fault is not None
+        urgent = idle or len(self._unsettled) >= self._limit or (self._forgotten and not is_faulty)
         if not urgent and now_s - self._settled_s < SETTLE_S:
             return Settled([], [])
         self._settled_s = now_s
         self._learn_limit(idle)
-        mids, states = self._collect(now_s, idle)
-        is_saved = True
-        if self._store.fault is None:
-            if self._store.opened != self._opened:  # it may be a new file, or one that was full for a while
-                self._opened, self._owed, self._is_doubtful = self._store.opened, set(self._saved), True
-            self._collect_owed(states)
-        if mids or states or self._told or self._confirmed or self._forgotten:
-            is_saved = self._commit(self._store, states)
+        mids, devices = self._collect(now_s, idle)
         # What cannot be saved is acknowledged to the broker all the same: a full disk must not stop the monitor. The
         # devices are not told, and keep it.
-        return Settled(mids, list(states) if is_saved else [])
+        is_saved = not is_faulty and self._save(self._store, devices)
+        return Settled(mids, devices if is_saved else [])
+
+    def _save(self, store: Store, devices: list[str]) -> bool:
+        """Save devices, those that are owed, and the rest that waits; tell whether that worked."""
+        if store.opened != self._opened:  # it may be a new file, or one that was full for a while
+            self._opened, self._owed, self._is_doubtful = store.opened, set(self._saved), True
+        self._collect_owed(devices)
+        if not (devices or self._told or self._confirmed or self._forgotten):
+            return True
+        return self._commit(store, {device: self._engine.save(device) for device in devices})
 
     def _commit(self, store: Store, states: dict[str, bytes]) -> bool:
         """Save all that is to be saved, and tell whether that worked; what cannot be waits until the file is opened."""
@@ -187,33 +191,36 @@ class Journal:
             self._is_doubtful = False
         return is_saved
 
-    def _collect(self, now_s: float, idle: bool) -> tuple[list[int], dict[str, bytes]]:
-        """Take the packets that are due, and the states they wait for."""
+    def _collect(self, now_s: float, idle: bool) -> tuple[list[int], list[str]]:
+        """Take the packets that are due, and the devices whose states they wait for."""
         mids: list[int] = []
-        states: dict[str, bytes] = {}
+        devices: list[str] = []
         most = self._limit // 2 if len(self._unsettled) >= self._limit else MOST_UNSETTLED
-        while self._unsettled and len(states) < MOST_SAVED:
+        while self._unsettled and len(devices) < MOST_SAVED:
             mid, device, number, came_s = self._unsettled[0]
             due = idle or now_s - came_s >= WINDOW_S or len(self._unsettled) > most
             if not due:
                 break
             if device is not None and self._saved.get(device, 0) < number and self._engine.knows(device):
-                states[device] = self._save(device)
+                self._mark(device)
+                devices.append(device)
             mids.append(mid)
             self._unsettled.popleft()
-        return mids, states
+        return mids, devices
 
-    def _collect_owed(self, states: dict[str, bytes]) -> None:
-        """Add states that could not be saved when they were due, or that a new file lacks."""
-        while self._owed and len(states) < MOST_SAVED:
+    def _collect_owed(self, devices: list[str]) -> None:
+        """Add devices that could not be saved when they were due, or that a new file lacks."""
+        due = set(devices)
+        while self._owed and len(devices) < MOST_SAVED:
             device = self._owed.pop()
-            if device not in states and self._engine.knows(device):
-                states[device] = self._save(device)
+            if device not in due and self._engine.knows(device):
+                self._mark(device)
+                devices.append(device)
 
-    def _save(self, device: str) -> bytes:
+    def _mark(self, device: str) -> None:
+        """Note that a device is saved now; if that does not work, it is owed when the file is opened again."""
         self._saved[device] = self._number
         self._take_hourly(device)
-        return self._engine.save(device)
 
     def _take_hourly(self, device: str) -> None:
         """Take the beats that a device's state must be saved together with, so that a crash counts none twice."""

@@ -81,8 +81,28 @@ def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(
     assert store.read_state("silent") == b"silent 1"
     store.retry()
     kept.settle(2.0, idle=True)
-    assert store.read_state("silent") == b"silent 3"
+    assert store.read_state("silent") == b"silent 2"
     assert kept.settle(3.0, idle=True) == ([], [])
+
+
+def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
+    kept: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break(store)
+    kept.forget(["gone"])
+    kept.received(1, "new", 0.0)
+    kept.received(2, "new", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "commit", None)
+        assert kept.settle(0.0, idle=True) == ([1, 2], [])
+        kept.received(3, "new", -journal.WINDOW_S)
+        assert kept.settle(0.0, idle=False) == ([], [])  # one that is to be forgotten does not hurry it
+        assert kept.settle(1.0, idle=False) == ([3], [])
+    assert cast(_Engine, kept._engine).saves == 0
+    store.retry()
+    assert kept.settle(2.0, idle=False) == ([], ["new"])
+    assert store.read_state("new") == b"new 1"
+    assert not kept.has_forgotten("gone")
 
 
 def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
