@@ -171,7 +171,7 @@ class Journal:
         if store.opened != self._opened:  # it may be a new file, or one that was full for a while
             self._opened, self._owed, self._is_doubtful = store.opened, set(self._saved), True
         self._collect_owed(devices)
-        if not (devices or self._told or self._confirmed or self._forgotten):
+        if not (devices or self._told or self._confirmed or self._forgotten or self._is_doubtful):
             return True
         return self._commit(store, {device: self._engine.save(device) for device in devices})
 
@@ -180,14 +180,19 @@ class Journal:
         all_, known = self._unconfirmed.values(), self._stored
         unconfirmed = [letter for letter in all_ if self._is_doubtful or letter.id not in known]
         told = [*self._told, *unconfirmed] if self._is_doubtful else self._told
-        hourly = [HourlyRow(*key, *sums) for key, sums in self._hourly.items()]
+        # Beats of a device whose state is not saved yet would be counted again after a crash. One that was forgotten,
+        # and is there again, has a state.
+        gone = {device for device in self._forgotten if not self._engine.knows(device)}
+        ripe = [key for key in self._hourly if key[1] in states or key[1] in gone]
+        hourly = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
         is_saved = store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten, hourly)
         if is_saved:
             self._stored.update(letter.id for letter in unconfirmed)
             self._confirmed.clear()
             self._forgotten.clear()
             self._told.clear()
-            self._hourly.clear()
+            for key in ripe:
+                del self._hourly[key]
             self._is_doubtful = False
         return is_saved
 

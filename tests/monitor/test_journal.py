@@ -14,14 +14,15 @@ from monitor.store import HourlyRow, Letter, Store, read_history, read_hourly
 
 
 class _Engine:
-    """Knows all devices, and saves of each how often it was saved."""
+    """Knows all devices but some, and saves of each how often one was saved."""
 
     def __init__(self) -> None:
         self.saves = 0
         self.hourly: dict[str, Hourly] = {}
+        self.strangers: set[str] = set()
 
     def knows(self, device: str) -> bool:
-        return device != "stranger"
+        return device not in self.strangers
 
     def save(self, device: str) -> bytes:
         self.saves += 1
@@ -156,6 +157,7 @@ def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal,
     kept.received(1, "a", 0.0)
     kept.settle(0.0, idle=True)
     assert read_hourly(path, 0) == [HourlyRow(5, "a", "normal", 3, 2400)]
+    engine.strangers = {"b"}
     kept.forget(["b"])
     _break(store)
     engine.hourly |= {"a": {(5, "normal"): (1, 700), (6, "normal"): (1, 700)}}
@@ -168,6 +170,30 @@ def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal,
     assert read_hourly(path, 0) == [
         HourlyRow(5, "a", "normal", 4, 3100), HourlyRow(5, "b", "V", 1, 800), HourlyRow(6, "a", "normal", 1, 700),
     ]  # fmt: skip
+
+
+def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
+    kept: Journal, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "MOST_SAVED", 2)
+    engine = cast(_Engine, kept._engine)
+    engine.strangers = {"gone"}
+    _break(store)
+    for number, device in enumerate(["gone", "d0", "d1", "d2", "d3", "back"]):
+        engine.hourly[device] = {(5, "normal"): (1, 800)}
+        kept.received(number, device, 0.0)
+    kept.forget(["gone", "back"])
+    for now_s in (0.0, 1.0, 2.0):
+        kept.settle(now_s, idle=True)
+    assert not engine.hourly
+    store.retry()
+    counts = []
+    for now_s in (3.0, 4.0, 5.0):
+        kept.settle(now_s, idle=False)
+        counted = {row.device for row in read_hourly(tmp_path / "m.db", 0.0)}
+        assert counted == {"gone"} | {device for device in ("d0", "d1", "d2", "d3", "back") if store.read_state(device)}
+        counts.append(len(counted))
+    assert counts == [3, 5, 6]
 
 
 def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Journal, store: Store) -> None:
