@@ -36,6 +36,8 @@ TIDY_S = 15.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
+STALL_MS = 100
+"""How long all may be kept from writing until those who read have seen the last of the log."""
 MOST_ALERTS = 500_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
 KEEP_STATE_S = 86400.0
@@ -401,6 +403,7 @@ def _tidy(path: Path, closing: threading.Event) -> None:
         if path.exists():
             with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
                 file.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
                 file.execute("PRAGMA wal_checkpoint(RESTART)")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -253,6 +255,24 @@ def test_a_file_of_another_worker_that_cannot_be_read_is_said_once_and_hides_no_
         str(tmp_path / "monitor.0.db"), str(tmp_path / "monitor.1.db"),
     ]  # fmt: skip
     assert store.fault is None
+
+
+def test_who_reads_for_long_does_not_keep_the_monitor_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.store.TIDY_S", 0.2)
+    store = Store(tmp_path, "m")
+    store.commit([("a", b"state")])
+    with closing(sqlite3.connect(tmp_path / "m.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM device").fetchall()
+        began_s, longest_s = time.monotonic(), 0.0
+        while (now_s := time.monotonic()) < began_s + 2.0:
+            assert store.commit([("a", b"state")])
+            longest_s = max(longest_s, time.monotonic() - now_s)
+            time.sleep(0.01)
+    store.close()
+    assert longest_s < 1.5
 
 
 def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
