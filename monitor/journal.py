@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from monitor.engine import Engine
@@ -31,6 +31,8 @@ SETTLE_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
 MOST_KEPT, MOST_HOURLY = 10_000, 100_000
 """While nothing can be saved, no more alerts than these are kept for the history, and of beats no more hours."""
+MOST_FORGOTTEN = 100_000
+"""While nothing can be saved, no more devices than these are remembered of which an old state must go."""
 
 
 class _Entry(NamedTuple):
@@ -73,11 +75,12 @@ class Journal:
         self._unconfirmed: dict[str, Letter] = {}
         self._stored: set[str] = set()  # ids of letters that are in the store's outbox
         self._confirmed: list[str] = []
-        self._forgotten: deque[str] = deque(maxlen=MOST_KEPT)
+        self._forgotten: set[str] = set()  # devices whose states are to be deleted
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the file does not count yet
         self._owed: set[str] = set()  # devices of whom the file may not hold the last state
         self._is_doubtful = False  # whether it may lack letters that it once had
         self._opened = 0 if store is None else store.opened
+        self._resent = 0
 
     @property
     def unsettled(self) -> int:
@@ -106,12 +109,21 @@ class Journal:
             self._stored.discard(letter_id)
             self._confirmed.append(letter_id)
 
-    def resend(self) -> Iterator[Letter]:
-        """Alerts that were on their way when the last process ended, to be sent again."""
-        for letter in [] if self._store is None else self._store.read_outbox():
-            self._unconfirmed[letter.id] = letter
-            self._stored.add(letter.id)
-            yield letter
+    @property
+    def needs_resend(self) -> bool:
+        """Whether the file was opened anew since `resend`: it may hold alerts that nobody could read until then."""
+        return self._store is not None and self._store.opened != self._resent
+
+    def resend(self) -> list[Letter]:
+        """Take over alerts that were on their way when an earlier process ended; return them, to be sent again."""
+        if self._store is None:
+            return []
+        self._resent = self._store.opened
+        known = self._unconfirmed.keys() | self._confirmed
+        letters = [letter for letter in self._store.read_outbox() if letter.id not in known]
+        self._unconfirmed |= {letter.id: letter for letter in letters}
+        self._stored |= {letter.id for letter in letters}
+        return letters
 
     @property
     def needs_resend(self) -> bool:
@@ -123,10 +135,18 @@ class Journal:
         return device in self._forgotten
 
     def forget(self, devices: Iterable[str]) -> None:
-        """Note devices that the engine has forgotten."""
+        """Note devices that the engine has forgotten; what it was given must have been flushed."""
+        if self._store is None:
+            return
         for device in devices:
             self._saved.pop(device, None)
-            self._forgotten.append(device)
+            self._take_hourly(device)
+            if len(self._forgotten) < MOST_FORGOTTEN:
+                self._forgotten.add(device)
+
+    def has_forgotten(self, device: str) -> bool:
+        """Whether the file may still hold a state of a device that must not be restored."""
+        return device in self._forgotten
 
     def disconnected(self) -> None:
         """The connection is gone: the broker will send again what was not acknowledged, under new numbers."""
@@ -148,68 +168,78 @@ class Journal:
             self._told.clear()
             self._engine.hourly.clear()
             return Settled(mids, [])
-        urgent = idle or self._forgotten or len(self._unsettled) >= self._limit
+        is_faulty = self._store.fault is not None
+        urgent = idle or len(self._unsettled) >= self._limit or (self._forgotten and not is_faulty)
         if not urgent and now_s - self._settled_s < SETTLE_S:
             return Settled([], [])
         self._settled_s = now_s
         self._learn_limit(idle)
-        mids, states = self._collect(now_s, idle)
-        for device in self._forgotten:
-            self._take_hourly(device)
-        is_saved = True
-        if self._store.fault is None:
-            if self._store.opened != self._opened:  # it may be a new file, or one that was full for a while
-                self._opened, self._owed, self._is_doubtful = self._store.opened, set(self._saved), True
-            self._collect_owed(states)
-        if mids or states or self._told or self._confirmed or self._forgotten:
-            is_saved = self._commit(self._store, states)
+        mids, devices = self._collect(now_s, idle)
         # What cannot be saved is acknowledged to the broker all the same: a full disk must not stop the monitor. The
         # devices are not told, and keep it.
-        return Settled(mids, list(states) if is_saved else [])
+        is_saved = not is_faulty and self._save(self._store, devices)
+        return Settled(mids, devices if is_saved else [])
+
+    def _save(self, store: Store, devices: list[str]) -> bool:
+        """Save devices, those that are owed, and the rest that waits; tell whether that worked."""
+        if store.opened != self._opened:  # it may be a new file, or one that was full for a while
+            self._opened, self._owed, self._is_doubtful = store.opened, set(self._saved), True
+        self._collect_owed(devices)
+        if not (devices or self._told or self._confirmed or self._forgotten or self._is_doubtful):
+            return True
+        return self._commit(store, {device: self._engine.save(device) for device in devices})
 
     def _commit(self, store: Store, states: dict[str, bytes]) -> bool:
         """Save all that is to be saved, and tell whether that worked; what cannot be waits until the file is opened."""
         all_, known = self._unconfirmed.values(), self._stored
         unconfirmed = [letter for letter in all_ if self._is_doubtful or letter.id not in known]
         told = [*self._told, *unconfirmed] if self._is_doubtful else self._told
-        hourly = [HourlyRow(*key, *sums) for key, sums in self._hourly.items()]
+        # Beats of a device whose state is not saved yet would be counted again after a crash. One that was forgotten,
+        # and is there again, has a state.
+        gone = {device for device in self._forgotten if not self._engine.knows(device)}
+        ripe = [key for key in self._hourly if key[1] in states or key[1] in gone]
+        hourly = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
         is_saved = store.commit(states.items(), told, unconfirmed, self._confirmed, self._forgotten, hourly)
         if is_saved:
             self._stored.update(letter.id for letter in unconfirmed)
             self._confirmed.clear()
             self._forgotten.clear()
             self._told.clear()
-            self._hourly.clear()
+            for key in ripe:
+                del self._hourly[key]
             self._is_doubtful = False
         return is_saved
 
-    def _collect(self, now_s: float, idle: bool) -> tuple[list[int], dict[str, bytes]]:
-        """Take the packets that are due, and the states they wait for."""
+    def _collect(self, now_s: float, idle: bool) -> tuple[list[int], list[str]]:
+        """Take the packets that are due, and the devices whose states they wait for."""
         mids: list[int] = []
-        states: dict[str, bytes] = {}
+        devices: list[str] = []
         most = self._limit // 2 if len(self._unsettled) >= self._limit else MOST_UNSETTLED
-        while self._unsettled and len(states) < MOST_SAVED:
+        while self._unsettled and len(devices) < MOST_SAVED:
             mid, device, number, came_s = self._unsettled[0]
             due = idle or now_s - came_s >= WINDOW_S or len(self._unsettled) > most
             if not due:
                 break
             if device is not None and self._saved.get(device, 0) < number and self._engine.knows(device):
-                states[device] = self._save(device)
+                self._mark(device)
+                devices.append(device)
             mids.append(mid)
             self._unsettled.popleft()
-        return mids, states
+        return mids, devices
 
-    def _collect_owed(self, states: dict[str, bytes]) -> None:
-        """Add states that could not be saved when they were due, or that a new file lacks."""
-        while self._owed and len(states) < MOST_SAVED:
+    def _collect_owed(self, devices: list[str]) -> None:
+        """Add devices that could not be saved when they were due, or that a new file lacks."""
+        due = set(devices)
+        while self._owed and len(devices) < MOST_SAVED:
             device = self._owed.pop()
-            if device not in states and self._engine.knows(device):
-                states[device] = self._save(device)
+            if device not in due and self._engine.knows(device):
+                self._mark(device)
+                devices.append(device)
 
-    def _save(self, device: str) -> bytes:
+    def _mark(self, device: str) -> None:
+        """Note that a device is saved now; if that does not work, it is owed when the file is opened again."""
         self._saved[device] = self._number
         self._take_hourly(device)
-        return self._engine.save(device)
 
     def _take_hourly(self, device: str) -> None:
         """Take the beats that a device's state must be saved together with, so that a crash counts none twice."""

@@ -14,6 +14,7 @@ Knows nothing of what is in a state or a message, of brokers or clocks.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -35,10 +36,20 @@ TIDY_S = 15.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
+STALL_MS = 100
+"""How long all may be kept from writing until those who read have seen the last of the log."""
 MOST_ALERTS = 500_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
+KEEP_STATE_S = 86400.0
+"""A state that was saved longer ago, by this machine's clock, is not handed out.
+
+With the state of months ago, an alert episode of that time would swallow the next new one. And what the broker keeps
+for a monitor that is away has its end: a dozen devices that send each second fill deploy/'s queue in a day.
+"""
 LOG_BYTES = 64 * 2**20
 """What was written and not moved yet may take more than this, but not for long."""
+FORGOTTEN = b""
+"""In place of a state: the device was forgotten, and what another worker's file holds of it is out of date."""
 _VERSION = 1
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
@@ -123,13 +134,19 @@ def read_hourly(path: Path, since_s: float, device: str | None = None) -> list[H
 
 
 def _read(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will.
-    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True)) as connection:
+        with closing(_open_to_read(path)) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
         raise OSError(f"{path} cannot be read: {error}.") from None
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will; and where the
+    # disk is full, it could not make them. In an empty one is nothing that is not in the file.
+    log_path = Path(f"{path}-wal")
+    mode = "mode=ro" if log_path.exists() and log_path.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True, isolation_level=None)
 
 
 class Store:
@@ -158,19 +175,26 @@ class Store:
         self.faults = 0
         """How often something was wrong, or a damaged file put aside."""
         self._inode = 0
+        self._pruned_hour = -1.0
         self._open()
         threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
 
     def read_state(self, device: str) -> bytes | None:
-        """Return a device's latest state, if there is one, whichever worker saved it."""
-        query = "SELECT saved_s, state FROM device WHERE id = ?"
-        rows = self._select(query, device)
+        """Return a device's latest state, if there is one of the last `KEEP_STATE_S`, whichever worker saved it.
+
+        What seems to be of the future was saved before the clock was set back: it is older than all that does not.
+        """
+        query = "SELECT saved_s <= ?, saved_s, state FROM device WHERE id = ? AND saved_s >= ?"
+        now_s = time.time()
+        values = now_s, device, now_s - KEEP_STATE_S
+        rows = self._select(query, *values)
         for file in self._others():
             with contextlib.suppress(sqlite3.Error):
-                rows += file.execute(query, (device,)).fetchall()
-        if not rows:
+                rows += file.execute(query, values).fetchall()
+        sealed = bytes(max(rows)[2]) if rows else FORGOTTEN
+        if sealed == FORGOTTEN:
             return None
-        state = _unseal(bytes(max(rows)[1]))
+        state = _unseal(sealed)
         if state is None:
             log.error("the saved state of device %s is damaged; beginning anew", device)
         return state
@@ -208,14 +232,18 @@ class Store:
         hourly
             Beats to add to those of their hours.
         """
+        if self.fault is not None:
+            return False
         now_s = time.time()
         rows_saved = [(device, now_s, _seal(state)) for device, state in states]
+        forgotten = list(forgotten)
+        rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(forgotten)]
 
         def write(connection: sqlite3.Connection) -> bool:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
-                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_saved)
+                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_forgotten + rows_saved)
                 rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
                 connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
                 rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
@@ -224,10 +252,13 @@ class Store:
                 connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in hourly])
             return True
 
-        return self.fault is None and bool(self._try(write))
+        return bool(self._try(write))
 
     def prune(self, before_s: float) -> None:
-        """Forget beats and alerts told before a time, and alerts that are too many, unless they are on their way."""
+        """Forget beats and alerts told before a time, and what is too much or too old to be of use.
+
+        Alerts on their way are kept. Once an hour, states that are not handed out any more are deleted.
+        """
         if self.fault is not None:
             return
         old = "told_s < ? OR rowid <= (SELECT max(rowid) FROM alert) - ?"
@@ -235,6 +266,10 @@ class Store:
         self._try(lambda connection: connection.execute(alerts, (before_s, MOST_ALERTS)))
         hours = "DELETE FROM hourly WHERE told_hour < ?"
         self._try(lambda connection: connection.execute(hours, (before_s // 3600,)))
+        hour = time.time() // 3600
+        if hour != self._pruned_hour:
+            self._pruned_hour = hour
+            self._try(_prune_states)
 
     def retry(self) -> None:
         """If something was wrong, or is wrong with the file, try again."""
@@ -259,9 +294,24 @@ class Store:
     def _others(self) -> list[sqlite3.Connection]:
         """The files of the other workers that there are or were, to be read."""
         if self._opened is None:
-            paths = [path for path in find_files(self._path.parent, self._name) if path != self._path]
-            self._opened = [sqlite3.connect(f"{p.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S) for p in paths]
+            self._opened = []
+            for path in find_files(self._path.parent, self._name):
+                if path != self._path:
+                    try:
+                        uri = f"{path.absolute().as_uri()}?mode=ro"
+                        self._opened.append(sqlite3.connect(uri, uri=True, timeout=BUSY_S))
+                    except sqlite3.Error as error:
+                        log.error("%s cannot be read; the states in it are not found: %s", path, error)
         return self._opened
+
+    def _saved_elsewhere(self, devices: list[str]) -> set[str]:
+        """Those of some devices of which another worker's file holds a state."""
+        query = "SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?)) AND state != ?"
+        found: set[str] = set()
+        for file in self._others() if devices else ():
+            with contextlib.suppress(sqlite3.Error):
+                found.update(device for (device,) in file.execute(query, (json.dumps(devices), FORGOTTEN)))
+        return found
 
     def _is_there(self) -> bool:
         """Whether the file still is the one that was opened, as far as its first bytes tell."""
@@ -287,6 +337,8 @@ class Store:
             self._set_fault(None)
         except (OSError, sqlite3.Error) as error:
             self._set_fault(f"{self._path}: {error}")
+            with contextlib.suppress(OSError, sqlite3.Error):  # what it holds is still of use
+                self._connection = _open_to_read(self._path)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
@@ -338,12 +390,20 @@ class Store:
         self.fault = fault
 
 
+def _prune_states(connection: sqlite3.Connection) -> None:
+    """Delete states that are too old; those that seem to be of the future begin to age."""
+    now_s = time.time()
+    connection.execute("DELETE FROM device WHERE saved_s < ?", (now_s - KEEP_STATE_S,))
+    connection.execute("UPDATE device SET saved_s = ? WHERE saved_s > ?", (now_s, now_s))
+
+
 def _tidy(path: Path, closing: threading.Event) -> None:
     """Move what was written to its place, now and then: most of it beside the writers, the rest while they wait."""
     while not closing.wait(TIDY_S):
         if path.exists():
             with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
                 file.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
                 file.execute("PRAGMA wal_checkpoint(RESTART)")
 
 

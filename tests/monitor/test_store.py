@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from monitor.store import HourlyRow, Letter, Store, read_history, read_hourly
+from monitor.store import KEEP_STATE_S, HourlyRow, Letter, Store, read_history, read_hourly
 
 LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
@@ -71,6 +76,50 @@ def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_re
     assert store.commit([("b", b"state")])
 
 
+@pytest.mark.parametrize("was_closed", [True, False])
+def test_a_disk_that_is_full_from_the_start_hides_nothing_that_was_saved(tmp_path: Path, was_closed: bool) -> None:
+    before = Store(tmp_path, "m")
+    before.commit([("a", b"state")], [LETTER], [LETTER])
+    if was_closed:
+        before.close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        store = Store(tmp_path, "m")
+        assert store.fault is not None
+        assert (store.opened, store.read_state("a"), store.read_outbox()) == (0, b"state", [LETTER])
+        assert not store.commit([("a", b"new")])
+        store.prune(1e12)
+        store.retry()
+        assert (store.opened, store.faults, store.read_state("a")) == (0, 1, b"state")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    store.retry()
+    assert store.opened == 1
+    assert store.commit([("a", b"new")])
+    assert store.read_state("a") == b"new"
+
+
+def test_a_file_that_may_only_be_read_is_a_fault_and_is_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit([("a", b"state")])
+    store.close()
+
+    def refuse(_store: Store) -> NoReturn:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_connect", refuse)
+        again = Store(tmp_path, "m")
+    assert again.fault is not None
+    assert again.read_state("a") == b"state"
+    again.retry()
+    assert again.commit([("a", b"new")])
+
+
 @pytest.mark.parametrize("garbage", [b"no database", bytes(100_000), b"SQLite format 3\0" + bytes(range(256)) * 40])
 def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "m.db").write_bytes(garbage)
@@ -113,7 +162,7 @@ def test_beats_of_an_hour_are_added_up_and_forgotten_after_their_time(
     store, path = Store(tmp_path, "monitor"), tmp_path / "monitor.db"
     rows = [HourlyRow(5, "a", "normal", 3, 2400), HourlyRow(5, "a", "withheld", 1, 0), HourlyRow(6, "b", "V", 2, 1800)]
     for now_s, told in ((36_000.0, rows), (36_001.0, rows[:1]), (43_300.0, rows[:1])):
-        monkeypatch.setattr("monitor.store.time.time", lambda now_s=now_s: now_s)
+        _set_clock(monkeypatch, now_s)
         store.commit(hourly=told)
     assert read_hourly(path, 0.0) == [HourlyRow(5, "a", "normal", 9, 7200), *rows[1:]]
     assert read_hourly(path, 0.0, "b") == rows[2:]
@@ -139,6 +188,91 @@ def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: 
     Store(tmp_path, "other").commit([("a", b"of another monitor")])
     assert Store(tmp_path, "monitor").read_state("a") == b"new"
     assert Store(tmp_path, "monitor", 0).read_state("a") == b"new"
+
+
+def test_a_device_that_was_forgotten_does_not_come_back_from_the_file_of_another_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Store(tmp_path, "monitor").commit([("a", b"old"), ("b", b"old")])
+    worker = Store(tmp_path, "monitor", 0)
+    worker.commit([("a", b"new"), ("b", b"new"), ("c", b"new")])
+    worker.commit(forgotten=["a", "b", "c", "d"])
+    for store in (worker, Store(tmp_path, "monitor"), Store(tmp_path, "monitor", 1)):
+        assert [store.read_state(device) for device in "abcd"] == [None] * 4
+    assert worker._select("SELECT id FROM device ORDER BY id") == [("a",), ("b",)]  # the others need no trace
+    worker.commit([("a", b"newer")], forgotten=["a"])
+    assert Store(tmp_path, "monitor").read_state("a") == b"newer"
+    assert not caplog.records
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, now_s: float) -> None:
+    monkeypatch.setattr("monitor.store.time.time", lambda: now_s)
+
+
+def test_a_state_is_of_no_use_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, store = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor")
+    _set_clock(monkeypatch, 1e9)
+    other.commit([("a", b"old"), ("b", b"old")])
+    _set_clock(monkeypatch, 1e9 + 1)
+    store.commit([("c", b"old")], forgotten=["a"])
+    _set_clock(monkeypatch, 1e9 + KEEP_STATE_S)
+    store.commit([("d", b"new")])
+    store.prune(0.0)
+    assert [store.read_state(device) for device in "abcd"] == [None, b"old", b"old", b"new"]
+    _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 2)
+    assert [store.read_state(device) for device in "abcd"] == [None, None, None, b"new"]
+    _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 3601)
+    store.prune(0.0)
+    assert store._select("SELECT id FROM device") == [("d",)]
+
+
+def test_states_from_before_the_clock_was_set_back_are_found_until_there_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, store = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor")
+    _set_clock(monkeypatch, 1e9)
+    other.commit([("a", b"old")])
+    store.commit([("b", b"old")])
+    _set_clock(monkeypatch, 1e8)
+    assert [store.read_state(device) for device in "ab"] == [b"old", b"old"]
+    store.commit([("a", b"new")])
+    assert store.read_state("a") == b"new"
+    store.prune(0.0)
+    assert store.read_state("b") == b"old"
+    _set_clock(monkeypatch, 1e8 + KEEP_STATE_S + 1)
+    assert store.read_state("b") is None
+
+
+def test_a_file_of_another_worker_that_cannot_be_read_is_said_once_and_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Store(tmp_path, "monitor", 2).commit([("a", b"state")])
+    (tmp_path / "monitor.0.db").mkdir()
+    (tmp_path / "monitor.1.db").symlink_to(tmp_path / "nowhere")
+    store = Store(tmp_path, "monitor")
+    assert [store.read_state(device) for device in "aba"] == [b"state", None, b"state"]
+    assert [record.message.split()[0] for record in caplog.records] == [
+        str(tmp_path / "monitor.0.db"), str(tmp_path / "monitor.1.db"),
+    ]  # fmt: skip
+    assert store.fault is None
+
+
+def test_who_reads_for_long_does_not_keep_the_monitor_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.store.TIDY_S", 0.2)
+    store = Store(tmp_path, "m")
+    store.commit([("a", b"state")])
+    with closing(sqlite3.connect(tmp_path / "m.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM device").fetchall()
+        began_s, longest_s = time.monotonic(), 0.0
+        while (now_s := time.monotonic()) < began_s + 2.0:
+            assert store.commit([("a", b"state")])
+            longest_s = max(longest_s, time.monotonic() - now_s)
+            time.sleep(0.01)
+    store.close()
+    assert longest_s < 1.5
 
 
 def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
