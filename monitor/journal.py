@@ -125,15 +125,6 @@ class Journal:
         self._stored |= {letter.id for letter in letters}
         return letters
 
-    @property
-    def needs_resend(self) -> bool:
-        """Whether the file was opened anew since alerts were last resent."""
-        return False
-
-    def has_forgotten(self, device: str) -> bool:
-        """Whether the file may still hold a state that must not be restored."""
-        return device in self._forgotten
-
     def forget(self, devices: Iterable[str]) -> None:
         """Note devices that the engine has forgotten; what it was given must have been flushed."""
         if self._store is None:

@@ -179,7 +179,7 @@ class Service:
 
     def _resend(self) -> None:
         """Send the alerts that an earlier process, or an earlier file, has left."""
-        for letter in list(self._journal.resend()):
+        for letter in self._journal.resend():
             self._send(letter)
 
     @contextmanager
