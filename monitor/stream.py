@@ -26,16 +26,22 @@ LATE_PACKETS = 10
 """After so many packets in a row from the past, the device is taken to have been restarted with its clock set back."""
 CLOCK_TOLERANCE_S = 0.5
 """A packet's time may be this far from where the ones before it end; more is a jump of the clock."""
+CLOCK_DRIFT = 0.01
+"""Most that a device's clock is taken to run fast or slow against its sampling rate."""
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
-    """Where the run before this one ended."""
+    """What is remembered of a run that ended; the fields are those of `monitor.lanes.Run`."""
 
-    next_seq: int
-    end_s: float
     rate_hz: float
+    started_s: float
+    end_s: float
+    first_seq: int
+    next_seq: int
+    shortest_s: float
+    longest_s: float
 
 
 class SavedStream(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +81,7 @@ class Stream:
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
         run, past = self._run, self._past
-        if past is not None and (run is None or packet.start_s < run.started_s) and _is_repeated(past, packet):
+        if past is not None and (run is None or packet.start_s < run.started_s) and _is_of(past, packet):
             self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
         elif run is None:
             # A stream begins with packet 0. Joined much later, nobody can tell whether there were others before.
@@ -131,7 +137,7 @@ class Stream:
         """End the run, if there is one."""
         if self._run is not None:
             self._lanes.close(self._run)
-            self._past = Past(self._run.next_seq, self._run.end_s, self._run.rate_hz)
+            self._past = Past(*(getattr(self._run, name) for name in Past.__struct_fields__))
             self._run = None
 
     def _wait(self, packet: wire.Packet) -> None:
@@ -173,6 +179,7 @@ class Stream:
             self._lanes.advance()
         run.drift_s += (start_s - run.end_s) * min(1.0, duration_s / CLOCK_FOLLOWS_S)
         run.samples += samples.size
+        run.shortest_s, run.longest_s = min(run.shortest_s, duration_s), max(run.longest_s, duration_s)
         run.end_s = run.started_s + run.samples / run.rate_hz + run.drift_s
         run.next_seq = packet.seq + 1
         run.part_s = start_s
@@ -187,12 +194,29 @@ class Stream:
             self._lanes.advance()
 
 
-def _is_repeated(run: Run | Past, packet: wire.Packet) -> bool:
-    """Whether a packet has a number from the past and lies where that packet lay, as far as can be told."""
-    if packet.seq >= run.next_seq or packet.rate_hz != run.rate_hz:
+def _is_repeated(run: Run, packet: wire.Packet) -> bool:
+    """Whether a packet has a number from the past and lies where that packet lay, as far as can be told.
+
+    How long the packets before the run were is not known: half or one and a half times as long as those of the run.
+    """
+    if packet.seq >= run.first_seq or packet.rate_hz != run.rate_hz:
+        return _is_of(run, packet)
+    before_s = (run.first_seq - packet.seq) * run.samples / run.rate_hz / (run.next_seq - run.first_seq)
+    return abs(run.started_s - before_s - packet.start_s) <= CLOCK_TOLERANCE_S + before_s / 2
+
+
+def _is_of(run: Run | Past, packet: wire.Packet) -> bool:
+    """Whether a packet has a number of a run, and lies where packets of the run's lengths put that number.
+
+    It is counted from the nearer end of the run, where the device's clock can have moved least.
+    """
+    if not run.first_seq <= packet.seq < run.next_seq or packet.rate_hz != run.rate_hz:
         return False
-    behind_s = (run.next_seq - packet.seq) * packet.samples.size / packet.rate_hz
-    return abs(packet.start_s - (run.end_s - behind_s)) <= CLOCK_TOLERANCE_S
+    packets, distance_s = packet.seq - run.first_seq, packet.start_s - run.started_s
+    if packets > run.next_seq - packet.seq:
+        packets, distance_s = run.next_seq - packet.seq, run.end_s - packet.start_s
+    nearest_s = packets * run.shortest_s * (1 - CLOCK_DRIFT) - CLOCK_TOLERANCE_S
+    return nearest_s <= distance_s <= packets * run.longest_s * (1 + CLOCK_DRIFT) + CLOCK_TOLERANCE_S
 
 
 def _why_not_joined(run: Run, packet: wire.Packet) -> str | None:

@@ -596,6 +596,50 @@ def test_a_monitor_that_goes_on_where_another_was_saved_tells_the_same(
     assert (before[0] + after[0], before[1] + after[1]) == whole
 
 
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.integers(1, 2500) | st.integers(45, 55), min_size=1, max_size=8),
+    st.floats(0.1, 1),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_packets_of_any_lengths_that_come_again_change_nothing(
+    sizes: list[int], taken: float, again_from: float, saved: bool
+) -> None:
+    packets = _packets(FAST[: min(10_000, 200 * sum(sizes) // len(sizes))], sizes)
+    end = max(1, round(taken * len(packets)))
+    undisturbed, _ = _run(_engine(), packets)
+    engine = _engine()
+    beats, _ = _run(engine, packets[:end])
+    if saved:
+        engine, state = _engine(), engine.save("a")
+        engine.restore("a", state, 0.0)
+    begin = round(again_from * end)
+    beats += _run(engine, packets[begin:])[0]
+    assert beats == undisturbed
+    assert engine.counts["duplicates"] == end - begin
+    assert engine.counts["device restarts"] == 0
+
+
+def test_packets_of_many_lengths_from_before_a_stream_was_joined_are_dropped() -> None:
+    packets = _packets(FAST, [55, 45, 50, 47, 53])
+    engine = _engine()
+    beats, _ = _run(engine, packets[120:125])
+    beats += _run(engine, packets[80:])[0]
+    assert beats == _run(_engine(), packets[120:])[0]
+    assert engine.counts["device restarts"] == 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(25, 500), min_size=1, max_size=8), st.floats(0, 100))
+def test_a_restarted_device_is_taken_up_at_once_whatever_the_lengths_of_its_packets(
+    sizes: list[int], pause_s: float
+) -> None:
+    engine = _engine()
+    _run(engine, [*_packets(CALM, sizes), *_packets(CALM, sizes, start_s=START_S + 40 + pause_s)])
+    assert (engine.counts["device restarts"], engine.counts["duplicates"]) == (1, 0)
+
+
 def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
     engine = _engine()
     _run(engine, _packets(CALM))
