@@ -11,7 +11,7 @@ from the packets.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import msgspec
@@ -30,6 +30,12 @@ CLOCK_DRIFT = 0.01
 """Most that a device's clock is taken to run fast or slow against its sampling rate."""
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
+
+
+FORMER_RUNS = 4
+"""So many runs that ended are remembered: a broker that lost its connection sends again what came across their ends."""
+AGAIN_S = 86400.0
+"""Those before a run longer than this are forgotten: no broker sends again that much of what was already taken."""
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
@@ -51,7 +57,7 @@ class SavedStream(msgspec.Struct, frozen=True, array_like=True):
     early: list[tuple[int, float, float, bytes]]
     """Packets that wait for others: sequence number, time, rate, samples."""
     late: int
-    past: Past | None = None
+    past: list[Past]
 
 
 class Stream:
@@ -76,12 +82,12 @@ class Stream:
         self._run: Run | None = None
         self._early: dict[int, wire.Packet] | None = None
         self._late = 0
-        self._past: Past | None = None
+        self._past: deque[Past] = deque(maxlen=FORMER_RUNS)
 
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
-        run, past = self._run, self._past
-        if past is not None and (run is None or packet.start_s < run.started_s) and _is_of(past, packet):
+        run = self._run
+        if self._past and self._is_of_a_former_run(packet):
             self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
         elif run is None:
             # A stream begins with packet 0. Joined much later, nobody can tell whether there were others before.
@@ -124,21 +130,32 @@ class Stream:
     def save(self) -> SavedStream:
         """All that is remembered of the stream; nothing may wait in the lanes."""
         early = [(p.seq, p.start_s, p.rate_hz, p.samples.tobytes()) for p in (self._early or {}).values()]
-        return SavedStream(None if self._run is None else self._lanes.save(self._run), early, self._late, self._past)
+        run = None if self._run is None else self._lanes.save(self._run)
+        return SavedStream(run, early, self._late, list(self._past))
 
     def restore(self, saved: SavedStream) -> None:
         """Go on where a stream was saved; to be called before anything is fed."""
         packets = [wire.Packet(seq, start_s, hz, np.frombuffer(x, np.int16)) for seq, start_s, hz, x in saved.early]
         self._early = {packet.seq: packet for packet in packets} or None
-        self._late, self._past = saved.late, saved.past
+        self._late = saved.late
+        self._past.extend(saved.past)
         self._run = None if saved.run is None else self._lanes.restore(self._owner, saved.run)
 
     def _break(self) -> None:
         """End the run, if there is one."""
         if self._run is not None:
             self._lanes.close(self._run)
-            self._past = Past(*(getattr(self._run, name) for name in Past.__struct_fields__))
+            if self._run.samples > AGAIN_S * self._run.rate_hz:
+                self._past.clear()
+            self._past.append(Past(*(getattr(self._run, name) for name in Past.__struct_fields__)))
             self._run = None
+
+    def _is_of_a_former_run(self, packet: wire.Packet) -> bool:
+        """Whether a packet was taken before this run began; never the one that this run needs next."""
+        run = self._run
+        if run is not None and packet.seq == run.next_seq and _why_not_joined(run, packet) is None:
+            return False
+        return any(_is_of(past, packet) for past in self._past)
 
     def _wait(self, packet: wire.Packet) -> None:
         """Keep a packet that has overtaken others, unless too many have."""

@@ -440,6 +440,55 @@ def test_packets_that_come_again_across_a_restart_of_their_device_change_nothing
     assert engine.counts["duplicates"] == 25
 
 
+def _again(samples: npt.NDArray[np.int16], seq: int, start_s: float, rate_hz: float = RATE_HZ) -> list[wire.Packet]:
+    """Packets whose count begins with `seq`."""
+    packets = _packets(samples, round(rate_hz), rate_hz, start_s)
+    return [wire.Packet(seq + packet.seq, packet.start_s, rate_hz, packet.samples) for packet in packets]
+
+
+BROKEN = {
+    "the clock set back": (_again(CALM, 40, START_S - 3600), 37, 43),
+    "the clock set back by 3 s": (_again(CALM, 40, START_S + 37), 34, 43),
+    "the clock set forward": (_again(CALM, 40, START_S + 3640), 37, 43),
+    "two restarts": ([*_again(CALM[:1000], 0, START_S + 45), *_again(CALM, 0, START_S + 50)], 37, 47),
+    "a glitch of the clock": ([*_again(CALM[:500], 40, START_S + 3640), *_again(CALM, 42, START_S + 42)], 37, 45),
+    "two glitches of the clock": (
+        [
+            *_again(CALM[:500], 40, START_S + 3640),
+            *_again(CALM[:500], 42, START_S + 42),
+            *_again(CALM[:500], 44, START_S - 3600),
+            *_again(CALM, 46, START_S + 46),
+        ],
+        36,
+        50,
+    ),
+    "another rate for a while": (
+        [*_again(CALM[:250], 40, START_S + 40, 125.0), *_again(CALM, 42, START_S + 42)],
+        37,
+        45,
+    ),
+}
+"""What comes after 40 packets, and from where to where in all of it packets come again."""
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("times", [1, 2])
+def test_packets_that_come_again_across_a_break_change_nothing(case: str, saved: bool, times: int) -> None:
+    then, begin, end = BROKEN[case]
+    packets = [*_packets(CALM), *then]
+    undisturbed = _run(_engine(), packets)
+    engine = _engine()
+    beats, alerts = _run(engine, packets[:end])
+    before = engine.counts["duplicates"]
+    if saved:
+        engine, state, before = _engine(), engine.save("a"), 0
+        engine.restore("a", state, 0.0)
+    again = _run(engine, [*packets[begin:end] * times, *packets[end:]])
+    assert (beats + again[0], alerts + again[1]) == undisturbed
+    assert engine.counts["duplicates"] == before + times * (end - begin)
+
+
 def test_info_of_a_restarted_device_resets_it_at_once() -> None:
     engine = _engine()
     for first_seen_s in (START_S, 1000.0):
