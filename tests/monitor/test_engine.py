@@ -100,6 +100,10 @@ FITFUL = make_ecg(FITFUL_TIMES, 40.0, RATE_HZ)
 """Premature beats, and pauses of more than two median intervals."""
 
 
+def _info(first_seen_s: float) -> wire.Info:
+    return wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=first_seen_s)
+
+
 def _steady(beats: list[wire.Beat]) -> list[wire.Beat]:
     return [beat for beat in beats if beat.verdict != "withheld"]
 
@@ -491,13 +495,33 @@ def test_packets_that_come_again_across_a_break_change_nothing(case: str, saved:
 
 def test_info_of_a_restarted_device_resets_it_at_once() -> None:
     engine = _engine()
-    for first_seen_s in (START_S, 1000.0):
-        info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=first_seen_s)
-        engine.describe("a", info, 0.0)
-        engine.describe("a", info, 0.0)  # a retained message may come twice
+    for first_seen_s in (1000.0, START_S):
+        engine.describe("a", _info(first_seen_s), 0.0)
+        engine.describe("a", _info(first_seen_s), 0.0)  # a retained message may come twice
         _run(engine, _packets(CALM, start_s=first_seen_s))
     assert engine.counts["duplicates"] == 0
     assert engine.counts["device restarts"] == 1
+
+
+def test_infos_and_packets_that_come_again_across_two_restarts_change_nothing() -> None:
+    def play(runs: Sequence[int]) -> tuple[list[wire.Beat], int]:
+        engine = _engine()
+        beats = []
+        for run in runs:
+            engine.describe("a", _info(START_S + 50 * run), 0.0)
+            beats += _run(engine, _packets(CALM, start_s=START_S + 50 * run))[0]
+        return beats, engine.counts["device restarts"]
+
+    assert play([0, 1, 0, 1, 2, 0, 1, 2]) == play([0, 1, 2])
+
+
+def test_a_device_that_was_started_again_with_its_clock_set_back_is_found_by_its_count() -> None:
+    engine = _engine()
+    for first_seen_s in (START_S, 1000.0):
+        engine.describe("a", _info(first_seen_s), 0.0)
+        beats, _ = _run(engine, _packets(CALM, start_s=first_seen_s))
+    assert engine.counts["device restarts"] == 1
+    assert [beat for beat in beats if beat.r_peak_s > 1000.0 + LATE_PACKETS + 20]
 
 
 def test_each_device_is_counted_by_how_it_is() -> None:
