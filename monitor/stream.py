@@ -95,10 +95,12 @@ class Stream:
                 self._join(packet)
             else:
                 self._wait(packet)
-        elif packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
+        elif packet.seq == run.next_seq:
             self._join(packet)
         elif packet.seq > run.next_seq:
             self._wait(packet)
+            if packet.rate_hz != run.rate_hz:  # breaks the run anyway
+                self._give_up_waiting(packet.seq)
         elif _is_repeated(run, packet):
             self._counts["duplicates"] += 1
         else:
@@ -107,7 +109,7 @@ class Stream:
                 self._counts["duplicates"] += 1
                 return
             # The count began again and time went on, or only the past comes: the device was restarted.
-            self._early = None
+            self._give_up_waiting()
             self._join(packet)
 
     @property
@@ -117,14 +119,13 @@ class Stream:
 
     def finish(self) -> None:
         """No more will come: take what still waits, and tell the last beats."""
-        while self._early:
-            self._give_up_waiting()
+        self._give_up_waiting()
         self._break()
 
     def restart(self) -> None:
         """The device says that it was started again: whatever comes next begins a new run."""
         self._counts["device restarts"] += 1
-        self._early = None
+        self._give_up_waiting()
         self._break()
 
     def save(self) -> SavedStream:
@@ -164,9 +165,14 @@ class Stream:
             self._counts["duplicates"] += 1
         self._early[packet.seq] = packet
         while len(self._early) > EARLY_PACKETS or sum(p.samples.size for p in self._early.values()) > EARLY_SAMPLES:
-            self._give_up_waiting()
+            self._join_first()
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, last_seq: float = math.inf) -> None:
+        """Take the early packets up to number `last_seq`: what they waited for is lost."""
+        while self._early and min(self._early) <= last_seq:
+            self._join_first()
+
+    def _join_first(self) -> None:
         """The packets before the first early one are lost: begin anew with it."""
         assert self._early
         self._join(self._early.pop(min(self._early)))

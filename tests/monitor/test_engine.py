@@ -410,6 +410,15 @@ def test_a_new_rate_resets_the_stream() -> None:
     assert [b for b in beats if b.r_peak_s > START_S + 30]
 
 
+def test_packets_that_wait_for_a_lost_one_are_taken_before_a_new_rate() -> None:
+    engine = _engine()
+    packets = _packets(CALM)[:30]
+    then = _again(CALM[: 10 * 125], 30, START_S + 30, 125.0)
+    _run(engine, [*packets[:20], *packets[21:24], then[0], *then[1:]])  # 20, and all from 24 on, are lost
+    assert engine.next_seq("a") == then[-1].seq + 1
+    assert (engine.counts["gaps"], engine.counts["rate changes"], engine.counts["device restarts"]) == (1, 1, 0)
+
+
 def test_packets_from_before_a_new_rate_that_come_again_change_nothing() -> None:
     engine = _engine()
     first = _packets(CALM)[:20]
@@ -428,6 +437,24 @@ def test_a_restarted_device_is_taken_up_again_whatever_its_clock_says(start_s: f
     assert engine.counts["device restarts"] == 1
     assert engine.counts["duplicates"] <= LATE_PACKETS
     assert [b for b in beats if start_s + 30 < b.r_peak_s < start_s + 60]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_packets_that_wait_for_a_lost_one_are_taken_before_a_restart(told: bool) -> None:
+    packets, then = _packets(CALM), _packets(CALM, start_s=START_S + 100)
+    lossy = [*packets[:30], *packets[31:33]]
+    alone, engine = _engine(), _engine()
+    for one in (alone, engine):
+        one.describe("a", _info(START_S), 0.0)
+    expected = _run(alone, lossy)[0]
+    beats = _run(engine, lossy)[0]
+    alone.forget(float("inf"))
+    if told:
+        engine.describe("a", _info(START_S + 100), 0.0)
+    expected += alone.flush().beats
+    beats += _run(engine, then[:1])[0]
+    assert beats == expected
+    assert (engine.counts["gaps"], engine.counts["device restarts"]) == (1, 1)
 
 
 @pytest.mark.parametrize("saved", [False, True])
