@@ -114,8 +114,10 @@ class Stream:
 
     @property
     def next_seq(self) -> int | None:
-        """Sequence number of the packet that is needed next, if any is known."""
-        return None if self._run is None else self._run.next_seq
+        """Sequence number of the packet that is needed next, if any is known: 0 while the first ones wait for it."""
+        if self._run is None:
+            return 0 if self._early else None
+        return self._run.next_seq
 
     def finish(self) -> None:
         """No more will come: take what still waits, and tell the last beats."""

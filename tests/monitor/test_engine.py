@@ -311,7 +311,7 @@ def test_a_stream_that_is_joined_late_begins_with_the_first_packet_that_came(fir
     packets = _packets(FAST)[first:]
     engine = _engine()
     engine.feed("a", packets[0], 0.0)
-    assert (engine.next_seq("a") is None) == (first <= EARLY_PACKETS)
+    assert engine.next_seq("a") == (0 if first <= EARLY_PACKETS else first + 1)
     for packet in packets[1 : 1 + EARLY_PACKETS]:
         engine.feed("a", packet, 0.0)
     assert engine.next_seq("a") == first + 1 + EARLY_PACKETS
