@@ -376,6 +376,11 @@ class Engine:
     ) -> None:
         """Let an episode see what was found, and tell what it makes of it."""
         episode = known.episodes.get(kind)
+        if episode is not None and episode.was_set_back(time_s):
+            if episode.active:
+                self._alerts.append(self._alert(known, kind, "end", episode, cause))
+            del known.episodes[kind]
+            episode = None
         if episode is None:
             if not event:
                 return

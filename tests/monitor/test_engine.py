@@ -551,6 +551,46 @@ def test_a_device_that_was_started_again_with_its_clock_set_back_is_found_by_its
     assert [beat for beat in beats if beat.r_peak_s > 1000.0 + LATE_PACKETS + 20]
 
 
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("back_s", [20.0, 3600.0, 1e8])
+def test_abnormal_beats_are_told_at_once_after_a_clock_was_set_back(back_s: float, saved: bool) -> None:
+    engine = _engine()
+    before = np.concatenate([FAST, CALM[:6000]])  # an episode that ended just now
+    _, alerts = _run(engine, _packets(before))
+    assert alerts[-1].state == "end"
+    if saved:
+        engine, state = _engine(), engine.save("a")
+        engine.restore("a", state, 0.0)
+    start_s = START_S + 64 - back_s
+    _, alerts = _run(engine, _again(FAST, 64, start_s))
+    new = next(alert for alert in alerts if alert.kind == "abnormal-beats")
+    assert new.state == "new"
+    assert start_s < new.since_s < new.time_s < start_s + 5
+
+
+def test_an_episode_ends_where_the_clock_is_set_back_and_a_new_one_begins() -> None:
+    engine = _engine()
+    _, alerts = _run(engine, [*_packets(FAST), *_again(FAST, 40, START_S - 3600)])
+    told = [alert for alert in alerts if alert.kind == "abnormal-beats" and alert.state != "update"]
+    assert [alert.state for alert in told] == ["new", "end", "new"]
+    assert told[0].episode == told[1].episode != told[2].episode
+    assert told[1].time_s < told[2].time_s < START_S - 3590
+    assert told[2].since_s == told[1].time_s
+    assert len({alert.id for alert in alerts}) == len(alerts)
+
+
+def test_gaps_are_told_after_a_glitch_of_the_clock() -> None:
+    engine = _engine()
+    ecg = np.concatenate([CALM, CALM, CALM, CALM])
+    packets = _packets(ecg)
+    glitch = [wire.Packet(p.seq, p.start_s + 86400, p.rate_hz, p.samples) for p in packets[20:28]]
+    _run(engine, [*packets[:20], *glitch, *packets[28:60]])
+    _, alerts = _run(engine, [*packets[80:110], *packets[130:]])
+    told = [(alert.state, alert.time_s - START_S) for alert in alerts if alert.kind == "gap"]
+    assert [state for state, _ in told] == ["new", "end"] * 2
+    assert [time_s for state, time_s in told if state == "new"] == [80, 130]
+
+
 def test_each_device_is_counted_by_how_it_is() -> None:
     engine = _engine()
     for device, samples in {
