@@ -4,17 +4,25 @@ One abnormal beat among many is common in healthy people, and a model errs; an a
 within a day. So an episode begins when `n` of the last `m` beats are abnormal, and is over once `m` in a row are
 clearly not: below a lower threshold, so that a rhythm at the edge does not ring and stop and ring again.
 
-Time comes from the beats. Nothing here knows devices, messages or clocks.
+Time comes from the beats, and so from a device's clock, which may be set back: what was observed before then says
+nothing of how long ago it was. An episode that goes on ends there, so that whoever was told of it does not show it for
+ever, and what comes after begins a new one, whose times are of one clock.
+
+Nothing here knows devices, messages or clocks.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["new", "update", "end"]
-Memory = tuple[bool, float, int, list[float | None], int, float, float]
+Memory = tuple[bool, float, int, list[float | None], int, float, float, float]
 """What an episode remembers."""
+SET_BACK_S = 15.0
+"""An observation so long before the latest one says that the clock was set back. What is told at the end of a packet
+of 10 s may come before beats from its begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,11 @@ class Episode:
     _calm: int = 0
     _told_s: float = 0.0
     _quiet_until_s: float = -1.0
+    _latest_s: float = -math.inf
+
+    def was_set_back(self, time_s: float) -> bool:
+        """Whether the clock of an observation yet to be made was set back since the latest: it needs a new episode."""
+        return time_s < self._latest_s - SET_BACK_S
 
     def is_idle(self, time_s: float) -> bool:
         """Whether it holds nothing that could matter from now on: as good as a new one."""
@@ -74,7 +87,8 @@ class Episode:
     def memory(self) -> Memory:
         """All that it remembers: its arguments after the first four."""
         recent = list(self._recent)
-        return self.active, self.since_s, self.count, recent, self._calm, self._told_s, self._quiet_until_s
+        times = self._told_s, self._quiet_until_s, self._latest_s
+        return self.active, self.since_s, self.count, recent, self._calm, *times
 
     def observe(self, time_s: float, event: bool, calm: bool) -> State | None:
         """Take one observation; return what there is to tell, if anything.
@@ -88,6 +102,7 @@ class Episode:
         calm
             It speaks against it; an observation may be neither.
         """
+        self._latest_s = max(self._latest_s, time_s)
         self._recent.append(time_s if event else None)
         if len(self._recent) > self.m:
             del self._recent[0]

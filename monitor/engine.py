@@ -171,14 +171,20 @@ class Engine:
         return Tally(len(self._devices) - silent - off, off, silent)
 
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
-        """Take what a device says of itself; see `feed`."""
+        """Take what a device says of itself; see `feed`.
+
+        One that began to stream later than is known was started again. One that began earlier comes again, or from a
+        device whose clock was set back: nobody can tell, so the stream finds out from the count of its packets.
+        """
         known = self._device(device, arrived_s)
         if known is None:
             return
         known.resolution_uv = info.resolution_uv
-        if known.first_seen_s not in (None, info.first_seen_s):
+        if known.first_seen_s is None:
+            known.first_seen_s = info.first_seen_s
+        elif info.first_seen_s > known.first_seen_s:
             known.stream.restart()
-        known.first_seen_s = info.first_seen_s
+            known.first_seen_s = info.first_seen_s
 
     def feed(self, device: str, packet: wire.Packet, arrived_s: float) -> None:
         """Take one packet.
@@ -376,6 +382,11 @@ class Engine:
     ) -> None:
         """Let an episode see what was found, and tell what it makes of it."""
         episode = known.episodes.get(kind)
+        if episode is not None and episode.was_set_back(time_s):
+            if episode.active:
+                self._alerts.append(self._alert(known, kind, "end", episode, cause))
+            del known.episodes[kind]
+            episode = None
         if episode is None:
             if not event:
                 return

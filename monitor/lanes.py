@@ -27,10 +27,14 @@ PART_S = 10.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
+VERSION = 2
+"""Of what is saved of a device besides the records; grows when any of it changes."""
 LAYOUT = hashlib.sha256(
-    repr([dtype.descr for dtype in (quality.CONTACT, quality.STATE, resample.STATE, segment.STATE)]).encode()
+    repr(
+        [VERSION, *(dtype.descr for dtype in (quality.CONTACT, quality.STATE, resample.STATE, segment.STATE))]
+    ).encode()
 ).hexdigest()[:16]
-"""Of the records: what was saved with another one cannot be restored."""
+"""Of the records and the rest: what was saved with another one cannot be restored."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -52,16 +56,18 @@ class Run:
     """
 
     __slots__ = (
-        "completed_s", "drift_s", "end_s", "lane", "next_seq", "off_s", "owner", "part_s", "rate_hz", "samples",
-        "started_s", "waits",
+        "completed_s", "drift_s", "end_s", "first_seq", "lane", "longest_s", "next_seq", "off_s", "owner", "part_s",
+        "rate_hz", "samples", "shortest_s", "started_s", "waits",
     )  # fmt: skip
 
     def __init__(self, owner: Any, rate_hz: float, started_s: float, seq: int) -> None:
         self.owner = owner
         self.rate_hz = rate_hz
         self.started_s = started_s
-        self.next_seq = seq
+        self.first_seq = self.next_seq = seq
         self.samples = 0
+        self.shortest_s, self.longest_s = np.inf, 0.0
+        """Length of its shortest packet and of its longest."""
         self.drift_s = 0.0
         """How far the device's clock has moved against its count of samples."""
         self.end_s = started_s
@@ -80,8 +86,11 @@ class SavedRun(msgspec.Struct, frozen=True, array_like=True):
 
     rate_hz: float
     started_s: float
+    first_seq: int
     next_seq: int
     samples: int
+    shortest_s: float
+    longest_s: float
     drift_s: float
     end_s: float
     completed_s: float
@@ -222,13 +231,14 @@ class Lanes:
             segmenter[_MISSING : _MISSING + left],
         ]
         return SavedRun(
-            r.rate_hz, r.started_s, r.next_seq, r.samples, r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, rows
-        )
+            r.rate_hz, r.started_s, r.first_seq, r.next_seq, r.samples, r.shortest_s, r.longest_s,
+            r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, rows,
+        )  # fmt: skip
 
     def restore(self, owner: Any, saved: SavedRun) -> Run:
         """Return a run that goes on where it was saved, in a lane of its own."""
-        run = Run(owner, saved.rate_hz, saved.started_s, saved.next_seq)
-        for name in ("samples", "drift_s", "end_s", "completed_s", "part_s", "off_s"):
+        run = Run(owner, saved.rate_hz, saved.started_s, saved.first_seq)
+        for name in SavedRun.__struct_fields__[3:-1]:
             setattr(run, name, getattr(saved, name))
         self.open(run)
         contact, gate, resampler, segmenter, missing = saved.rows

@@ -11,7 +11,7 @@ from the packets.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import msgspec
@@ -26,16 +26,28 @@ LATE_PACKETS = 10
 """After so many packets in a row from the past, the device is taken to have been restarted with its clock set back."""
 CLOCK_TOLERANCE_S = 0.5
 """A packet's time may be this far from where the ones before it end; more is a jump of the clock."""
+CLOCK_DRIFT = 0.01
+"""Most that a device's clock is taken to run fast or slow against its sampling rate."""
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
 
 
-class Past(msgspec.Struct, frozen=True, array_like=True):
-    """Where the run before this one ended."""
+FORMER_RUNS = 4
+"""So many runs that ended are remembered: a broker that lost its connection sends again what came across their ends."""
+AGAIN_S = 86400.0
+"""Those before a run longer than this are forgotten: no broker sends again that much of what was already taken."""
 
-    next_seq: int
-    end_s: float
+
+class Past(msgspec.Struct, frozen=True, array_like=True):
+    """What is remembered of a run that ended; the fields are those of `monitor.lanes.Run`."""
+
     rate_hz: float
+    started_s: float
+    end_s: float
+    first_seq: int
+    next_seq: int
+    shortest_s: float
+    longest_s: float
 
 
 class SavedStream(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +57,7 @@ class SavedStream(msgspec.Struct, frozen=True, array_like=True):
     early: list[tuple[int, float, float, bytes]]
     """Packets that wait for others: sequence number, time, rate, samples."""
     late: int
-    past: Past | None = None
+    past: list[Past]
 
 
 class Stream:
@@ -70,12 +82,12 @@ class Stream:
         self._run: Run | None = None
         self._early: dict[int, wire.Packet] | None = None
         self._late = 0
-        self._past: Past | None = None
+        self._past: deque[Past] = deque(maxlen=FORMER_RUNS)
 
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
-        run, past = self._run, self._past
-        if past is not None and (run is None or packet.start_s < run.started_s) and _is_repeated(past, packet):
+        run = self._run
+        if self._past and self._is_of_a_former_run(packet):
             self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
         elif run is None:
             # A stream begins with packet 0. Joined much later, nobody can tell whether there were others before.
@@ -83,10 +95,12 @@ class Stream:
                 self._join(packet)
             else:
                 self._wait(packet)
-        elif packet.seq == run.next_seq or (packet.seq > run.next_seq and packet.rate_hz != run.rate_hz):
+        elif packet.seq == run.next_seq:
             self._join(packet)
         elif packet.seq > run.next_seq:
             self._wait(packet)
+            if packet.rate_hz != run.rate_hz:  # breaks the run anyway
+                self._give_up_waiting(packet.seq)
         elif _is_repeated(run, packet):
             self._counts["duplicates"] += 1
         else:
@@ -95,44 +109,56 @@ class Stream:
                 self._counts["duplicates"] += 1
                 return
             # The count began again and time went on, or only the past comes: the device was restarted.
-            self._early = None
+            self._give_up_waiting()
             self._join(packet)
 
     @property
     def next_seq(self) -> int | None:
-        """Sequence number of the packet that is needed next, if any is known."""
-        return None if self._run is None else self._run.next_seq
+        """Sequence number of the packet that is needed next, if any is known: 0 while the first ones wait for it."""
+        if self._run is None:
+            return 0 if self._early else None
+        return self._run.next_seq
 
     def finish(self) -> None:
         """No more will come: take what still waits, and tell the last beats."""
-        while self._early:
-            self._give_up_waiting()
+        self._give_up_waiting()
         self._break()
 
     def restart(self) -> None:
         """The device says that it was started again: whatever comes next begins a new run."""
         self._counts["device restarts"] += 1
-        self._early = None
+        self._give_up_waiting()
         self._break()
 
     def save(self) -> SavedStream:
         """All that is remembered of the stream; nothing may wait in the lanes."""
         early = [(p.seq, p.start_s, p.rate_hz, p.samples.tobytes()) for p in (self._early or {}).values()]
-        return SavedStream(None if self._run is None else self._lanes.save(self._run), early, self._late, self._past)
+        run = None if self._run is None else self._lanes.save(self._run)
+        return SavedStream(run, early, self._late, list(self._past))
 
     def restore(self, saved: SavedStream) -> None:
         """Go on where a stream was saved; to be called before anything is fed."""
         packets = [wire.Packet(seq, start_s, hz, np.frombuffer(x, np.int16)) for seq, start_s, hz, x in saved.early]
         self._early = {packet.seq: packet for packet in packets} or None
-        self._late, self._past = saved.late, saved.past
+        self._late = saved.late
+        self._past.extend(saved.past)
         self._run = None if saved.run is None else self._lanes.restore(self._owner, saved.run)
 
     def _break(self) -> None:
         """End the run, if there is one."""
         if self._run is not None:
             self._lanes.close(self._run)
-            self._past = Past(self._run.next_seq, self._run.end_s, self._run.rate_hz)
+            if self._run.samples > AGAIN_S * self._run.rate_hz:
+                self._past.clear()
+            self._past.append(Past(*(getattr(self._run, name) for name in Past.__struct_fields__)))
             self._run = None
+
+    def _is_of_a_former_run(self, packet: wire.Packet) -> bool:
+        """Whether a packet was taken before this run began; never the one that this run needs next."""
+        run = self._run
+        if run is not None and packet.seq == run.next_seq and _why_not_joined(run, packet) is None:
+            return False
+        return any(_is_of(past, packet) for past in self._past)
 
     def _wait(self, packet: wire.Packet) -> None:
         """Keep a packet that has overtaken others, unless too many have."""
@@ -141,9 +167,14 @@ class Stream:
             self._counts["duplicates"] += 1
         self._early[packet.seq] = packet
         while len(self._early) > EARLY_PACKETS or sum(p.samples.size for p in self._early.values()) > EARLY_SAMPLES:
-            self._give_up_waiting()
+            self._join_first()
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, last_seq: float = math.inf) -> None:
+        """Take the early packets up to number `last_seq`: what they waited for is lost."""
+        while self._early and min(self._early) <= last_seq:
+            self._join_first()
+
+    def _join_first(self) -> None:
         """The packets before the first early one are lost: begin anew with it."""
         assert self._early
         self._join(self._early.pop(min(self._early)))
@@ -173,6 +204,7 @@ class Stream:
             self._lanes.advance()
         run.drift_s += (start_s - run.end_s) * min(1.0, duration_s / CLOCK_FOLLOWS_S)
         run.samples += samples.size
+        run.shortest_s, run.longest_s = min(run.shortest_s, duration_s), max(run.longest_s, duration_s)
         run.end_s = run.started_s + run.samples / run.rate_hz + run.drift_s
         run.next_seq = packet.seq + 1
         run.part_s = start_s
@@ -187,12 +219,29 @@ class Stream:
             self._lanes.advance()
 
 
-def _is_repeated(run: Run | Past, packet: wire.Packet) -> bool:
-    """Whether a packet has a number from the past and lies where that packet lay, as far as can be told."""
-    if packet.seq >= run.next_seq or packet.rate_hz != run.rate_hz:
+def _is_repeated(run: Run, packet: wire.Packet) -> bool:
+    """Whether a packet has a number from the past and lies where that packet lay, as far as can be told.
+
+    How long the packets before the run were is not known: half or one and a half times as long as those of the run.
+    """
+    if packet.seq >= run.first_seq or packet.rate_hz != run.rate_hz:
+        return _is_of(run, packet)
+    before_s = (run.first_seq - packet.seq) * run.samples / run.rate_hz / (run.next_seq - run.first_seq)
+    return abs(run.started_s - before_s - packet.start_s) <= CLOCK_TOLERANCE_S + before_s / 2
+
+
+def _is_of(run: Run | Past, packet: wire.Packet) -> bool:
+    """Whether a packet has a number of a run, and lies where packets of the run's lengths put that number.
+
+    It is counted from the nearer end of the run, where the device's clock can have moved least.
+    """
+    if not run.first_seq <= packet.seq < run.next_seq or packet.rate_hz != run.rate_hz:
         return False
-    behind_s = (run.next_seq - packet.seq) * packet.samples.size / packet.rate_hz
-    return abs(packet.start_s - (run.end_s - behind_s)) <= CLOCK_TOLERANCE_S
+    packets, distance_s = packet.seq - run.first_seq, packet.start_s - run.started_s
+    if packets > run.next_seq - packet.seq:
+        packets, distance_s = run.next_seq - packet.seq, run.end_s - packet.start_s
+    nearest_s = packets * run.shortest_s * (1 - CLOCK_DRIFT) - CLOCK_TOLERANCE_S
+    return nearest_s <= distance_s <= packets * run.longest_s * (1 + CLOCK_DRIFT) + CLOCK_TOLERANCE_S
 
 
 def _why_not_joined(run: Run, packet: wire.Packet) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.alert import AlertSettings, Episode
+from monitor.alert import SET_BACK_S, AlertSettings, Episode
 
 
 def _tell(pattern: str, **numbers: float) -> str:
@@ -48,6 +48,16 @@ def test_an_episode_knows_since_when_and_how_many() -> None:
     for t, event in enumerate([False, True, False, True, True]):
         episode.observe(float(t), event, not event)
     assert (episode.since_s, episode.count) == (1.0, 3)
+
+
+def test_only_what_lies_far_before_the_latest_observation_says_that_the_clock_was_set_back() -> None:
+    episode = Episode(2, 3, 10.0, 30.0)
+    assert not episode.was_set_back(0.0)
+    for time_s in (1000.0, 990.0):
+        episode.observe(time_s, True, False)
+    assert not episode.was_set_back(1000.0 - SET_BACK_S)
+    assert episode.was_set_back(999.0 - SET_BACK_S)
+    assert Episode(2, 3, 10.0, 30.0, *episode.memory()).was_set_back(999.0 - SET_BACK_S)
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 5), (6, 5), (1, 2000), (-1, -1)])

@@ -100,6 +100,10 @@ FITFUL = make_ecg(FITFUL_TIMES, 40.0, RATE_HZ)
 """Premature beats, and pauses of more than two median intervals."""
 
 
+def _info(first_seen_s: float) -> wire.Info:
+    return wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=first_seen_s)
+
+
 def _steady(beats: list[wire.Beat]) -> list[wire.Beat]:
     return [beat for beat in beats if beat.verdict != "withheld"]
 
@@ -307,7 +311,7 @@ def test_a_stream_that_is_joined_late_begins_with_the_first_packet_that_came(fir
     packets = _packets(FAST)[first:]
     engine = _engine()
     engine.feed("a", packets[0], 0.0)
-    assert (engine.next_seq("a") is None) == (first <= EARLY_PACKETS)
+    assert engine.next_seq("a") == (0 if first <= EARLY_PACKETS else first + 1)
     for packet in packets[1 : 1 + EARLY_PACKETS]:
         engine.feed("a", packet, 0.0)
     assert engine.next_seq("a") == first + 1 + EARLY_PACKETS
@@ -406,6 +410,15 @@ def test_a_new_rate_resets_the_stream() -> None:
     assert [b for b in beats if b.r_peak_s > START_S + 30]
 
 
+def test_packets_that_wait_for_a_lost_one_are_taken_before_a_new_rate() -> None:
+    engine = _engine()
+    packets = _packets(CALM)[:30]
+    then = _again(CALM[: 10 * 125], 30, START_S + 30, 125.0)
+    _run(engine, [*packets[:20], *packets[21:24], then[0], *then[1:]])  # 20, and all from 24 on, are lost
+    assert engine.next_seq("a") == then[-1].seq + 1
+    assert (engine.counts["gaps"], engine.counts["rate changes"], engine.counts["device restarts"]) == (1, 1, 0)
+
+
 def test_packets_from_before_a_new_rate_that_come_again_change_nothing() -> None:
     engine = _engine()
     first = _packets(CALM)[:20]
@@ -426,6 +439,24 @@ def test_a_restarted_device_is_taken_up_again_whatever_its_clock_says(start_s: f
     assert [b for b in beats if start_s + 30 < b.r_peak_s < start_s + 60]
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_packets_that_wait_for_a_lost_one_are_taken_before_a_restart(told: bool) -> None:
+    packets, then = _packets(CALM), _packets(CALM, start_s=START_S + 100)
+    lossy = [*packets[:30], *packets[31:33]]
+    alone, engine = _engine(), _engine()
+    for one in (alone, engine):
+        one.describe("a", _info(START_S), 0.0)
+    expected = _run(alone, lossy)[0]
+    beats = _run(engine, lossy)[0]
+    alone.forget(float("inf"))
+    if told:
+        engine.describe("a", _info(START_S + 100), 0.0)
+    expected += alone.flush().beats
+    beats += _run(engine, then[:1])[0]
+    assert beats == expected
+    assert (engine.counts["gaps"], engine.counts["device restarts"]) == (1, 1)
+
+
 @pytest.mark.parametrize("saved", [False, True])
 def test_packets_that_come_again_across_a_restart_of_their_device_change_nothing(saved: bool) -> None:
     first, then = _packets(CALM), _packets(make_ecg(beat_times(60.0, 0.9), 60.0, RATE_HZ), start_s=START_S + 70)
@@ -440,15 +471,124 @@ def test_packets_that_come_again_across_a_restart_of_their_device_change_nothing
     assert engine.counts["duplicates"] == 25
 
 
+def _again(samples: npt.NDArray[np.int16], seq: int, start_s: float, rate_hz: float = RATE_HZ) -> list[wire.Packet]:
+    """Packets whose count begins with `seq`."""
+    packets = _packets(samples, round(rate_hz), rate_hz, start_s)
+    return [wire.Packet(seq + packet.seq, packet.start_s, rate_hz, packet.samples) for packet in packets]
+
+
+BROKEN = {
+    "the clock set back": (_again(CALM, 40, START_S - 3600), 37, 43),
+    "the clock set back by 3 s": (_again(CALM, 40, START_S + 37), 34, 43),
+    "the clock set forward": (_again(CALM, 40, START_S + 3640), 37, 43),
+    "two restarts": ([*_again(CALM[:1000], 0, START_S + 45), *_again(CALM, 0, START_S + 50)], 37, 47),
+    "a glitch of the clock": ([*_again(CALM[:500], 40, START_S + 3640), *_again(CALM, 42, START_S + 42)], 37, 45),
+    "two glitches of the clock": (
+        [
+            *_again(CALM[:500], 40, START_S + 3640),
+            *_again(CALM[:500], 42, START_S + 42),
+            *_again(CALM[:500], 44, START_S - 3600),
+            *_again(CALM, 46, START_S + 46),
+        ],
+        36,
+        50,
+    ),
+    "another rate for a while": (
+        [*_again(CALM[:250], 40, START_S + 40, 125.0), *_again(CALM, 42, START_S + 42)],
+        37,
+        45,
+    ),
+}
+"""What comes after 40 packets, and from where to where in all of it packets come again."""
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("times", [1, 2])
+def test_packets_that_come_again_across_a_break_change_nothing(case: str, saved: bool, times: int) -> None:
+    then, begin, end = BROKEN[case]
+    packets = [*_packets(CALM), *then]
+    undisturbed = _run(_engine(), packets)
+    engine = _engine()
+    beats, alerts = _run(engine, packets[:end])
+    before = engine.counts["duplicates"]
+    if saved:
+        engine, state, before = _engine(), engine.save("a"), 0
+        engine.restore("a", state, 0.0)
+    again = _run(engine, [*packets[begin:end] * times, *packets[end:]])
+    assert (beats + again[0], alerts + again[1]) == undisturbed
+    assert engine.counts["duplicates"] == before + times * (end - begin)
+
+
 def test_info_of_a_restarted_device_resets_it_at_once() -> None:
     engine = _engine()
-    for first_seen_s in (START_S, 1000.0):
-        info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=first_seen_s)
-        engine.describe("a", info, 0.0)
-        engine.describe("a", info, 0.0)  # a retained message may come twice
+    for first_seen_s in (1000.0, START_S):
+        engine.describe("a", _info(first_seen_s), 0.0)
+        engine.describe("a", _info(first_seen_s), 0.0)  # a retained message may come twice
         _run(engine, _packets(CALM, start_s=first_seen_s))
     assert engine.counts["duplicates"] == 0
     assert engine.counts["device restarts"] == 1
+
+
+def test_infos_and_packets_that_come_again_across_two_restarts_change_nothing() -> None:
+    def play(runs: Sequence[int]) -> tuple[list[wire.Beat], int]:
+        engine = _engine()
+        beats = []
+        for run in runs:
+            engine.describe("a", _info(START_S + 50 * run), 0.0)
+            beats += _run(engine, _packets(CALM, start_s=START_S + 50 * run))[0]
+        return beats, engine.counts["device restarts"]
+
+    assert play([0, 1, 0, 1, 2, 0, 1, 2]) == play([0, 1, 2])
+
+
+def test_a_device_that_was_started_again_with_its_clock_set_back_is_found_by_its_count() -> None:
+    engine = _engine()
+    for first_seen_s in (START_S, 1000.0):
+        engine.describe("a", _info(first_seen_s), 0.0)
+        beats, _ = _run(engine, _packets(CALM, start_s=first_seen_s))
+    assert engine.counts["device restarts"] == 1
+    assert [beat for beat in beats if beat.r_peak_s > 1000.0 + LATE_PACKETS + 20]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("back_s", [20.0, 3600.0, 1e8])
+def test_abnormal_beats_are_told_at_once_after_a_clock_was_set_back(back_s: float, saved: bool) -> None:
+    engine = _engine()
+    before = np.concatenate([FAST, CALM[:6000]])  # an episode that ended just now
+    _, alerts = _run(engine, _packets(before))
+    assert alerts[-1].state == "end"
+    if saved:
+        engine, state = _engine(), engine.save("a")
+        engine.restore("a", state, 0.0)
+    start_s = START_S + 64 - back_s
+    _, alerts = _run(engine, _again(FAST, 64, start_s))
+    new = next(alert for alert in alerts if alert.kind == "abnormal-beats")
+    assert new.state == "new"
+    assert start_s < new.since_s < new.time_s < start_s + 5
+
+
+def test_an_episode_ends_where_the_clock_is_set_back_and_a_new_one_begins() -> None:
+    engine = _engine()
+    _, alerts = _run(engine, [*_packets(FAST), *_again(FAST, 40, START_S - 3600)])
+    told = [alert for alert in alerts if alert.kind == "abnormal-beats" and alert.state != "update"]
+    assert [alert.state for alert in told] == ["new", "end", "new"]
+    assert told[0].episode == told[1].episode != told[2].episode
+    assert told[1].time_s < told[2].time_s < START_S - 3590
+    assert told[2].since_s == told[1].time_s
+    assert len({alert.id for alert in alerts}) == len(alerts)
+
+
+def test_gaps_are_told_after_a_glitch_of_the_clock() -> None:
+    engine = _engine()
+    ecg = np.concatenate([CALM, CALM, CALM, CALM])
+    packets = _packets(ecg)
+    glitch = [wire.Packet(p.seq, p.start_s + 86400, p.rate_hz, p.samples) for p in packets[20:28]]
+    _run(engine, [*packets[:20], *glitch, *packets[28:60]])
+    _, alerts = _run(engine, [*packets[80:110], *packets[130:]])
+    told = [(alert.state, alert.time_s - START_S) for alert in alerts if alert.kind == "gap"]
+    assert [state for state, _ in told] == ["new", "end"] * 2
+    assert [time_s for state, time_s in told if state == "new"] == [80, 130]
 
 
 def test_each_device_is_counted_by_how_it_is() -> None:
@@ -594,6 +734,50 @@ def test_a_monitor_that_goes_on_where_another_was_saved_tells_the_same(
     second.restore("a", saved, 0.0)
     after = _run(second, packets[max(0, saved_at - 3) :])
     assert (before[0] + after[0], before[1] + after[1]) == whole
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.integers(1, 2500) | st.integers(45, 55), min_size=1, max_size=8),
+    st.floats(0.1, 1),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_packets_of_any_lengths_that_come_again_change_nothing(
+    sizes: list[int], taken: float, again_from: float, saved: bool
+) -> None:
+    packets = _packets(FAST[: min(10_000, 200 * sum(sizes) // len(sizes))], sizes)
+    end = max(1, round(taken * len(packets)))
+    undisturbed, _ = _run(_engine(), packets)
+    engine = _engine()
+    beats, _ = _run(engine, packets[:end])
+    if saved:
+        engine, state = _engine(), engine.save("a")
+        engine.restore("a", state, 0.0)
+    begin = round(again_from * end)
+    beats += _run(engine, packets[begin:])[0]
+    assert beats == undisturbed
+    assert engine.counts["duplicates"] == end - begin
+    assert engine.counts["device restarts"] == 0
+
+
+def test_packets_of_many_lengths_from_before_a_stream_was_joined_are_dropped() -> None:
+    packets = _packets(FAST, [55, 45, 50, 47, 53])
+    engine = _engine()
+    beats, _ = _run(engine, packets[120:125])
+    beats += _run(engine, packets[80:])[0]
+    assert beats == _run(_engine(), packets[120:])[0]
+    assert engine.counts["device restarts"] == 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(25, 500), min_size=1, max_size=8), st.floats(0, 100))
+def test_a_restarted_device_is_taken_up_at_once_whatever_the_lengths_of_its_packets(
+    sizes: list[int], pause_s: float
+) -> None:
+    engine = _engine()
+    _run(engine, [*_packets(CALM, sizes), *_packets(CALM, sizes, start_s=START_S + 40 + pause_s)])
+    assert (engine.counts["device restarts"], engine.counts["duplicates"]) == (1, 0)
 
 
 def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
