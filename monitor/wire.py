@@ -48,7 +48,7 @@ class PacketError(ValueError):
 
 Time = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIME_S, description="seconds since 1970, UTC")]
 Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE_HZ, le=MAX_RATE_HZ, description="Hz")]
-Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Text = Annotated[str, msgspec.Meta(max_length=64)]
 
@@ -174,8 +174,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """What the monitor does not need any more: a device may keep its packets until then, and send them again."""
 
-    seq: Sequence
-    """All packets below this sequence number are settled."""
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    """All packets below this sequence number are settled: it may lie one above the last."""
 
 
 class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
