@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> ServiceSettings:
+    from monitor import wire
     from monitor.alert import AlertSettings
     from monitor.metrics import Address
     from monitor.mqtt import BrokerUrl, TlsFiles
@@ -83,7 +84,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         password_file=options.password_file,
         tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
         prefix=options.prefix,
-        name=options.name,
+        name=wire.check_name(options.name),
         model=options.model,
         provider=options.provider,
         publish_beats=options.beats,

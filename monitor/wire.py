@@ -373,3 +373,10 @@ def check_device_id(device: str) -> str:
     if not _device_id.fullmatch(device):
         raise PacketError(f"A device id must match {DEVICE_ID}: got {device[:80]!r}.")
     return device
+
+
+def check_name(name: str) -> str:
+    """Return the name of a monitor, which must be like a device id, or raise `ValueError` if it is not."""
+    if not _device_id.fullmatch(name):
+        raise ValueError(f"A monitor's name must match {DEVICE_ID}: got {name[:80]!r}.")
+    return name

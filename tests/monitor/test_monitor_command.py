@@ -132,6 +132,9 @@ def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixtu
         (["run", "--broker", "mqtt://a:b@x"], "must not hold a password"),
         (["run", "--alert", "6/5"], "got 6 of 5"),
         (["run", "--metrics", "x:y"], "[HOST:]PORT"),
+        (["run", "--name", "a/b"], "A monitor's name must match [A-Za-z0-9_-]{1,64}: got 'a/b'."),
+        (["run", "--name", "a/b", "--workers", "2"], "A monitor's name must match"),
+        (["history", "--name", "a.b"], "A monitor's name must match"),
         (["history", "--device", "no spaces"], "A device id must match"),
         (["bench", "--devices", "0"], "more than 0"),
         (["bench", "--versus", "--rounds", "0"], "a round to measure"),
@@ -152,6 +155,7 @@ def test_bad_input_is_one_line_and_exit_status_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--name", "a/b"], "A monitor's name must match"),
         (["--workers", "0"], "at least one worker"),
         (["--metrics", "x:y"], "Not an address to listen on"),
         (["--workers", "2", "--prefix", "a/#"], "A topic prefix must be"),
