@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -28,6 +29,7 @@ import msgspec
 
 from monitor import mqtt, systemd, wire
 from monitor.leftovers import end_leftover_sessions
+from monitor.lock import only_one
 from monitor.logs import set_up
 from monitor.metrics import LATE_S, Board, serve
 from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
@@ -119,7 +121,7 @@ class Workers:
         self.board = Board()
         self._client = mqtt.make_client(
             settings.broker,
-            f"ecgwatch-{settings.name}-workers",
+            f"ecgwatch-{settings.name}-workers" + (f"-{os.getpid()}" if settings.state is None else ""),
             password=mqtt.read_password(settings.broker, settings.password_file),
             **asdict(settings.tls),
         )
@@ -138,8 +140,21 @@ class Workers:
         OSError
             Metrics cannot be served where they should be.
         """
-        with serve(self._settings.metrics, self.board):
-            self._run()
+        with serve(self._settings.metrics, self.board), self._alone():
+            if not self._stopping:
+                self._run()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
+        directory = self._settings.state
+        if directory is None:
+            return contextlib.nullcontext()
+        return only_one(directory / f"{self._settings.name}.workers.lock", self._looks_up)
+
+    def _looks_up(self) -> bool:
+        """Whether to stop, asked by who waits for another monitor."""
+        self.board.turned_s = time.monotonic()
+        return self._stopping
 
     def _run(self) -> None:
         self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
