@@ -19,9 +19,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -65,7 +66,8 @@ class _Worker:
         self.started_s = time.monotonic()
         self.reports, sender = _processes.Pipe(duplex=False)
         self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
-        self.process.start()
+        with _deaf_to_interrupts():
+            self.process.start()
         sender.close()
 
     def hear(self) -> None:
@@ -172,6 +174,8 @@ class Workers:
         ready, status_due = False, 0.0
         while not self._stopping:
             wait([worker.reports for worker in workers if not worker.reports.closed], timeout=0.25)
+            if self._stopping:
+                break  # who ends us may end our workers as well: none of them has died
             now = time.monotonic()
             for worker in workers:
                 if worker.reports.closed:
@@ -259,6 +263,17 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
     )
 
 
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Who is started here never hears of Ctrl-C, which a terminal sends to all: the parent ends its workers."""
+    resource_tracker.ensure_running()  # it would be started here, and lift the block too early
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(settings: ServiceSettings, reports: Connection) -> None:
     """What a worker does."""
     from monitor.service import Service  # all that is heavy: the parent does without
@@ -267,8 +282,7 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
     try:
         service = Service(settings, _sender(reports))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: service.stop())
+        signal.signal(signal.SIGTERM, lambda *_: service.stop())
         threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
         service.run()
     except (ValueError, OSError) as error:

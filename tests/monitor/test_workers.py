@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from monitor import mqtt, wire
 from monitor.mqtt import BrokerUrl
 from monitor.settings import ServiceSettings
@@ -70,9 +72,9 @@ def _monitor(url: BrokerUrl, name: str, *options: str) -> Iterator[subprocess.Po
         process.communicate()
 
 
-def _end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
+def _end(process: subprocess.Popen[str]) -> str:
     """Stop it in good order, and return what it said."""
-    process.send_signal(number)
+    process.terminate()
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0, said
     assert "Traceback" not in said
@@ -128,3 +130,18 @@ def test_monitors_that_remember_nothing_do_not_throw_each_other_out() -> None:
     one, other = (Workers(ServiceSettings(name="a", state=state), 2) for state in (None, Path("somewhere")))
     assert str(os.getpid()) in one._client._client_id.decode()
     assert other._client._client_id == b"ecgwatch-a-workers"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+@pytest.mark.parametrize("after_s", [0.05, 0.4, 1.2])
+def test_an_interrupt_while_workers_start_ends_them_without_a_word(
+    broker_url: BrokerUrl, after_s: float, tmp_path: Path
+) -> None:
+    with _monitor(broker_url, "interrupted", "--state", str(tmp_path)) as process:
+        _wait(lambda: _children(process))
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "Traceback" not in said
+        assert "died" not in said
