@@ -288,6 +288,9 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
     except (ValueError, OSError) as error:
         log.error("%s", error)
         raise SystemExit(2) from None
+    except Exception:
+        log.exception("the worker ends: an error of its own")
+        raise SystemExit(1) from None
 
 
 def _sender(reports: Connection) -> Callable[[wire.MonitorStatus], None]:
