@@ -47,8 +47,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
-    from monitor.alert import AlertSettings
     from monitor.logs import set_up
+
+    set_up(options.log, options.name)
+    try:
+        service = _service(_settings(options), options.workers)
+        signal.signal(signal.SIGTERM, lambda *_: service.stop())
+        signal.signal(signal.SIGINT, lambda *_: service.stop())
+        service.run()
+    except (ValueError, OSError) as error:
+        if options.log == "text":
+            raise
+        logging.getLogger(__name__).error("%s", error)  # who reads the lines of JSON reads no others
+        return 2
+    except Exception:
+        if options.log == "text":
+            raise
+        logging.getLogger(__name__).exception("the monitor ends: an error of its own")
+        return 1
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> ServiceSettings:
+    from monitor import wire
+    from monitor.alert import AlertSettings
     from monitor.metrics import Address
     from monitor.mqtt import BrokerUrl, TlsFiles
     from monitor.settings import ServiceSettings
@@ -56,14 +78,13 @@ def run(options: argparse.Namespace) -> int:
 
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
-    set_up(options.log, options.name)
     n, m = options.alert
-    settings = ServiceSettings(
+    return ServiceSettings(
         broker=BrokerUrl.parse(options.broker),
         password_file=options.password_file,
         tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
         prefix=options.prefix,
-        name=options.name,
+        name=wire.check_name(options.name),
         model=options.model,
         provider=options.provider,
         publish_beats=options.beats,
@@ -72,17 +93,6 @@ def run(options: argparse.Namespace) -> int:
         log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
     )
-    service = _service(settings, options.workers)
-    signal.signal(signal.SIGTERM, lambda *_: service.stop())
-    signal.signal(signal.SIGINT, lambda *_: service.stop())
-    try:
-        service.run()
-    except OSError as error:
-        if options.log == "text":
-            raise
-        logging.getLogger(__name__).error("%s", error)  # who reads the lines of JSON reads no others
-        return 2
-    return 0
 
 
 def _service(settings: ServiceSettings, workers: int) -> Service | Workers:

@@ -58,9 +58,9 @@ def run_history(settings: HistorySettings) -> int:
     OSError
         The file cannot be read.
     """
-    for name in (settings.name, settings.device):
-        if name is not None:
-            wire.check_device_id(name)
+    wire.check_name(settings.name)
+    if settings.device is not None:
+        wire.check_device_id(settings.device)
     what = "beats" if settings.beats else "alerts"
     paths = find_files(settings.state, settings.name)
     if not paths:

@@ -57,9 +57,11 @@ class Address:
         ValueError
             It is no such address.
         """
-        host, _, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not (port.isdecimal() and port.isascii()) or int(port) > 65535 or (not host and ":" in text):
+        in_front, colon, port = text.rpartition(":")
+        bracketed = in_front[:1] + in_front[-1:] == "[]"
+        host = in_front[1:-1] if bracketed else in_front
+        is_host = host != "" and (":" in host) == bracketed and not set(host) & set("[]")
+        if not (port.isdecimal() and port.isascii()) or int(port) > 65535 or (colon and not is_host):
             raise ValueError(f"Not an address to listen on: got {text!r}, expected [HOST:]PORT such as {HOST}:9188.")
         return cls(host or HOST, int(port))
 

@@ -14,7 +14,6 @@ Several services can share the devices: each hears all packets, and leaves those
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import statistics
@@ -23,7 +22,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -36,6 +34,7 @@ from monitor.journal import Journal
 from monitor.leftovers import end_leftover_sessions
 from monitor.limit import Limiter
 from monitor.link import Client
+from monitor.lock import only_one
 from monitor.metrics import Board, serve
 from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 from monitor.store import Letter, Store
@@ -193,7 +192,7 @@ class Service:
         self._store = Store(directory, self.settings.name, number if workers > 1 else None)
         self._journal = Journal(self.engine, self._store)
         try:
-            with _only_one(directory / f"{self.settings.own_name}.lock", self._looks_up):
+            with only_one(directory / f"{self.settings.own_name}.lock", self._looks_up):
                 yield
         finally:
             self._store.close()
@@ -519,26 +518,3 @@ class Service:
             overloaded_since_s=round(time.time() - behind_s, 3) if state == "overloaded" else None,
             fault=None if self._store is None else self._store.fault,
         )
-
-
-@contextmanager
-def _only_one(lock: Path, is_stopping: Callable[[], bool]) -> Iterator[None]:
-    """Wait until no other process holds a lock, and hold it."""
-    try:
-        file = open(lock, "w")  # noqa: SIM115 - closed below, and by the system if we are killed
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): make sure that only one monitor has this name", lock, error)
-        yield
-        return
-    with file:
-        told = False
-        while not is_stopping():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    log.warning("another monitor of this name is running; waiting until it stops (%s)", lock)
-                told = True
-                time.sleep(POLL_S / 10)
-        yield

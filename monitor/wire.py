@@ -48,7 +48,7 @@ class PacketError(ValueError):
 
 Time = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIME_S, description="seconds since 1970, UTC")]
 Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE_HZ, le=MAX_RATE_HZ, description="Hz")]
-Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Text = Annotated[str, msgspec.Meta(max_length=64)]
 
@@ -174,8 +174,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """What the monitor does not need any more: a device may keep its packets until then, and send them again."""
 
-    seq: Sequence
-    """All packets below this sequence number are settled."""
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    """All packets below this sequence number are settled: it may lie one above the last."""
 
 
 class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -373,3 +373,10 @@ def check_device_id(device: str) -> str:
     if not _device_id.fullmatch(device):
         raise PacketError(f"A device id must match {DEVICE_ID}: got {device[:80]!r}.")
     return device
+
+
+def check_name(name: str) -> str:
+    """Return the name of a monitor, which must be like a device id, or raise `ValueError` if it is not."""
+    if not _device_id.fullmatch(name):
+        raise ValueError(f"A monitor's name must match {DEVICE_ID}: got {name[:80]!r}.")
+    return name

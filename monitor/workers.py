@@ -19,8 +19,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -28,6 +30,7 @@ import msgspec
 
 from monitor import mqtt, systemd, wire
 from monitor.leftovers import end_leftover_sessions
+from monitor.lock import only_one
 from monitor.logs import set_up
 from monitor.metrics import LATE_S, Board, serve
 from monitor.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
@@ -63,7 +66,8 @@ class _Worker:
         self.started_s = time.monotonic()
         self.reports, sender = _processes.Pipe(duplex=False)
         self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
-        self.process.start()
+        with _deaf_to_interrupts():
+            self.process.start()
         sender.close()
 
     def hear(self) -> None:
@@ -119,7 +123,7 @@ class Workers:
         self.board = Board()
         self._client = mqtt.make_client(
             settings.broker,
-            f"ecgwatch-{settings.name}-workers",
+            f"ecgwatch-{settings.name}-workers" + (f"-{os.getpid()}" if settings.state is None else ""),
             password=mqtt.read_password(settings.broker, settings.password_file),
             **asdict(settings.tls),
         )
@@ -138,8 +142,21 @@ class Workers:
         OSError
             Metrics cannot be served where they should be.
         """
-        with serve(self._settings.metrics, self.board):
-            self._run()
+        with serve(self._settings.metrics, self.board), self._alone():
+            if not self._stopping:
+                self._run()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
+        directory = self._settings.state
+        if directory is None:
+            return contextlib.nullcontext()
+        return only_one(directory / f"{self._settings.name}.workers.lock", self._looks_up)
+
+    def _looks_up(self) -> bool:
+        """Whether to stop, asked by who waits for another monitor."""
+        self.board.turned_s = time.monotonic()
+        return self._stopping
 
     def _run(self) -> None:
         self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
@@ -157,6 +174,8 @@ class Workers:
         ready, status_due = False, 0.0
         while not self._stopping:
             wait([worker.reports for worker in workers if not worker.reports.closed], timeout=0.25)
+            if self._stopping:
+                break  # who ends us may end our workers as well: none of them has died
             now = time.monotonic()
             for worker in workers:
                 if worker.reports.closed:
@@ -244,6 +263,17 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
     )
 
 
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Who is started here never hears of Ctrl-C, which a terminal sends to all: the parent ends its workers."""
+    resource_tracker.ensure_running()  # it would be started here, and lift the block too early
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(settings: ServiceSettings, reports: Connection) -> None:
     """What a worker does."""
     from monitor.service import Service  # all that is heavy: the parent does without
@@ -252,13 +282,15 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
     try:
         service = Service(settings, _sender(reports))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: service.stop())
+        signal.signal(signal.SIGTERM, lambda *_: service.stop())
         threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
         service.run()
     except (ValueError, OSError) as error:
         log.error("%s", error)
         raise SystemExit(2) from None
+    except Exception:
+        log.exception("the worker ends: an error of its own")
+        raise SystemExit(1) from None
 
 
 def _sender(reports: Connection) -> Callable[[wire.MonitorStatus], None]:

@@ -10,7 +10,8 @@ Rules
 * When a connection is lost, all that is kept is sent again over the next one. If a monitor acknowledged before, the
   device knocks first: it sends nothing but the oldest packet, now and then, until an acknowledgement comes. A broker
   that has forgotten who subscribed confirms packets that nobody gets; what came out of the knock shows that the monitor
-  is back, and from where on it needs packets. After `KNOCK_S` without an answer the device goes on without it.
+  is back, and from where on it needs packets. After `KNOCK_S` of a connection without an answer the device goes on
+  without it.
 * If an acknowledgement breaks a long silence, and leaves out what was sent long before it, that is sent again. Only to
   one who answers anything is sent again, so nothing is where nobody acknowledges.
 
@@ -34,7 +35,7 @@ KNOCK_AGAIN_S = 1.0
 LEAVING_S = 5.0
 """How long to wait for the monitor if the stream is over."""
 SILENCE_S = 20.0
-"""A monitor that is well acknowledges within 5 s (`monitor.journal.WINDOW_S`)."""
+"""A monitor that is well acknowledges within 10 s (`monitor.journal.WINDOW_S`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +120,7 @@ class Outbox:
         """A new connection: what was sent over the old one may be lost."""
         self._rewind()
         self._knock_at_s = now_s
-        if self._answers and not self._knocking:
+        if self._answers:
             self._knocking, self._knock_until_s = True, now_s + KNOCK_S
 
     def hurry(self, now_s: float) -> None:

@@ -54,7 +54,7 @@ def run_doctor(settings: DoctorSettings) -> int:
     ValueError
         Settings that cannot work; see `monitor.mqtt` and `monitor.wire`.
     """
-    wire.check_device_id(settings.name)
+    wire.check_name(settings.name)
     target = Target(settings.broker, mqtt.read_password(settings.broker, settings.password_file), settings.tls)
     mqtt.make_client(target.url, "", **asdict(target.tls))  # files that cannot be used are an error of the command
     probe = Probe(target, wire.Topics(settings.prefix), settings.name)

@@ -60,7 +60,23 @@ def test_an_address_is_a_port_and_maybe_a_host(text: str, address: Address) -> N
     assert Address.parse(str(address)) == address
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", ":80", "host:65536", "host:-1", "host:٣"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        ":80",
+        "host:65536",
+        "host:-1",
+        "host:٣",
+        "127.0.0.1:22:1",
+        "[host]:80",
+        "[::1:80",
+        "[]:80",
+        "::1",
+    ],
+)
 def test_anything_else_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected \[HOST:\]PORT"):
         Address.parse(text)

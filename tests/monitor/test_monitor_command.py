@@ -132,7 +132,10 @@ def test_classify_reads_genuine_rows(ecg_data: Path, capsys: pytest.CaptureFixtu
         (["run", "--broker", "mqtt://a:b@x"], "must not hold a password"),
         (["run", "--alert", "6/5"], "got 6 of 5"),
         (["run", "--metrics", "x:y"], "[HOST:]PORT"),
-        (["history", "--device", "no spaces"], "must match"),
+        (["run", "--name", "a/b"], "A monitor's name must match [A-Za-z0-9_-]{1,64}: got 'a/b'."),
+        (["run", "--name", "a/b", "--workers", "2"], "A monitor's name must match"),
+        (["history", "--name", "a.b"], "A monitor's name must match"),
+        (["history", "--device", "no spaces"], "A device id must match"),
         (["bench", "--devices", "0"], "more than 0"),
         (["bench", "--versus", "--rounds", "0"], "a round to measure"),
         (["bench", "--worse-than", "0.5"], "got 0.5, expected 1 or more"),
@@ -147,6 +150,33 @@ def test_bad_input_is_one_line_and_exit_status_2(
     said = capsys.readouterr().err
     assert message in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "a/b"], "A monitor's name must match"),
+        (["--workers", "0"], "at least one worker"),
+        (["--metrics", "x:y"], "Not an address to listen on"),
+        (["--workers", "2", "--prefix", "a/#"], "A topic prefix must be"),
+    ],
+)
+def test_with_a_log_of_json_bad_input_is_a_line_of_json(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "monitor", "run", "--log", "json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    [line] = map(json.loads, done.stderr.splitlines())
+    assert line["level"] == "ERROR"
+    assert message in line["message"]
+
+
+def test_with_a_log_of_json_an_error_of_the_monitor_itself_is_a_line_as_well() -> None:
+    code = "import monitor.__main__ as m\nm._settings = lambda _: 1 / 0\n"
+    code += "raise SystemExit(m.main(['run', '--log', 'json']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    [line] = map(json.loads, done.stderr.splitlines())
+    assert "ZeroDivisionError" in line["exception"]
 
 
 @pytest.mark.parametrize("verb", ["models", "asyncapi"])  # less than Python's buffer holds, and more

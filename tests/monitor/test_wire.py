@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -43,6 +44,14 @@ def test_json_and_messagepack_decode_to_the_same_packet() -> None:
 
 def test_unknown_fields_are_ignored() -> None:
     assert wire.decode_packet(_json(battery=0.5)).seq == 7
+
+
+@pytest.mark.parametrize("make", [_json, _binary])
+def test_the_last_sequence_number_can_be_acknowledged(make: Callable[..., bytes]) -> None:
+    last = wire.decode_packet(make(seq=2**53 - 1)).seq
+    assert wire.decode(wire.encode(wire.Ack(seq=last + 1)), wire.Ack).seq == 2**53
+    with pytest.raises(wire.PacketError):
+        wire.decode_packet(make(seq=2**53))
 
 
 @pytest.mark.parametrize("make", [_json, _binary])

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from monitor import wire
-from monitor.workers import add_up
+import pytest
+
+from monitor import mqtt, wire
+from monitor.mqtt import BrokerUrl
+from monitor.settings import ServiceSettings
+from monitor.workers import Workers, add_up
 
 
 def _status(state: wire.MonitorState = "online", **fields: Any) -> wire.MonitorStatus:
@@ -43,3 +56,92 @@ def test_who_says_goodbye_is_not_overloaded() -> None:
 
 def test_without_any_worker_nothing_is_known() -> None:
     assert add_up(BLANK, []) == BLANK
+
+
+@contextmanager
+def _monitor(url: BrokerUrl, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Two workers in a process group of their own; killed at the end, if they still run."""
+    command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--name", name, "--workers", "2"]
+    command += ["--provider", "cpu", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    """Stop it in good order, and return what it said."""
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    return said
+
+
+@contextmanager
+def _statuses(url: BrokerUrl, name: str) -> Iterator[list[wire.MonitorStatus]]:
+    """What a monitor says of itself, as it comes."""
+    told: list[wire.MonitorStatus] = []
+    client = mqtt.make_client(url, f"test-{time.time_ns()}")
+    client.on_message = lambda _c, _d, message: told.append(wire.decode(bytes(message.payload), wire.MonitorStatus))
+    client.on_connect = lambda client, *_: client.subscribe(wire.Topics().monitor_status(name), 1)
+    mqtt.connect(client, url)
+    client.loop_start()
+    try:
+        yield told
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def _wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _children(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of the workers."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_a_second_monitor_of_a_name_is_silent_until_the_first_has_stopped(
+    broker_url: BrokerUrl, tmp_path: Path
+) -> None:
+    name, state = "handed-over", ("--state", str(tmp_path / "state"))
+    with _statuses(broker_url, name) as told, _monitor(broker_url, name, *state) as first:
+        _wait(lambda: told)
+        with _monitor(broker_url, name, *state) as second, _monitor(broker_url, name, *state) as third:
+            time.sleep(6)  # the first one's next status, and more than the others need to start
+            assert {(status.state, status.since_s) for status in told} == {("online", told[0].since_s)}
+            assert "waiting until it stops" in _end(third)
+            _end(first)
+            _wait(lambda: told[-1].state == "online" and told[-1].since_s > told[0].since_s)
+            assert [status.state for status in told if status.state == "offline"] == ["offline"]
+            _end(second)
+
+
+def test_monitors_that_remember_nothing_do_not_throw_each_other_out() -> None:
+    one, other = (Workers(ServiceSettings(name="a", state=state), 2) for state in (None, Path("somewhere")))
+    assert str(os.getpid()) in one._client._client_id.decode()
+    assert other._client._client_id == b"ecgwatch-a-workers"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+@pytest.mark.parametrize("after_s", [0.05, 0.4, 1.2])
+def test_an_interrupt_while_workers_start_ends_them_without_a_word(
+    broker_url: BrokerUrl, after_s: float, tmp_path: Path
+) -> None:
+    with _monitor(broker_url, "interrupted", "--state", str(tmp_path)) as process:
+        _wait(lambda: _children(process))
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "Traceback" not in said
+        assert "died" not in said

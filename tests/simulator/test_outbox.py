@@ -76,11 +76,24 @@ def test_a_monitor_that_does_not_answer_is_waited_for_once() -> None:
     _send(outbox)
     outbox.acknowledge(1, 1.0)
     outbox.reconnect(2.0)
-    outbox.reconnect(3.0)
-    assert _send(outbox, 3.0) == [1]
+    assert _send(outbox, 2.0) == [1]
     assert _send(outbox, 2.0 + KNOCK_S) == [1, 2]
     outbox.reconnect(100.0)
     assert _send(outbox, 100.0) == [1, 2]
+
+
+def test_a_second_outage_while_knocking_does_not_use_up_the_wait_for_the_monitor() -> None:
+    outbox = _filled(3)
+    _send(outbox)
+    outbox.acknowledge(1, 1.0)
+    outbox.reconnect(2.0)
+    assert _send(outbox, 2.0) == [1]
+    back_s = 2.0 + 2 * KNOCK_S
+    outbox.reconnect(back_s)
+    assert _send(outbox, back_s) == [1]
+    assert _send(outbox, back_s + KNOCK_S / 2) == [1]
+    outbox.acknowledge(2, back_s + KNOCK_S / 2)
+    assert _send(outbox, back_s + KNOCK_S / 2) == [2]
 
 
 def test_at_the_end_of_the_stream_the_monitor_is_not_waited_for_long() -> None:

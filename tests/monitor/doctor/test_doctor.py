@@ -354,7 +354,7 @@ def test_colours_are_for_terminals_that_want_them(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--name", "no spaces"], "A device id must match"),
+        (["--name", "no spaces"], "A monitor's name must match"),
         (["--prefix", "a/#"], "A topic prefix must be words"),
         (["--cafile", "none.pem"], "only used with TLS"),
         (["--broker", "mqtt://a:b@h"], "must not hold a password"),

@@ -1,0 +1,42 @@
+"""Holding a lock that only one process of this machine can have: what keeps two monitors of one name apart.
+
+Knows nothing of what it is held for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.025
+"""How often to try."""
+
+
+@contextmanager
+def only_one(lock: Path, is_stopping: Callable[[], bool]) -> Iterator[None]:
+    """Wait until no other process holds a lock, and hold it; whoever is told to stop meanwhile goes on without it."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")  # noqa: SIM115 - closed below, and by the system if we are killed
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): make sure that only one monitor has this name", lock, error)
+        yield
+        return
+    with file:
+        told = False
+        while not is_stopping():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    log.warning("another monitor of this name is running; waiting until it stops (%s)", lock)
+                told = True
+                time.sleep(AGAIN_S)
+        yield
