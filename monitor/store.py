@@ -40,6 +40,8 @@ STALL_MS = 100
 """How long all may be kept from writing until those who read have seen the last of the log."""
 MOST_ALERTS = 500_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
+MOST_HOURLY_ROWS = 3_000_000
+"""Nor more beats than in so many rows, one for each hour, device and kind: about 140 MB, counted in 0.2 s."""
 KEEP_STATE_S = 86400.0
 """A state that was saved longer ago, by this machine's clock, is not handed out.
 
@@ -257,7 +259,8 @@ class Store:
     def prune(self, before_s: float) -> None:
         """Forget beats and alerts told before a time, and what is too much or too old to be of use.
 
-        Alerts on their way are kept. Once an hour, states that are not handed out any more are deleted.
+        Alerts on their way are kept. States that are not handed out any more, and beats of too many hours and devices,
+        are looked for once an hour.
         """
         if self.fault is not None:
             return
@@ -270,6 +273,7 @@ class Store:
         if hour != self._pruned_hour:
             self._pruned_hour = hour
             self._try(_prune_states)
+            self._try(_prune_hourly)
 
     def retry(self) -> None:
         """If something was wrong, or is wrong with the file, try again."""
@@ -395,6 +399,16 @@ def _prune_states(connection: sqlite3.Connection) -> None:
     now_s = time.time()
     connection.execute("DELETE FROM device WHERE saved_s < ?", (now_s - KEEP_STATE_S,))
     connection.execute("UPDATE device SET saved_s = ? WHERE saved_s > ?", (now_s, now_s))
+
+
+def _prune_hourly(connection: sqlite3.Connection) -> None:
+    """Delete the beats that were told first, hour by hour, until there is room for the others."""
+    rows = 0
+    for hour, n in connection.execute("SELECT told_hour, count(*) FROM hourly GROUP BY 1 ORDER BY 1 DESC").fetchall():
+        rows += n
+        if rows > MOST_HOURLY_ROWS:
+            connection.execute("DELETE FROM hourly WHERE told_hour <= ?", (hour,))
+            return
 
 
 def _tidy(path: Path, closing: threading.Event) -> None:

@@ -282,3 +282,21 @@ def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pyte
     store.commit(told=letters, unconfirmed=letters[:1])
     store.prune(2.0)
     assert _alerts(tmp_path / "monitor.db", 0.0) == [b"{0}", b"{5}", b"{6}", b"{7}"]  # the first is still on its way
+
+
+def test_the_history_holds_beats_of_only_so_many_hours_and_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.store.MOST_HOURLY_ROWS", 4)
+    store, path = Store(tmp_path, "monitor"), tmp_path / "monitor.db"
+    for hour, devices in enumerate(["ab", "abc", "a", "ab"]):
+        _set_clock(monkeypatch, 3600.0 * hour)
+        store.commit(hourly=[HourlyRow(hour, device, "normal", 1, 800) for device in devices])
+    store.prune(0.0)
+    assert [(row.hour, row.device) for row in read_hourly(path, 0.0)] == [(2, "a"), (3, "a"), (3, "b")]
+    store.commit(hourly=[HourlyRow(hour, "c", "normal", 1, 800) for hour in range(4)])
+    store.prune(0.0)
+    assert len(read_hourly(path, 0.0)) == 7  # they are counted once an hour
+    _set_clock(monkeypatch, 3600.0 * 4)
+    store.prune(0.0)
+    assert read_hourly(path, 0.0) == []  # an hour that has too many of its own goes as well
