@@ -382,7 +382,8 @@ class Store:
         try:
             return action(self._connection)
         except sqlite3.Error as error:
-            self._set_fault(f"{self._path}: {error}")
+            if self.fault is None:  # else it is known why, and that nothing can be read follows from it
+                self._set_fault(f"{self._path}: {error}")
             return None
 
     def _set_fault(self, fault: str | None) -> None:

@@ -102,22 +102,30 @@ def test_a_disk_that_is_full_from_the_start_hides_nothing_that_was_saved(tmp_pat
     assert store.read_state("a") == b"new"
 
 
+def _refuse(_store: Store) -> NoReturn:
+    raise sqlite3.OperationalError("attempt to write a readonly database")
+
+
 def test_a_file_that_may_only_be_read_is_a_fault_and_is_read(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.commit([("a", b"state")])
     store.close()
-
-    def refuse(_store: Store) -> NoReturn:
-        raise sqlite3.OperationalError("attempt to write a readonly database")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_connect", refuse)
+        patch.setattr(Store, "_connect", _refuse)
         again = Store(tmp_path, "m")
     assert again.fault is not None
     assert again.read_state("a") == b"state"
     again.retry()
     assert again.commit([("a", b"new")])
+
+
+def test_a_fault_is_not_hidden_by_what_follows_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.db").touch()
+    monkeypatch.setattr(Store, "_connect", _refuse)
+    store = Store(tmp_path, "m")
+    assert store.read_state("a") is None
+    assert store.fault == f"{tmp_path / 'm.db'}: attempt to write a readonly database"
 
 
 @pytest.mark.parametrize("garbage", [b"no database", bytes(100_000), b"SQLite format 3\0" + bytes(range(256)) * 40])
