@@ -22,7 +22,7 @@ from monitor.classify import Classifier, ModelInfo
 from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
 from monitor.lanes import LAYOUT
 from monitor.resample import DELAY_S
-from monitor.stream import EARLY_PACKETS, LATE_PACKETS
+from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.ecg import beat_times, make_ecg
 from tests.monitor.tiny import tiny_info, write_tiny
 
@@ -408,6 +408,35 @@ def test_a_new_rate_resets_the_stream() -> None:
     beats, _ = _run(engine, [*first, *then])
     assert engine.counts["rate changes"] == 1
     assert [b for b in beats if b.r_peak_s > START_S + 30]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_device_that_names_a_new_rate_in_each_packet_is_refused_but_for_a_few(restarts: bool) -> None:
+    engine = _engine()
+    packets = 1000
+    for seq in range(packets):
+        if restarts:
+            engine.describe("a", _info(START_S + seq), 0.0)
+        engine.feed("a", wire.Packet(seq, START_S + seq, 100.0 + seq, CALM[:100]), 0.0)
+        engine.flush()
+    taken = packets - engine.counts["refused: rate changes"]
+    assert taken == pytest.approx(1 + RATE_CHANGES + packets / RATE_PACKETS, abs=1)
+
+
+def test_a_packet_that_was_refused_for_its_rate_is_needed_and_taken_later() -> None:
+    engine = _engine()
+    start_s = START_S
+    for seq in range(2 * RATE_CHANGES):
+        engine.feed("a", wire.Packet(seq, start_s, 100.0 + seq, CALM[:100]), 0.0)
+        if engine.counts["refused: rate changes"]:
+            break
+        start_s += 100 / (100.0 + seq)
+    assert engine.next_seq("a") == seq == 1 + RATE_CHANGES
+    then = _again(CALM, seq, start_s)
+    for packet in then[:1] * RATE_PACKETS + then:
+        engine.feed("a", packet, 0.0)
+    assert engine.next_seq("a") == then[-1].seq + 1
+    assert engine.counts["gaps"] == 0
 
 
 def test_packets_that_wait_for_a_lost_one_are_taken_before_a_new_rate() -> None:
