@@ -30,14 +30,10 @@ CLOCK_DRIFT = 0.01
 """Most that a device's clock is taken to run fast or slow against its sampling rate."""
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
-
-
 FORMER_RUNS = 4
 """So many runs that ended are remembered: a broker that lost its connection sends again what came across their ends."""
 AGAIN_S = 86400.0
 """Those before a run longer than this are forgotten: no broker sends again that much of what was already taken."""
-
-
 RATE_PACKETS, RATE_CHANGES = 50, 10
 """A device may change its rate once in so many packets, and so many times more now and then. A new rate costs up to
 50 ms for its filters, more than anything else a packet can ask for: so it is 1 ms a packet at most."""

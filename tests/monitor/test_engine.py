@@ -549,6 +549,48 @@ def test_packets_that_come_again_across_a_break_change_nothing(case: str, saved:
     assert engine.counts["duplicates"] == before + times * (end - begin)
 
 
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["clock back", "clock forward", "restart", "loss", "rate"]),
+            st.integers(2, 3600),
+            st.integers(2, 14),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.data(),
+)
+def test_packets_that_come_again_across_any_breaks_change_nothing(
+    parts: list[tuple[str, int, int]], data: st.DataObject
+) -> None:
+    packets, begins = _packets(CALM[:2500]), [0]
+    for kind, by_s, count in parts:
+        last, rate_hz = packets[-1], packets[-1].rate_hz
+        seq, start_s = last.seq + 1, last.start_s + 1
+        if kind == "clock back":
+            start_s -= by_s
+        elif kind == "clock forward":
+            start_s += by_s
+        elif kind == "restart":
+            seq, start_s = 0, max(packet.start_s for packet in packets) + by_s
+        elif kind == "loss":
+            seq, start_s = seq + by_s % 4, start_s + by_s % 4
+        else:
+            rate_hz = 375.0 - rate_hz
+        begins.append(len(packets))
+        packets += _again(CALM[: round(count * rate_hz)], seq, start_s, rate_hz)
+    end = data.draw(st.integers(1, len(packets)))
+    begin = data.draw(st.integers([0, 0, 0, *[at for at in begins if at < end]][-4], end - 1))
+    undisturbed = _run(_engine(), packets)
+    first, then = _engine(), _engine()
+    beats, alerts = _run(first, packets[:end])
+    then.restore("a", first.save("a"), 0.0)
+    again = _run(then, packets[begin:])
+    assert (beats + again[0], alerts + again[1]) == undisturbed
+
+
 def test_info_of_a_restarted_device_resets_it_at_once() -> None:
     engine = _engine()
     for first_seen_s in (1000.0, START_S):
