@@ -30,12 +30,13 @@ CLOCK_DRIFT = 0.01
 """Most that a device's clock is taken to run fast or slow against its sampling rate."""
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
-
-
 FORMER_RUNS = 4
 """So many runs that ended are remembered: a broker that lost its connection sends again what came across their ends."""
 AGAIN_S = 86400.0
 """Those before a run longer than this are forgotten: no broker sends again that much of what was already taken."""
+RATE_PACKETS, RATE_CHANGES = 50, 10
+"""A device may change its rate once in so many packets, and so many times more now and then. A new rate costs up to
+50 ms for its filters, more than anything else a packet can ask for: so it is 1 ms a packet at most."""
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
@@ -58,6 +59,7 @@ class SavedStream(msgspec.Struct, frozen=True, array_like=True):
     """Packets that wait for others: sequence number, time, rate, samples."""
     late: int
     past: list[Past]
+    owed: int
 
 
 class Stream:
@@ -73,7 +75,7 @@ class Stream:
         Where duplicates and breaks are counted, by name.
     """
 
-    __slots__ = ("_counts", "_early", "_lanes", "_late", "_owner", "_past", "_run")
+    __slots__ = ("_counts", "_early", "_lanes", "_late", "_owed", "_owner", "_past", "_run")
 
     def __init__(self, owner: Any, lanes: Lanes, counts: Counter[str]) -> None:
         self._owner = owner
@@ -83,10 +85,13 @@ class Stream:
         self._early: dict[int, wire.Packet] | None = None
         self._late = 0
         self._past: deque[Past] = deque(maxlen=FORMER_RUNS)
+        self._owed = 0  # packets, for changes of the rate
 
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
         run = self._run
+        if self._owed:
+            self._owed -= 1
         if self._past and self._is_of_a_former_run(packet):
             self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
         elif run is None:
@@ -134,13 +139,13 @@ class Stream:
         """All that is remembered of the stream; nothing may wait in the lanes."""
         early = [(p.seq, p.start_s, p.rate_hz, p.samples.tobytes()) for p in (self._early or {}).values()]
         run = None if self._run is None else self._lanes.save(self._run)
-        return SavedStream(run, early, self._late, list(self._past))
+        return SavedStream(run, early, self._late, list(self._past), self._owed)
 
     def restore(self, saved: SavedStream) -> None:
         """Go on where a stream was saved; to be called before anything is fed."""
         packets = [wire.Packet(seq, start_s, hz, np.frombuffer(x, np.int16)) for seq, start_s, hz, x in saved.early]
         self._early = {packet.seq: packet for packet in packets} or None
-        self._late = saved.late
+        self._late, self._owed = saved.late, saved.owed
         self._past.extend(saved.past)
         self._run = None if saved.run is None else self._lanes.restore(self._owner, saved.run)
 
@@ -181,8 +186,14 @@ class Stream:
 
     def _join(self, packet: wire.Packet) -> None:
         """Take a packet and those that waited for it."""
-        self._late = 0
         run = self._run
+        before = run or (self._past[-1] if self._past else None)
+        if before is not None and packet.rate_hz != before.rate_hz:
+            if self._owed > RATE_PACKETS * (RATE_CHANGES - 1):
+                self._counts["refused: rate changes"] += 1
+                return
+            self._owed += RATE_PACKETS
+        self._late = 0
         if run is not None and (broken := _why_not_joined(run, packet)) is not None:
             self._counts[broken] += 1
             self._break()

@@ -22,7 +22,7 @@ from monitor.classify import Classifier, ModelInfo
 from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
 from monitor.lanes import LAYOUT
 from monitor.resample import DELAY_S
-from monitor.stream import EARLY_PACKETS, LATE_PACKETS
+from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.ecg import beat_times, make_ecg
 from tests.monitor.tiny import tiny_info, write_tiny
 
@@ -410,6 +410,35 @@ def test_a_new_rate_resets_the_stream() -> None:
     assert [b for b in beats if b.r_peak_s > START_S + 30]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_device_that_names_a_new_rate_in_each_packet_is_refused_but_for_a_few(restarts: bool) -> None:
+    engine = _engine()
+    packets = 1000
+    for seq in range(packets):
+        if restarts:
+            engine.describe("a", _info(START_S + seq), 0.0)
+        engine.feed("a", wire.Packet(seq, START_S + seq, 100.0 + seq, CALM[:100]), 0.0)
+        engine.flush()
+    taken = packets - engine.counts["refused: rate changes"]
+    assert taken == pytest.approx(1 + RATE_CHANGES + packets / RATE_PACKETS, abs=1)
+
+
+def test_a_packet_that_was_refused_for_its_rate_is_needed_and_taken_later() -> None:
+    engine = _engine()
+    start_s = START_S
+    for seq in range(2 * RATE_CHANGES):
+        engine.feed("a", wire.Packet(seq, start_s, 100.0 + seq, CALM[:100]), 0.0)
+        if engine.counts["refused: rate changes"]:
+            break
+        start_s += 100 / (100.0 + seq)
+    assert engine.next_seq("a") == seq == 1 + RATE_CHANGES
+    then = _again(CALM, seq, start_s)
+    for packet in then[:1] * RATE_PACKETS + then:
+        engine.feed("a", packet, 0.0)
+    assert engine.next_seq("a") == then[-1].seq + 1
+    assert engine.counts["gaps"] == 0
+
+
 def test_packets_that_wait_for_a_lost_one_are_taken_before_a_new_rate() -> None:
     engine = _engine()
     packets = _packets(CALM)[:30]
@@ -518,6 +547,48 @@ def test_packets_that_come_again_across_a_break_change_nothing(case: str, saved:
     again = _run(engine, [*packets[begin:end] * times, *packets[end:]])
     assert (beats + again[0], alerts + again[1]) == undisturbed
     assert engine.counts["duplicates"] == before + times * (end - begin)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["clock back", "clock forward", "restart", "loss", "rate"]),
+            st.integers(2, 3600),
+            st.integers(2, 14),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.data(),
+)
+def test_packets_that_come_again_across_any_breaks_change_nothing(
+    parts: list[tuple[str, int, int]], data: st.DataObject
+) -> None:
+    packets, begins = _packets(CALM[:2500]), [0]
+    for kind, by_s, count in parts:
+        last, rate_hz = packets[-1], packets[-1].rate_hz
+        seq, start_s = last.seq + 1, last.start_s + 1
+        if kind == "clock back":
+            start_s -= by_s
+        elif kind == "clock forward":
+            start_s += by_s
+        elif kind == "restart":
+            seq, start_s = 0, max(packet.start_s for packet in packets) + by_s
+        elif kind == "loss":
+            seq, start_s = seq + by_s % 4, start_s + by_s % 4
+        else:
+            rate_hz = 375.0 - rate_hz
+        begins.append(len(packets))
+        packets += _again(CALM[: round(count * rate_hz)], seq, start_s, rate_hz)
+    end = data.draw(st.integers(1, len(packets)))
+    begin = data.draw(st.integers([0, 0, 0, *[at for at in begins if at < end]][-4], end - 1))
+    undisturbed = _run(_engine(), packets)
+    first, then = _engine(), _engine()
+    beats, alerts = _run(first, packets[:end])
+    then.restore("a", first.save("a"), 0.0)
+    again = _run(then, packets[begin:])
+    assert (beats + again[0], alerts + again[1]) == undisturbed
 
 
 def test_info_of_a_restarted_device_resets_it_at_once() -> None:
