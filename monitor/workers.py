@@ -4,15 +4,15 @@ Each worker is a service with a connection of its own. It hears the packets of a
 falls to it: so a device always meets the same worker, no packet can fall between two, and nothing has to be told to
 anybody when a device appears. To hear a packet and leave it alone costs a third of handling it.
 
-A worker that dies is started again, and goes on where the states were saved. The workers' figures are added up to one
-status. If this process dies, its workers end.
+A worker that dies is started again, and goes on where the states were saved. So is one that hangs: it gives a sign of
+life every second or so, and is ended if none comes for `HUNG_S`. The workers' figures are added up to one status; while
+one is silent, only what it had counted is told, not its devices. If this process dies, its workers end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import multiprocessing
 import os
 import signal
@@ -43,6 +43,12 @@ STEADY_S = 60.0
 """A worker that has run for so long did not die at once."""
 STOP_S = 15.0
 """How long workers may take to stop."""
+BEAT_S = 1.0
+"""How often a worker whose loop turns says so."""
+HUNG_S = 30.0
+"""A worker that has said nothing for so long hangs. Of the loop, reaching for a broker takes longest: some seconds."""
+TURN_S = 1.0
+"""Most silence that one turn can add: when this process was stopped itself, its workers said nothing it could hear."""
 _processes = multiprocessing.get_context("spawn")
 
 
@@ -53,7 +59,7 @@ class _Worker:
         self._settings = settings
         self._wait_s = AGAIN_S[0]
         self.again_at_s = 0.0
-        self.deaths = 0
+        self.deaths = self.hung = 0
         self.past: Counter[str] = Counter()
         """What those counted that have died."""
         self.status: wire.MonitorStatus | None = None
@@ -62,7 +68,7 @@ class _Worker:
     def start(self) -> None:
         """Start it."""
         self.status = None
-        self.heard_s = -math.inf
+        self.silence_s: float | None = None  # not known: who imports, or compiles, gives no sign of life yet
         self.started_s = time.monotonic()
         self.reports, sender = _processes.Pipe(duplex=False)
         self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
@@ -71,16 +77,39 @@ class _Worker:
         sender.close()
 
     def hear(self) -> None:
-        """Take its reports."""
+        """Take its reports, and its signs of life, which are empty."""
         with contextlib.suppress(EOFError, OSError):  # it has died; that is seen elsewhere
             while self.reports.poll():
-                self.status = msgspec.msgpack.decode(self.reports.recv_bytes(), type=wire.MonitorStatus)
-                self.heard_s = time.monotonic()
+                report = self.reports.recv_bytes()
+                self.silence_s = 0.0
+                if report:
+                    self.status = msgspec.msgpack.decode(report, type=wire.MonitorStatus)
+
+    def wait(self, seconds: float) -> None:
+        """Note that time has passed, and end it if it hangs; that it died is seen elsewhere."""
+        if self.silence_s is None:
+            return
+        self.silence_s += seconds
+        if self.silence_s > HUNG_S:
+            log.error("%s has given no sign of life for %.0f s; ending it", self.process.name, self.silence_s)
+            self.process.kill()
+            self.hung += 1
+            self.silence_s = None
+
+    @property
+    def told(self) -> wire.MonitorStatus | None:
+        """Its last report, unless it is silent."""
+        return self.status if self.silence_s is not None and self.silence_s < LATE_S else None
 
     @property
     def serves(self) -> bool:
-        """Whether its last report was that it is connected."""
-        return self.status is not None and self.status.state != "offline"
+        """Whether it says that it is connected."""
+        return self.told is not None and self.told.state != "offline"
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What it has counted, and those before it."""
+        return self.past + Counter({} if self.status is None else self.status.counts)
 
     def mourn(self) -> None:
         """It has died: note what it had counted, and when to start it again."""
@@ -171,18 +200,20 @@ class Workers:
             self._end(workers)
 
     def _watch(self, workers: list[_Worker]) -> None:
-        ready, status_due = False, 0.0
+        ready, status_due, turned_s = False, 0.0, time.monotonic()
         while not self._stopping:
             wait([worker.reports for worker in workers if not worker.reports.closed], timeout=0.25)
             if self._stopping:
                 break  # who ends us may end our workers as well: none of them has died
             now = time.monotonic()
+            passed_s, turned_s = min(TURN_S, now - turned_s), now
             for worker in workers:
                 if worker.reports.closed:
                     if now >= worker.again_at_s:
                         worker.start()
                     continue
                 worker.hear()
+                worker.wait(passed_s)
                 if not worker.process.is_alive():
                     worker.mourn()
                     if not ready:
@@ -193,16 +224,20 @@ class Workers:
                 systemd.notify("READY=1")
             if ready and now >= status_due:
                 systemd.notify("WATCHDOG=1")
-                self._publish(workers, "online")
+                self._publish(workers, self._state(workers))
                 status_due = now + min(STATUS_S, ALIVE_S)
 
     def _note(self, workers: list[_Worker], now: float) -> None:
         """Show to who asks for metrics that all turns, and now and then how the workers are."""
-        heard = all(worker.serves and now - worker.heard_s < LATE_S for worker in workers)
-        self.board.turned_s, self.board.ready = now, heard and self._client.is_connected()
+        ready = all(worker.serves for worker in workers) and self._client.is_connected()
+        self.board.turned_s, self.board.ready = now, ready
         if self._settings.metrics is not None and now >= self._note_due_s:
-            self.board.note(self._sum(workers, "online"))
+            self.board.note(self._sum(workers, self._state(workers)))
             self._note_due_s = now + NOTE_S
+
+    def _state(self, workers: list[_Worker]) -> wire.MonitorState:
+        """As long as one of them reports, some devices are watched."""
+        return "online" if any(worker.told is not None for worker in workers) else "offline"
 
     def _end(self, workers: list[_Worker]) -> None:
         """Stop all, and say goodbye with their last figures."""
@@ -226,9 +261,10 @@ class Workers:
         return self._client.publish(self._topic, wire.encode(self._sum(workers, state)), qos=1, retain=True)
 
     def _sum(self, workers: list[_Worker], state: wire.MonitorState) -> wire.MonitorStatus:
-        status = add_up(self._blank(state), [worker.status for worker in workers if worker.status is not None])
-        counts = sum((worker.past for worker in workers), Counter(status.counts))
+        status = add_up(self._blank(state), [worker.told for worker in workers if worker.told is not None])
+        counts = sum((worker.counts for worker in workers), Counter[str]())
         counts["worker restarts"] = sum(worker.deaths for worker in workers)
+        counts["workers ended for silence"] = sum(worker.hung for worker in workers)
         return msgspec.structs.replace(status, counts=dict(counts))
 
     def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:
@@ -281,9 +317,11 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
     set_up(settings.log, settings.own_name, named=True)
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
     try:
-        service = Service(settings, _sender(reports))
+        send = _sender(reports)
+        service = Service(settings, lambda status: send(msgspec.msgpack.encode(status)))
         signal.signal(signal.SIGTERM, lambda *_: service.stop())
         threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
+        threading.Thread(target=_beat, args=(service.board, send), daemon=True).start()
         service.run()
     except (ValueError, OSError) as error:
         log.error("%s", error)
@@ -293,12 +331,24 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
         raise SystemExit(1) from None
 
 
-def _sender(reports: Connection) -> Callable[[wire.MonitorStatus], None]:
-    def send(status: wire.MonitorStatus) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone; that is seen elsewhere
-            reports.send_bytes(msgspec.msgpack.encode(status))
+def _sender(reports: Connection) -> Callable[[bytes], None]:
+    lock = threading.Lock()
+
+    def send(report: bytes) -> None:
+        with contextlib.suppress(OSError), lock:  # the parent is gone; that is seen elsewhere
+            reports.send_bytes(report)
 
     return send
+
+
+def _beat(board: Board, send: Callable[[bytes], None]) -> None:
+    """Give a sign of life as long as the loop turns."""
+    turned_s = board.turned_s
+    while True:
+        time.sleep(BEAT_S)
+        if board.turned_s != turned_s:
+            turned_s = board.turned_s
+            send(b"")
 
 
 def _end_with_parent(stop: Callable[[], None]) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from monitor import mqtt, wire
+from monitor.metrics import Address
 from monitor.mqtt import BrokerUrl
 from monitor.settings import ServiceSettings
-from monitor.workers import Workers, add_up
+from monitor.workers import Workers, _Worker, add_up
+from simulator.broker import EmbeddedBroker, free_port
 
 
 def _status(state: wire.MonitorState = "online", **fields: Any) -> wire.MonitorStatus:
@@ -145,3 +151,84 @@ def test_an_interrupt_while_workers_start_ends_them_without_a_word(
         assert process.returncode == 0
         assert "Traceback" not in said
         assert "died" not in said
+
+
+@contextmanager
+def _running(settings: ServiceSettings) -> Iterator[None]:
+    """Two workers of this process; leaving the context stops them."""
+    workers = Workers(settings, 2)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(workers.run)
+        try:
+            yield
+        finally:
+            workers.stop()
+            done.result(60)
+
+
+def _told(status: wire.MonitorStatus, *counts: str) -> list[int]:
+    return [status.counts.get(name, 0) for name in counts]
+
+
+RESTARTS, HUNG = "worker restarts", "workers ended for silence"
+
+
+def test_a_worker_that_hangs_is_no_longer_counted_in_and_started_again(
+    broker_url: BrokerUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.workers.LATE_S", 4.0)
+    monkeypatch.setattr("monitor.workers.HUNG_S", 8.0)
+    monkeypatch.setattr("monitor.workers.ALIVE_S", 0.5)
+    often = Address("127.0.0.1", free_port())  # with metrics workers report every second
+    settings = ServiceSettings(broker=broker_url, name="hanging", provider="cpu", state=tmp_path, metrics=often)
+    device = mqtt.make_client(broker_url, f"test-{time.time_ns()}")
+    mqtt.connect(device, broker_url)
+    device.loop_start()
+
+    def play(seq: int) -> None:
+        for number in range(8):
+            packet = wire.encode_packet(wire.Packet(seq, 1e9 + seq, 250.0, np.ones(250, np.int16)))
+            device.publish(wire.Topics().of(f"hanging-{number}", "samples"), packet, 1).wait_for_publish(10)
+
+    with _statuses(broker_url, "hanging") as told, _running(settings):
+        _wait(lambda: told and told[-1].state == "online")
+        play(0)
+        _wait(lambda: told[-1].devices == 8)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGSTOP)
+        play(1)
+        _wait(lambda: told[-1].devices < 8)
+        assert (told[-1].state, _told(told[-1], RESTARTS, HUNG)) == ("online", [0, 0])
+        assert told[-1].counts["packets"] >= 8
+        _wait(lambda: _told(told[-1], RESTARTS, HUNG) == [1, 1])
+        _wait(lambda: told[-1].counts["packets"] == 16 and told[-1].devices == 8)
+    assert _told(told[-1], RESTARTS, HUNG) == [1, 1]
+    device.disconnect()
+    device.loop_stop()
+
+
+def test_a_worker_that_starts_or_waits_for_a_former_one_is_not_taken_for_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.workers.HUNG_S", 4.0)
+    with EmbeddedBroker(port=0) as broker, (tmp_path / "starting.1.lock").open("w") as former:
+        fcntl.flock(former, fcntl.LOCK_EX)
+        settings = ServiceSettings(broker=broker.url, name="starting", provider="cpu", state=tmp_path)
+        with _statuses(broker.url, "starting") as told, _running(settings):
+            time.sleep(10.0)
+            assert told == []
+            former.close()
+            _wait(lambda: told)
+            assert (told[-1].state, _told(told[-1], RESTARTS)) == ("online", [0])
+
+
+def test_while_no_worker_reports_nothing_is_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.workers._Worker.start", lambda self: None)
+    one, other = _Worker(ServiceSettings()), _Worker(ServiceSettings())
+    workers = Workers(ServiceSettings(), 2)
+    one.silence_s, one.status = 14.0, _status(counts={"packets": 3}, devices=2)
+    other.silence_s, other.status = 16.0, _status(counts={"packets": 4}, devices=5)
+    assert workers._state([one, other]) == "online"
+    told = workers._sum([one, other], "online")
+    assert (told.devices, told.counts["packets"]) == (2, 7)
+    one.silence_s = None
+    assert workers._state([one, other]) == "offline"
