@@ -33,6 +33,8 @@ from monitor.stream import SavedStream, Stream
 
 MAX_DEVICES = 20_000
 """Most devices that are remembered at a time: one more pushes out the oldest of those heard once, or is refused."""
+STARTS = 4
+"""Starts of a device that are remembered."""
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 NO_BEATS_S = 6.0
@@ -62,7 +64,8 @@ class _Device:
     episodes: dict[wire.Kind, Episode] = field(default_factory=dict)
     """Those that hold something."""
     resolution_uv: float | None = None
-    first_seen_s: float | None = None
+    first_seen_s: tuple[float, ...] = ()
+    """When it said that it had begun to stream, the latest last: of late."""
     heard_once: bool = True
     """Whether it has sent a single message so far."""
 
@@ -90,7 +93,7 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     layout: str
     """`monitor.lanes.LAYOUT`"""
     resolution_uv: float | None
-    first_seen_s: float | None
+    first_seen_s: tuple[float, ...]
     stream: SavedStream
     episodes: dict[wire.Kind, Memory]
 
@@ -173,18 +176,20 @@ class Engine:
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`.
 
-        One that began to stream later than is known was started again. One that began earlier comes again, or from a
-        device whose clock was set back: nobody can tell, so the stream finds out from the count of its packets.
+        One that began to stream at another time than was said was started again, whatever its clock says now. A time
+        that was said before, of late, comes again: a broker sends again what was not acknowledged.
         """
         known = self._device(device, arrived_s)
         if known is None:
             return
+        if info.first_seen_s in known.first_seen_s[:-1]:
+            return
         known.resolution_uv = info.resolution_uv
-        if known.first_seen_s is None:
-            known.first_seen_s = info.first_seen_s
-        elif info.first_seen_s > known.first_seen_s:
+        if info.first_seen_s in known.first_seen_s:
+            return
+        if known.first_seen_s:
             known.stream.restart()
-            known.first_seen_s = info.first_seen_s
+        known.first_seen_s = (*known.first_seen_s, info.first_seen_s)[-STARTS:]
 
     def feed(self, device: str, packet: wire.Packet, arrived_s: float) -> None:
         """Take one packet.

@@ -43,7 +43,7 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         words.append(f"{alert.beats} abnormal beat{'s' * (alert.beats != 1)}")
     if alert.heart_rate_bpm is not None:
         words.append(f"{alert.heart_rate_bpm:.0f}/min")
-    if alert.state != "new":
+    if alert.state != "new" and alert.time_s >= alert.since_s:  # else its clock was set back
         words.append(f"after {alert.time_s - alert.since_s:.0f} s")
     return "  ".join(words).rstrip()
 
