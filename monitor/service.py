@@ -82,7 +82,7 @@ class Service:
     Raises
     ------
     ValueError
-        Settings that cannot work; see `wire.Topics`, `wire.check_device_id`, `mqtt.make_client`, `Classifier`.
+        Settings that cannot work; see `wire.Topics`, `wire.check_name`, `mqtt.make_client`, `Classifier`.
     FileNotFoundError, ModelMismatch
         The model cannot be used.
     """
@@ -90,7 +90,7 @@ class Service:
     def __init__(self, settings: ServiceSettings, report: Callable[[wire.MonitorStatus], None] | None = None) -> None:
         self.settings = settings
         self.topics = wire.Topics(settings.prefix)
-        wire.check_device_id(settings.name)
+        wire.check_name(settings.name)
         self.classifier = Classifier(settings.model, settings.provider)
         self.engine = Engine(self.classifier, settings.alerts)
         warm_up()
