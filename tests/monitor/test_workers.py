@@ -88,12 +88,12 @@ def _end(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def _statuses(url: BrokerUrl, name: str) -> Iterator[list[wire.MonitorStatus]]:
+def _statuses(url: BrokerUrl, name: str, prefix: str = wire.PREFIX) -> Iterator[list[wire.MonitorStatus]]:
     """What a monitor says of itself, as it comes."""
     told: list[wire.MonitorStatus] = []
     client = mqtt.make_client(url, f"test-{time.time_ns()}")
     client.on_message = lambda _c, _d, message: told.append(wire.decode(bytes(message.payload), wire.MonitorStatus))
-    client.on_connect = lambda client, *_: client.subscribe(wire.Topics().monitor_status(name), 1)
+    client.on_connect = lambda client, *_: client.subscribe(wire.Topics(prefix).monitor_status(name), 1)
     mqtt.connect(client, url)
     client.loop_start()
     try:
@@ -181,7 +181,10 @@ def test_a_worker_that_hangs_is_no_longer_counted_in_and_started_again(
     monkeypatch.setattr("monitor.workers.HUNG_S", 8.0)
     monkeypatch.setattr("monitor.workers.ALIVE_S", 0.5)
     often = Address("127.0.0.1", free_port())  # with metrics workers report every second
-    settings = ServiceSettings(broker=broker_url, name="hanging", provider="cpu", state=tmp_path, metrics=often)
+    prefix = "hanging/v1"  # the broker remembers devices of other tests
+    settings = ServiceSettings(
+        broker=broker_url, name="hanging", provider="cpu", state=tmp_path, metrics=often, prefix=prefix
+    )
     device = mqtt.make_client(broker_url, f"test-{time.time_ns()}")
     mqtt.connect(device, broker_url)
     device.loop_start()
@@ -189,9 +192,9 @@ def test_a_worker_that_hangs_is_no_longer_counted_in_and_started_again(
     def play(seq: int) -> None:
         for number in range(8):
             packet = wire.encode_packet(wire.Packet(seq, 1e9 + seq, 250.0, np.ones(250, np.int16)))
-            device.publish(wire.Topics().of(f"hanging-{number}", "samples"), packet, 1).wait_for_publish(10)
+            device.publish(wire.Topics(prefix).of(f"hanging-{number}", "samples"), packet, 1).wait_for_publish(10)
 
-    with _statuses(broker_url, "hanging") as told, _running(settings):
+    with _statuses(broker_url, "hanging", prefix) as told, _running(settings):
         _wait(lambda: told and told[-1].state == "online")
         play(0)
         _wait(lambda: told[-1].devices == 8)
