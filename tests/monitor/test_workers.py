@@ -116,6 +116,7 @@ def _children(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in pids if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
+@pytest.mark.parametrize("broker_url", ["mosquitto"], indirect=True)
 def test_a_second_monitor_of_a_name_is_silent_until_the_first_has_stopped(
     broker_url: BrokerUrl, tmp_path: Path
 ) -> None:
@@ -174,6 +175,7 @@ def _told(status: wire.MonitorStatus, *counts: str) -> list[int]:
 RESTARTS, HUNG = "worker restarts", "workers ended for silence"
 
 
+@pytest.mark.parametrize("broker_url", ["mosquitto"], indirect=True)
 def test_a_worker_that_hangs_is_no_longer_counted_in_and_started_again(
     broker_url: BrokerUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
