@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.service import Service
-    from monitor.settings import ServiceSettings
-    from monitor.workers import Workers
+    from monitor.service.loop import Service
+    from monitor.service.settings import ServiceSettings
+    from monitor.service.supervisor import Workers
 
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
 PREFIX = "ecg/v1"
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
-    from monitor.logs import set_up
+    from monitor.service.logs import set_up
 
     set_up(options.log, options.name)
     try:
@@ -70,11 +70,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _settings(options: argparse.Namespace) -> ServiceSettings:
     from monitor import wire
-    from monitor.alert import AlertSettings
-    from monitor.metrics import Address
-    from monitor.mqtt import BrokerUrl, TlsFiles
-    from monitor.settings import ServiceSettings
-    from monitor.store import default_directory
+    from monitor.alerts.episode import AlertSettings
+    from monitor.broker.connection import BrokerUrl, TlsFiles
+    from monitor.service.metrics import Address
+    from monitor.service.settings import ServiceSettings
+    from monitor.state.sqlite import default_directory
 
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
@@ -97,18 +97,18 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
 
 def _service(settings: ServiceSettings, workers: int) -> Service | Workers:
     if workers > 1:
-        from monitor.workers import Workers
+        from monitor.service.supervisor import Workers
 
         return Workers(settings, workers)
-    from monitor.service import Service
+    from monitor.service.loop import Service
 
     return Service(settings)
 
 
 def doctor(options: argparse.Namespace) -> int:
     """Look whether all is as the monitor needs it."""
-    from monitor.doctor.examine import DoctorSettings, run_doctor
-    from monitor.mqtt import BrokerUrl, TlsFiles
+    from monitor.broker.connection import BrokerUrl, TlsFiles
+    from monitor.tools.doctor.examine import DoctorSettings, run_doctor
 
     return run_doctor(
         DoctorSettings(
@@ -127,12 +127,13 @@ def doctor(options: argparse.Namespace) -> int:
 
 def watch(options: argparse.Namespace) -> int:
     """Print alerts as they come."""
-    from monitor import mqtt, wire
-    from monitor.watch import Watcher
+    from monitor import wire
+    from monitor.broker import connection
+    from monitor.tools.watch import Watcher
 
-    url = mqtt.BrokerUrl.parse(options.broker)
-    password = mqtt.read_password(url, options.password_file)
-    client = mqtt.make_client(
+    url = connection.BrokerUrl.parse(options.broker)
+    password = connection.read_password(url, options.password_file)
+    client = connection.make_client(
         url,
         f"ecgwatch-watch-{os.getpid()}",
         password=password,
@@ -146,8 +147,8 @@ def watch(options: argparse.Namespace) -> int:
 
 def history(options: argparse.Namespace) -> int:
     """Print the alerts, or the beats, of late."""
-    from monitor.history import HistorySettings, run_history
-    from monitor.store import default_directory
+    from monitor.state.sqlite import default_directory
+    from monitor.tools.history import HistorySettings, run_history
 
     return run_history(
         HistorySettings(
@@ -207,7 +208,7 @@ def classify(options: argparse.Namespace) -> int:
 
 def models(options: argparse.Namespace) -> int:
     """List the bundled models, or print the card of one."""
-    from monitor.catalogue import format_list, list_models, look_up, read_card
+    from monitor.tools.bundled import format_list, list_models, look_up, read_card
 
     if options.json:
         told = [model.as_json() for model in list_models()] if options.name is None else look_up(options.name).as_json()
@@ -221,12 +222,12 @@ def models(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure what the monitor does on this machine."""
-    from monitor.bench.capacity import CapacitySettings
-    from monitor.bench.latency import LatencySettings
-    from monitor.bench.rig import Setup
-    from monitor.bench.run import BenchSettings, run_bench
-    from monitor.bench.versus import VersusSettings
-    from monitor.mqtt import TlsFiles
+    from monitor.broker.connection import TlsFiles
+    from monitor.tools.bench.capacity import CapacitySettings
+    from monitor.tools.bench.harness import Setup
+    from monitor.tools.bench.latency import LatencySettings
+    from monitor.tools.bench.run import BenchSettings, run_bench
+    from monitor.tools.bench.versus import VersusSettings
 
     given = vars(options)
     names = {"devices": "devices", "packet": "packet_s", "seconds": "seconds"}
@@ -250,7 +251,7 @@ def bench(options: argparse.Namespace) -> int:
 
 def asyncapi(_options: argparse.Namespace) -> int:
     """Print the description of the wire."""
-    from monitor.asyncapi import document
+    from monitor.tools.asyncapi import document
 
     print(json.dumps(document(), indent=2))
     return 0

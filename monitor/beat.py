@@ -9,7 +9,7 @@ The recipe is that of Kachuee, Fazeli, Sarrafzadeh, "ECG Heartbeat Classificatio
 A window does not show how early its beat came. A model that must know asks for the *RR context*, three numbers a beat,
 in seconds: the interval from the beat before, the interval to the beat after, and T. Rules:
 
-* Intervals are measured between QRS fiducials, see `monitor.segment`.
+* Intervals are measured between QRS fiducials, see `monitor.ecg.segment`.
 * Where an interval is unknown T stands in: before the first beat, across a gap, after the signal has ended.
 * No interval counts for more than `RR_LIMIT` T. So a pause need not be waited out, and a missed beat does not shout.
 

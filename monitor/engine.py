@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import beat, wire
-from monitor.alert import AlertSettings, Episode, Memory, State
+from monitor.alerts.episode import AlertSettings, Episode, Memory, State
 from monitor.classify import MAX_BATCH, Classifier
-from monitor.lanes import LAYOUT, Beats, Event, Lanes, fit_windows
-from monitor.quality import INCOMPLETE, NO_RHYTHM, REASONS
-from monitor.resample import DELAY_S
-from monitor.segment import PAUSE
+from monitor.ecg.batch import LAYOUT, Beats, Event, Lanes, fit_windows
+from monitor.ecg.quality import INCOMPLETE, NO_RHYTHM, REASONS
+from monitor.ecg.resample import DELAY_S
+from monitor.ecg.segment import PAUSE
 from monitor.stream import SavedStream, Stream
 
 MAX_DEVICES = 20_000
@@ -91,7 +91,7 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     """A device as it was between two packets."""
 
     layout: str
-    """`monitor.lanes.LAYOUT`"""
+    """`monitor.ecg.batch.LAYOUT`"""
     resolution_uv: float | None
     first_seen_s: tuple[float, ...]
     stream: SavedStream

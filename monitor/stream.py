@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from monitor import wire
-from monitor.lanes import PART_S, Event, Lanes, Run, SavedRun
+from monitor.ecg.batch import PART_S, Event, Lanes, Run, SavedRun
 
 EARLY_PACKETS, EARLY_SAMPLES = 3, wire.MAX_SAMPLES
 """So many packets may overtake a missing one before it counts as lost, and no more samples than these."""
@@ -40,7 +40,7 @@ RATE_PACKETS, RATE_CHANGES = 50, 10
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
-    """What is remembered of a run that ended; the fields are those of `monitor.lanes.Run`."""
+    """What is remembered of a run that ended; the fields are those of `monitor.ecg.batch.Run`."""
 
     rate_hz: float
     started_s: float

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor import mqtt, wire
+from monitor import wire
+from monitor.broker import connection
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -59,7 +60,7 @@ def replay(options: argparse.Namespace) -> None:
     from simulator.replay import Replay
 
     stop = _stop_on_signals()
-    url = mqtt.BrokerUrl.parse(options.broker)
+    url = connection.BrokerUrl.parse(options.broker)
     faults = tuple(Fault.parse(text) for text in options.fault)
     if options.record:
         records = [read_wfdb(path) for path in options.record]
@@ -79,7 +80,7 @@ def replay(options: argparse.Namespace) -> None:
             seed=options.seed,
         )
         feeds = [open_feed(device, library) for device in devices]
-    password = mqtt.read_password(url, options.password_file)
+    password = connection.read_password(url, options.password_file)
     topics = wire.Topics(options.prefix)
     player = Replay(
         feeds,
@@ -100,7 +101,7 @@ def load(options: argparse.Namespace) -> None:
     from simulator.load import Load, LoadSettings, write_streams
 
     stop = _stop_on_signals()
-    url = mqtt.BrokerUrl.parse(options.broker)
+    url = connection.BrokerUrl.parse(options.broker)
     settings = LoadSettings(
         devices=options.devices,
         rate_hz=options.rate,
@@ -114,7 +115,7 @@ def load(options: argparse.Namespace) -> None:
     if options.write is not None:
         write_streams(settings, options.write)
         return
-    player = Load(settings, url, wire.Topics(options.prefix), mqtt.read_password(url, options.password_file))
+    player = Load(settings, url, wire.Topics(options.prefix), connection.read_password(url, options.password_file))
     if not options.json:
         print(f"{settings.devices} devices to {url}, below {options.prefix}", flush=True)
     summary = player.run(stop)
@@ -182,10 +183,10 @@ def _add_demo(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(verbs, "replay", replay, "play heartbeats as device streams")
     parser.add_argument(
-        "--broker", default=mqtt.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://"
+        "--broker", default=connection.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://"
     )
     parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help=f"password (or set {mqtt.PASSWORD_VARIABLE})"
+        "--password-file", type=Path, metavar="FILE", help=f"password (or set {connection.PASSWORD_VARIABLE})"
     )
     parser.add_argument("--cafile", type=Path, metavar="FILE", help="certificate authorities for mqtts://")
     parser.add_argument("--certfile", type=Path, metavar="FILE", help="client certificate of the devices")
@@ -223,9 +224,9 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_load(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(verbs, "load", load, "play ten thousand devices at next to no cost, to load a monitor with")
-    parser.add_argument("--broker", default=mqtt.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port]")
+    parser.add_argument("--broker", default=connection.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port]")
     parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help=f"password (or set {mqtt.PASSWORD_VARIABLE})"
+        "--password-file", type=Path, metavar="FILE", help=f"password (or set {connection.PASSWORD_VARIABLE})"
     )
     parser.add_argument("--prefix", default=wire.PREFIX, help="of all topics")
     parser.add_argument("--devices", type=int, default=10_000, metavar="N", help="how many")
@@ -256,7 +257,7 @@ def _add_score(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _add_broker(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(verbs, "broker", broker, "run the embedded broker on 127.0.0.1")
-    parser.add_argument("--port", type=int, default=mqtt.PORT, help="for MQTT 3.1.1; MQTT 5 is one above")
+    parser.add_argument("--port", type=int, default=connection.PORT, help="for MQTT 3.1.1; MQTT 5 is one above")
 
 
 def _add_fit_beats(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

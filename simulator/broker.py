@@ -22,7 +22,7 @@ from types import TracebackType
 
 from iotcore import Broker as IotCore
 
-from monitor.mqtt import PORT, BrokerUrl
+from monitor.broker.connection import PORT, BrokerUrl
 from monitor.wire import MAX_PAYLOAD
 
 HOST = "127.0.0.1"

@@ -22,9 +22,10 @@ from typing import IO, Any
 import numpy as np
 import paho.mqtt.client as paho
 
-from monitor import beat, mqtt, wire
+from monitor import beat, wire
+from monitor.broker import connection
 from monitor.classify import Classifier
-from monitor.watch import describe
+from monitor.tools.watch import describe
 from simulator.broker import EmbeddedBroker
 from simulator.devices import Device, Library, make_fleet, open_feed
 from simulator.replay import Replay, Summary
@@ -49,7 +50,7 @@ class _Played:
 class _Listener:
     """What came back from the monitor."""
 
-    def __init__(self, url: mqtt.BrokerUrl, topics: wire.Topics, quiet: bool) -> None:
+    def __init__(self, url: connection.BrokerUrl, topics: wire.Topics, quiet: bool) -> None:
         self.beats: list[wire.Beat] = []
         self.alerts: list[wire.Alert] = []
         self.beat_latency_s: list[float] = []
@@ -58,10 +59,10 @@ class _Listener:
         self.online = threading.Event()
         self._quiet = quiet
         self._topics = topics
-        self._client = mqtt.make_client(url, f"ecgwatch-demo-{time.time_ns()}")
+        self._client = connection.make_client(url, f"ecgwatch-demo-{time.time_ns()}")
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
-        mqtt.connect(self._client, url)
+        connection.connect(self._client, url)
         self._client.loop_start()
 
     def close(self) -> None:
@@ -214,7 +215,7 @@ def _quantiles(latency_s: list[float]) -> str:
 
 
 @contextmanager
-def _monitor(url: mqtt.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+def _monitor(url: connection.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A monitor in its own process, and what it logs."""
     command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--beats", "--no-state", "--name", MONITOR]
     with tempfile.TemporaryFile() as log:

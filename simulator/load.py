@@ -37,7 +37,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from monitor import beat, wire
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.beat_model import PERIODS, BeatModel
 from simulator.beats import LABELS, Label
 from simulator.publisher import Link, publish_frame

@@ -35,7 +35,7 @@ KNOCK_AGAIN_S = 1.0
 LEAVING_S = 5.0
 """How long to wait for the monitor if the stream is over."""
 SILENCE_S = 20.0
-"""A monitor that is well acknowledges within 10 s (`monitor.journal.WINDOW_S`)."""
+"""A monitor that is well acknowledges within 10 s (`monitor.state.checkpoint.WINDOW_S`)."""
 
 
 @dataclass(slots=True, eq=False)

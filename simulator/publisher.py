@@ -20,7 +20,7 @@ import socket
 import numpy as np
 import numpy.typing as npt
 
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 
 CONNECT, CONNACK, PUBLISH_QOS_1, PUBACK, PINGREQ, PINGRESP, DISCONNECT = 0x10, 0x20, 0x32, 0x40, 0xC0, 0xD0, 0xE0
 """First bytes of the packets, flags included."""

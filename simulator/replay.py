@@ -30,8 +30,9 @@ from typing import Any, Literal
 import numpy as np
 import paho.mqtt.client as paho
 
-from monitor import beat, mqtt, wire
-from monitor.mqtt import BrokerUrl
+from monitor import beat, wire
+from monitor.broker import connection
+from monitor.broker.connection import BrokerUrl
 from simulator.devices import Device, Feed
 from simulator.outbox import Message, Outbox
 from simulator.packets import Outgoing, at
@@ -238,7 +239,7 @@ class _Loop:
             The broker is not there, refuses a device, or does not answer.
         """
         for link in self._links:
-            mqtt.connect(link.client, self._url)
+            connection.connect(link.client, self._url)
             self._watch(link)
         deadline = time.monotonic() + CONNECT_S
         while not all(link.connected for link in self._links):
@@ -338,7 +339,7 @@ class Replay:
     topics
         Names of the topics.
     password, cafile, certfile, keyfile
-        See `monitor.mqtt.make_client`.
+        See `monitor.broker.connection.make_client`.
     on_beat
         Called for each beat, from the thread of `run`.
 
@@ -376,7 +377,7 @@ class Replay:
         self._links = [
             _Link(
                 feed.device,
-                mqtt.make_client(
+                connection.make_client(
                     url,
                     f"{feed.device.id}-{run}",
                     password=password,

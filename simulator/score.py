@@ -1,6 +1,6 @@
 """Annotated records straight through the engine, and how well its beats agree with the annotations.
 
-What a model of the annotated classes called the beats is compared as well, see `simulator.agreement`.
+What a model of the annotated classes called the beats is compared as well, see `simulator.ec57`.
 
 No broker and no clock: packets of one second go into `monitor.engine`, as fast as it takes them. Rules:
 
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
-from simulator.agreement import Agreement, Answers, agree, count_answers, format_agreement, is_comparable, percent, show
+from simulator.ec57 import Agreement, Answers, agree, count_answers, format_agreement, is_comparable, percent, show
 from simulator.packets import make_packets
 from simulator.records import Record, find_base, open_wfdb, play, read_wfdb
 from simulator.stream import resample

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.broker import HOST, free_port
 from tests.conftest import DEPLOYED, find_mosquitto, listens
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.broker import HOST, EmbeddedBroker, free_port
 
 DEPLOYED = Path(__file__).parents[1] / "deploy" / "mosquitto.conf"

@@ -205,8 +205,8 @@ def _cost(_args: argparse.Namespace, _words: list[str]) -> None:
 def _rivals(args: argparse.Namespace, _words: list[str]) -> None:
     from dataclasses import asdict
 
+    from training.baselines import find_rivals, make_judge, measure, read_streams
     from training.cost import machine
-    from training.rivals import find_rivals, make_judge, measure, read_streams
 
     streams = read_streams(args.file)
     found, missing = find_rivals()

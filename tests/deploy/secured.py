@@ -15,8 +15,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from monitor import mqtt
-from monitor.mqtt import BrokerUrl, TlsFiles
+from monitor.broker import connection
+from monitor.broker.connection import BrokerUrl, TlsFiles
 from simulator.broker import HOST, free_port
 from tests.conftest import DEPLOYED, find_mosquitto, serve_mosquitto
 from tests.simulator.recorder import wait_for
@@ -74,7 +74,7 @@ class Client:
         self.reason = ""
         self.present = False
         url, files = broker.url(user, port), tls or broker.tls(user)
-        self._client = mqtt.make_client(
+        self._client = connection.make_client(
             url,
             client_id or f"test-{id(self)}",
             password=broker.password(user) if password is None else password,
@@ -91,7 +91,7 @@ class Client:
         self._client.on_connect = on_connect
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload)))
-        mqtt.connect(self._client, url)
+        connection.connect(self._client, url)
         self._client.loop_start()
         wait_for(lambda: bool(self.reason))
         if topics and self.reason == "Success":

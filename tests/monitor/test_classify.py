@@ -20,7 +20,7 @@ from monitor.classify import (
     find_model,
     read_info,
 )
-from tests.monitor.tiny import AAMI, tiny_info, write_tiny
+from tests.monitor.tiny_model import AAMI, tiny_info, write_tiny
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor import wire
-from monitor.alert import AlertSettings
+from monitor.alerts.episode import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
+from monitor.ecg.batch import LAYOUT
+from monitor.ecg.resample import DELAY_S
 from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
-from monitor.lanes import LAYOUT
-from monitor.resample import DELAY_S
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
-from tests.monitor.ecg import beat_times, make_ecg
-from tests.monitor.tiny import tiny_info, write_tiny
+from tests.monitor.synthetic_ecg import beat_times, make_ecg
+from tests.monitor.tiny_model import tiny_info, write_tiny
 
 START_S = 1_700_000_000.0
 RATE_HZ = 250.0

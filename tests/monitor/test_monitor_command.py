@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from monitor import mqtt, wire
+from monitor import wire
 from monitor.__main__ import main
+from monitor.broker import connection
 from monitor.classify import DEFAULT_MODEL
-from monitor.watch import describe, tell
-from tests.monitor.tiny import tiny_info, write_tiny
+from monitor.tools.watch import describe, tell
+from tests.monitor.tiny_model import tiny_info, write_tiny
 
 
 def _loaded_by(code: str) -> set[str]:
@@ -24,7 +25,7 @@ def _loaded_by(code: str) -> set[str]:
 
 
 def test_the_service_loads_neither_torch_nor_the_other_packages() -> None:
-    loaded = _loaded_by("import monitor.service, monitor.workers")
+    loaded = _loaded_by("import monitor.service.loop, monitor.service.supervisor")
     assert not loaded & {"prometheus_client", "torch", "training", "export", "simulator", "pandas", "onnx"}
 
 
@@ -46,7 +47,7 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for default in (mqtt.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL):
+    for default in (connection.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL):
         assert f"(default: {default})" in text
 
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import paho.mqtt.client as paho
 
-from monitor import mqtt
-from monitor.mqtt import BrokerUrl
+from monitor.broker import connection
+from monitor.broker.connection import BrokerUrl
 
 
 class Recorder:
@@ -18,7 +18,7 @@ class Recorder:
 
     def __init__(self, url: BrokerUrl, *topics: str, before: Callable[[], object] | None = None) -> None:
         self.messages: list[paho.MQTTMessage] = []
-        self.client = mqtt.make_client(url, f"recorder-{id(self)}")
+        self.client = connection.make_client(url, f"recorder-{id(self)}")
         self.client.max_inflight_messages_set(1000)
         self._url, self._topics, self._before = url, topics, before
         self._ready = threading.Event()
@@ -27,7 +27,7 @@ class Recorder:
         self.client.on_message = self._on_message
 
     def __enter__(self) -> Self:
-        mqtt.connect(self.client, self._url)
+        connection.connect(self.client, self._url)
         self.client.loop_start()
         assert self._ready.wait(10), "the broker did not confirm the subscription"
         return self

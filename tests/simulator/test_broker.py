@@ -10,8 +10,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from monitor import mqtt
-from monitor.mqtt import BrokerUrl
+from monitor.broker import connection
+from monitor.broker.connection import BrokerUrl
 from monitor.wire import MAX_PAYLOAD
 from simulator.broker import HOST, EmbeddedBroker, free_port
 from tests.simulator.recorder import Recorder, wait_for
@@ -27,7 +27,7 @@ def test_broker_is_ready_when_entered_and_gone_when_left() -> None:
     with EmbeddedBroker(port=0) as broker, Recorder(broker.url, "#"):
         pass
     with pytest.raises(ConnectionError):
-        mqtt.connect(mqtt.make_client(broker.url, "late"), broker.url)
+        connection.connect(connection.make_client(broker.url, "late"), broker.url)
 
 
 def test_broker_listens_on_this_machine_only(broker: EmbeddedBroker) -> None:
@@ -69,11 +69,11 @@ def subscribe(client: paho.Client) -> None:
 
 
 def session(url: BrokerUrl, got: list[paho.MQTTMessage]) -> paho.Client:
-    client = mqtt.make_client(url, "keeper", clean_session=False)
+    client = connection.make_client(url, "keeper", clean_session=False)
     client.manual_ack_set(True)
     client.on_message = lambda _client, _data, message: got.append(message)
     client.on_connect = lambda *_: subscribe(client)
-    mqtt.connect(client, url)
+    connection.connect(client, url)
     client.loop_start()
     return client
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from monitor import wire
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.__main__ import main
 from simulator.broker import HOST, EmbeddedBroker, free_port
 from simulator.load import STREAMS, Frames, Load, LoadSettings, LoadSummary, classes_of, make_loops, write_streams

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from monitor import beat, wire
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.broker import EmbeddedBroker, free_port
 from simulator.devices import Device, Feed, Library, Profile, make_fleet, open_feed
 from simulator.faults import Fault

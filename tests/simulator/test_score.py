@@ -32,8 +32,8 @@ from simulator.score import (
     write_annotations,
 )
 from simulator.stream import Played
-from tests.monitor.ecg import beat_times, make_ecg
-from tests.monitor.tiny import tiny_info, write_tiny
+from tests.monitor.synthetic_ecg import beat_times, make_ecg
+from tests.monitor.tiny_model import tiny_info, write_tiny
 
 SECONDS, RATE_HZ = 60.0, 250.0
 BEATS = 70

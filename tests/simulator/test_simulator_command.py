@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.__main__ import main
 from simulator.broker import EmbeddedBroker, free_port
 from tests.conftest import listens

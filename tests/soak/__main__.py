@@ -9,13 +9,13 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.soak import rows
+from tests.soak import scenarios
 from tests.soak.load import loaded
-from tests.soak.rows import Plan, Row
+from tests.soak.scenarios import Plan, Row
 from tests.soak.strangers import strangers
 
 PACKETS_A_MINUTE = 200_000
-ROWS = rows.ROWS | {"stranger": strangers, "load": loaded}
+ROWS = scenarios.ROWS | {"stranger": strangers, "load": loaded}
 
 
 def main() -> int:

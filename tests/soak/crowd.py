@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 
-from monitor.mqtt import BrokerUrl
+from monitor.broker.connection import BrokerUrl
 from simulator.publisher import Link, publish_frame
 from tests.soak.fleet import NOBODY, Fleet
-from tests.soak.rig import TOPICS, Listener
+from tests.soak.harness import TOPICS, Listener
 
 TICK_S = 0.01
 AT_ONCE = 500

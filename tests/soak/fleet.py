@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import wire
-from monitor.alert import AlertSettings
+from monitor.alerts.episode import AlertSettings
 from monitor.classify import Classifier
 from monitor.engine import Engine
-from tests.monitor.ecg import WAVES
+from tests.monitor.synthetic_ecg import WAVES
 
 ALERTS = AlertSettings(n=1, m=2)
 RATE_HZ = 250.0

@@ -19,12 +19,12 @@ import msgspec
 import paho.mqtt.client as paho
 
 from monitor import wire
-from monitor.link import Client
-from monitor.mqtt import BrokerUrl
-from monitor.service import Service
-from monitor.settings import ServiceSettings
+from monitor.broker.client import Client
+from monitor.broker.connection import BrokerUrl
+from monitor.service.loop import Service
+from monitor.service.settings import ServiceSettings
 from tests.soak.fleet import ALERTS, Fleet
-from tests.soak.rig import TOPICS, rss_mb
+from tests.soak.harness import TOPICS, rss_mb
 
 FLUSHED = 128
 """Packets that are taken in one turn."""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor import mqtt
-from monitor.settings import STATUS_S
+from monitor.broker import connection
+from monitor.service.settings import STATUS_S
 from tests.brokers import Broker
 from tests.soak.crowd import Crowd, Tally
 from tests.soak.fleet import Fleet
 from tests.soak.fuzz import IDS, Fuzzer
-from tests.soak.rig import TOPICS, Monitor, wait
-from tests.soak.rows import Plan, Row, start
+from tests.soak.harness import TOPICS, Monitor, wait
+from tests.soak.scenarios import Plan, Row, start
 
 LONG_S, SHORT_S = 600.0, 200.0
 """From so long on there is a fault each minute; else it is so long at least, and there is one each `OFTEN_S`."""
@@ -131,8 +131,8 @@ def _fill_disk(scene: Scene) -> None:
 
 def _poison(scene: Scene) -> None:
     fuzzer = Fuzzer(scene.rng.randrange(2**32))
-    client = mqtt.make_client(scene.broker.url, "soak-stranger")
-    mqtt.connect(client, scene.broker.url)
+    client = connection.make_client(scene.broker.url, "soak-stranger")
+    connection.connect(client, scene.broker.url)
     client.loop_start()
     for _ in range(POISON):
         client.publish(TOPICS.of(f"bad-{scene.rng.randrange(IDS)}", "samples"), fuzzer.payload(), qos=1)

@@ -8,13 +8,14 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from monitor import mqtt, wire
-from monitor.mqtt import TlsFiles
+from monitor import wire
+from monitor.broker import connection
+from monitor.broker.connection import TlsFiles
 from tests.certificates import Authority
 from tests.deploy.secured import Client, Secured, run_secured
 from tests.soak.fleet import Fleet
-from tests.soak.rig import NAME, START_S, TOPICS, Monitor, stage, wait, watched
-from tests.soak.rows import Plan, Row, finish, play, start
+from tests.soak.harness import NAME, START_S, TOPICS, Monitor, stage, wait, watched
+from tests.soak.scenarios import Plan, Row, finish, play, start
 
 TIMES = 10
 """So often each of them tries."""
@@ -114,8 +115,8 @@ def _at_an_open_broker(folder: Path) -> Row:
     ):
         start(monitor, heard)
         playing = play(devices, 10.0)
-        stranger = mqtt.make_client(broker.url, "soak-stranger")
-        mqtt.connect(stranger, broker.url)
+        stranger = connection.make_client(broker.url, "soak-stranger")
+        connection.connect(stranger, broker.url)
         stranger.loop_start()
         bad = [(name, b"forged") for name in TRICKS if "/" not in name] + [(HONEST, b"forged"), (HONEST, TOO_LARGE)]
         for _ in range(TIMES):

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from tests.soak.fleet import Fleet
-from tests.soak.rig import Monitor, stage, watched
-from tests.soak.rows import finish, play, start
+from tests.soak.harness import Monitor, stage, watched
+from tests.soak.scenarios import finish, play, start
 
 
 def test_a_new_monitor_that_is_started_beside_the_old_one_takes_over_without_a_loss(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy import signal as filters
 
 import simulator.records
 from monitor import beat
-from tests.monitor.single import Segmenter
+from tests.monitor.one_stream import Segmenter
 from training import data, records
 
 RATE_HZ = 360

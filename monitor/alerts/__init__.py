@@ -1,0 +1,1 @@
+"""When what was found becomes an alert, and when it is over."""

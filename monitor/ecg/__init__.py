@@ -1,0 +1,1 @@
+"""The signal path: raw samples in, finished heartbeats out; no I/O."""

@@ -1,0 +1,337 @@
+"""The signal of all devices at once: samples in, finished beats out, a lane for each unbroken run of packets.
+
+What a run was given waits until `Lanes.advance`; then all runs go through contact, resampler, segmenter and gate
+together, in one call each. That is what makes a packet cheap: the loops are compiled, and the Python around them is
+shared by all devices. A batch holds at most one part of each run, so that how packets are batched makes no difference.
+
+All that is remembered of a run is a row of four arrays of plain records, 18 kB; rows that were never used take no
+memory. Knows nothing of packets' order, of models or of alerts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitor import wire
+from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
+from monitor.ecg import quality, resample, segment
+from monitor.ecg.kernels import compiled_exactly
+from monitor.ecg.resample import Steps
+
+PART_S = 10.0
+"""Most signal of a run that is taken in one go; a longer packet must be given in parts."""
+ROOM = 1024
+"""Beats that are finished before they are put aside."""
+
+VERSION = 2
+"""Of what is saved of a device besides the records; grows when any of it changes."""
+LAYOUT = hashlib.sha256(
+    repr(
+        [VERSION, *(dtype.descr for dtype in (quality.CONTACT, quality.STATE, resample.STATE, segment.STATE))]
+    ).encode()
+).hexdigest()[:16]
+"""Of the records and the rest: what was saved with another one cannot be restored."""
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Run:
+    """An unbroken run of packets: its clock, and where its signal is.
+
+    Parameters
+    ----------
+    owner
+        Whom it belongs to; handed back with what is found.
+    rate_hz
+        Rate of its samples.
+    started_s
+        Time of the first of them, on the device's clock.
+    seq
+        Sequence number of the first packet.
+    """
+
+    __slots__ = (
+        "completed_s", "drift_s", "end_s", "first_seq", "lane", "longest_s", "next_seq", "off_s", "owner", "part_s",
+        "rate_hz", "samples", "shortest_s", "started_s", "waits",
+    )  # fmt: skip
+
+    def __init__(self, owner: Any, rate_hz: float, started_s: float, seq: int) -> None:
+        self.owner = owner
+        self.rate_hz = rate_hz
+        self.started_s = started_s
+        self.first_seq = self.next_seq = seq
+        self.samples = 0
+        self.shortest_s, self.longest_s = np.inf, 0.0
+        """Length of its shortest packet and of its longest."""
+        self.drift_s = 0.0
+        """How far the device's clock has moved against its count of samples."""
+        self.end_s = started_s
+        """Where the next packet should begin, by the count of samples and the drift."""
+        self.completed_s = self.part_s = started_s
+        """End of the latest packet by its own time, and begin of the part of it that was given last."""
+        self.off_s = -np.inf
+        """When the electrode last came to count as off."""
+        self.waits = False
+        """Whether it was given samples that have not been taken yet."""
+        self.lane = -1
+
+
+class SavedRun(msgspec.Struct, frozen=True, array_like=True):
+    """A run as it was between two packets."""
+
+    rate_hz: float
+    started_s: float
+    first_seq: int
+    next_seq: int
+    samples: int
+    shortest_s: float
+    longest_s: float
+    drift_s: float
+    end_s: float
+    completed_s: float
+    part_s: float
+    off_s: float
+    rows: list[bytes]
+    """What its lane holds: contact, gate, resampler, segmenter and its missing samples."""
+
+
+class Beats(NamedTuple):
+    """Finished beats, in order per run."""
+
+    runs: list[Run]
+    beats: npt.NDArray[np.void]
+    """(n,) of `segment.BEAT`; `stream` is a position in `runs`."""
+    signals: Signal
+    """(n, 187) from the R peak on, in steps; what lies behind a beat's `length` has no meaning."""
+    reasons: npt.NDArray[np.uint8]
+    """(n,) positions in `quality.REASONS`."""
+    time_s: Floats
+    """(n,) R peaks, on the devices' clocks."""
+    outdated: npt.NDArray[np.bool_]
+    """(n,) whether it was already told that the electrode came off after this beat."""
+    seq: Ints
+    """(n,) sequence number of the packet that completed the beat."""
+    completed_s: Floats
+    """(n,) end of that packet, on the device's clock."""
+
+
+class Event(NamedTuple):
+    """Something else that came to light."""
+
+    owner: Any
+    what: wire.Kind
+    time_s: float
+    """When it was, on the device's clock."""
+    seq: int
+    """Sequence number of the packet that told it."""
+    completed_s: float
+    """End of that packet, on the device's clock."""
+
+
+class Lanes:
+    """Takes the samples of many runs.
+
+    Parameters
+    ----------
+    capacity
+        Most runs at a time.
+    next_rr
+        Tell a beat only when the next one is known; see `monitor.ecg.segment.segment`.
+    silence_s
+        Signal without a beat for this long is told.
+    """
+
+    def __init__(self, capacity: int, next_rr: bool, silence_s: float) -> None:
+        self._next_rr = next_rr
+        self._silence = round(silence_s * RATE_HZ)
+        self._contacts = np.zeros(capacity, quality.CONTACT)
+        self._resamplers = np.zeros(capacity, resample.STATE)
+        self._segmenters = np.zeros(capacity, segment.STATE)
+        self._gates = np.zeros(capacity, quality.STATE)
+        self._started_s = np.zeros(capacity)
+        self._first = np.zeros(capacity, np.int64)  # number of a run's first sample at 125 Hz, on the resampler's grid
+        self._capacity, self._used = capacity, 0
+        self._free: list[int] = []
+        self._runs: dict[int, Run] = {}  # those that are open, by lane
+        self._given: dict[float, list[tuple[Run, Steps]]] = {}
+        self._room = segment.make_room(ROOM)
+        self._log: list[Beats | Event] = []
+        self.waiting = 0
+        """Parts that were given and not taken yet."""
+
+    def open(self, run: Run) -> None:
+        """Give a run a lane of its own; there must be one left."""
+        if self._free:
+            run.lane = self._free.pop()
+            for states in self.states:
+                states[run.lane] = np.zeros((), states.dtype)
+        elif self._used < self._capacity:
+            run.lane = self._used
+            self._used += 1
+        else:
+            raise ValueError(f"All {self._capacity} lanes are taken.")
+        self._runs[run.lane] = run
+        quality.begin_contact(self._contacts[run.lane], run.rate_hz)
+        self._first[run.lane] = resample.begin(self._resamplers[run.lane], run.rate_hz, run.started_s)
+        self._started_s[run.lane] = run.started_s
+
+    def put(self, run: Run, samples: Steps) -> None:
+        """Give a run its next samples, at most `PART_S` of them; what the last call gave must have been taken."""
+        run.waits = True
+        self.waiting += 1
+        self._given.setdefault(run.rate_hz, []).append((run, samples))
+
+    def tell(self, event: Event) -> None:
+        """Let something be told in its place among the beats."""
+        self._log.append(event)
+
+    def advance(self) -> None:
+        """Take all that was given."""
+        given, self._given, self.waiting = self._given, {}, 0
+        for rate_hz, parts in given.items():
+            self._take(rate_hz, [run for run, _ in parts], [samples for _, samples in parts])
+
+    def close(self, run: Run) -> None:
+        """Nothing more will come of a run: tell the beats that still wait, for their windows or for the next beat."""
+        if run.waits:
+            self.advance()
+        beats, signals = self._room
+        found = segment.finish(self._segmenters, run.lane, self._next_rr, beats, signals)
+        self._put_aside([run], np.array([run.lane]), found)
+        self._free.append(run.lane)
+        del self._runs[run.lane]
+
+    def collect(self) -> list[Beats | Event]:
+        """Take what was given, and return all that was found, in order per run."""
+        if self.waiting:
+            self.advance()
+        log, self._log = self._log, []
+        return log
+
+    def find_off(self) -> list[Any]:
+        """Return the owners of the runs whose electrode is off now."""
+        off = np.flatnonzero(quality.is_off(self._contacts[: self._used])).tolist()
+        return [self._runs[lane].owner for lane in off if lane in self._runs]
+
+    def save(self, run: Run) -> SavedRun:
+        """All that is remembered of a run; nothing may wait to be taken."""
+        lane, r = run.lane, run
+        history = _HISTORY + 4 * int(self._resamplers["kept"][lane])
+        left, segmenter = segment.compact(self._segmenters, lane), self._segmenters[lane].tobytes()
+        rows = [
+            self._contacts[lane].tobytes(),
+            self._gates[lane].tobytes(),
+            self._resamplers[lane].tobytes()[:history],
+            segmenter[: _SIGNAL + 4 * left],
+            segmenter[_MISSING : _MISSING + left],
+        ]
+        return SavedRun(
+            r.rate_hz, r.started_s, r.first_seq, r.next_seq, r.samples, r.shortest_s, r.longest_s,
+            r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, rows,
+        )  # fmt: skip
+
+    def restore(self, owner: Any, saved: SavedRun) -> Run:
+        """Return a run that goes on where it was saved, in a lane of its own."""
+        run = Run(owner, saved.rate_hz, saved.started_s, saved.first_seq)
+        for name in SavedRun.__struct_fields__[3:-1]:
+            setattr(run, name, getattr(saved, name))
+        self.open(run)
+        contact, gate, resampler, segmenter, missing = saved.rows
+        rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate
+        for states, row in zip(self.states, rows, strict=True):
+            states[run.lane] = np.frombuffer(row.ljust(states.dtype.itemsize, b"\0"), states.dtype)[0]
+        return run
+
+    @property
+    def states(self) -> tuple[npt.NDArray[np.void], ...]:
+        """All that is remembered, a row for each lane."""
+        return self._contacts, self._resamplers, self._segmenters, self._gates
+
+    def _take(self, rate_hz: float, runs: list[Run], parts: list[Steps]) -> None:
+        """Take a part of each of some runs of one rate."""
+        lanes = np.array([run.lane for run in runs])
+        ends = np.cumsum([part.size for part in parts])
+        samples = np.concatenate(parts)
+        self._watch(runs, lanes, samples, ends)
+        kernel = resample.design_kernel(rate_hz)
+        signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
+        taken = 0
+        while taken < lanes.size:
+            taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._next_rr, *self._room)
+            if found:
+                self._put_aside(runs, lanes, found)
+        silent = segment.since_last(self._segmenters, lanes) > self._silence
+        if silent.any():
+            off = quality.is_off(self._contacts[lanes])
+            for i in np.flatnonzero(silent & ~off):
+                self._tell(runs[i], "no-beats", runs[i].completed_s)
+        for run in runs:
+            run.waits = False
+
+    def _watch(self, runs: list[Run], lanes: Ints, samples: Steps, ends: Ints) -> None:
+        """Tell where electrodes came off."""
+        for i, place in zip(*quality.watch(self._contacts, lanes, samples, ends), strict=True):
+            run = runs[i]
+            run.off_s = float(run.part_s + place / run.rate_hz)
+            self._tell(run, "lead-off", run.off_s)
+
+    def _put_aside(self, runs: list[Run], lanes: Ints, found: int) -> None:
+        """Move the finished beats from where they were made, judge their signal, and tell when they were."""
+        beats, signals = self._room[0][:found].copy(), self._room[1][:found].copy()
+        streams = beats["stream"]
+        grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
+        begin_s = grid_s - self._started_s[lanes[streams]]
+        reasons = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
+        time_s = grid_s + np.array([run.drift_s for run in runs])[streams]
+        outdated = time_s < np.array([run.off_s for run in runs])[streams]
+        seq = np.array([run.next_seq - 1 for run in runs])[streams]
+        completed_s = np.array([run.completed_s for run in runs])[streams]
+        self._log.append(Beats(runs, beats, signals, reasons, time_s, outdated, seq, completed_s))
+
+    def _tell(self, run: Run, what: wire.Kind, time_s: float) -> None:
+        self._log.append(Event(run.owner, what, time_s, run.next_seq - 1, run.completed_s))
+
+
+def _offset(dtype: np.dtype[np.void], name: str) -> int:
+    """Where a field begins in a record, in bytes."""
+    assert dtype.fields is not None
+    return int(dtype.fields[name][1])
+
+
+_HISTORY = _offset(resample.STATE, "history")
+_SIGNAL, _MISSING = _offset(segment.STATE, "signal"), _offset(segment.STATE, "missing")
+
+
+@compiled_exactly
+def fit_windows(signals: Signal, lengths: Ints, rows: Ints) -> Windows:
+    """`monitor.beat.fit_window` of many beats.
+
+    Parameters
+    ----------
+    signals, lengths
+        (n, 187) float32, and (n,) how much of each row is signal.
+    rows
+        (k,) which of them, finite throughout.
+
+    Returns
+    -------
+    ndarray
+        (k, 187) float32.
+    """
+    windows = np.zeros((rows.size, LENGTH), np.float32)
+    for i in range(rows.size):
+        signal, window = signals[rows[i], : lengths[rows[i]]], windows[i]
+        low = high = signal[0]
+        for value in signal:
+            low, high = min(low, value), max(high, value)
+        span = np.float64(high) - np.float64(low)
+        if span > 0:
+            for k in range(signal.size):
+                window[k] = (np.float64(signal[k]) - low) / span
+    return windows

@@ -1,0 +1,1 @@
+"""The monitor as a running service: loop, workers, settings, health, logs."""

@@ -1,0 +1,61 @@
+"""How a monitor runs. Imports nothing heavy, so that who only passes settings on starts at once and stays small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from monitor import wire
+from monitor.alerts.episode import AlertSettings
+from monitor.broker import connection
+from monitor.service.logs import Kind
+from monitor.service.metrics import Address
+
+VERSION = version("ecgwatch")
+STATUS_S = 10.0
+"""How often the status is published."""
+NOTE_S = 1.0
+"""How old the figures of metrics may be."""
+ALIVE_S = 5.0
+"""How often systemd hears that the loop turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """How a monitor runs."""
+
+    broker: connection.BrokerUrl = field(default_factory=lambda: connection.BrokerUrl.parse(connection.DEFAULT_URL))
+    password_file: Path | None = None
+    tls: connection.TlsFiles = field(default_factory=connection.TlsFiles)
+    prefix: str = wire.PREFIX
+    name: str = "monitor"
+    """Of this monitor, in its status topic, its client id and the name of its file."""
+    model: str = "ptb"
+    """Of a bundled model, or path of an ONNX file."""
+    provider: Literal["cpu", "cuda", "auto"] = "auto"
+    """Where it runs; see `monitor.classify.Classifier`."""
+    publish_beats: bool = False
+    """Publish every beat's verdict, not only alerts."""
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    forget_s: float = 600.0
+    """A device that sends nothing for so long is forgotten."""
+    state: Path | None = None
+    """Directory in which to remember what must outlive the process; None remembers nothing."""
+    share: tuple[int, int] = (0, 1)
+    """Which part of the devices this one watches, and of how many."""
+    metrics: Address | None = None
+    """Where to serve metrics, and whether it is well; None serves nobody."""
+    log: Kind = "text"
+    """How the processes of several workers log; for its own process the caller sets that up."""
+
+    def __post_init__(self) -> None:
+        number, workers = self.share
+        if not 0 <= number < workers:
+            raise ValueError(f"A worker's number must lie below how many there are: got {number} of {workers}.")
+
+    @property
+    def own_name(self) -> str:
+        """Of this service among those that share the devices."""
+        return self.name if self.share[1] == 1 else f"{self.name}.{self.share[0]}"

@@ -1,0 +1,360 @@
+"""Several processes that share the devices, started, watched and spoken for by one.
+
+Each worker is a service with a connection of its own. It hears the packets of all devices, and handles those whose id
+falls to it: so a device always meets the same worker, no packet can fall between two, and nothing has to be told to
+anybody when a device appears. To hear a packet and leave it alone costs a third of handling it.
+
+A worker that dies is started again, and goes on where the states were saved. So is one that hangs: it gives a sign of
+life every second or so, and is ended if none comes for `HUNG_S`. The workers' figures are added up to one status; while
+one is silent, only what it had counted is told, not its devices. If this process dies, its workers end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import msgspec
+
+from monitor import wire
+from monitor.broker import connection
+from monitor.service import systemd
+from monitor.service.logs import set_up
+from monitor.service.metrics import LATE_S, Board, serve
+from monitor.service.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
+from monitor.service.stale_sessions import end_leftover_sessions
+from monitor.state.lock import only_one
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = (0.5, 30.0)
+"""First and longest wait before a worker that has died is started again; it doubles while it dies at once."""
+STEADY_S = 60.0
+"""A worker that has run for so long did not die at once."""
+STOP_S = 15.0
+"""How long workers may take to stop."""
+BEAT_S = 1.0
+"""How often a worker whose loop turns says so."""
+HUNG_S = 30.0
+"""A worker that has said nothing for so long hangs. Of the loop, reaching for a broker takes longest: some seconds."""
+TURN_S = 1.0
+"""Most silence that one turn can add: when this process was stopped itself, its workers said nothing it could hear."""
+_processes = multiprocessing.get_context("spawn")
+
+
+class _Worker:
+    """One of them, again and again."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._wait_s = AGAIN_S[0]
+        self.again_at_s = 0.0
+        self.deaths = self.hung = 0
+        self.past: Counter[str] = Counter()
+        """What those counted that have died."""
+        self.status: wire.MonitorStatus | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it."""
+        self.status = None
+        self.silence_s: float | None = None  # not known: who imports, or compiles, gives no sign of life yet
+        self.started_s = time.monotonic()
+        self.reports, sender = _processes.Pipe(duplex=False)
+        self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
+        with _deaf_to_interrupts():
+            self.process.start()
+        sender.close()
+
+    def hear(self) -> None:
+        """Take its reports, and its signs of life, which are empty."""
+        with contextlib.suppress(EOFError, OSError):  # it has died; that is seen elsewhere
+            while self.reports.poll():
+                report = self.reports.recv_bytes()
+                self.silence_s = 0.0
+                if report:
+                    self.status = msgspec.msgpack.decode(report, type=wire.MonitorStatus)
+
+    def wait(self, seconds: float) -> None:
+        """Note that time has passed, and end it if it hangs; that it died is seen elsewhere."""
+        if self.silence_s is None:
+            return
+        self.silence_s += seconds
+        if self.silence_s > HUNG_S:
+            log.error("%s has given no sign of life for %.0f s; ending it", self.process.name, self.silence_s)
+            self.process.kill()
+            self.hung += 1
+            self.silence_s = None
+
+    @property
+    def told(self) -> wire.MonitorStatus | None:
+        """Its last report, unless it is silent."""
+        return self.status if self.silence_s is not None and self.silence_s < LATE_S else None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it says that it is connected."""
+        return self.told is not None and self.told.state != "offline"
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What it has counted, and those before it."""
+        return self.past + Counter({} if self.status is None else self.status.counts)
+
+    def mourn(self) -> None:
+        """It has died: note what it had counted, and when to start it again."""
+        self.hear()
+        if self.status is not None:
+            self.past.update(self.status.counts)
+            self.status = None
+        if time.monotonic() - self.started_s > STEADY_S:
+            self._wait_s = AGAIN_S[0]
+        self.again_at_s = time.monotonic() + self._wait_s
+        self._wait_s = min(AGAIN_S[1], 2 * self._wait_s)
+        self.deaths += 1
+        self.reports.close()
+        log.error("%s has died (exit status %s); starting it again", self.process.name, self.process.exitcode)
+
+
+class Workers:
+    """All of them.
+
+    Parameters
+    ----------
+    settings
+        How each runs, but for its share.
+    count
+        How many there are.
+
+    Raises
+    ------
+    ValueError
+        Settings that cannot work; see `monitor.service.loop.Service`.
+    """
+
+    def __init__(self, settings: ServiceSettings, count: int) -> None:
+        self._settings = settings
+        self._shares = [replace(settings, share=(number, count)) for number in range(count)]
+        self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
+        self._since_s = time.time()
+        self._stopping = False
+        self._note_due_s = 0.0
+        self.board = Board()
+        self._client = connection.make_client(
+            settings.broker,
+            f"ecgwatch-{settings.name}-workers" + (f"-{os.getpid()}" if settings.state is None else ""),
+            password=connection.read_password(settings.broker, settings.password_file),
+            **asdict(settings.tls),
+        )
+
+    def stop(self) -> None:
+        """Ask all to finish and return; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Keep them running until `stop` is called.
+
+        Raises
+        ------
+        ConnectionError
+            The broker cannot be reached at the start, or a worker cannot start.
+        OSError
+            Metrics cannot be served where they should be.
+        """
+        with serve(self._settings.metrics, self.board), self._alone():
+            if not self._stopping:
+                self._run()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
+        directory = self._settings.state
+        if directory is None:
+            return contextlib.nullcontext()
+        return only_one(directory / f"{self._settings.name}.workers.lock", self._looks_up)
+
+    def _looks_up(self) -> bool:
+        """Whether to stop, asked by who waits for another monitor."""
+        self.board.turned_s = time.monotonic()
+        return self._stopping
+
+    def _run(self) -> None:
+        self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
+        connection.connect(self._client, self._settings.broker)
+        self._client.loop_start()
+        end_leftover_sessions(self._settings, {share.own_name for share in self._shares})
+        workers = [_Worker(share) for share in self._shares]
+        try:
+            self._watch(workers)
+        finally:
+            systemd.notify("STOPPING=1")
+            self._end(workers)
+
+    def _watch(self, workers: list[_Worker]) -> None:
+        ready, status_due, turned_s = False, 0.0, time.monotonic()
+        while not self._stopping:
+            wait([worker.reports for worker in workers if not worker.reports.closed], timeout=0.25)
+            if self._stopping:
+                break  # who ends us may end our workers as well: none of them has died
+            now = time.monotonic()
+            passed_s, turned_s = min(TURN_S, now - turned_s), now
+            for worker in workers:
+                if worker.reports.closed:
+                    if now >= worker.again_at_s:
+                        worker.start()
+                    continue
+                worker.hear()
+                worker.wait(passed_s)
+                if not worker.process.is_alive():
+                    worker.mourn()
+                    if not ready:
+                        raise ConnectionError(f"{worker.process.name} could not start; what it said stands above.")
+            self._note(workers, now)
+            if not ready and all(worker.serves for worker in workers):
+                ready, status_due = True, 0.0
+                systemd.notify("READY=1")
+            if ready and now >= status_due:
+                systemd.notify("WATCHDOG=1")
+                self._publish(workers, self._state(workers))
+                status_due = now + min(STATUS_S, ALIVE_S)
+
+    def _note(self, workers: list[_Worker], now: float) -> None:
+        """Show to who asks for metrics that all turns, and now and then how the workers are."""
+        ready = all(worker.serves for worker in workers) and self._client.is_connected()
+        self.board.turned_s, self.board.ready = now, ready
+        if self._settings.metrics is not None and now >= self._note_due_s:
+            self.board.note(self._sum(workers, self._state(workers)))
+            self._note_due_s = now + NOTE_S
+
+    def _state(self, workers: list[_Worker]) -> wire.MonitorState:
+        """As long as one of them reports, some devices are watched."""
+        return "online" if any(worker.told is not None for worker in workers) else "offline"
+
+    def _end(self, workers: list[_Worker]) -> None:
+        """Stop all, and say goodbye with their last figures."""
+        for worker in workers:
+            if worker.process.is_alive():
+                worker.process.terminate()
+        until_s = time.monotonic() + STOP_S
+        for worker in workers:
+            worker.process.join(max(0.1, until_s - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+            if not worker.reports.closed:
+                worker.hear()
+        goodbye = self._publish(workers, "offline")
+        with contextlib.suppress(RuntimeError):  # without a broker there is nobody to say it to
+            goodbye.wait_for_publish(5)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _publish(self, workers: list[_Worker], state: wire.MonitorState) -> Any:
+        return self._client.publish(self._topic, wire.encode(self._sum(workers, state)), qos=1, retain=True)
+
+    def _sum(self, workers: list[_Worker], state: wire.MonitorState) -> wire.MonitorStatus:
+        status = add_up(self._blank(state), [worker.told for worker in workers if worker.told is not None])
+        counts = sum((worker.counts for worker in workers), Counter[str]())
+        counts["worker restarts"] = sum(worker.deaths for worker in workers)
+        counts["workers ended for silence"] = sum(worker.hung for worker in workers)
+        return msgspec.structs.replace(status, counts=dict(counts))
+
+    def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:
+        return wire.MonitorStatus(state=state, version=VERSION, model="", model_sha256="", since_s=self._since_s)
+
+
+def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) -> wire.MonitorStatus:
+    """One status of several workers: counts added up, and the worst of all else."""
+    told = list(statuses)
+    if not told:
+        return blank
+    heard = [status.heard_s for status in told if status.heard_s is not None]
+    lateness = [status.lateness_s for status in told if status.lateness_s is not None]
+    since = [status.overloaded_since_s for status in told if status.overloaded_since_s is not None]
+    overloaded = blank.state == "online" and any(status.state == "overloaded" for status in told)
+    return msgspec.structs.replace(
+        blank,
+        state="overloaded" if overloaded else blank.state,
+        model=told[0].model,
+        model_sha256=told[0].model_sha256,
+        counts=dict(sum((Counter(status.counts) for status in told), Counter())),
+        devices=sum(status.devices for status in told),
+        streaming=sum(status.streaming for status in told),
+        lead_off=sum(status.lead_off for status in told),
+        silent=sum(status.silent for status in told),
+        unsettled=sum(status.unsettled for status in told),
+        heard_s=max(heard, default=None),
+        lateness_s=max(lateness, default=None),
+        behind_s=max(status.behind_s for status in told),
+        overloaded_since_s=min(since, default=None) if overloaded else None,
+        fault=next((status.fault for status in told if status.fault is not None), None),
+    )
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Who is started here never hears of Ctrl-C, which a terminal sends to all: the parent ends its workers."""
+    resource_tracker.ensure_running()  # it would be started here, and lift the block too early
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(settings: ServiceSettings, reports: Connection) -> None:
+    """What a worker does."""
+    from monitor.service.loop import Service  # all that is heavy: the parent does without
+
+    set_up(settings.log, settings.own_name, named=True)
+    os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
+    try:
+        send = _sender(reports)
+        service = Service(settings, lambda status: send(msgspec.msgpack.encode(status)))
+        signal.signal(signal.SIGTERM, lambda *_: service.stop())
+        threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
+        threading.Thread(target=_beat, args=(service.board, send), daemon=True).start()
+        service.run()
+    except (ValueError, OSError) as error:
+        log.error("%s", error)
+        raise SystemExit(2) from None
+    except Exception:
+        log.exception("the worker ends: an error of its own")
+        raise SystemExit(1) from None
+
+
+def _sender(reports: Connection) -> Callable[[bytes], None]:
+    lock = threading.Lock()
+
+    def send(report: bytes) -> None:
+        with contextlib.suppress(OSError), lock:  # the parent is gone; that is seen elsewhere
+            reports.send_bytes(report)
+
+    return send
+
+
+def _beat(board: Board, send: Callable[[bytes], None]) -> None:
+    """Give a sign of life as long as the loop turns."""
+    turned_s = board.turned_s
+    while True:
+        time.sleep(BEAT_S)
+        if board.turned_s != turned_s:
+            turned_s = board.turned_s
+            send(b"")
+
+
+def _end_with_parent(stop: Callable[[], None]) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    stop()

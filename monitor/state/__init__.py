@@ -1,0 +1,1 @@
+"""What must outlive the process, and when a packet may be acknowledged."""

@@ -1,0 +1,1 @@
+"""Commands beside the monitor: clients, history, benchmarks, the doctor."""

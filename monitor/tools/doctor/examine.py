@@ -1,0 +1,161 @@
+"""Is everything as the monitor needs it? One line for each thing looked at, and what to change where it is not.
+
+Looks at this machine (clock, model, provider, disk) and lets `monitor.tools.doctor.probe` ask the broker. Changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from monitor import wire
+from monitor.broker import connection
+from monitor.classify import DEFAULT_MODEL, Classifier, Provider
+from monitor.state.sqlite import default_directory
+from monitor.tools.doctor.probe import NOT_ASKED, Check, Probe, Status
+from monitor.tools.doctor.visit import Target
+
+SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
+"""Files that are there if something keeps the clock right."""
+PLAUSIBLE_YEARS = range(2025, 2100)
+FEW_BYTES, LITTLE_BYTES = 100 * 10**6, 10**9
+FEW_FILES = 256
+COLOURS: dict[Status, str] = {"ok": "\033[32m", "warn": "\033[33m", "FAIL": "\033[31m"}
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorSettings:
+    """What to look at; the same as for running the monitor."""
+
+    broker: connection.BrokerUrl = field(default_factory=lambda: connection.BrokerUrl.parse(connection.DEFAULT_URL))
+    password_file: Path | None = None
+    tls: connection.TlsFiles = field(default_factory=connection.TlsFiles)
+    prefix: str = wire.PREFIX
+    name: str = "monitor"
+    """Of the monitor."""
+    model: str = DEFAULT_MODEL
+    provider: Provider = "auto"
+    state: Path | None = None
+    """Directory the monitor keeps its state in; `monitor.state.sqlite.default_directory` if None."""
+    as_json: bool = False
+
+
+def run_doctor(settings: DoctorSettings) -> int:
+    """Make all checks and print each; return the exit status: 1 if any failed, else 0.
+
+    Raises
+    ------
+    ValueError
+        Settings that cannot work; see `monitor.broker.connection` and `monitor.wire`.
+    """
+    wire.check_name(settings.name)
+    target = Target(settings.broker, connection.read_password(settings.broker, settings.password_file), settings.tls)
+    connection.make_client(
+        target.url, "", **asdict(target.tls)
+    )  # files that cannot be used are an error of the command
+    probe = Probe(target, wire.Topics(settings.prefix), settings.name)
+    made: list[Check] = []
+    for title, checks in (("this machine", examine_machine(settings)), ("the broker", probe.examine())):
+        if not settings.as_json:
+            print(f"{title}{f' at {settings.broker}' * (title == 'the broker')}")
+        made += _show(checks, settings.as_json)
+    failed = any(check.status == "FAIL" for check in made)
+    if settings.as_json:
+        print(json.dumps({"ok": not failed, "broker": str(settings.broker), "checks": [asdict(c) for c in made]}))
+    else:
+        print(_summary(made))
+    return int(failed)
+
+
+def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
+    """Look at what the monitor needs of this machine."""
+    yield check_clock(time.time(), any(file.exists() for file in SYNCHRONISED))
+    yield from check_model(settings.model, settings.provider)
+    yield check_state(settings.state or default_directory())
+    yield check_open_files()
+
+
+def check_clock(now_s: float, synchronised: bool) -> Check:
+    """Look whether the time is plausible, and something keeps it right."""
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s))
+    if time.gmtime(now_s).tm_year not in PLAUSIBLE_YEARS:
+        return Check("clock", "FAIL", told, "Set the clock: certificates are judged by it, and latencies measured.")
+    kept = "kept right by a time service" if synchronised else "unknown whether a time service keeps it right"
+    return Check("clock", "ok", f"{told}, {kept}")
+
+
+def check_model(model: str, provider: Provider) -> Iterator[Check]:
+    """Look whether the model loads, and the provider is there."""
+    try:
+        classifier = Classifier(model, "cpu")
+    except (OSError, ValueError) as error:
+        yield Check("model", "FAIL", str(error), "python -m monitor models lists those that are bundled.")
+        return
+    info = classifier.info
+    yield Check("model", "ok", f"{info.name}, {info.precision}, sha256 {classifier.sha256[:12]}")
+    try:
+        yield Check("provider", "ok", f"{provider}: {Classifier(model, provider).provider}")
+    except ValueError as error:
+        yield Check("provider", "FAIL", str(error), "--provider auto takes what there is.")
+
+
+def check_state(folder: Path) -> Check:
+    """Look whether the monitor can keep its state there."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+    except OSError as error:
+        advice = "Name another with --state DIR, or let the monitor's user write there."
+        return Check("state", "FAIL", f"{folder} cannot be written: {error.strerror}", advice)
+    found = f"{folder} {'can be written' if there == folder else 'can be made'}, {free / 1e9:.1f} GB free"
+    if free < LITTLE_BYTES:
+        return Check("state", "FAIL" if free < FEW_BYTES else "warn", found, "Make room, or name another: --state DIR")
+    return Check("state", "ok", found)
+
+
+def check_open_files() -> Check:
+    """Look whether there are enough file descriptors for a monitor."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return Check("open files", "ok", "no limit known")
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY or soft >= FEW_FILES:
+        return Check("open files", "ok", f"{'any number' if soft == resource.RLIM_INFINITY else soft} for this user")
+    return Check("open files", "warn", f"{soft} for this user", f"ulimit -n {FEW_FILES}, or more")
+
+
+def _show(checks: Iterable[Check], silent: bool) -> list[Check]:
+    """Print each check as it is made; the broker takes some seconds."""
+    made = []
+    for check in checks:
+        made.append(check)
+        if not silent:
+            print("\n".join(_lines(check)), flush=True)
+    return made
+
+
+def _lines(check: Check) -> Iterator[str]:
+    status = f"{check.status:<4}"
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        status = f"{COLOURS[check.status]}{status}\033[0m"
+    yield f"  {status}  {check.name:<10}  {check.found}"
+    if check.advice:
+        yield f"{'':<20}-> {check.advice}"
+
+
+def _summary(made: list[Check]) -> str:
+    failed = sum(check.status == "FAIL" for check in made)
+    warned = sum(check.status == "warn" and check.name != NOT_ASKED for check in made)
+    if failed:
+        return f"{failed} to mend{f', {warned} to look at' * bool(warned)}; then ask again."
+    return f"The monitor can run; {warned} to look at." if warned else "All is well."

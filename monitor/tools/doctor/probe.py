@@ -1,0 +1,308 @@
+"""What the doctor asks of a broker: is it there, does it let the monitor in and do its work, and is it set up for it.
+
+Everything is tried for real, on topics below the monitor's own name and with client ids that no monitor has, so that
+neither a running monitor nor any subscriber notices. Knows nothing of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import ssl
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from monitor import wire
+from monitor.tools.doctor.visit import TIMEOUT_S, Refused, Target, Visit, may_publish
+
+WAITING = 2000
+"""Messages that are left waiting in the broker; mosquitto's default keeps about 1000."""
+FEW_IN_FLIGHT = 1000
+SLOW_S = 0.020
+"""A longer way through the broker is told; on one machine it takes less than 1 ms, and 42 ms with Nagle's algorithm."""
+ROUND_TRIPS = 20
+CERTIFICATE_DAYS = 30
+LISTEN_S, QUIET_S = 1.0, 1.0
+EXPIRED, WRONG_NAME = 10, (62, 64)
+"""What OpenSSL calls them: X509_V_ERR_CERT_HAS_EXPIRED, and a host name or IP address that does not match."""
+
+SEE_LOG = "The broker's log may say why."
+EMBEDDED = "(the embedded broker, for a first look, cannot)"
+
+NOT_ASKED = "not asked"
+"""Name of the check that lists what could not be looked at."""
+
+Status = Literal["ok", "warn", "FAIL"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    found: str
+    advice: str = ""
+    """What to do; empty if there is nothing to do."""
+
+
+class Probe:
+    """Examines a broker for one monitor.
+
+    Parameters
+    ----------
+    target
+        The broker.
+    topics
+        Names of the topics.
+    name
+        Name of the monitor.
+    """
+
+    def __init__(self, target: Target, topics: wire.Topics, name: str) -> None:
+        self._target, self._topics, self._name = target, topics, name
+        self._own = f"{topics.prefix}/monitor/{name}/doctor"
+        self._client_id = f"ecgwatch-{name}-doctor"
+        self._connect_s = 0.0
+
+    def examine(self) -> Iterator[Check]:
+        """Make one check after the other; of those that all others build on, the first that fails is the last."""
+        needed = {"address": self.address, "port": self.port, "encryption": self.encryption, "login": self.login}
+        needed["own topic"] = self.own_topic
+        further = {"samples": self.samples, "alerts": self.alerts, "round trip": self.round_trip}
+        names = [*needed, *further, "session", "waiting", "in flight"]
+        for number, (name, check) in enumerate(needed.items(), start=1):
+            made = _survive(name, check)
+            yield made
+            if made.status == "FAIL":
+                if left := names[number:]:
+                    yield Check(NOT_ASKED, "warn", ", ".join(left))
+                return
+        for name, check in further.items():
+            yield _survive(name, check)
+        yield from self.keeping()
+
+    def address(self) -> Check:
+        """Look up the address that the broker's name stands for."""
+        host = self._target.url.host
+        try:
+            found = socket.getaddrinfo(host, self._target.url.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            return Check(
+                "address", "FAIL", f"{host}: {error.strerror}", "Check the name in --broker, and this machine's DNS."
+            )
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        same = addresses == [host]
+        return Check("address", "ok", host if same else f"{host} is {', '.join(addresses)}")
+
+    def port(self) -> Check:
+        """Look whether somebody listens there."""
+        url, start = self._target.url, time.perf_counter()
+        try:
+            socket.create_connection((url.host, url.port), TIMEOUT_S).close()
+        except TimeoutError:
+            return Check(
+                "port", "FAIL", f"no answer from port {url.port} in {TIMEOUT_S:g} s", "Does a firewall stand between?"
+            )
+        except OSError as error:
+            advice = "Is the broker running, on this port? One for a first look: python -m simulator broker"
+            return Check("port", "FAIL", f"nobody at port {url.port}: {error.strerror or error}", advice)
+        self._connect_s = time.perf_counter() - start
+        return Check("port", "ok", f"{url.port} is open, connected in {1e3 * self._connect_s:.1f} ms")
+
+    def encryption(self) -> Check:
+        """Look whether the way to the broker is safe, and for how long its certificate is good."""
+        if not self._target.url.tls:
+            return self._in_the_clear()
+        try:
+            with self._target.open_socket() as sock:
+                assert isinstance(sock, ssl.SSLSocket)
+                return _certificate(sock)
+        except ssl.SSLCertVerificationError as error:
+            return Check("encryption", "FAIL", f"the certificate: {error.verify_message}", _what_to_trust(error))
+        except OSError as error:
+            advice = "Does this port speak TLS, and does it want a client certificate (--certfile, --keyfile)?"
+            return Check("encryption", "FAIL", f"no TLS: {error}", advice)
+
+    def login(self) -> Check:
+        """Look whether the broker lets us in."""
+        user = self._target.url.user
+        who = "without a user name" if user is None else f"as user {user}"
+        try:
+            with self._visit("login"):
+                return Check("login", "ok", f"accepted {who}")
+        except Refused as error:
+            if user is None:
+                advice = "Name a user: --broker mqtt://USER@HOST; the password in ECGWATCH_PASSWORD or --password-file."
+            elif self._target.password is None:
+                advice = "No password was given: ECGWATCH_PASSWORD or --password-file."
+            else:
+                advice = f"User or password is not right; on the broker's machine: mosquitto_passwd PASSWORDS {user}"
+            return Check("login", "FAIL", f"refused {who}: {error}", advice)
+        except ConnectionError as error:
+            advice = "Does it want a client certificate, or another: --certfile, --keyfile?"
+            if not self._target.url.tls:
+                advice = "If this port speaks TLS, write mqtts:// instead of mqtt://."
+            found = str(error).removeprefix(f"The broker at {self._target.url} ").split(". ")[0]
+            return Check("login", "FAIL", found.rstrip("."), advice)
+
+    def own_topic(self) -> Check:
+        """Look whether the monitor may speak, and hear itself, below its own name; the further checks need both."""
+        with self._visit("topic") as visit:
+            granted = visit.subscribe(self._own)
+            confirmed = visit.publish(self._own, [b"doctor"])
+            if granted and confirmed and visit.until(lambda: bool(visit.received), 2.0):
+                return Check("own topic", "ok", f"{self._own} went there and back")
+        below = f"{self._topics.prefix}/monitor/{self._name}/#"
+        advice = f"In the broker's ACL, for this user: topic readwrite {below}"
+        return Check("own topic", "FAIL", f"what was published on {self._own} did not come back", advice)
+
+    def samples(self) -> Check:
+        """Look whether the monitor may hear the devices."""
+        wanted = [self._topics.of("+", leaf) for leaf in ("info", "samples")]
+        with self._visit("samples") as visit:
+            if not visit.subscribe(*wanted):
+                advice = "In the broker's ACL, for this user: " + ", ".join(f"topic read {topic}" for topic in wanted)
+                return Check("samples", "FAIL", "the subscription was refused", advice)
+            visit.until(lambda: False, LISTEN_S)
+            devices = {message.topic.removeprefix(self._topics.prefix).split("/")[1] for message in visit.received}
+        if devices:
+            return Check("samples", "ok", f"heard {len(devices)} device{'s' * (len(devices) != 1)} in {LISTEN_S:g} s")
+        return Check(
+            "samples",
+            "ok",
+            f"may subscribe; no device was heard in {LISTEN_S:g} s, so nothing proves yet that packets pass",
+        )
+
+    def alerts(self) -> Check:
+        """Look whether the monitor may publish what it finds."""
+        # As of a device called doctor: below its own name the monitor may write anyway.
+        leaves = {self._topics.of("doctor", leaf): self._topics.of("+", leaf) for leaf in ("alerts", "beats")}
+        leaves[self._topics.monitor_status(self._name)] = self._topics.monitor_status(self._name)
+        answers = may_publish(self._target, f"{self._client_id}-alerts", list(leaves))
+        if answers is None:
+            return Check(
+                "alerts",
+                "ok",
+                "unknown: only a broker that speaks MQTT 5 on this port tells without an alert being sent",
+            )
+        if denied := [rule for topic, rule in leaves.items() if not answers[topic]]:
+            advice = "In the broker's ACL, for this user: " + ", ".join(f"topic write {rule}" for rule in denied)
+            return Check("alerts", "FAIL", f"not allowed: {', '.join(denied)}", advice)
+        return Check("alerts", "ok", "alerts, beats and status may be published")
+
+    def round_trip(self) -> Check:
+        """Measure how long a message takes from one client to another.
+
+        The receiver has just been sent something else, as a busy monitor has: where the broker has left Nagle's
+        algorithm on, the message then waits until TCP acknowledges that, which takes 40 ms.
+        """
+        taken: list[float] = []
+        with self._visit("time") as receiver, self._visit("sender") as sender:
+            while len(taken) < ROUND_TRIPS and sum(taken) < TIMEOUT_S:
+                receiver.subscribe(self._own)
+                start = time.perf_counter()
+                sender.publish(self._own, [b"time"])
+                if not receiver.until(lambda: len(receiver.received) > len(taken)):
+                    return Check("round trip", "FAIL", f"a message did not come back within {TIMEOUT_S:g} s")
+                taken.append(time.perf_counter() - start)
+        p50_s = statistics.median(taken)
+        found = f"p50 {1e3 * p50_s:.1f} ms, longest {1e3 * max(taken):.1f} ms of {len(taken)}"
+        if p50_s <= SLOW_S:
+            return Check("round trip", "ok", found)
+        if self._connect_s > p50_s / 4:
+            return Check("round trip", "warn", found, "The network itself is slow: bring broker and monitor closer.")
+        return Check("round trip", "warn", found, f"In mosquitto.conf: set_tcp_nodelay true {EMBEDDED}")
+
+    def keeping(self) -> Iterator[Check]:
+        """Look whether the broker keeps what comes while a client is away, all of it, and hands it over in one go."""
+        try:
+            self._forget()  # what an earlier doctor may have left
+            yield from self._leave_and_return(f"{self._own}/waiting")
+        except OSError as error:
+            yield Check("waiting", "FAIL", f"the connection was lost: {error}", SEE_LOG)
+        finally:
+            with contextlib.suppress(OSError):
+                self._forget()
+
+    def _leave_and_return(self, topic: str) -> Iterator[Check]:
+        with self._visit("waiting", clean_session=False) as visit:
+            visit.subscribe(topic)
+        with self._visit("sender") as sender:
+            sent = sender.publish(topic, [b"%d" % number for number in range(WAITING)])
+        with self._visit("waiting", clean_session=False, hold=True) as visit:
+            if not visit.session_present:
+                advice = "Let the broker keep sessions: a monitor that was away has lost what came meanwhile."
+                yield Check("session", "warn", "forgotten as soon as the connection ends", advice)
+                return
+            yield Check("session", "ok", "kept between connections")
+            visit.until_quiet(QUIET_S, WAITING)
+            at_once = len(visit.received)
+            visit.acknowledge()
+            visit.until_quiet(QUIET_S, WAITING)
+            kept = len({bytes(message.payload) for message in visit.received})
+        yield _queue(kept, sent)
+        yield _in_flight(at_once, kept)
+
+    def _forget(self) -> None:
+        """Have the broker forget the session that `keeping` uses."""
+        with self._visit("waiting"):
+            pass
+
+    def _visit(self, role: str, **more: Any) -> Visit:
+        return Visit(self._target, f"{self._client_id}-{role}", **more)
+
+    def _in_the_clear(self) -> Check:
+        host = self._target.url.host
+        addresses = [str(entry[4][0]) for entry in socket.getaddrinfo(host, self._target.url.port)]
+        if all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+            return Check("encryption", "ok", "none, and none is needed within one machine")
+        advice = "Anyone on the way can read passwords and ECGs: mqtts://, and docs/DEPLOY.md for the broker."
+        return Check("encryption", "warn", "none", advice)
+
+
+def _survive(name: str, check: Callable[[], Check]) -> Check:
+    """Make a check; a connection that is lost meanwhile is a finding, not the end."""
+    try:
+        return check()
+    except OSError as error:
+        return Check(name, "FAIL", f"the connection was lost: {error}", SEE_LOG)
+
+
+def _certificate(sock: ssl.SSLSocket) -> Check:
+    told = sock.getpeercert() or {}
+    ends_s = ssl.cert_time_to_seconds(str(told["notAfter"]))
+    days = int((ends_s - time.time()) / 86_400)
+    until = time.strftime("%Y-%m-%d", time.gmtime(ends_s))
+    found = f"{sock.version()}, the broker's certificate is good until {until}, {days} more day{'s' * (days != 1)}"
+    if days < CERTIFICATE_DAYS:
+        return Check("encryption", "warn", found, "Renew the broker's certificate: docs/DEPLOY.md, step 1.")
+    return Check("encryption", "ok", found)
+
+
+def _what_to_trust(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code == EXPIRED:
+        return "Renew the broker's certificate: docs/DEPLOY.md, step 1. Or is this machine's clock wrong?"
+    if error.verify_code in WRONG_NAME:
+        return "Write the name that stands in the certificate in --broker, or issue one for the name used."
+    return "Name the authority that issued the broker's certificate: --cafile ca.crt"
+
+
+def _queue(kept: int, sent: bool) -> Check:
+    if not sent:
+        return Check("waiting", "FAIL", f"the broker did not take {WAITING} small messages", SEE_LOG)
+    if kept < WAITING:
+        found = f"of {WAITING} messages for a client that was away {kept} were kept, the others silently dropped"
+        return Check("waiting", "warn", found, "In mosquitto.conf: max_queued_messages 1000000 (raise it; not 0)")
+    return Check("waiting", "ok", f"{WAITING} of {WAITING} messages for a client that was away were kept")
+
+
+def _in_flight(at_once: int, kept: int) -> Check:
+    if at_once >= min(FEW_IN_FLIGHT, kept):
+        return Check("in flight", "ok", f"{at_once} messages handed over before the first was acknowledged")
+    found = f"only {at_once} messages are handed over before one is acknowledged"
+    return Check("in flight", "warn", found, f"In mosquitto.conf: max_inflight_messages 0 {EMBEDDED}")

@@ -1,0 +1,115 @@
+"""All devices' signal at once: the same beats however packets are batched, and lanes that are clean when reused."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor import wire
+from monitor.beat import LENGTH, fit_window
+from monitor.ecg.batch import Beats, Lanes, Run, fit_windows
+from monitor.stream import Stream
+from tests.monitor.synthetic_ecg import beat_times, make_ecg
+
+ECG = {
+    "slow": (250.0, make_ecg(beat_times(30.0, 1.1), 30.0, 250.0)),
+    "fast": (250.0, make_ecg(beat_times(30.0, 0.5), 30.0, 250.0)),
+    "other rate": (130.061, make_ecg(beat_times(30.0, 0.8), 30.0, 130.061)),
+}
+
+
+def _packets(rate_hz: float, samples: npt.NDArray[np.int16], size: int) -> list[wire.Packet]:
+    starts = range(0, samples.size, size)
+    return [wire.Packet(k, at / rate_hz, rate_hz, samples[at : at + size]) for k, at in enumerate(starts)]
+
+
+def _told(lanes: Lanes) -> list[tuple[str, int, bytes]]:
+    return [
+        (found.runs[one["stream"]].owner, int(one["r_peak"]), found.signals[i, : one["length"]].tobytes())
+        for found in lanes.collect()
+        if isinstance(found, Beats)
+        for i, one in enumerate(found.beats)
+    ]
+
+
+def _play(advance_after: list[int]) -> dict[str, list[tuple[str, int, bytes]]]:
+    """Play all at once; how many packets go by between two passes is taken from the list, over and over."""
+    lanes = Lanes(3, False, 6.0)
+    streams = {name: Stream(name, lanes, Counter()) for name in ECG}
+    told, due, turn = [], advance_after[0], 0
+    for packets in zip(*(_packets(*ecg, 100) for ecg in ECG.values()), strict=False):
+        for name, packet in zip(ECG, packets, strict=True):
+            streams[name].feed(packet)
+            due -= 1
+            if due <= 0:
+                told += _told(lanes)
+                turn += 1
+                due = advance_after[turn % len(advance_after)]
+    told += _told(lanes)
+    return {name: [entry for entry in told if entry[0] == name] for name in ECG}
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5))
+def test_the_same_beats_however_packets_are_batched(advance_after: list[int]) -> None:
+    one_by_one = _play([1])
+    assert all(len(told) > 10 for told in one_by_one.values())
+    assert _play(advance_after) == one_by_one
+
+
+def test_a_lane_that_is_used_again_remembers_nothing() -> None:
+    lanes = Lanes(1, False, 6.0)
+    rate_hz, samples = ECG["fast"]
+    told = []
+    for _ in range(2):
+        stream = Stream("a", lanes, Counter())
+        for packet in _packets(rate_hz, samples, 250):
+            stream.feed(packet)
+        stream.finish()
+        told.append(_told(lanes))
+    assert told[0] == told[1]
+    assert len(told[0]) > 50
+
+
+def test_more_runs_than_lanes_are_refused() -> None:
+    lanes = Lanes(1, False, 6.0)
+    lanes.open(Run("a", 250.0, 0.0, 0))
+    with pytest.raises(ValueError, match="All 1 lanes are taken"):
+        lanes.open(Run("b", 250.0, 0.0, 0))
+
+
+def test_what_is_remembered_of_a_run_is_small() -> None:
+    assert sum(states.dtype.itemsize for states in Lanes(1, False, 6.0).states) < 20_000
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=LENGTH), min_size=1, max_size=5))
+def test_windows_of_many_beats_are_those_of_each(signals: list[list[float]]) -> None:
+    rows = np.zeros((len(signals), LENGTH), np.float32)
+    for row, signal in zip(rows, signals, strict=True):
+        row[: len(signal)] = signal
+    lengths = np.array([len(signal) for signal in signals])
+    which = np.arange(len(signals))[::-1].copy()
+    expected = [fit_window(np.array(signals[i], np.float32)) for i in which]
+    np.testing.assert_array_equal(fit_windows(rows, lengths, which), expected)
+
+
+def test_a_run_ends_with_its_own_beats_whoever_was_cut_before() -> None:
+    lanes = Lanes(3, False, 6.0)
+    quiet, ends, beats = (Stream(name, lanes, Counter()) for name in ("quiet", "ends", "beats"))
+    rate_hz, samples = ECG["fast"]
+    for packet in _packets(*ECG["slow"], 100)[:13]:  # until shortly after a beat, whose window is not complete
+        ends.feed(packet)
+    lanes.collect()
+    for packet in _packets(rate_hz, samples, 2500):  # a batch in which all beats are of the second of two runs
+        quiet.feed(wire.Packet(packet.seq, packet.start_s, rate_hz, np.zeros_like(packet.samples)))
+        beats.feed(packet)
+        lanes.collect()
+    ends.finish()
+    told = _told(lanes)
+    assert told
+    assert {owner for owner, _, _ in told} == {"ends"}
