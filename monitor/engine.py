@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monitor import beat, wire
+from monitor import beat, counters, wire
 from monitor.alerts.episode import AlertSettings, Episode, Memory, State
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.ecg.batch import LAYOUT, Beats, Event, Lanes, fit_windows
@@ -203,7 +203,7 @@ class Engine:
         arrived_s
             When it came, on any clock of the caller's that does not run back; see `forget`.
         """
-        self.counts["packets"] += 1
+        self.counts[counters.PACKETS] += 1
         known = self._device(device, arrived_s)
         if known is not None:
             known.stream.feed(packet)
@@ -219,7 +219,7 @@ class Engine:
             else:
                 self._follow(next(in_order))
         alerts, self._alerts = self._alerts, []
-        self.counts["alerts"] += len(alerts)
+        self.counts[counters.ALERTS] += len(alerts)
         return Output(judged, alerts)
 
     def knows(self, device: str) -> bool:
@@ -297,7 +297,7 @@ class Engine:
         known = self._devices.get(device)
         if known is None:
             if not self._has_room():
-                self.counts["refused: too many devices"] += 1
+                self.counts[counters.TOO_MANY_DEVICES] += 1
                 return None
             known = _Device(device, arrived_s)
             known.stream = Stream(known, self._lanes, self.counts)
@@ -316,7 +316,7 @@ class Engine:
             return False
         oldest = next(iter(self._heard_once.values()))
         self._drop(oldest)
-        self.counts["devices pushed out"] += 1
+        self.counts[counters.DEVICES_EVICTED] += 1
         return True
 
     def _judge(self, found: list[Beats]) -> list[_Judged]:
@@ -342,12 +342,12 @@ class Engine:
     def _count(self, judged: _Judged) -> None:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
             if n:
-                self.counts[f"beats {VERDICTS[verdict]}"] += n
+                self.counts[counters.BEATS.of(VERDICTS[verdict])] += n
         if slow := int((beat.SPAN * judged.found.beats["median_rr"] >= beat.LENGTH + 1).sum()):
-            self.counts["windows cut at 187 samples"] += slow
+            self.counts[counters.WINDOWS_TRUNCATED] += slow
         for reason, n in enumerate(np.bincount(judged.found.reasons).tolist()):
             if n and reason:
-                self.counts[f"withheld: {REASONS[reason]}"] += n
+                self.counts[counters.WITHHELD.of(REASONS[reason])] += n
 
     def _add_up(self, judged: _Judged) -> None:
         """Add beats to their hours."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor import wire
+from monitor import counters, wire
 from monitor.ecg.batch import PART_S, Event, Lanes, Run, SavedRun
 
 EARLY_PACKETS, EARLY_SAMPLES = 3, wire.MAX_SAMPLES
@@ -93,7 +93,7 @@ class Stream:
         if self._owed:
             self._owed -= 1
         if self._past and self._is_of_a_former_run(packet):
-            self._counts["duplicates"] += 1  # a broker sends again what was not acknowledged, also across a restart
+            self._counts[counters.DUPLICATES] += 1  # unacknowledged packets are redelivered, also across a restart
         elif run is None:
             # A stream begins with packet 0. Joined much later, nobody can tell whether there were others before.
             if packet.seq == 0 or (packet.seq > EARLY_PACKETS and not self._early):
@@ -107,11 +107,11 @@ class Stream:
             if packet.rate_hz != run.rate_hz:  # breaks the run anyway
                 self._give_up_waiting(packet.seq)
         elif _is_repeated(run, packet):
-            self._counts["duplicates"] += 1
+            self._counts[counters.DUPLICATES] += 1
         else:
             self._late += 1
             if packet.start_s < run.end_s - CLOCK_TOLERANCE_S / 2 and self._late <= LATE_PACKETS:
-                self._counts["duplicates"] += 1
+                self._counts[counters.DUPLICATES] += 1
                 return
             # The count began again and time went on, or only the past comes: the device was restarted.
             self._give_up_waiting()
@@ -131,7 +131,7 @@ class Stream:
 
     def restart(self) -> None:
         """The device says that it was started again: whatever comes next begins a new run."""
-        self._counts["device restarts"] += 1
+        self._counts[counters.DEVICE_RESTARTS] += 1
         self._give_up_waiting()
         self._break()
 
@@ -169,7 +169,7 @@ class Stream:
         """Keep a packet that has overtaken others, unless too many have."""
         self._early = {} if self._early is None else self._early
         if packet.seq in self._early:
-            self._counts["duplicates"] += 1
+            self._counts[counters.DUPLICATES] += 1
         self._early[packet.seq] = packet
         while len(self._early) > EARLY_PACKETS or sum(p.samples.size for p in self._early.values()) > EARLY_SAMPLES:
             self._join_first()
@@ -190,7 +190,7 @@ class Stream:
         before = run or (self._past[-1] if self._past else None)
         if before is not None and packet.rate_hz != before.rate_hz:
             if self._owed > RATE_PACKETS * (RATE_CHANGES - 1):
-                self._counts["refused: rate changes"] += 1
+                self._counts[counters.RATE_CHANGES_REFUSED] += 1
                 return
             self._owed += RATE_PACKETS
         self._late = 0
@@ -258,11 +258,11 @@ def _is_of(run: Run | Past, packet: wire.Packet) -> bool:
 def _why_not_joined(run: Run, packet: wire.Packet) -> str | None:
     """Why a packet cannot be joined to a run, or None if it can."""
     if packet.rate_hz != run.rate_hz:
-        return "rate changes"
+        return counters.RATE_CHANGES
     if packet.seq < run.next_seq:
-        return "device restarts"
+        return counters.DEVICE_RESTARTS
     if packet.seq > run.next_seq:
-        return "gaps"
+        return counters.GAPS
     if abs(packet.start_s - run.end_s) > CLOCK_TOLERANCE_S:
-        return "clock jumps"
+        return counters.CLOCK_JUMPS
     return None

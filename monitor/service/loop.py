@@ -27,7 +27,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
-from monitor import wire
+from monitor import counters, wire
 from monitor.broker import connection
 from monitor.broker.client import Client
 from monitor.classify import Classifier
@@ -254,7 +254,7 @@ class Service:
                 qos = int(self._client.unconfirmed < MOST_UNCONFIRMED)
                 self._client.publish(self.topics.of(beat.device, "beats"), wire.encode(beat), qos)
                 if not qos:
-                    self.engine.counts["beats sent without confirmation"] += 1
+                    self.engine.counts[counters.UNCONFIRMED_BEATS] += 1
 
     def _send(self, letter: Letter) -> None:
         self._publishing[self._client.publish(letter.topic, letter.payload, qos=1).mid] = letter.id
@@ -311,7 +311,7 @@ class Service:
         except (wire.PacketError, UnicodeDecodeError) as error:
             self._reject(topic, str(error))
         except Exception:
-            self.engine.counts["internal errors"] += 1
+            self.engine.counts[counters.INTERNAL_ERRORS] += 1
             log.exception("a message on %s could not be handled", topic[:200], extra={"topic": topic[:200]})
         if message.qos:
             self._journal.received(message.mid, device, now)
@@ -352,13 +352,13 @@ class Service:
         try:
             self.engine.restore(device, state, arrived_s)
         except ValueError as error:
-            self.engine.counts["states not restored"] += 1
+            self.engine.counts[counters.STATES_NOT_RESTORED] += 1
             log.warning("%s Beginning anew.", error, extra={"device": device})
         return self.engine.knows(device)
 
     def _reject(self, topic: str, reason: str) -> None:
         """Count a bad message, and say it."""
-        self.engine.counts["rejected"] += 1
+        self.engine.counts[counters.REJECTED] += 1
         shown = topic[:200]
         if self._is_news(shown):
             log.warning(
@@ -367,7 +367,7 @@ class Service:
 
     def _refuse(self, device: str) -> None:
         """Count a message of a device that sends too many, and say it."""
-        self.engine.counts["refused: too many packets"] += 1
+        self.engine.counts[counters.TOO_MANY_PACKETS] += 1
         if self._is_news(device):
             text = "%s sends more than its share; what is too much is dropped (said once for this device)"
             log.warning(text, device, extra={"device": device})
@@ -467,7 +467,7 @@ class Service:
             log.warning("none of %d devices sent anything for %.0f s; subscribing anew", self.engine.devices, SILENCE_S)
         self._client.subscribe(self.topics.of("+", "samples"), 1)
         self._asked_s = now
-        self.engine.counts["subscribed anew for silence"] += 1
+        self.engine.counts[counters.RESUBSCRIBED] += 1
 
     def _finish(self) -> None:
         """Tell what is held, save what is remembered, say goodbye, and wait until the broker has confirmed it."""
@@ -508,7 +508,7 @@ class Service:
             model=self.classifier.info.name,
             model_sha256=self.classifier.sha256,
             since_s=self._since_s,
-            counts=dict(self.engine.counts) | ({"state faults": self._store.faults} if self._store else {}),
+            counts=dict(self.engine.counts) | ({counters.STORE_FAULTS: self._store.faults} if self._store else {}),
             devices=self.engine.devices,
             streaming=tally.streaming,
             lead_off=tally.lead_off,

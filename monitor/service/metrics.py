@@ -27,7 +27,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, get_args
 
-from monitor import wire
+from monitor import counters, wire
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -105,35 +105,25 @@ class Collector:
             yield from _gauges(status, self._board)
 
 
-_COUNTERS = {
-    "packets": ("ecgwatch_packets", "Packets of samples that came."),
-    "alerts": ("ecgwatch_alerts", "Alerts told."),
-    "rejected": ("ecgwatch_rejected", "Messages that were none of ours, and dropped."),
-    "worker restarts": ("ecgwatch_restarts", "Workers that died and were started again."),
-}
-"""Counts with a metric of their own: its name, and what it counts."""
-_FAMILIES = {
-    "beats ": ("ecgwatch_beats", "verdict", "Beats by their verdict.", get_args(wire.Verdict)),
-    "withheld: ": ("ecgwatch_withheld", "reason", "Beats withheld, by why.", ()),
-    "refused: ": ("ecgwatch_refused", "reason", "Packets refused, by why.", ()),
-    "": ("ecgwatch_events", "event", "Whatever else the monitor counts.", ()),
-}
-"""Counts that begin alike: the metric, its label, what it counts, and values that are told from the start."""
+_FROM_THE_START = {counters.BEATS: get_args(wire.Verdict)}
+"""Values of families that are exported before anything was counted."""
 
 
 def _counters(counts: dict[str, int]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily
 
     left = Counter(counts)
-    for name, (metric, text) in _COUNTERS.items():
-        yield CounterMetricFamily(metric, text, value=left.pop(name, 0))
-    for prefix, (metric, label, text, values) in _FAMILIES.items():
-        family = CounterMetricFamily(metric, text, labels=[label])
-        names = [name for name in left if name.startswith(prefix)]
-        told = dict.fromkeys(values, 0) | {name.removeprefix(prefix): left.pop(name) for name in names}
-        for value, n in sorted(told.items()):
-            family.add_metric([value], n)
-        yield family
+    for one in counters.DEFINED:
+        if one.label is None:
+            yield CounterMetricFamily(one.metric, one.help, value=left.pop(one.name, 0))
+    for family in counters.FAMILIES:
+        metric = CounterMetricFamily(family.metric, family.help, labels=[family.label])
+        names = [name for name in left if name.startswith(family.prefix)]
+        values = dict.fromkeys(_FROM_THE_START.get(family, ()), 0)
+        values |= {name.removeprefix(family.prefix): left.pop(name) for name in names}
+        for value, n in sorted(values.items()):
+            metric.add_metric([value], n)
+        yield metric
 
 
 def _gauges(status: wire.MonitorStatus, board: Board) -> Iterator[Metric]:

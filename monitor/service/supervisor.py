@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from monitor import wire
+from monitor import counters, wire
 from monitor.broker import connection
 from monitor.service import systemd
 from monitor.service.logs import set_up
@@ -265,8 +265,8 @@ class Workers:
     def _sum(self, workers: list[_Worker], state: wire.MonitorState) -> wire.MonitorStatus:
         status = add_up(self._blank(state), [worker.told for worker in workers if worker.told is not None])
         counts = sum((worker.counts for worker in workers), Counter[str]())
-        counts["worker restarts"] = sum(worker.deaths for worker in workers)
-        counts["workers ended for silence"] = sum(worker.hung for worker in workers)
+        counts[counters.WORKER_RESTARTS] = sum(worker.deaths for worker in workers)
+        counts[counters.WORKERS_KILLED] = sum(worker.hung for worker in workers)
         return msgspec.structs.replace(status, counts=dict(counts))
 
     def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:

@@ -864,7 +864,7 @@ def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
 def test_windows_of_a_heart_too_slow_for_187_samples_are_cut_and_counted() -> None:
     engine = _engine()
     beats, _ = _run(engine, _packets(make_ecg(beat_times(40.0, 1.5), 40.0, RATE_HZ)))
-    assert engine.counts["windows cut at 187 samples"] == len(beats) > 20
+    assert engine.counts["windows truncated at 187 samples"] == len(beats) > 20
     assert {beat.verdict for beat in beats} == {"normal"}
 
 
@@ -891,7 +891,7 @@ def test_a_new_name_in_every_packet_neither_disturbs_a_device_nor_keeps_the_next
         for k in range(5 if packet.seq else 0):  # not before it was heard twice
             _run(engine, packets[:1], f"stranger-{packet.seq}-{k}")
     assert told == _run(_engine(), packets)[0]
-    assert engine.counts["devices pushed out"] == 5 * (len(packets) - 1) - 1
+    assert engine.counts["devices evicted"] == 5 * (len(packets) - 1) - 1
     assert engine.counts["refused: too many devices"] == 0
     assert _run(engine, packets, "next")[0] == [
         msgspec.structs.replace(beat, device="next", id=beat.id.replace("a-", "next-", 1)) for beat in told

@@ -292,8 +292,8 @@ def _overwrite(monitor: Monitor, heard: Listener) -> str:
 
 
 def _await_count(monitor: Monitor, heard: Listener) -> str:
-    wait(lambda: heard.counts.get("state faults"), 30.0, "no damage was told")
-    return f"{heard.counts['state faults']} state faults"
+    wait(lambda: heard.counts.get("store faults"), 30.0, "no damage was told")
+    return f"{heard.counts['store faults']} store faults"
 
 
 def _await_fault(heard: Listener) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from monitor import wire
+from monitor import counters, wire
 from monitor.broker import connection
 from monitor.engine import MAX_DEVICES
 from monitor.tools.bench import harness
@@ -51,20 +51,6 @@ NEAR = 1.1
 SHARES = {"half": 0.5, "80 %": 0.8, "full": 1.0}
 CURVE = (100, 1000, 10_000)
 """Devices for which the cost is told, as far as they are carried."""
-TROUBLE = (
-    "gaps",
-    "duplicates",
-    "device restarts",
-    "rate changes",
-    "clock jumps",
-    "rejected",
-    "refused: too many devices",
-    "refused: too many packets",
-    "devices pushed out",
-    "internal errors",
-    "worker restarts",
-)
-"""What a monitor may not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +263,7 @@ def _objections(trial: Trial, unsent: int, counts: Mapping[str, int]) -> Iterato
         yield f"{trial.sent - trial.taken} of {trial.sent} packets not taken {SETTLE_S:g} s after the last"
     if unsent:
         yield f"{unsent} packets unsent, the broker had no room"
-    yield from (f"{counts[name]} {name}" for name in TROUBLE if counts.get(name))
+    yield from (f"{counts[name]} {name}" for name in counters.TROUBLE if counts.get(name))
     if trial.alert_ms.get("p99", 0.0) > LATEST_MS:
         yield f"alerts {trial.alert_ms['p99']:.0f} ms late (p99)"
     if trial.load_late_ms > LOAD_LATEST_MS:

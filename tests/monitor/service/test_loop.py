@@ -293,7 +293,7 @@ def test_a_subscription_that_a_broker_has_lost_is_made_anew_when_nothing_comes(
             service._client.unsubscribe(TOPICS.of("+", "samples"))
 
         monkeypatch.setattr(service, "_keep_house", lose_it)  # in the thread of the loop
-        _wait(lambda: service.engine.counts["subscribed anew for silence"] >= 2)
+        _wait(lambda: service.engine.counts["resubscribed after silence"] >= 2)
         assert before_s - 5 < client.statuses("m-silence")[-1]["heard_s"] < before_s
         client.play("silence-too", 5)
         _wait(lambda: service.engine.counts["packets"] == 10)

@@ -173,7 +173,7 @@ def _told(status: wire.MonitorStatus, *counts: str) -> list[int]:
     return [status.counts.get(name, 0) for name in counts]
 
 
-RESTARTS, HUNG = "worker restarts", "workers ended for silence"
+RESTARTS, HUNG = "worker restarts", "workers killed as unresponsive"
 
 
 @pytest.mark.parametrize("broker_url", ["mosquitto"], indirect=True)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor import counters
 from monitor.__main__ import main
 from monitor.broker import connection
 from monitor.tools.bench import capacity, harness
 from monitor.tools.bench.capacity import (
     NEAR,
-    TROUBLE,
     CapacitySettings,
     format_capacity,
     measure_capacity,
@@ -88,7 +88,7 @@ def test_a_load_is_not_carried_for_a_reason(trial: Trial, unsent: int, counts: d
     assert with_judgement(trial, unsent, counts).why_not == told
 
 
-@pytest.mark.parametrize("name", TROUBLE)
+@pytest.mark.parametrize("name", counters.TROUBLE)
 def test_no_trouble_is_overlooked(name: str) -> None:
     assert with_judgement(GOOD, 0, {name: 1}).why_not == f"1 {name}"
 
