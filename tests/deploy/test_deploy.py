@@ -217,7 +217,7 @@ def test_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd is not installed")
-    unit = tmp_path / "ecgwatch-monitor.service.loop"
+    unit = tmp_path / "ecgwatch-monitor.service"
     text = (DEPLOY / unit.name).read_text()
     assert "/opt/ecgwatch/bin/python" in text
     unit.write_text(text.replace("/opt/ecgwatch/bin/python", sys.executable))
@@ -228,7 +228,7 @@ def test_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
 
 
 def test_unit_starts_the_monitor_with_options_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
-    command = (DEPLOY / "ecgwatch-monitor.service.loop").read_text().split("ExecStart=")[1].split("Restart=")[0]
+    command = (DEPLOY / "ecgwatch-monitor.service").read_text().split("ExecStart=")[1].split("Restart=")[0]
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     told = capsys.readouterr().out

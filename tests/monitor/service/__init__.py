@@ -1,1 +1,1 @@
-"""Tests of monitor.service.loop."""
+"""Tests of monitor.service."""
