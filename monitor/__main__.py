@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.service.loop import Service
+    from monitor.service.run import Service
     from monitor.service.settings import ServiceSettings
     from monitor.service.supervisor import Workers
 
@@ -100,7 +100,7 @@ def _service(settings: ServiceSettings, workers: int) -> Service | Workers:
         from monitor.service.supervisor import Workers
 
         return Workers(settings, workers)
-    from monitor.service.loop import Service
+    from monitor.service.run import Service
 
     return Service(settings)
 
@@ -129,20 +129,14 @@ def watch(options: argparse.Namespace) -> int:
     """Print alerts as they come."""
     from monitor import wire
     from monitor.broker import connection
-    from monitor.tools.watch import Watcher
+    from monitor.service.logs import set_up
+    from monitor.tools.watch import subscribe, watch
 
+    set_up("text", "watch")
     url = connection.BrokerUrl.parse(options.broker)
     password = connection.read_password(url, options.password_file)
-    client = connection.make_client(
-        url,
-        f"ecgwatch-watch-{os.getpid()}",
-        password=password,
-        cafile=options.cafile,
-        certfile=options.certfile,
-        keyfile=options.keyfile,
-    )
-    Watcher(client, wire.Topics(options.prefix), options.json).run(url)
-    return 0
+    tls = connection.TlsFiles(options.cafile, options.certfile, options.keyfile)
+    watch(subscribe(url, wire.Topics(options.prefix), password, tls), options.json)
 
 
 def history(options: argparse.Namespace) -> int:

@@ -75,6 +75,7 @@ WORKER_RESTARTS: Final = _define(
     "worker restarts", "Workers that died and were restarted.", "ecgwatch_restarts", is_trouble=True
 )
 
+RETAINED_SAMPLES: Final = _define("retained samples", "Samples kept by the broker from before, ignored.")
 TOO_MANY_DEVICES: Final = _refusal("too many devices", "Messages of devices for which there is no room.")
 TOO_MANY_PACKETS: Final = _refusal("too many packets", "Messages above a device's rate limit.")
 RATE_CHANGES_REFUSED: Final = _refusal("rate changes", "Packets of a device that changes its sampling rate too often.")

@@ -210,6 +210,8 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """When the last pause was, while overloaded."""
     fault: str | None = None
     """Why nothing is remembered, if so: beats and alerts go on, but a crash would lose some."""
+    broker_fault: str | None = None
+    """What a person must mend at the broker, if anything: such as a subscription that it refuses."""
     schema: int = SCHEMA
 
 

@@ -12,10 +12,10 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from monitor.broker import connection
+from monitor.broker.mqtt import end_session
 from monitor.service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -54,18 +54,11 @@ def _held(lock: Path) -> Iterator[bool]:
 
 
 def _end(settings: ServiceSettings, name: str) -> bool:
-    """Connect under that name as one who wants no session."""
+    """Connect under that name as a client that wants no session; return whether that worked."""
     password = connection.read_password(settings.broker, settings.password_file)
-    client = connection.make_client(settings.broker, f"ecgwatch-{name}", password=password, **asdict(settings.tls))
-    answers: list[bool] = []
-    client.on_connect = lambda _client, _data, _flags, reason, _props: answers.append(not reason.is_failure)
     try:
-        connection.connect(client, settings.broker)
-        for _ in range(20):
-            if answers:
-                break
-            client.loop(0.25)
-        client.disconnect()
+        end_session(settings.broker, f"ecgwatch-{name}", password=password, tls=settings.tls)
     except OSError as error:
         log.info("the session of %s could not be ended: %s", name, error)
-    return answers == [True]
+        return False
+    return True

@@ -314,7 +314,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _work(settings: ServiceSettings, reports: Connection) -> None:
     """What a worker does."""
-    from monitor.service.loop import Service  # all that is heavy: the parent does without
+    from monitor.service.run import Service  # all that is heavy: the parent does without
 
     set_up(settings.log, settings.own_name, named=True)
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all

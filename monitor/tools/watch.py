@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Any
-
-import paho.mqtt.client as paho
-from paho.mqtt.reasoncodes import ReasonCode
+from typing import NoReturn
 
 from monitor import wire
 from monitor.broker import connection
+from monitor.broker.connection import TlsFiles
+from monitor.broker.mqtt import MqttSource
+from monitor.broker.source import Source, Subscription
+
+POLL_S = 0.25
+MOST = 1000
+"""Alerts that are read before they are printed."""
 
 
 def tell(payload: bytes, as_json: bool, dated: bool = False) -> str:
@@ -49,46 +54,33 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
     return "  ".join(words).rstrip()
 
 
-class Watcher:
-    """Subscribes to the alerts of all devices and prints each.
+def watch(source: Source, as_json: bool) -> NoReturn:
+    """Print the alerts that a source brings until interrupted, one a line; a broker that goes away is waited for.
 
     Parameters
     ----------
+    source
+        Subscribed to alerts.
     as_json
-        Print the alert as it was published, one a line.
+        Print each alert as it was published.
+
+    Raises
+    ------
+    ConnectionError
+        The broker cannot be reached at the start, or refuses the connection.
     """
+    source.open()
+    while True:
+        for message in source.poll(POLL_S, MOST):
+            try:
+                line = tell(message.payload, as_json)
+            except ValueError as error:
+                line = plain(f"not an alert, on {message.topic}: {error}")
+            print(line, flush=True)
+        source.flush()
 
-    def __init__(self, client: paho.Client, topics: wire.Topics, as_json: bool) -> None:
-        self._topics = topics
-        self._as_json = as_json
-        self._refused: str | None = None
-        self._client = client
-        client.on_connect = self._on_connect
-        client.on_message = self._on_message
 
-    def run(self, broker: connection.BrokerUrl) -> None:
-        """Print until interrupted; a broker that goes away is waited for.
-
-        Raises
-        ------
-        ConnectionError
-            The broker cannot be reached at the start, or refuses the connection.
-        """
-        connection.connect(self._client, broker)
-        self._client.loop_forever()
-        raise ConnectionError(f"The broker {broker} refused the connection: {self._refused}.")
-
-    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any) -> None:
-        if reason.is_failure:
-            self._refused = str(reason)
-            client.disconnect()
-        else:
-            client.subscribe(self._topics.of("+", "alerts"), 1)
-
-    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        payload = bytes(message.payload)
-        try:
-            line = tell(payload, self._as_json)
-        except ValueError as error:
-            line = plain(f"not an alert, on {message.topic}: {error}")
-        print(line, flush=True)
+def subscribe(broker: connection.BrokerUrl, topics: wire.Topics, password: str | None, tls: TlsFiles) -> Source:
+    """Return a source of the alerts of all devices."""
+    wanted = [Subscription(topics.of("+", "alerts"), 1)]
+    return MqttSource(broker, f"ecgwatch-watch-{os.getpid()}", wanted, password=password, tls=tls, clean=True)

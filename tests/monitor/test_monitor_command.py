@@ -25,7 +25,7 @@ def _loaded_by(code: str) -> set[str]:
 
 
 def test_the_service_loads_neither_torch_nor_the_other_packages() -> None:
-    loaded = _loaded_by("import monitor.service.loop, monitor.service.supervisor")
+    loaded = _loaded_by("import monitor.service.run, monitor.service.supervisor")
     assert not loaded & {"prometheus_client", "torch", "training", "export", "simulator", "pandas", "onnx"}
 
 

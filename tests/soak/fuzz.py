@@ -8,20 +8,19 @@ import multiprocessing
 import os
 import random
 import struct
-import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import paho.mqtt.client as paho
 
 from monitor import wire
-from monitor.broker.client import Client
 from monitor.broker.connection import BrokerUrl
-from monitor.service.loop import Service
+from monitor.broker.memory import MemoryBroker, MemorySource, Published
+from monitor.broker.source import Subscription
+from monitor.service.loop import Loop
+from monitor.service.run import Service
 from monitor.service.settings import ServiceSettings
 from tests.soak.fleet import ALERTS, Fleet
 from tests.soak.harness import TOPICS, rss_mb
@@ -137,51 +136,31 @@ def _lenient_json(fields: dict[str, Any]) -> bytes:
     return repr({k: list(v) if isinstance(v, bytes) else v for k, v in fields.items()}).replace("'", '"').encode()
 
 
-class _Nobody:
-    """A broker's client to which everything is confirmed at once."""
-
-    def __init__(self) -> None:
-        self.told: dict[str, bytes] = {}
-        self.unconfirmed = 0
-        self._mid = 0
-
-    def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> SimpleNamespace:
-        self._mid += 1
-        if topic == TOPICS.of("soak-0000", "beats"):
-            self.told[msgspec.json.decode(payload)["id"]] = payload
-        return SimpleNamespace(mid=self._mid, qos=qos, retain=retain)
-
-    def ack(self, mid: int, qos: int) -> None:
-        assert mid >= 0
-        assert qos == 1
-
-
 class Target:
-    """A service without a broker, to which messages are given by hand."""
+    """A service on a broker in memory, to which messages are given by hand."""
 
     def __init__(self, folder: Path | None) -> None:
         settings = ServiceSettings(
             BrokerUrl("127.0.0.1"), provider="cpu", publish_beats=True, alerts=ALERTS, state=folder
         )
-        self.service = Service(settings)
-        self.client = _Nobody()
-        self.service._client = cast(Client, self.client)
-        self._came = 0
+        self.broker = MemoryBroker()
+        wanted = [Subscription(f"{wire.PREFIX}/#", 1)]
+        self.service = Service(settings, source=MemorySource(self.broker, "fuzzed", wanted))
+        self.service.source.open()
+        self.beats: dict[str, bytes] = {}
 
     def give(self, topic: bytes, payload: bytes) -> None:
-        """Let a message come, as paho would."""
-        self._came += 1
-        message = paho.MQTTMessage(mid=self._came % 65_535 + 1, topic=topic)
-        message.payload, message.qos = payload, 1
-        self.service._on_message(cast(Client, self.client), None, message)
+        """Let a message come."""
+        message = Published(topic.decode("utf-8", "backslashreplace"), payload, 1)
+        self.broker.sessions["fuzzed"].queue.append(message)
 
-    def turn(self) -> None:
-        """Let the service do what it does when it has read all there is."""
-        service = self.service
-        service._tell(service.engine.flush())
-        for mid in list(service._publishing):
-            service._on_publish(None, None, mid, cast(Any, None), cast(Any, None))
-        service._settle(time.monotonic(), idle=False)
+    def turn(self, loop: Loop) -> None:
+        """Let the service take what came."""
+        loop.turn(0.0)
+        for message in self.broker.published:
+            if message.topic == TOPICS.of("soak-0000", "beats"):
+                self.beats[msgspec.json.decode(message.payload)["id"]] = message.payload
+        self.broker.published.clear()
 
 
 def fuzz(packets: int, folder: Path, seed: int = 0) -> Outcome:
@@ -192,19 +171,20 @@ def fuzz(packets: int, folder: Path, seed: int = 0) -> Outcome:
         Target(folder),
     )
     service, before_mb, well = target.service, 0.0, 0
-    with service._remembering():
+    with service.assembled() as loop:
         for number in range(packets):
             target.give(*fuzzer.message())
             if number % max(WELL, packets // fleet.rounds) == 0 and well < fleet.rounds:
                 target.give(TOPICS.of("soak-0000", "samples").encode(), fleet.payload(0, well))
                 well += 1
             if number % FLUSHED == 0:
-                target.turn()
+                target.turn(loop)
             if number == packets // 4:
                 before_mb = rss_mb(os.getpid())
-        target.turn()
+        while service.source.has_more:
+            target.turn(loop)
     expected = {id_: payload for id_, payload in fleet.beats.items() if msgspec.json.decode(payload)["seq"] < well}
-    told, counts = target.client.told, service.engine.counts
+    told, counts = target.beats, service.engine.counts
     return Outcome(
         rejected=counts["rejected"],
         internal_errors=counts["internal errors"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
 from monitor.engine import Output
-from monitor.service.loop import Service
+from monitor.service.run import Service
 from monitor.service.settings import ServiceSettings
 from simulator.devices import Device, Feed, Profile
 from simulator.packets import at
@@ -35,15 +35,18 @@ class _Monitor(Service):
         super().__init__(ServiceSettings(broker=url, provider="cpu", alerts=ALERTS, state=state))
         self.beats: set[str] = set()
         self.alerts: set[str] = set()
+        self._flush = self.engine.flush
+        self.engine.flush = self._keep  # type: ignore[method-assign]
 
     @property
     def is_connected(self) -> bool:
-        return self._connected
+        return self.source.connected
 
-    def _tell(self, output: Output) -> None:
+    def _keep(self) -> Output:
+        output = self._flush()
         self.beats |= {beat.id for beat in output.beats}
         self.alerts |= {alert.id for alert in output.alerts}
-        super()._tell(output)
+        return output
 
 
 @contextmanager

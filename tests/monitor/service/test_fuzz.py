@@ -44,7 +44,8 @@ def test_no_sequence_of_packets_breaks_the_engine(
 ) -> None:
     for device, packet in messages:
         target.give(f"ecg/v1/{device}/samples".encode(), msgspec.msgpack.encode(packet))
-    target.turn()
+    with target.service.assembled() as loop:
+        target.turn(loop)
     assert target.service.engine.counts["internal errors"] == 0
 
 
@@ -52,4 +53,6 @@ def test_no_sequence_of_packets_breaks_the_engine(
 def test_no_topic_and_no_payload_breaks_the_service(target: Target, topic: bytes, payload: bytes) -> None:
     for name in (topic, b"ecg/v1/" + topic + b"/samples", b"ecg/v1/a/info"):
         target.give(name, payload)
+    with target.service.assembled() as loop:
+        target.turn(loop)
     assert target.service.engine.counts["internal errors"] == 0

@@ -17,16 +17,19 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import paho.mqtt.client as paho
 import pytest
 
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.broker import connection
+from monitor.broker.client import Client as PolledClient
 from monitor.broker.connection import BrokerUrl
+from monitor.broker.memory import MemoryBroker, MemorySource
+from monitor.broker.source import Subscription
 from monitor.classify import Classifier
 from monitor.engine import Engine
-from monitor.service.loop import Service
+from monitor.service.loop import Loop
+from monitor.service.run import LEAVES, Service
 from monitor.service.settings import ServiceSettings
 from monitor.state.sqlite import Letter, read_history
 from simulator.broker import EmbeddedBroker, free_port
@@ -114,6 +117,24 @@ def _running(url: BrokerUrl, name: str, **settings: Any) -> Iterator[Service]:
         thread.join(20)
     assert not thread.is_alive()
     assert not failed, failed
+
+
+CLIENT_ID = "monitor"
+FLAT = [wire.encode_packet(wire.Packet(seq, 1e9, RATE_HZ, np.ones(3, np.int16))) for seq in (0, 1)]
+
+
+@contextmanager
+def _in_memory(broker: MemoryBroker, **settings: Any) -> Iterator[tuple[Service, Loop]]:
+    """A monitor on a broker in memory, turned by hand; leaving the context finishes it."""
+    wanted = [Subscription(TOPICS.of("+", leaf), 1) for leaf in LEAVES]
+    will = TOPICS.monitor_status("monitor"), b"{}"
+    source = MemorySource(broker, CLIENT_ID, wanted, will=will)
+    service = Service(ServiceSettings(provider="cpu", **settings), source=source)
+    source.open()
+    with service.assembled() as loop:
+        loop.turn(0.0)
+        yield service, loop
+        loop.finish()
 
 
 def _wait(condition: Callable[[], object], seconds: float = 15.0) -> None:
@@ -276,27 +297,23 @@ def test_a_device_hears_at_once_from_where_on_a_monitor_that_was_away_needs_its_
     assert service.engine.counts["packets"] == 1
 
 
-def test_a_subscription_that_a_broker_has_lost_is_made_anew_when_nothing_comes(
-    broker_url: BrokerUrl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("monitor.service.loop.SILENCE_S", 1.0)
-    monkeypatch.setattr("monitor.service.loop.STATUS_S", 0.2)
-    with _client(broker_url) as client, _running(broker_url, "m-silence") as service:
-        _wait(lambda: _online(client, "m-silence"))
-        assert client.statuses("m-silence")[-1]["heard_s"] is None
-        client.play("silence", 5)
-        _wait(lambda: service.engine.counts["packets"] == 5)
-        before_s, keep_house = time.time(), service._keep_house
-
-        def lose_it(now: float) -> None:
-            monkeypatch.setattr(service, "_keep_house", keep_house)
-            service._client.unsubscribe(TOPICS.of("+", "samples"))
-
-        monkeypatch.setattr(service, "_keep_house", lose_it)  # in the thread of the loop
-        _wait(lambda: service.engine.counts["resubscribed after silence"] >= 2)
-        assert before_s - 5 < client.statuses("m-silence")[-1]["heard_s"] < before_s
-        client.play("silence-too", 5)
-        _wait(lambda: service.engine.counts["packets"] == 10)
+def test_a_subscription_that_a_broker_has_lost_is_renewed_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = MemoryBroker()
+    with _in_memory(broker) as (service, loop):
+        broker.publish(
+            TOPICS.of("a", "samples"), wire.encode_packet(wire.Packet(0, 1e9, RATE_HZ, np.ones(3, np.int16)))
+        )
+        loop.turn(0.0)
+        broker.sessions[CLIENT_ID].subscriptions.clear()
+        now = time.monotonic()
+        for later_s in (30, 61, 61, 122):
+            loop.housekeeping(now + later_s)
+        assert service.engine.counts["resubscribed after silence"] == 2
+        broker.publish(
+            TOPICS.of("a", "samples"), wire.encode_packet(wire.Packet(1, 1e9, RATE_HZ, np.ones(3, np.int16)))
+        )
+        loop.turn(0.0)
+        assert service.engine.counts["packets"] == 2
 
 
 def test_a_broker_that_is_not_there_is_one_clear_line() -> None:
@@ -388,11 +405,12 @@ def test_the_log_holds_neither_the_password_nor_what_devices_send(kind: str, wor
 
 
 def test_a_message_that_breaks_the_engine_does_not_break_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Service(ServiceSettings(provider="cpu"))
-    monkeypatch.setattr(service.engine, "feed", lambda *_: 1 / 0)
-    message = paho.MQTTMessage(topic=TOPICS.of("a", "samples").encode())
-    message.payload = wire.encode_packet(wire.Packet(0, 1.0, 250.0, np.ones(3, np.int16)))
-    service._on_message(service._client, None, message)
+    broker = MemoryBroker()
+    with _in_memory(broker) as (service, loop):
+        monkeypatch.setattr(service.engine, "feed", lambda *_: 1 / 0)
+        packet = wire.Packet(0, 1.0, 250.0, np.ones(3, np.int16))
+        broker.publish(TOPICS.of("a", "samples"), wire.encode_packet(packet))
+        loop.turn(0.0)
     assert service.engine.counts["internal errors"] == 1
 
 
@@ -447,7 +465,7 @@ def test_over_tls_it_serves_as_in_the_clear_and_a_stranger_s_certificate_is_refu
 
 
 def test_a_message_never_gets_the_id_of_another_that_is_on_its_way() -> None:
-    client = Service(ServiceSettings(provider="cpu"))._client
+    client = connection.make_client(BrokerUrl("127.0.0.1"), "c", kind=PolledClient)
     waiting = client.publish("alert", b"", qos=1).mid
     ids = {client.publish("beat", b"", qos=0).mid for _ in range(65_536)}
     assert waiting not in ids
@@ -466,32 +484,33 @@ def test_a_monitor_that_waits_for_another_and_is_stopped_leaves_that_alone(
 
 
 def test_long_topics_of_a_hostile_client_are_not_kept() -> None:
-    service = Service(ServiceSettings(provider="cpu"))
-    for number in range(10):
-        message = paho.MQTTMessage(topic=TOPICS.of("x" * 60_000 + str(number), "samples").encode())
-        service._on_message(service._client, None, message)
-    assert service.engine.counts["rejected"] == 10
-    assert sum(map(len, service._complained)) < 1000
+    broker = MemoryBroker()
+    with _in_memory(broker) as (service, loop):
+        for number in range(10):
+            broker.publish(TOPICS.of("x" * 60_000 + str(number), "samples"), b"")
+        loop.turn(0.0)
+        assert service.engine.counts["rejected"] == 10
+        assert sum(map(len, loop._parts.intake._complaints._made)) < 1000
 
 
 def test_an_outage_makes_no_device_silent() -> None:
-    service = Service(ServiceSettings(provider="cpu"))
-    packet = wire.Packet(0, 1e9, RATE_HZ, np.zeros(250, np.int16))
-    now = time.monotonic()
-    service._connected = True
-    service._turn(now)
-    service._take("a", "samples", wire.encode_packet(packet), now)
-    service._connected = False
-    for _ in range(500):
-        service._turn(now := now + 2)
-    service._connected = True
-    service._turn(now := now + 3600)  # and then the process was stopped for an hour
-    service._keep_house(now)
-    assert (service.engine.devices, service.engine.tally(now - service._away_s).streaming) == (1, 1)
-    for _ in range(301):
-        service._turn(now := now + 2)
-    service._keep_house(now)
-    assert service.engine.devices == 0
+    broker = MemoryBroker()
+    with _in_memory(broker) as (service, loop):
+        attention, packet = loop._health.attention, wire.Packet(0, 1e9, RATE_HZ, np.zeros(250, np.int16))
+        broker.publish(TOPICS.of("a", "samples"), wire.encode_packet(packet))
+        loop.turn(0.0)
+        now = time.monotonic()
+        attention.is_listening = False
+        for _ in range(500):
+            attention.turn(now := now + 2)
+        attention.is_listening = True
+        attention.turn(now := now + 3600)  # and then the process was stopped for an hour
+        loop.housekeeping(now)
+        assert (service.engine.devices, service.engine.tally(attention.arrived_s(now)).streaming) == (1, 1)
+        for _ in range(301):
+            attention.turn(now := now + 2)
+        loop.housekeeping(now)
+        assert service.engine.devices == 0
 
 
 def test_what_a_broken_batch_leaves_is_computed_again_by_the_next_monitor(
@@ -523,11 +542,12 @@ def _break(*_: object) -> Any:
 
 
 def test_alerts_told_while_the_broker_is_away_are_in_the_file_when_the_monitor_stops(tmp_path: Path) -> None:
-    service = Service(ServiceSettings(provider="cpu", state=tmp_path))
     letter = Letter("a-1", "a", time.time(), TOPICS.of("a", "alerts"), b"{}")
-    with service._remembering():
-        service._journal.told(letter)
-        service._finish()
+    broker = MemoryBroker()
+    with _in_memory(broker, state=tmp_path) as (_, loop):
+        broker.cut(CLIENT_ID)
+        broker.is_up = False
+        loop._parts.checkpoint.outbox.add(letter)
     assert read_history(tmp_path / "monitor.db", 0.0) == [(letter.told_s, b"{}")]
 
 

@@ -1,4 +1,4 @@
-"""When packets are settled, and what is owed while nothing can be saved."""
+"""When packets are committed, and what is owed while nothing can be saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from monitor.engine import MAX_DEVICES, Engine, Hourly
 from monitor.state import checkpoint
-from monitor.state.checkpoint import Journal
+from monitor.state.checkpoint import Checkpoint
 from monitor.state.sqlite import HourlyRow, Letter, Store, read_history, read_hourly
 
 
@@ -35,8 +35,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def kept(store: Store) -> Journal:
-    return Journal(cast(Engine, _Engine()), store)
+def kept(store: Store) -> Checkpoint:
+    return Checkpoint(cast(Engine, _Engine()), store)
 
 
 def _letter(number: int) -> Letter:
@@ -49,45 +49,61 @@ def _break(store: Store) -> None:
     assert not store.commit([("x", bytes(100_000))])
 
 
-def test_a_packet_is_settled_when_its_device_is_saved(kept: Journal, store: Store) -> None:
+def test_a_packet_is_committed_when_its_device_is_saved(kept: Checkpoint, store: Store) -> None:
     kept.received(7, "a", 0.0)
     kept.received(8, "a", 0.1)
-    assert kept.settle(1.0, idle=False) == ([], [])
-    assert kept.settle(1.0, idle=True) == ([7, 8], ["a"])
+    assert kept.commit(1.0, idle=False) == ([], [])
+    assert kept.commit(1.0, idle=True) == ([7, 8], ["a"])
     assert store.read_state("a") == b"a 1"
 
 
-def test_while_nothing_can_be_saved_packets_are_settled_and_alerts_do_not_pile_up(
-    kept: Journal, store: Store, tmp_path: Path
+def test_a_packet_that_the_broker_does_not_wait_for_is_committed_without_its_acknowledgement(
+    kept: Checkpoint, store: Store
+) -> None:
+    kept.received(None, "a", 0.0)
+    kept.received(8, "b", 0.1)
+    assert kept.commit(1.0, idle=True) == ([8], ["a", "b"])
+    assert store.read_state("a") == b"a 1"
+
+
+def test_a_lost_connection_drops_only_what_the_broker_delivers_again(kept: Checkpoint) -> None:
+    kept.received(None, "a", 0.0)
+    kept.received(8, "b", 0.1)
+    kept.disconnected()
+    assert kept.commit(1.0, idle=True) == ([], ["a"])
+
+
+def test_while_nothing_can_be_saved_packets_are_committed_and_alerts_do_not_pile_up(
+    kept: Checkpoint, store: Store, tmp_path: Path
 ) -> None:
     _break(store)
     for number in range(checkpoint.MOST_KEPT + 100):
         kept.received(number, "a", 0.0)
-        kept.told(_letter(number))
-        kept.confirmed(f"a-{number}")
-        assert kept.settle(0.0, idle=True).mids == [number]
-    assert len(kept._told) == checkpoint.MOST_KEPT
-    assert not kept._unconfirmed
+        kept.outbox.add(_letter(number))
+        kept.outbox.confirm(f"a-{number}")
+        assert kept.commit(0.0, idle=True).tokens == [number]
+    assert len(kept.outbox.published) == checkpoint.MOST_KEPT
+    assert not kept.outbox._unconfirmed
     store.retry()
-    kept.settle(0.0, idle=True)
+    kept.commit(0.0, idle=True)
     assert len(read_history(tmp_path / "m.db", 0.0)) == checkpoint.MOST_KEPT
 
 
-def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(kept: Journal, store: Store) -> None:
+def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(kept: Checkpoint, store: Store) -> None:
     kept.received(1, "silent", 0.0)
-    kept.settle(0.0, idle=True)
+    kept.commit(0.0, idle=True)
     _break(store)
     kept.received(2, "silent", 1.0)
-    kept.settle(1.0, idle=True)
+    kept.commit(1.0, idle=True)
     assert store.read_state("silent") == b"silent 1"
     store.retry()
-    kept.settle(2.0, idle=True)
+    kept.commit(2.0, idle=True)
     assert store.read_state("silent") == b"silent 2"
-    assert kept.settle(3.0, idle=True) == ([], [])
+    assert kept.commit(3.0, idle=True) == ([], [])
 
 
 def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
-    kept: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(store)
     kept.forget(["gone"])
@@ -95,35 +111,35 @@ def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
     kept.received(2, "new", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "commit", None)
-        assert kept.settle(0.0, idle=True) == ([1, 2], [])
+        assert kept.commit(0.0, idle=True) == ([1, 2], [])
         kept.received(3, "new", -checkpoint.WINDOW_S)
-        assert kept.settle(0.0, idle=False) == ([], [])  # one that is to be forgotten does not hurry it
-        assert kept.settle(1.0, idle=False) == ([3], [])
+        assert kept.commit(0.0, idle=False) == ([], [])  # one that is to be forgotten does not hurry it
+        assert kept.commit(1.0, idle=False) == ([3], [])
     assert cast(_Engine, kept._engine).saves == 0
     store.retry()
-    assert kept.settle(2.0, idle=False) == ([], ["new"])
+    assert kept.commit(2.0, idle=False) == ([], ["new"])
     assert store.read_state("new") == b"new 1"
     assert not kept.has_forgotten("gone")
 
 
 def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
-    kept: Journal, store: Store, tmp_path: Path
+    kept: Checkpoint, store: Store, tmp_path: Path
 ) -> None:
     kept.received(1, "a", 0.0)
-    kept.told(_letter(1))
-    kept.settle(0.0, idle=True)
+    kept.outbox.add(_letter(1))
+    kept.commit(0.0, idle=True)
     _break(store)
     kept.received(2, "b", 1.0)
-    kept.settle(1.0, idle=True)
+    kept.commit(1.0, idle=True)
     store.close()
     (tmp_path / "m.db").write_bytes(b"garbage")
     store.retry()
-    kept.settle(2.0, idle=True)
+    kept.commit(2.0, idle=True)
     assert store.read_state("a")
     assert store.read_state("b")
     assert store.read_outbox() == [_letter(1)]
-    kept.confirmed("a-1")
-    kept.settle(3.0, idle=True)
+    kept.outbox.confirm("a-1")
+    kept.commit(3.0, idle=True)
     assert store.read_outbox() == []
 
 
@@ -134,28 +150,30 @@ def test_alerts_that_could_not_be_read_at_the_start_are_sent_again_when_they_can
     before.close()
     (tmp_path / "away").write_bytes(b"")
     store = Store(tmp_path / "away", "m")
-    kept = Journal(cast(Engine, _Engine()), store)
-    assert kept.resend() == []
-    kept.told(_letter(2))
-    assert not kept.needs_resend
+    kept = Checkpoint(cast(Engine, _Engine()), store)
+    assert kept.outbox.resend() == []
+    kept.outbox.add(_letter(2))
+    assert not kept.outbox.needs_resend
     (tmp_path / "away").unlink()
     (tmp_path / "real").rename(tmp_path / "away")
     store.retry()
-    assert kept.needs_resend
-    assert kept.resend() == [letters[0], letters[2]]
-    assert not kept.needs_resend
-    kept.confirmed("a-1")
-    assert kept.resend() == []
-    kept.settle(0.0, idle=True)
+    assert kept.outbox.needs_resend
+    assert kept.outbox.resend() == [letters[0], letters[2]]
+    assert not kept.outbox.needs_resend
+    kept.outbox.confirm("a-1")
+    assert kept.outbox.resend() == []
+    kept.commit(0.0, idle=True)
     assert store.read_outbox() == letters[1:]
 
 
-def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal, store: Store, tmp_path: Path) -> None:
+def test_beats_are_counted_once_with_the_state_that_has_seen_them(
+    kept: Checkpoint, store: Store, tmp_path: Path
+) -> None:
     engine = cast(_Engine, kept._engine)
     path = tmp_path / "m.db"
     engine.hourly = {"a": {(5, "normal"): (3, 2400)}, "b": {(5, "V"): (1, 800)}}
     kept.received(1, "a", 0.0)
-    kept.settle(0.0, idle=True)
+    kept.commit(0.0, idle=True)
     assert read_hourly(path, 0) == [HourlyRow(5, "a", "normal", 3, 2400)]
     engine.strangers = {"b"}
     kept.forget(["b"])
@@ -163,17 +181,17 @@ def test_beats_are_counted_once_with_the_state_that_has_seen_them(kept: Journal,
     engine.hourly |= {"a": {(5, "normal"): (1, 700), (6, "normal"): (1, 700)}}
     for mid in (2, 3):
         kept.received(mid, "a", 1.0)
-        kept.settle(1.0, idle=True)
+        kept.commit(1.0, idle=True)
     assert not engine.hourly
     store.retry()
-    kept.settle(2.0, idle=True)
+    kept.commit(2.0, idle=True)
     assert read_hourly(path, 0) == [
         HourlyRow(5, "a", "normal", 4, 3100), HourlyRow(5, "b", "V", 1, 800), HourlyRow(6, "a", "normal", 1, 700),
     ]  # fmt: skip
 
 
 def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
-    kept: Journal, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "MOST_SAVED", 2)
     engine = cast(_Engine, kept._engine)
@@ -184,33 +202,33 @@ def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
         kept.received(number, device, 0.0)
     kept.forget(["gone", "back"])
     for now_s in (0.0, 1.0, 2.0):
-        kept.settle(now_s, idle=True)
+        kept.commit(now_s, idle=True)
     assert not engine.hourly
     store.retry()
     counts = []
     for now_s in (3.0, 4.0, 5.0):
-        kept.settle(now_s, idle=False)
+        kept.commit(now_s, idle=False)
         counted = {row.device for row in read_hourly(tmp_path / "m.db", 0.0)}
         assert counted == {"gone"} | {device for device in ("d0", "d1", "d2", "d3", "back") if store.read_state(device)}
         counts.append(len(counted))
     assert counts == [3, 5, 6]
 
 
-def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Journal, store: Store) -> None:
+def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Checkpoint, store: Store) -> None:
     devices = [f"d{number}" for number in range(MAX_DEVICES)]
     store.commit([(device, b"old") for device in devices])
     _break(store)
     kept.forget(devices)
-    kept.settle(0.0, idle=True)
+    kept.commit(0.0, idle=True)
     assert kept.has_forgotten("d0")
     store.retry()
-    kept.settle(1.0, idle=True)
+    kept.commit(1.0, idle=True)
     assert not kept.has_forgotten("d0")
     assert not any(store.read_state(device) for device in devices)
 
 
 def test_while_nothing_can_be_saved_only_so_many_forgotten_devices_are_remembered(
-    kept: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "MOST_FORGOTTEN", 2)
     _break(store)
@@ -221,8 +239,8 @@ def test_while_nothing_can_be_saved_only_so_many_forgotten_devices_are_remembere
 def test_without_a_file_no_beats_are_kept(tmp_path: Path) -> None:
     engine = _Engine()
     engine.hourly = {"a": {(5, "normal"): (3, 2400)}}
-    kept = Journal(cast(Engine, engine), None)
+    kept = Checkpoint(cast(Engine, engine), None)
     kept.forget(["a"])
-    kept.settle(0.0, idle=True)
+    kept.commit(0.0, idle=True)
     assert not engine.hourly
     assert not kept.has_forgotten("a")

@@ -1,0 +1,469 @@
+"""An MQTT broker as a source of packets: paho's client, polled by the loop.
+
+paho's callbacks only note what happened; `MqttSource.poll` acts on it. A connection counts once the broker has answered
+the greeting and the subscriptions. What may be wrong with a broker is found by trying:
+
+* No answer to the greeting: the port speaks TLS, WebSockets or something else.
+* A connection that ends instead of an answer: some brokers end those that bring a retained last will, or one above
+  their highest QoS. After two such ends, weaker wills are tried; what the broker does not take is not used again.
+* A subscription that is refused: nothing will ever come. One that is granted with QoS 0: what is sent with a higher QoS
+  would end the connection, so QoS 0 is used for everything.
+
+Method of reading and writing the socket: see `monitor.broker.client`.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as paho
+from paho.mqtt.reasoncodes import ReasonCode
+
+from monitor.broker import connection
+from monitor.broker.backoff import Backoff
+from monitor.broker.client import TOKEN_BITS, BufferedSocket, Client
+from monitor.broker.source import Message, Source, Subscription
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 8.0
+"""How long a broker may take to answer the greeting."""
+BRIEF_S = 5.0
+"""After a connection that lived no longer, the next one is not made at once."""
+PAUSE_S = 0.2
+"""Between two tries of `MqttSource.open`."""
+
+
+class Will(NamedTuple):
+    """How a last will is brought, or that none is."""
+
+    qos: int
+    retain: bool
+    is_there: bool = True
+
+
+WILLS = (Will(1, True), Will(1, True), Will(1, False), Will(0, True), Will(0, False), Will(0, False, is_there=False))
+"""What is tried one after the other while the broker ends the connection instead of answering the greeting."""
+
+
+class MqttSource(Source):
+    """A session with an MQTT broker.
+
+    Parameters
+    ----------
+    url
+        The broker.
+    client_id
+        By which the broker knows the session.
+    subscriptions
+        What to ask for.
+    password, tls
+        See `monitor.broker.connection.make_client`.
+    clean
+        Begin with no session, and leave none.
+    will
+        Topic and payload of the last will, retained.
+
+    Raises
+    ------
+    ValueError
+        See `monitor.broker.connection.make_client`.
+    """
+
+    def __init__(
+        self,
+        url: connection.BrokerUrl,
+        client_id: str,
+        subscriptions: Sequence[Subscription],
+        *,
+        password: str | None = None,
+        tls: connection.TlsFiles | None = None,
+        clean: bool = False,
+        will: tuple[str, bytes] | None = None,
+    ) -> None:
+        self._url = url
+        self._subscriptions = list(subscriptions)
+        self._client = self._make_client(client_id, password, tls or connection.TlsFiles(), clean)
+        self._link = _Link(will)
+        self._keys: dict[int, str] = {}  # keys of messages that the broker has not confirmed, by packet id
+        self._held: list[tuple[str, bytes, str]] = []  # while QoS 0 is all there is: topic, payload, key
+        self._confirmed: list[str] = []
+        self._faults = _Faults()
+
+    @property
+    def connected(self) -> bool:  # type: ignore[override] # read-only here
+        """Whether there is a connection."""
+        return self._link.is_up
+
+    @property
+    def listening(self) -> bool:  # type: ignore[override] # read-only here
+        """Whether messages can come in."""
+        return self._link.is_listening
+
+    @property
+    def connections(self) -> int:  # type: ignore[override] # read-only here
+        """How many connections there were so far."""
+        return self._link.number
+
+    @property
+    def resumed(self) -> bool:  # type: ignore[override] # read-only here
+        """Whether the broker still had the session."""
+        return self._link.resumed
+
+    @property
+    def fault(self) -> str | None:  # type: ignore[override] # read-only here
+        """What a person must mend."""
+        return self._faults.text
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes wait to be read."""
+        sock: Any = self._client.socket()
+        return sock is not None and bool(sock.has_input)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages with QoS 1 that the broker has not confirmed yet."""
+        return self._client.unconfirmed + len(self._held)
+
+    def open(self) -> None:
+        """Connect, and wait for the broker's answer; see `Source.open`."""
+        for _ in WILLS:
+            self._prepare_will()
+            self._link.greet()
+            connection.connect(self._client, self._url)
+            until_s = time.monotonic() + ANSWER_S
+            while not self._link.is_up and not self._link.is_over and time.monotonic() < until_s:
+                if not self._turn(0.1, 1):
+                    self._link.end()
+                self._send()
+            self._check_refusal()
+            if self._link.is_up:
+                return
+            if not self._link.is_over:
+                raise ConnectionError(self._no_answer())
+            self._link.count_unanswered()
+            time.sleep(PAUSE_S)
+        raise ConnectionError(
+            f"The broker at {self._url} ended the connection instead of answering the MQTT greeting: {_WRONG_PORT}"
+        )
+
+    def poll(self, wait_s: float, most: int) -> list[Message]:
+        """Return what has come; see `Source.poll`."""
+        if self._link.is_over:
+            self._reconnect(wait_s)
+        elif not self._turn(wait_s, most):
+            self._on_end()
+        elif self._link.waits_for_answer_s > ANSWER_S:
+            self._faults.set("greeting", self._no_answer())
+            self._on_end()
+        self._check_refusal()
+        messages, self._client.inbox = self._client.inbox, []
+        return messages
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+    ) -> None:
+        """Take a message to be sent; see `Source.publish`."""
+        qos = min(qos, self._link.most_qos)
+        if key is not None and not qos:
+            self._held.append((topic, payload, key))
+            return
+        mid = self._client.publish(topic, payload, qos, retain and self._link.may_retain).mid
+        if key is not None:
+            self._keys[mid] = key
+
+    def take_confirmed(self) -> list[str]:
+        """Return the keys of messages that the broker has confirmed; see `Source.take_confirmed`."""
+        confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
+    def flush(self) -> bool:
+        """Send what was published; see `Source.flush`."""
+        if self._held and self._link.is_up:
+            for topic, payload, key in self._held:
+                self._client.publish(topic, payload, 0)
+                self._confirmed.append(key)
+            self._held.clear()
+        return self._send() and self._link.is_up
+
+    def ack(self, tokens: Iterable[int]) -> None:
+        """Acknowledge messages; see `Source.ack`."""
+        number = self._link.number
+        for token in tokens:
+            if token >> TOKEN_BITS == number:
+                self._client.ack(token & 0xFFFF, 1)
+
+    def resubscribe(self) -> None:
+        """Subscribe once more; see `Source.resubscribe`."""
+        self._client.subscribe([(one.topic, one.qos) for one in self._subscriptions])
+
+    def close(self) -> None:
+        """Send what waits, and leave; see `Source.close`."""
+        self._client.disconnect()
+        self._send()
+        self._client.loop_misc()
+        self._link.end()
+
+    def _make_client(self, client_id: str, password: str | None, tls: connection.TlsFiles, clean: bool) -> Client:
+        client = connection.make_client(
+            self._url, client_id, password=password, clean_session=clean, kind=Client, **asdict(tls)
+        )
+        assert isinstance(client, Client)
+        client.manual_ack_set(True)
+        client.max_queued_messages_set(0)  # alerts must not be dropped while the broker is away
+        client.max_inflight_messages_set(0)  # with a limit, paho searches all that wait at each confirmation
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        return client
+
+    def _send(self) -> bool:
+        """Send what waits; return whether all of it has left."""
+        sock: Any = self._client.socket()
+        if sock is None:
+            return False
+        if self._client.want_write():
+            self._client.loop_write()
+        sock.flush()
+        return not sock.has_output and not self._client.want_write()
+
+    def _turn(self, wait_s: float, most: int) -> bool:
+        """Wait for the socket and read at most so many messages; False if the connection is over."""
+        client = self._client
+        sock: Any = client.socket()
+        if sock is None:
+            return False
+        _wait(sock, client, wait_s)
+        sock.fill()
+        sock.corked = True
+        while sock.has_input and len(client.inbox) < most:
+            if client.loop_read() != paho.MQTT_ERR_SUCCESS or not client.is_open(sock):
+                return False
+        return client.loop_misc() == paho.MQTT_ERR_SUCCESS
+
+    def _on_connect(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _props: Any) -> None:
+        if reason.is_failure:
+            self._link.refusal = str(reason)
+            return
+        self._client.connection = self._link.accept(resumed=flags.session_present)
+        if self._subscriptions:  # each time: the broker may have forgotten a session, and does not remember a clean one
+            client.subscribe([(one.topic, one.qos) for one in self._subscriptions])
+        if flags.session_present or not self._subscriptions:  # what was kept may come before the answer to that
+            self._come_up()
+
+    def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _props: Any) -> None:
+        refused, lowered = _check_grants(self._subscriptions, codes)
+        self._faults.set("subscription", refused and _REFUSED.format(url=self._url, topics=", ".join(refused)))
+        self._faults.set("qos", lowered and _LOWERED.format(url=self._url))
+        self._link.most_qos = 0 if lowered else 1
+        if not self._link.is_up:
+            self._come_up()
+        self._link.is_listening = not refused
+
+    def _come_up(self) -> None:
+        """Note that the broker has answered."""
+        self._link.is_up = self._link.is_listening = True
+        self._faults.set("greeting", None)
+        self._faults.set("will", self._link.weaker_will(self._url))
+        log.info("connected to %s", self._url)
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, _reason: ReasonCode, _props: Any) -> None:
+        if (key := self._keys.pop(mid, None)) is not None:
+            self._confirmed.append(key)
+
+    def _on_end(self) -> None:
+        """Note that the connection is over, and when to make the next one."""
+        lived_s = self._link.end()
+        if lived_s is None:
+            self._link.count_unanswered()
+        elif lived_s < BRIEF_S:
+            name = self._client._client_id.decode()
+            text = "the broker %s ended the connection after %.1f s; is another client called %s?"
+            log.warning(text, self._url, lived_s, name)
+        else:
+            log.warning("lost the broker %s; reconnecting", self._url)
+            self._link.reset_backoff()
+
+    def _reconnect(self, wait_s: float) -> None:
+        """Try to connect again, if it is time to; else wait."""
+        left_s = self._link.retry_at_s - time.monotonic()
+        if left_s > 0:
+            time.sleep(min(wait_s, left_s))
+            return
+        self._prepare_will()
+        try:
+            self._link.greet()
+            self._client.reconnect()
+        except OSError as error:
+            self._link.end()
+            log.info("no broker at %s: %s", self._url, error)
+
+    def _prepare_will(self) -> None:
+        if self._link.will is None:
+            return
+        (topic, payload), how = self._link.will, self._link.how
+        if how.is_there:
+            self._client.will_set(topic, payload, how.qos, how.retain)
+        else:
+            self._client.will_clear()
+
+    def _check_refusal(self) -> None:
+        if self._link.refusal is not None:
+            raise ConnectionError(f"The broker {self._url} refused the connection: {self._link.refusal}.")
+
+    def _no_answer(self) -> str:
+        return f"No answer to the MQTT greeting from {self._url} within {ANSWER_S:g} s: {_WRONG_PORT}"
+
+
+def _check_grants(asked: Sequence[Subscription], codes: Sequence[ReasonCode]) -> tuple[list[str], bool]:
+    """Return the topics that were refused, and whether others were granted with a lower QoS only."""
+    answered = list(zip(asked, codes, strict=False))
+    refused = [one.topic for one, code in answered if code.is_failure]
+    return refused, any(not code.is_failure and code.value < one.qos for one, code in answered)
+
+
+_REFUSED = "the broker {url} refuses the subscription to {topics}: nothing will come; let this user read these topics"
+_LOWERED = "the broker {url} grants QoS 0 only: what is sent while the connection is down is lost; let it grant QoS 1"
+_WRONG_PORT = "if this port speaks TLS, write mqtts://; WebSockets and HTTP are not supported."
+
+
+class _Link:
+    """How the present connection is, and what was learned of the broker by those before.
+
+    Parameters
+    ----------
+    will
+        Topic and payload of the last will.
+    """
+
+    def __init__(self, will: tuple[str, bytes] | None) -> None:
+        self.will = will
+        self.number = 0
+        self.resumed = False
+        self.is_up = False
+        """Whether the broker has answered the greeting and the subscriptions."""
+        self.is_listening = False
+        """Whether the subscriptions were granted."""
+        self.refusal: str | None = None
+        self.most_qos = 1
+        self.retry_at_s = 0.0
+        self._unanswered = 0  # connections in a row that ended instead of an answer
+        self._greeted_s: float | None = None
+        self._accepted_s: float | None = None
+        self._backoff = Backoff()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no connection."""
+        return self._greeted_s is None
+
+    @property
+    def waits_for_answer_s(self) -> float:
+        """For how long the broker has not answered."""
+        return 0.0 if self.is_up or self._greeted_s is None else time.monotonic() - self._greeted_s
+
+    @property
+    def how(self) -> Will:
+        """How the last will is brought."""
+        return WILLS[self._unanswered % len(WILLS)]
+
+    @property
+    def may_retain(self) -> bool:
+        """Whether the broker takes retained messages."""
+        return self.how.retain
+
+    def greet(self) -> None:
+        """A connection was opened, and the greeting sent."""
+        self._greeted_s = time.monotonic()
+        self._accepted_s = None
+
+    def accept(self, resumed: bool) -> int:
+        """Note that the broker has answered the greeting; return the number of the connection."""
+        self.number += 1
+        self.resumed = resumed
+        self._accepted_s = time.monotonic()
+        if self.how == WILLS[0]:
+            self._unanswered = 0
+        return self.number
+
+    def end(self) -> float | None:
+        """Note that the connection is over; return how long it lived, or None if it was never answered."""
+        lived_s = None if self._accepted_s is None else time.monotonic() - self._accepted_s
+        self.is_up = self.is_listening = False
+        self._greeted_s = self._accepted_s = None
+        self.postpone()
+        return lived_s
+
+    def postpone(self) -> None:
+        """Make the next connection later."""
+        self.retry_at_s = time.monotonic() + self._backoff.next_s()
+
+    def reset_backoff(self) -> None:
+        """Make the next connection at once, and try again what the broker did not take."""
+        self._backoff.reset()
+        self._unanswered = 0
+        self.retry_at_s = 0.0
+
+    def count_unanswered(self) -> None:
+        """Note that a connection ended instead of an answer."""
+        self._unanswered += self.will is not None
+
+    def weaker_will(self, url: connection.BrokerUrl) -> str | None:
+        """What is to be said of the last will, if it could not be brought as it should."""
+        if self.will is None or self.how == WILLS[0]:
+            return None
+        last = (
+            f"QoS {self.how.qos}, {'' if self.how.retain else 'not '}retained" if self.how.is_there else "none at all"
+        )
+        return (
+            f"the broker {url} ends connections that bring a retained last will with QoS 1 (accepted: {last}): "
+            "subscribers may not learn that this monitor is gone"
+        )
+
+
+class _Faults:
+    """What is wrong with a broker, by kind; each is logged when it appears."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    @property
+    def text(self) -> str | None:
+        """All of them."""
+        return "; ".join(self._texts.values()) or None
+
+    def set(self, kind: str, text: str | bool | list[str] | None) -> None:
+        """Note a fault, or that there is none."""
+        if not text:
+            self._texts.pop(kind, None)
+        elif self._texts.get(kind) != text:
+            self._texts[kind] = str(text)
+            log.warning("%s", text)
+
+
+def _wait(sock: BufferedSocket, client: Client, wait_s: float) -> None:
+    """Wait until there is something to read, or what waits can be sent."""
+    if not sock.has_input:
+        wanted = [sock] if sock.has_output or client.want_write() else []
+        select.select([sock], wanted, [], wait_s)
+
+
+def end_session(
+    url: connection.BrokerUrl, client_id: str, *, password: str | None = None, tls: connection.TlsFiles | None = None
+) -> None:
+    """Let the broker drop the session of a client that will not come back.
+
+    Raises
+    ------
+    OSError
+        The broker is not there.
+    """
+    source = MqttSource(url, client_id, [], password=password, tls=tls, clean=True)
+    source.open()
+    source.close()

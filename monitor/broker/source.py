@@ -1,0 +1,122 @@
+"""Where packets come from and messages go to: what the service's loop asks of a broker.
+
+Rules
+-----
+* The loop pulls: nothing calls back into it. `Source.poll` returns what has come, `Source.publish` takes what is to be
+  sent, `Source.flush` sends it, `Source.ack` lets the broker drop what was taken.
+* A message that is not acknowledged is delivered again over the next connection. Tokens are of one connection: a token
+  of an earlier one is ignored.
+* A source reconnects and resubscribes by itself, each time it is polled. Losing the broker is a state
+  (`Source.connected`, `Source.fault`), not an error; only a refusal of the login ends the monitor.
+* What a person must know of the broker is logged once, and stands in `Source.fault` while it lasts.
+
+Knows nothing of devices, of what is in a message, or of how it is encoded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """A message as it came."""
+
+    topic: str
+    payload: bytes
+    token: int | None
+    """To acknowledge it by; None: the broker does not wait for that (QoS 0)."""
+    retained: bool
+    """Whether the broker had kept it from before the subscription: it may be of any age."""
+
+
+class Subscription(NamedTuple):
+    """What a source asks the broker for, each time it connects."""
+
+    topic: str
+    """May hold wildcards."""
+    qos: int
+
+
+class Source(ABC):
+    """A connection to a broker that comes back by itself."""
+
+    connected: bool = False
+    """Whether there is a connection."""
+    listening: bool = False
+    """Whether messages can come in: there is a connection, and the broker has granted what was asked for."""
+    connections: int = 0
+    """How many connections there were so far."""
+    resumed: bool = False
+    """Whether the broker still had this client's session when the present connection was made."""
+    fault: str | None = None
+    """What keeps messages from coming in or from being kept, if anything is known to; a person must mend it."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect for the first time.
+
+        Raises
+        ------
+        ConnectionError
+            No broker answers there, or it refuses the login.
+        """
+
+    @abstractmethod
+    def poll(self, wait_s: float, most: int) -> list[Message]:
+        """Return what has come, at most `most` messages; wait up to `wait_s` if nothing has.
+
+        Raises
+        ------
+        ConnectionError
+            The broker refuses the login.
+        """
+
+    @property
+    @abstractmethod
+    def has_more(self) -> bool:
+        """Whether `poll` would return something at once."""
+
+    @abstractmethod
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+    ) -> None:
+        """Take a message to be sent; what the broker confirms is kept until then, also over a lost connection.
+
+        Parameters
+        ----------
+        topic, payload
+            What is published.
+        qos
+            0: sent at most once and not confirmed; 1: until it is confirmed.
+        retain
+            Whether the broker gives it to later subscribers as well.
+        key
+            Returned by `take_confirmed` once the broker has the message; only with QoS 1.
+        """
+
+    @abstractmethod
+    def take_confirmed(self) -> list[str]:
+        """Return the keys of messages that the broker has confirmed since this was asked last."""
+
+    @property
+    @abstractmethod
+    def unconfirmed(self) -> int:
+        """Messages with QoS 1 that the broker has not confirmed yet."""
+
+    @abstractmethod
+    def flush(self) -> bool:
+        """Send what was published; return whether all of it has left this process."""
+
+    @abstractmethod
+    def ack(self, tokens: Iterable[int]) -> None:
+        """Acknowledge messages, in the order in which they came."""
+
+    @abstractmethod
+    def resubscribe(self) -> None:
+        """Ask for the same messages once more: a broker may have forgotten the subscription."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Send what still waits, and leave; the last will is not published."""

@@ -1,0 +1,196 @@
+"""From a message to the engine: whose it is, whether it may come in, what is in it.
+
+Whatever a device sends is at most counted and dropped: no message can stop the loop. What is dropped is logged once for
+each device and topic.
+
+Knows nothing of brokers' clients or of what follows from a packet.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+import zlib
+from collections.abc import Sequence
+
+from monitor import counters, wire
+from monitor.broker.source import Message
+from monitor.engine import Engine
+from monitor.rate_limit import Limiter
+from monitor.service.publisher import Publisher
+from monitor.state.checkpoint import Checkpoint
+from monitor.state.sqlite import Store
+
+log = logging.getLogger(__name__)
+
+MOST_COMPLAINTS = 10_000
+"""So many topics and devices are remembered as logged; what comes on top is only counted."""
+TOPIC_SHOWN = 200
+"""Characters of a topic in a log line."""
+LATENESSES = 1000
+"""Packets of which the lateness is looked at for one status."""
+
+
+class Intake:
+    """Takes messages to the engine.
+
+    Parameters
+    ----------
+    engine
+        Where packets go.
+    checkpoint
+        Is told of each message, and of whose state depends on it.
+    store
+        Where states of earlier processes are; None if nowhere.
+    publisher
+        Tells a device from where on its packets are needed.
+    topics
+        Of the wire.
+    shard
+        Number of this worker, and of how many: it takes the devices whose id falls to it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        checkpoint: Checkpoint,
+        store: Store | None,
+        publisher: Publisher,
+        topics: wire.Topics,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._engine = engine
+        self._checkpoint = checkpoint
+        self._store = store
+        self._publisher = publisher
+        self._topics = topics
+        self._shard = shard
+        self._limiter = Limiter()
+        self._complaints = Complaints()
+        self._lateness_s: list[float] = []
+
+    def take(self, messages: Sequence[Message], now_s: float, arrived_s: float) -> None:
+        """Take messages that came just now.
+
+        Parameters
+        ----------
+        messages
+            In the order in which they came.
+        now_s
+            On a clock that does not run back.
+        arrived_s
+            The same, less the time in which no device could be heard; see `Engine.feed`.
+        """
+        time_s = time.time() if messages else 0.0
+        for message in messages:
+            device = self._take(message, now_s, arrived_s, time_s)
+            self._checkpoint.received(message.token, device, now_s)
+
+    def housekeeping(self, now_s: float) -> None:
+        """Forget limits that do not matter any more."""
+        self._limiter.forget(now_s)
+
+    def take_lateness(self) -> float | None:
+        """Return the median time in s from the end of a packet to its arrival since this was asked last."""
+        lateness_s, self._lateness_s = self._lateness_s, []
+        return round(statistics.median(lateness_s), 3) if lateness_s else None
+
+    def _take(self, message: Message, now_s: float, arrived_s: float, time_s: float) -> str | None:
+        """Take a message; return the device whose state depends on it, if any."""
+        try:
+            device, leaf = self._topics.parse(message.topic)
+            number, workers = self._shard
+            if workers > 1 and zlib.crc32(device.encode()) % workers != number:
+                return None
+            if message.retained and leaf == "samples":
+                self._ignore_retained(device)
+                return None
+            if not self._limiter.admits(device, now_s):
+                self._refuse(device)
+                return None
+            self._take_leaf(device, leaf, message.payload, (now_s, arrived_s, time_s))
+            return device
+        except wire.PacketError as error:
+            self._reject(message.topic, str(error))
+        except Exception:
+            self._engine.counts[counters.INTERNAL_ERRORS] += 1
+            topic = message.topic[:TOPIC_SHOWN]
+            log.exception("a message on %s could not be handled", topic, extra={"topic": topic})
+        return None
+
+    def _take_leaf(self, device: str, leaf: str, payload: bytes, times_s: tuple[float, float, float]) -> None:
+        now_s, arrived_s, time_s = times_s
+        signal_s = 0.0
+        try:
+            if leaf == "samples":
+                packet = wire.decode_packet(payload)
+                signal_s = packet.samples.size / packet.rate_hz
+                if len(self._lateness_s) < LATENESSES:
+                    self._lateness_s.append(time_s - packet.start_s - signal_s)
+                if self._restore(device, arrived_s):
+                    self._publisher.acknowledge(device)
+                self._engine.feed(device, packet, arrived_s)
+            elif leaf == "info":
+                self._describe(device, wire.decode(payload, wire.Info), arrived_s)
+        finally:
+            self._limiter.charge(device, len(payload), signal_s, now_s)
+
+    def _describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
+        is_restored = self._restore(device, arrived_s)
+        self._engine.describe(device, info, arrived_s)
+        if not self._engine.knows(device):
+            return
+        if self._engine.next_seq(device) is None:
+            self._publisher.forget(device)  # it was restarted: what was acknowledged of its packets is over
+        elif is_restored:
+            self._publisher.acknowledge(device)
+
+    def _restore(self, device: str, arrived_s: float) -> bool:
+        """Go on where an earlier process saved the device; return whether one did."""
+        if self._store is None or self._engine.knows(device):
+            return False
+        if self._engine.has_forgotten(device) or self._checkpoint.has_forgotten(device):
+            return False
+        state = self._store.read_state(device)
+        if state is None:
+            return False
+        try:
+            self._engine.restore(device, state, arrived_s)
+        except ValueError as error:
+            self._engine.counts[counters.STATES_NOT_RESTORED] += 1
+            log.warning("%s Starting over.", error, extra={"device": device})
+        return self._engine.knows(device)
+
+    def _ignore_retained(self, device: str) -> None:
+        self._engine.counts[counters.RETAINED_SAMPLES] += 1
+        if self._complaints.is_new(f"retained {device}"):
+            text = "ignored retained samples of %s: they may be of any age; publish samples without the retain flag"
+            log.warning(text, device, extra={"device": device})
+
+    def _reject(self, topic: str, reason: str) -> None:
+        self._engine.counts[counters.REJECTED] += 1
+        shown = topic[:TOPIC_SHOWN]
+        if self._complaints.is_new(shown):
+            text = "dropped a message on %s: %s (logged once for this topic)"
+            log.warning(text, shown, reason, extra={"topic": shown})
+
+    def _refuse(self, device: str) -> None:
+        self._engine.counts[counters.TOO_MANY_PACKETS] += 1
+        if self._complaints.is_new(device):
+            text = "%s sends more than its share; what is above its rate limit is dropped (logged once for this device)"
+            log.warning(text, device, extra={"device": device})
+
+
+class Complaints:
+    """What was logged already: a broken device must not flood the log."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
+
+    def is_new(self, about: str) -> bool:
+        """Whether nothing was logged about that yet."""
+        if about in self._made or len(self._made) >= MOST_COMPLAINTS:
+            return False
+        self._made.add(about)
+        return True

@@ -1,0 +1,100 @@
+"""From the engine to the broker: beats, alerts and acknowledgements as messages.
+
+Alerts go out with QoS 1 and are kept until the broker has confirmed them, also across a crash. Knows nothing of how a
+source sends them.
+"""
+
+from __future__ import annotations
+
+import time
+
+from monitor import counters, wire
+from monitor.broker.source import Source
+from monitor.engine import Engine, Output
+from monitor.state.checkpoint import Committed, Outbox
+from monitor.state.sqlite import Letter
+
+MOST_UNCONFIRMED = 10_000
+"""While more messages wait for the broker's confirmation, beats are sent without asking for one, and are counted: their
+packet ids must not run out for the alerts."""
+
+
+class Publisher:
+    """Publishes what the engine has found.
+
+    Parameters
+    ----------
+    source
+        Where to.
+    engine
+        Whose devices are acknowledged.
+    outbox
+        Keeps alerts until they are confirmed.
+    topics
+        Of the wire.
+    publish_beats
+        Publish every beat's verdict, not only alerts.
+    """
+
+    def __init__(
+        self, source: Source, engine: Engine, outbox: Outbox, topics: wire.Topics, publish_beats: bool
+    ) -> None:
+        self._source = source
+        self._engine = engine
+        self._outbox = outbox
+        self._topics = topics
+        self._publish_beats = publish_beats
+        self._acknowledged: dict[str, int] = {}  # what each device's last acknowledgement said
+
+    def publish(self, output: Output) -> None:
+        """Publish alerts and, if asked, beats."""
+        for alert in output.alerts:
+            topic = self._topics.of(alert.device, "alerts")
+            letter = Letter(alert.id, alert.device, time.time(), topic, wire.encode(alert))
+            self._outbox.add(letter)
+            self._send(letter)
+        if self._publish_beats:
+            for beat in output.beats:
+                qos = int(self._source.unconfirmed < MOST_UNCONFIRMED)
+                self._source.publish(self._topics.of(beat.device, "beats"), wire.encode(beat), qos)
+                if not qos:
+                    self._engine.counts[counters.UNCONFIRMED_BEATS] += 1
+
+    def resend(self) -> None:
+        """Publish the alerts that an earlier process, or an earlier file, has left."""
+        for letter in self._outbox.resend():
+            self._send(letter)
+
+    def take_confirmed(self) -> None:
+        """Let the outbox drop what the broker has confirmed."""
+        for key in self._source.take_confirmed():
+            self._outbox.confirm(key)
+
+    def acknowledge_all(self, committed: Committed) -> None:
+        """Acknowledge what was committed, to the broker and to the devices."""
+        self._source.ack(committed.tokens)
+        for device in committed.devices:
+            self.acknowledge(device)
+
+    def acknowledge(self, device: str) -> None:
+        """Tell a device from where on its packets are needed."""
+        seq = self._engine.next_seq(device)
+        if seq is not None:
+            self._acknowledged[device] = seq
+            self._send_ack(device, seq)
+
+    def repeat_acks(self) -> None:
+        """Repeat all acknowledgements: the broker has lost what came meanwhile, unless the devices have kept it."""
+        for device, seq in self._acknowledged.items():
+            self._send_ack(device, seq)
+
+    def forget(self, *devices: str) -> None:
+        """Repeat nothing of these devices."""
+        for device in devices:
+            self._acknowledged.pop(device, None)
+
+    def _send(self, letter: Letter) -> None:
+        self._source.publish(letter.topic, letter.payload, qos=1, key=letter.id)
+
+    def _send_ack(self, device: str, seq: int) -> None:
+        self._source.publish(self._topics.of(device, "ack"), wire.encode(wire.Ack(seq=seq)), qos=0)

@@ -1,0 +1,186 @@
+"""The monitor as a service: what it holds while it runs (model, source, store, name, metrics), and for how long.
+
+Several services can share the devices: each hears all packets, and takes those of its shard; see
+`monitor.service.supervisor`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+from monitor import wire
+from monitor.broker import connection
+from monitor.broker.mqtt import MqttSource
+from monitor.broker.source import Source, Subscription
+from monitor.classify import Classifier
+from monitor.engine import Engine, warm_up
+from monitor.service.health import Health, Parts
+from monitor.service.intake import Intake
+from monitor.service.loop import Loop
+from monitor.service.metrics import Board, serve
+from monitor.service.publisher import Publisher
+from monitor.service.settings import VERSION, ServiceSettings
+from monitor.service.stale_sessions import end_leftover_sessions
+from monitor.state.checkpoint import Checkpoint
+from monitor.state.lock import only_one
+from monitor.state.sqlite import Store
+
+log = logging.getLogger(__name__)
+
+GC_THRESHOLD = (2000, 20, 5000)
+"""A full garbage collection stops the loop for 0.2 s with ten thousand devices: every ten minutes will do, since only a
+device that is forgotten leaves a cycle."""
+LEAVES = ("info", "samples")
+"""What is asked for of every device."""
+
+
+class Service:
+    """A monitor between a broker and an engine.
+
+    Parameters
+    ----------
+    settings
+        How it runs.
+    report
+        Gets the status, instead of the broker and of whoever asks for metrics; see `monitor.service.supervisor`.
+    source
+        Where packets come from, instead of the broker of the settings.
+
+    Raises
+    ------
+    ValueError
+        Settings that cannot work; see `wire.Topics`, `wire.check_name`, `connection.make_client`, `Classifier`.
+    FileNotFoundError, ModelMismatch
+        The model cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        report: Callable[[wire.MonitorStatus], None] | None = None,
+        source: Source | None = None,
+    ) -> None:
+        wire.check_name(settings.name)
+        wire.Topics(settings.prefix)
+        self.settings = settings
+        self.classifier = Classifier(settings.model, settings.provider)
+        self.engine = Engine(self.classifier, settings.alerts)
+        self.source = source or connect_mqtt(settings, None if report else _offline(self.classifier))
+        self.board = Board()
+        self._report = report
+        self._waited = 0  # turns for which another monitor of this name was waited for
+        self._stopping = False
+        warm_up()
+
+    def stop(self) -> None:
+        """Ask the loop to finish what it holds and return; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop` is called.
+
+        Raises
+        ------
+        ConnectionError
+            The broker cannot be reached at the start, or refuses the connection. Later losses are waited out.
+        OSError
+            Metrics cannot be served where they should be.
+        """
+        gc.set_threshold(*GC_THRESHOLD)
+        with ExitStack() as stack:
+            is_served = self._serve_metrics(stack)
+            stack.enter_context(self._alone())
+            if self._stopping:
+                return  # while waiting for another monitor of this name, which the broker would take us for
+            if not is_served:
+                self._serve_metrics(stack, is_last_try=True)
+            if self._report is None:
+                end_leftover_sessions(self.settings, {self.settings.own_name})
+            loop = stack.enter_context(self.assembled())
+            self._open()
+            loop.run(lambda: self._stopping)
+
+    @contextmanager
+    def assembled(self) -> Iterator[Loop]:
+        """Open the store, and put the loop together; the source is not opened."""
+        settings, engine, source = self.settings, self.engine, self.source
+        number, workers = settings.share
+        store = Store(settings.state, settings.name, number if workers > 1 else None) if settings.state else None
+        try:
+            topics, checkpoint = wire.Topics(settings.prefix), Checkpoint(engine, store)
+            publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats)
+            intake = Intake(engine, checkpoint, store, publisher, topics, settings.share)
+            parts = Parts(self.classifier, engine, source, store, checkpoint, publisher, intake)
+            yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
+        finally:
+            if store is not None:
+                store.close()
+
+    def _serve_metrics(self, stack: ExitStack, is_last_try: bool = False) -> bool:
+        """Serve metrics, if anybody wants them; another monitor of this name may have the port until it stops."""
+        try:
+            stack.enter_context(serve(None if self._report else self.settings.metrics, self.board))
+        except OSError:
+            if is_last_try or self.settings.state is None:
+                raise
+            return False
+        return True
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Wait for another monitor of this name; one without a state directory has nothing to share."""
+        if self.settings.state is None:
+            return nullcontext()
+        return only_one(self.settings.state / f"{self.settings.own_name}.lock", self._is_told_to_stop)
+
+    def _is_told_to_stop(self) -> bool:
+        """Whether to stop, asked while another monitor is waited for."""
+        self._waited += 1
+        self.board.turned_s = time.monotonic()
+        return self._stopping
+
+    def _open(self) -> None:
+        """Reach the broker; a monitor that has taken over from another waits for it as that one would have."""
+        try:
+            self.source.open()
+        except ConnectionError as error:
+            if self._waited <= 1:
+                raise
+            log.warning("%s Trying again.", error)
+
+
+def _offline(classifier: Classifier) -> bytes:
+    """Return the last will."""
+    status = wire.MonitorStatus(
+        state="offline",
+        version=VERSION,
+        model=classifier.info.name,
+        model_sha256=classifier.sha256,
+        since_s=time.time(),
+    )
+    return wire.encode(status)
+
+
+def connect_mqtt(settings: ServiceSettings, will: bytes | None) -> Source:
+    """Return a source on the MQTT broker of the settings.
+
+    Parameters
+    ----------
+    settings
+        How the monitor runs.
+    will
+        Its last status, published if it dies; None publishes none.
+    """
+    topics = wire.Topics(settings.prefix)
+    return MqttSource(
+        settings.broker,
+        f"ecgwatch-{settings.own_name}",
+        [Subscription(topics.of("+", leaf), 1) for leaf in LEAVES],
+        password=connection.read_password(settings.broker, settings.password_file),
+        tls=settings.tls,
+        clean=settings.state is None,
+        will=None if will is None else (topics.monitor_status(settings.name), will),
+    )
