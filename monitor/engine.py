@@ -1,7 +1,7 @@
 """All devices together: packets in, beats and alerts out.
 
 `Engine.feed` takes one packet to its device's stream; what it was given waits in one batch for all devices.
-`Engine.flush` takes the batch through the lanes, judges the beats that come out in one call of the model, and applies
+`Engine.flush` processes the batch, judges the beats that come out in one call of the model, and applies
 each device's alert rules to all, in order.
 
 A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not.
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from monitor import beat, counters, wire
 from monitor.alerts.episode import AlertSettings, Episode, Memory, State
 from monitor.classify import MAX_BATCH, Classifier
-from monitor.ecg.batch import LAYOUT, Beats, Event, Lanes, fit_windows
+from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import INCOMPLETE, NO_RHYTHM, REASONS
 from monitor.ecg.resample import DELAY_S
 from monitor.ecg.segment import PAUSE
@@ -147,13 +147,13 @@ class Engine:
         self._devices: dict[str, _Device] = {}
         self._heard_once: OrderedDict[str, _Device] = OrderedDict()
         self._forgotten: set[str] = set()
-        self._lanes = Lanes(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
+        self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._alerts: list[wire.Alert] = []
 
     @property
     def is_full(self) -> bool:
         """Whether the batch has reached its cap and ought to be flushed."""
-        return self._lanes.waiting >= MAX_BATCH
+        return self._batch.waiting >= MAX_BATCH
 
     @property
     def devices(self) -> int:
@@ -170,7 +170,7 @@ class Engine:
         """
         since_s = now_s - SILENT_S
         silent = sum([known.arrived_s < since_s for known in self._devices.values()])
-        off = sum([known.arrived_s >= since_s for known in self._lanes.find_off()])
+        off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
@@ -210,7 +210,7 @@ class Engine:
 
     def flush(self) -> Output:
         """Take what waits, judge its beats in one call of the model, and hand out all there is to tell."""
-        log = self._lanes.collect()
+        log = self._batch.collect()
         judged = self._judge([entry for entry in log if isinstance(entry, Beats)])
         in_order = iter(judged)
         for entry in log:
@@ -300,7 +300,7 @@ class Engine:
                 self.counts[counters.TOO_MANY_DEVICES] += 1
                 return None
             known = _Device(device, arrived_s)
-            known.stream = Stream(known, self._lanes, self.counts)
+            known.stream = Stream(known, self._batch, self.counts)
             self._devices[device] = self._heard_once[device] = known
         elif known.heard_once:
             known.heard_once = False
@@ -354,7 +354,7 @@ class Engine:
         found, classes = judged.found, judged.classifier.info.classes
         rows = found.beats["stream"], found.time_s, judged.verdicts, judged.columns, found.beats["median_rr"]
         for stream, time_s, verdict, column, median_rr in zip(*(row.tolist() for row in rows), strict=True):
-            hourly = self.hourly.setdefault(found.runs[stream].owner.id, {})
+            hourly = self.hourly.setdefault(found.stretches[stream].owner.id, {})
             hour, withheld = int(time_s // 3600), verdict == WITHHELD
             what = hour, VERDICTS[WITHHELD] if withheld else classes[column]
             n, rr_ms = hourly.get(what, (0, 0))
@@ -365,13 +365,13 @@ class Engine:
         found, verdicts = judged.found, judged.verdicts
         poor = (verdicts == WITHHELD) & (found.reasons != INCOMPLETE) & (found.reasons != NO_RHYTHM)
         streams = found.beats["stream"]
-        watched = np.array([bool(run.owner.episodes) for run in found.runs])
+        watched = np.array([bool(stretch.owner.episodes) for stretch in found.stretches])
         watched[streams[poor | (verdicts == ABNORMAL)]] = True
         calm = judged.probability < self._classifier.info.threshold * self._settings.exit_ratio
         which = np.flatnonzero(watched[streams])
         columns = (which, streams[which], verdicts[which], found.time_s[which], calm[which])
         for i, stream, verdict, time_s, is_calm in zip(*(column.tolist() for column in columns), strict=True):
-            known, cause = found.runs[stream].owner, (judged, i)
+            known, cause = found.stretches[stream].owner, (judged, i)
             if verdict == WITHHELD:
                 if poor[i]:
                     self._observe(known, "poor-signal", time_s, cause, event=True)
@@ -447,11 +447,11 @@ _saved = msgspec.msgpack.Decoder(SavedDevice)
 def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
     peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s
-    lanes = Lanes(1, False, NO_BEATS_S)
-    stream = Stream(None, lanes, Counter())
+    batch = Batch(1, False, NO_BEATS_S)
+    stream = Stream(None, batch, Counter())
     stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
     stream.finish()
-    for found in lanes.collect():
+    for found in batch.collect():
         assert isinstance(found, Beats)
         fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
 
@@ -478,7 +478,7 @@ def _id(device: str, time_s: float) -> str:
 def _beat_message(judged: _Judged, i: int) -> wire.Beat:
     found, verdict = judged.found, int(judged.verdicts[i])
     one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
-    device = found.runs[one["stream"]].owner.id
+    device = found.stretches[one["stream"]].owner.id
     median_rr = float(one["median_rr"])
     return wire.Beat(
         id=_id(device, time_s),

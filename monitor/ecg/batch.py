@@ -1,10 +1,10 @@
-"""The signal of all devices at once: samples in, finished beats out, a lane for each unbroken run of packets.
+"""The signal of all devices at once: samples in, finished beats out, a lane for each unbroken stretch of packets.
 
-What a run was given waits until `Lanes.advance`; then all runs go through contact, resampler, segmenter and gate
-together, in one call each. That is what makes a packet cheap: the loops are compiled, and the Python around them is
-shared by all devices. A batch holds at most one part of each run, so that how packets are batched makes no difference.
+The samples given to a stretch wait until `Batch.advance`; then all stretches pass contact, resampler, segmenter and
+gate together, in one call each. That is what makes a packet cheap: the loops are compiled, and the Python around them
+is shared by all devices. At most one part of each stretch waits, so that how packets are batched makes no difference.
 
-All that is remembered of a run is a row of four arrays of plain records, 18 kB; rows that were never used take no
+The whole state of a stretch is a row of four arrays of plain records, 18 kB; rows that were never used take no
 memory. Knows nothing of packets' order, of models or of alerts.
 """
 
@@ -24,7 +24,7 @@ from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
 
 PART_S = 10.0
-"""Most signal of a run that is taken in one go; a longer packet must be given in parts."""
+"""Most signal of a stretch that is taken in one go; a longer packet must be given in parts."""
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
@@ -41,13 +41,13 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-class Run:
-    """An unbroken run of packets: its clock, and where its signal is.
+class Stretch:
+    """An unbroken stretch of packets: its clock, and where its signal is.
 
     Parameters
     ----------
     owner
-        Whom it belongs to; handed back with what is found.
+        The device it belongs to; returned with everything that is found in it.
     rate_hz
         Rate of its samples.
     started_s
@@ -74,16 +74,16 @@ class Run:
         self.end_s = started_s
         """Where the next packet should begin, by the count of samples and the drift."""
         self.completed_s = self.part_s = started_s
-        """End of the latest packet by its own time, and begin of the part of it that was given last."""
+        """End of the latest packet by its own time, and start of its part that was given last."""
         self.off_s = -np.inf
         """When the electrode last came to count as off."""
         self.waits = False
-        """Whether it was given samples that have not been taken yet."""
+        """Whether it was given samples that have not been processed yet."""
         self.lane = -1
 
 
-class SavedRun(msgspec.Struct, frozen=True, array_like=True):
-    """A run as it was between two packets."""
+class SavedStretch(msgspec.Struct, frozen=True, array_like=True):
+    """A stretch between two packets."""
 
     rate_hz: float
     started_s: float
@@ -102,11 +102,11 @@ class SavedRun(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Beats(NamedTuple):
-    """Finished beats, in order per run."""
+    """Finished beats, in order per stretch."""
 
-    runs: list[Run]
+    stretches: list[Stretch]
     beats: npt.NDArray[np.void]
-    """(n,) of `segment.BEAT`; `stream` is a position in `runs`."""
+    """(n,) of `segment.BEAT`; `stream` is a position in `stretches`."""
     signals: Signal
     """(n, 187) from the R peak on, in steps; what lies behind a beat's `length` has no meaning."""
     reasons: npt.NDArray[np.uint8]
@@ -114,7 +114,7 @@ class Beats(NamedTuple):
     time_s: Floats
     """(n,) R peaks, on the devices' clocks."""
     outdated: npt.NDArray[np.bool_]
-    """(n,) whether it was already told that the electrode came off after this beat."""
+    """(n,) whether the electrode coming off after this beat was reported already."""
     seq: Ints
     """(n,) sequence number of the packet that completed the beat."""
     completed_s: Floats
@@ -122,29 +122,29 @@ class Beats(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something else that came to light."""
+    """Something else that was found in the signal."""
 
     owner: Any
     what: wire.Kind
     time_s: float
     """When it was, on the device's clock."""
     seq: int
-    """Sequence number of the packet that told it."""
+    """Sequence number of the packet that showed it."""
     completed_s: float
     """End of that packet, on the device's clock."""
 
 
-class Lanes:
-    """Takes the samples of many runs.
+class Batch:
+    """Takes the samples of many stretches.
 
     Parameters
     ----------
     capacity
-        Most runs at a time.
+        Most stretches at a time.
     next_rr
-        Tell a beat only when the next one is known; see `monitor.ecg.segment.segment`.
+        Report a beat only when the next one is known; see `monitor.ecg.segment.segment`.
     silence_s
-        Signal without a beat for this long is told.
+        Signal without a beat for this long is reported.
     """
 
     def __init__(self, capacity: int, next_rr: bool, silence_s: float) -> None:
@@ -155,73 +155,75 @@ class Lanes:
         self._segmenters = np.zeros(capacity, segment.STATE)
         self._gates = np.zeros(capacity, quality.STATE)
         self._started_s = np.zeros(capacity)
-        self._first = np.zeros(capacity, np.int64)  # number of a run's first sample at 125 Hz, on the resampler's grid
+        self._first = np.zeros(
+            capacity, np.int64
+        )  # number of a stretch's first sample at 125 Hz, on the resampler's grid
         self._capacity, self._used = capacity, 0
         self._free: list[int] = []
-        self._runs: dict[int, Run] = {}  # those that are open, by lane
-        self._given: dict[float, list[tuple[Run, Steps]]] = {}
+        self._stretches: dict[int, Stretch] = {}  # those that are open, by lane
+        self._given: dict[float, list[tuple[Stretch, Steps]]] = {}
         self._room = segment.make_room(ROOM)
         self._log: list[Beats | Event] = []
         self.waiting = 0
-        """Parts that were given and not taken yet."""
+        """Parts that were given and not processed yet."""
 
-    def open(self, run: Run) -> None:
-        """Give a run a lane of its own; there must be one left."""
+    def open(self, stretch: Stretch) -> None:
+        """Give a stretch a lane of its own; there must be one left."""
         if self._free:
-            run.lane = self._free.pop()
+            stretch.lane = self._free.pop()
             for states in self.states:
-                states[run.lane] = np.zeros((), states.dtype)
+                states[stretch.lane] = np.zeros((), states.dtype)
         elif self._used < self._capacity:
-            run.lane = self._used
+            stretch.lane = self._used
             self._used += 1
         else:
             raise ValueError(f"All {self._capacity} lanes are taken.")
-        self._runs[run.lane] = run
-        quality.begin_contact(self._contacts[run.lane], run.rate_hz)
-        self._first[run.lane] = resample.begin(self._resamplers[run.lane], run.rate_hz, run.started_s)
-        self._started_s[run.lane] = run.started_s
+        self._stretches[stretch.lane] = stretch
+        quality.begin_contact(self._contacts[stretch.lane], stretch.rate_hz)
+        self._first[stretch.lane] = resample.begin(self._resamplers[stretch.lane], stretch.rate_hz, stretch.started_s)
+        self._started_s[stretch.lane] = stretch.started_s
 
-    def put(self, run: Run, samples: Steps) -> None:
-        """Give a run its next samples, at most `PART_S` of them; what the last call gave must have been taken."""
-        run.waits = True
+    def put(self, stretch: Stretch, samples: Steps) -> None:
+        """Give a stretch its next samples, at most `PART_S`; those of the last call must have been processed."""
+        stretch.waits = True
         self.waiting += 1
-        self._given.setdefault(run.rate_hz, []).append((run, samples))
+        self._given.setdefault(stretch.rate_hz, []).append((stretch, samples))
 
-    def tell(self, event: Event) -> None:
-        """Let something be told in its place among the beats."""
+    def add(self, event: Event) -> None:
+        """Put an event in its place among the beats."""
         self._log.append(event)
 
     def advance(self) -> None:
-        """Take all that was given."""
+        """Process all that was given."""
         given, self._given, self.waiting = self._given, {}, 0
         for rate_hz, parts in given.items():
-            self._take(rate_hz, [run for run, _ in parts], [samples for _, samples in parts])
+            self._take(rate_hz, [stretch for stretch, _ in parts], [samples for _, samples in parts])
 
-    def close(self, run: Run) -> None:
-        """Nothing more will come of a run: tell the beats that still wait, for their windows or for the next beat."""
-        if run.waits:
+    def close(self, stretch: Stretch) -> None:
+        """End a stretch: finish the beats that still wait, for their windows or for the next beat."""
+        if stretch.waits:
             self.advance()
         beats, signals = self._room
-        found = segment.finish(self._segmenters, run.lane, self._next_rr, beats, signals)
-        self._put_aside([run], np.array([run.lane]), found)
-        self._free.append(run.lane)
-        del self._runs[run.lane]
+        found = segment.finish(self._segmenters, stretch.lane, self._next_rr, beats, signals)
+        self._put_aside([stretch], np.array([stretch.lane]), found)
+        self._free.append(stretch.lane)
+        del self._stretches[stretch.lane]
 
     def collect(self) -> list[Beats | Event]:
-        """Take what was given, and return all that was found, in order per run."""
+        """Process what was given, and return all that was found, in order per stretch."""
         if self.waiting:
             self.advance()
         log, self._log = self._log, []
         return log
 
     def find_off(self) -> list[Any]:
-        """Return the owners of the runs whose electrode is off now."""
+        """Return the owners of the stretches whose electrode is off now."""
         off = np.flatnonzero(quality.is_off(self._contacts[: self._used])).tolist()
-        return [self._runs[lane].owner for lane in off if lane in self._runs]
+        return [self._stretches[lane].owner for lane in off if lane in self._stretches]
 
-    def save(self, run: Run) -> SavedRun:
-        """All that is remembered of a run; nothing may wait to be taken."""
-        lane, r = run.lane, run
+    def save(self, stretch: Stretch) -> SavedStretch:
+        """The whole state of a stretch; nothing may wait to be processed."""
+        lane, r = stretch.lane, stretch
         history = _HISTORY + 4 * int(self._resamplers["kept"][lane])
         left, segmenter = segment.compact(self._segmenters, lane), self._segmenters[lane].tobytes()
         rows = [
@@ -231,71 +233,71 @@ class Lanes:
             segmenter[: _SIGNAL + 4 * left],
             segmenter[_MISSING : _MISSING + left],
         ]
-        return SavedRun(
+        return SavedStretch(
             r.rate_hz, r.started_s, r.first_seq, r.next_seq, r.samples, r.shortest_s, r.longest_s,
             r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, rows,
         )  # fmt: skip
 
-    def restore(self, owner: Any, saved: SavedRun) -> Run:
-        """Return a run that goes on where it was saved, in a lane of its own."""
-        run = Run(owner, saved.rate_hz, saved.started_s, saved.first_seq)
-        for name in SavedRun.__struct_fields__[3:-1]:
-            setattr(run, name, getattr(saved, name))
-        self.open(run)
+    def restore(self, owner: Any, saved: SavedStretch) -> Stretch:
+        """Return a stretch that goes on where it was saved, in a lane of its own."""
+        stretch = Stretch(owner, saved.rate_hz, saved.started_s, saved.first_seq)
+        for name in SavedStretch.__struct_fields__[3:-1]:
+            setattr(stretch, name, getattr(saved, name))
+        self.open(stretch)
         contact, gate, resampler, segmenter, missing = saved.rows
         rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate
         for states, row in zip(self.states, rows, strict=True):
-            states[run.lane] = np.frombuffer(row.ljust(states.dtype.itemsize, b"\0"), states.dtype)[0]
-        return run
+            states[stretch.lane] = np.frombuffer(row.ljust(states.dtype.itemsize, b"\0"), states.dtype)[0]
+        return stretch
 
     @property
     def states(self) -> tuple[npt.NDArray[np.void], ...]:
-        """All that is remembered, a row for each lane."""
+        """The whole state, a row for each lane."""
         return self._contacts, self._resamplers, self._segmenters, self._gates
 
-    def _take(self, rate_hz: float, runs: list[Run], parts: list[Steps]) -> None:
-        """Take a part of each of some runs of one rate."""
-        lanes = np.array([run.lane for run in runs])
+    def _take(self, rate_hz: float, stretches: list[Stretch], parts: list[Steps]) -> None:
+        """Take a part of each of some stretches of one rate."""
+        lanes = np.array([stretch.lane for stretch in stretches])
         ends = np.cumsum([part.size for part in parts])
         samples = np.concatenate(parts)
-        self._watch(runs, lanes, samples, ends)
+        self._observe_contact(stretches, lanes, samples, ends)
         kernel = resample.design_kernel(rate_hz)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
         taken = 0
         while taken < lanes.size:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._next_rr, *self._room)
             if found:
-                self._put_aside(runs, lanes, found)
+                self._put_aside(stretches, lanes, found)
         silent = segment.since_last(self._segmenters, lanes) > self._silence
         if silent.any():
             off = quality.is_off(self._contacts[lanes])
             for i in np.flatnonzero(silent & ~off):
-                self._tell(runs[i], "no-beats", runs[i].completed_s)
-        for run in runs:
-            run.waits = False
+                self._add(stretches[i], "no-beats", stretches[i].completed_s)
+        for stretch in stretches:
+            stretch.waits = False
 
-    def _watch(self, runs: list[Run], lanes: Ints, samples: Steps, ends: Ints) -> None:
-        """Tell where electrodes came off."""
+    def _observe_contact(self, stretches: list[Stretch], lanes: Ints, samples: Steps, ends: Ints) -> None:
+        """Report where electrodes came off."""
         for i, place in zip(*quality.watch(self._contacts, lanes, samples, ends), strict=True):
-            run = runs[i]
-            run.off_s = float(run.part_s + place / run.rate_hz)
-            self._tell(run, "lead-off", run.off_s)
+            stretch = stretches[i]
+            stretch.off_s = float(stretch.part_s + place / stretch.rate_hz)
+            self._add(stretch, "lead-off", stretch.off_s)
 
-    def _put_aside(self, runs: list[Run], lanes: Ints, found: int) -> None:
-        """Move the finished beats from where they were made, judge their signal, and tell when they were."""
+    def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int) -> None:
+        """Move the finished beats from where they were made, judge their signal, and compute their times."""
         beats, signals = self._room[0][:found].copy(), self._room[1][:found].copy()
         streams = beats["stream"]
         grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
         begin_s = grid_s - self._started_s[lanes[streams]]
         reasons = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
-        time_s = grid_s + np.array([run.drift_s for run in runs])[streams]
-        outdated = time_s < np.array([run.off_s for run in runs])[streams]
-        seq = np.array([run.next_seq - 1 for run in runs])[streams]
-        completed_s = np.array([run.completed_s for run in runs])[streams]
-        self._log.append(Beats(runs, beats, signals, reasons, time_s, outdated, seq, completed_s))
+        time_s = grid_s + np.array([stretch.drift_s for stretch in stretches])[streams]
+        outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
+        seq = np.array([stretch.next_seq - 1 for stretch in stretches])[streams]
+        completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
+        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s))
 
-    def _tell(self, run: Run, what: wire.Kind, time_s: float) -> None:
-        self._log.append(Event(run.owner, what, time_s, run.next_seq - 1, run.completed_s))
+    def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
+        self._log.append(Event(stretch.owner, what, time_s, stretch.next_seq - 1, stretch.completed_s))
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:
