@@ -71,7 +71,7 @@ class Proxy:
                 except OSError:
                     data = b""
                 if not data:
-                    self._close(sock, self._peers[sock])
+                    self._close(sock, self._peers[sock], reset=False)
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -82,9 +82,10 @@ class Proxy:
             return
         self._peers |= {client: broker, broker: client}
 
-    def _close(self, *socks: socket.socket) -> None:
+    def _close(self, *socks: socket.socket, reset: bool = True) -> None:
         for sock in socks:
             self._peers.pop(sock)
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # at once, as a reset
+                if reset:  # what was on its way is lost, also what one side has sent before it closed
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
