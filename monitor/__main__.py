@@ -74,7 +74,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
     from monitor.broker.connection import BrokerUrl, TlsFiles
     from monitor.service.metrics import Address
     from monitor.service.settings import ServiceSettings
-    from monitor.state.sqlite import default_directory
+    from monitor.state.location import default_directory
 
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
@@ -141,7 +141,7 @@ def watch(options: argparse.Namespace) -> int:
 
 def history(options: argparse.Namespace) -> int:
     """Print the alerts, or the beats, of late."""
-    from monitor.state.sqlite import default_directory
+    from monitor.state.location import default_directory
     from monitor.tools.history import HistorySettings, run_history
 
     return run_history(

@@ -19,7 +19,7 @@ from monitor.service.metrics import Board
 from monitor.service.publisher import Publisher
 from monitor.service.settings import ALIVE_S, NOTE_S, VERSION, ServiceSettings
 from monitor.state.checkpoint import Checkpoint
-from monitor.state.sqlite import Store
+from monitor.state.store import StateStore
 
 STALLED_S = 5.0
 """A turn of the loop that takes so long was none: the process, or the machine, was stopped."""
@@ -34,7 +34,7 @@ class Parts:
     classifier: Classifier
     engine: Engine
     source: Source
-    store: Store | None
+    store: StateStore | None
     checkpoint: Checkpoint
     publisher: Publisher
     intake: Intake

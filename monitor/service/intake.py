@@ -20,7 +20,7 @@ from monitor.engine import Engine
 from monitor.rate_limit import Limiter
 from monitor.service.publisher import Publisher
 from monitor.state.checkpoint import Checkpoint
-from monitor.state.sqlite import Store
+from monitor.state.store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Intake:
         self,
         engine: Engine,
         checkpoint: Checkpoint,
-        store: Store | None,
+        store: StateStore | None,
         publisher: Publisher,
         topics: wire.Topics,
         shard: tuple[int, int] = (0, 1),
@@ -152,7 +152,7 @@ class Intake:
             return False
         if self._engine.has_forgotten(device) or self._checkpoint.has_forgotten(device):
             return False
-        state = self._store.read_state(device)
+        state = self._store.read_states([device]).get(device)
         if state is None:
             return False
         try:

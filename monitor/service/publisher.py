@@ -12,7 +12,7 @@ from monitor import counters, wire
 from monitor.broker.source import Source
 from monitor.engine import Engine, Output
 from monitor.state.checkpoint import Committed, Outbox
-from monitor.state.sqlite import Letter
+from monitor.state.store import OutboxMessage
 
 MOST_UNCONFIRMED = 10_000
 """While more messages wait for the broker's confirmation, beats are sent without asking for one, and are counted: their
@@ -50,9 +50,9 @@ class Publisher:
         """Publish alerts and, if asked, beats."""
         for alert in output.alerts:
             topic = self._topics.of(alert.device, "alerts")
-            letter = Letter(alert.id, alert.device, time.time(), topic, wire.encode(alert))
-            self._outbox.add(letter)
-            self._send(letter)
+            message = OutboxMessage(alert.id, alert.device, time.time(), topic, wire.encode(alert))
+            self._outbox.add(message)
+            self._send(message)
         if self._publish_beats:
             for beat in output.beats:
                 qos = int(self._source.unconfirmed < MOST_UNCONFIRMED)
@@ -62,8 +62,8 @@ class Publisher:
 
     def resend(self) -> None:
         """Publish the alerts that an earlier process, or an earlier file, has left."""
-        for letter in self._outbox.resend():
-            self._send(letter)
+        for message in self._outbox.resend():
+            self._send(message)
 
     def take_confirmed(self) -> None:
         """Let the outbox drop what the broker has confirmed."""
@@ -93,8 +93,8 @@ class Publisher:
         for device in devices:
             self._acknowledged.pop(device, None)
 
-    def _send(self, letter: Letter) -> None:
-        self._source.publish(letter.topic, letter.payload, qos=1, key=letter.id)
+    def _send(self, message: OutboxMessage) -> None:
+        self._source.publish(message.topic, message.payload, qos=1, key=message.id)
 
     def _send_ack(self, device: str, seq: int) -> None:
         self._source.publish(self._topics.of(device, "ack"), wire.encode(wire.Ack(seq=seq)), qos=0)

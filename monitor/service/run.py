@@ -26,8 +26,7 @@ from monitor.service.publisher import Publisher
 from monitor.service.settings import VERSION, ServiceSettings
 from monitor.service.stale_sessions import end_leftover_sessions
 from monitor.state.checkpoint import Checkpoint
-from monitor.state.lock import only_one
-from monitor.state.sqlite import Store
+from monitor.state.location import locate
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class Service:
         """Open the store, and put the loop together; the source is not opened."""
         settings, engine, source = self.settings, self.engine, self.source
         number, workers = settings.share
-        store = Store(settings.state, settings.name, number if workers > 1 else None) if settings.state else None
+        store = locate(settings.state).open(settings.name, number if workers > 1 else None) if settings.state else None
         try:
             topics, checkpoint = wire.Topics(settings.prefix), Checkpoint(engine, store)
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats)
@@ -134,7 +133,7 @@ class Service:
         """Wait for another monitor of this name; one without a state directory has nothing to share."""
         if self.settings.state is None:
             return nullcontext()
-        return only_one(self.settings.state / f"{self.settings.own_name}.lock", self._is_told_to_stop)
+        return locate(self.settings.state).hold(self.settings.own_name, self._is_told_to_stop)
 
     def _is_told_to_stop(self) -> bool:
         """Whether to stop, asked while another monitor is waited for."""

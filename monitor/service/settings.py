@@ -41,8 +41,8 @@ class ServiceSettings:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     forget_s: float = 600.0
     """A device that sends nothing for so long is forgotten."""
-    state: Path | None = None
-    """Directory in which to remember what must outlive the process; None remembers nothing."""
+    state: Path | str | None = None
+    """Where to keep what must outlive the process, see `monitor.state.location.locate`; None keeps nothing."""
     share: tuple[int, int] = (0, 1)
     """Which part of the devices this one watches, and of how many."""
     metrics: Address | None = None

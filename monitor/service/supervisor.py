@@ -35,7 +35,7 @@ from monitor.service.logs import set_up
 from monitor.service.metrics import LATE_S, Board, serve
 from monitor.service.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 from monitor.service.stale_sessions import end_leftover_sessions
-from monitor.state.lock import only_one
+from monitor.state.location import locate
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +179,9 @@ class Workers:
 
     def _alone(self) -> AbstractContextManager[None]:
         """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
-        directory = self._settings.state
-        if directory is None:
+        if self._settings.state is None:
             return contextlib.nullcontext()
-        return only_one(directory / f"{self._settings.name}.workers.lock", self._looks_up)
+        return locate(self._settings.state).hold(f"{self._settings.name}.workers", self._looks_up)
 
     def _looks_up(self) -> bool:
         """Whether to stop, asked by who waits for another monitor."""

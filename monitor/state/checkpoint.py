@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from monitor.engine import Engine
-from monitor.state.sqlite import HourlyRow, Letter, Store
+from monitor.state.store import HourlyRow, OutboxMessage, StateStore, Transaction
 
 WINDOW_S = 10.0
 """A packet is committed after this time at the latest, when all goes well."""
@@ -86,55 +86,55 @@ class Outbox:
         Where they are kept meanwhile; None keeps them nowhere.
     """
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: StateStore | None) -> None:
         self._store = store
-        self.published: deque[Letter] = deque(maxlen=MOST_KEPT)
+        self.published: deque[OutboxMessage] = deque(maxlen=MOST_KEPT)
         """Alerts that the history does not hold yet."""
         self.confirmed: list[str] = []
         """Ids of alerts that the store need not keep any more."""
         self.is_doubtful = False
         """Whether the store may lack alerts that it once had."""
-        self._unconfirmed: dict[str, Letter] = {}
+        self._unconfirmed: dict[str, OutboxMessage] = {}
         self._stored: set[str] = set()  # ids of alerts that are in the store's outbox
         self._resent = 0
 
-    def add(self, letter: Letter) -> None:
+    def add(self, message: OutboxMessage) -> None:
         """Note an alert that is on its way to the broker."""
-        self.published.append(letter)
-        self._unconfirmed[letter.id] = letter
+        self.published.append(message)
+        self._unconfirmed[message.id] = message
 
-    def confirm(self, letter_id: str) -> None:
+    def confirm(self, message_id: str) -> None:
         """Note that a broker has an alert."""
-        self._unconfirmed.pop(letter_id, None)
-        if letter_id in self._stored:
-            self._stored.discard(letter_id)
-            self.confirmed.append(letter_id)
+        self._unconfirmed.pop(message_id, None)
+        if message_id in self._stored:
+            self._stored.discard(message_id)
+            self.confirmed.append(message_id)
 
     @property
     def needs_resend(self) -> bool:
         """Whether the store was opened again since `resend`: it may hold alerts that nobody could read until then."""
         return self._store is not None and self._store.opened != self._resent
 
-    def resend(self) -> list[Letter]:
+    def resend(self) -> list[OutboxMessage]:
         """Take over alerts that an earlier process left; return them, to be published again."""
         if self._store is None:
             return []
         self._resent = self._store.opened
         known = self._unconfirmed.keys() | self.confirmed
-        letters = [letter for letter in self._store.read_outbox() if letter.id not in known]
-        self._unconfirmed |= {letter.id: letter for letter in letters}
-        self._stored |= {letter.id for letter in letters}
-        return letters
+        messages = [message for message in self._store.read_outbox() if message.id not in known]
+        self._unconfirmed |= {message.id: message for message in messages}
+        self._stored |= {message.id for message in messages}
+        return messages
 
     @property
-    def to_store(self) -> list[Letter]:
+    def to_store(self) -> list[OutboxMessage]:
         """Alerts that the store's outbox must hold, and does not."""
         known = self._stored
-        return [letter for letter in self._unconfirmed.values() if self.is_doubtful or letter.id not in known]
+        return [message for message in self._unconfirmed.values() if self.is_doubtful or message.id not in known]
 
-    def is_stored(self, stored: list[Letter]) -> None:
+    def is_stored(self, stored: list[OutboxMessage]) -> None:
         """Note that the store holds these, and all that was published or confirmed."""
-        self._stored.update(letter.id for letter in stored)
+        self._stored.update(message.id for message in stored)
         self.confirmed.clear()
         self.published.clear()
         self.is_doubtful = False
@@ -151,7 +151,7 @@ class Checkpoint:
         Where; without one, everything is committed at once.
     """
 
-    def __init__(self, engine: Engine, store: Store | None) -> None:
+    def __init__(self, engine: Engine, store: StateStore | None) -> None:
         self.outbox = Outbox(store)
         self._engine = engine
         self._store = store
@@ -230,7 +230,7 @@ class Checkpoint:
         self._engine.hourly.clear()
         return Committed(tokens, [])
 
-    def _save(self, store: Store, devices: list[str]) -> bool:
+    def _save(self, store: StateStore, devices: list[str]) -> bool:
         """Save devices, those that are owed, and the rest that waits; return whether that worked."""
         outbox = self.outbox
         if store.opened != self._opened:  # it may be a new file, or one that was full for a while
@@ -240,7 +240,7 @@ class Checkpoint:
             return True
         return self._write(store, {device: self._engine.save(device) for device in devices})
 
-    def _write(self, store: Store, states: dict[str, bytes]) -> bool:
+    def _write(self, store: StateStore, states: dict[str, bytes]) -> bool:
         """Write all that is to be saved, and return whether that worked; what cannot be waits for the store."""
         outbox = self.outbox
         unconfirmed = outbox.to_store
@@ -250,7 +250,12 @@ class Checkpoint:
         gone = {device for device in self._forgotten if not self._engine.knows(device)}
         ripe = [key for key in self._hourly if key[1] in states or key[1] in gone]
         hourly = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
-        is_saved = store.commit(states.items(), published, unconfirmed, outbox.confirmed, self._forgotten, hourly)
+        store.submit(
+            Transaction(
+                states, tuple(published), unconfirmed, tuple(outbox.confirmed), frozenset(self._forgotten), hourly
+            )
+        )
+        [(_, is_saved)] = store.done()  # SQLite answers at once
         if is_saved:
             outbox.is_stored(unconfirmed)
             self._forgotten.clear()

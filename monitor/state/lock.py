@@ -1,4 +1,4 @@
-"""Holding a lock that only one process of this machine can have: what keeps two monitors of one name apart.
+"""Holding a file lock that only one process of this machine can have: what keeps two monitors of one name apart.
 
 Knows nothing of what it is held for.
 """
@@ -9,7 +9,7 @@ import fcntl
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ AGAIN_S = 0.025
 
 @contextmanager
 def only_one(lock: Path, is_stopping: Callable[[], bool]) -> Iterator[None]:
-    """Wait until no other process holds a lock, and hold it; whoever is told to stop meanwhile goes on without it."""
+    """Wait until no other process holds a lock, and hold it; once `is_stopping`, go on without it."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = open(lock, "w")  # noqa: SIM115 - closed below, and by the system if we are killed
@@ -29,14 +29,28 @@ def only_one(lock: Path, is_stopping: Callable[[], bool]) -> Iterator[None]:
         yield
         return
     with file:
-        told = False
+        is_logged = False
         while not is_stopping():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told:
+                if not is_logged:
                     log.warning("another monitor of this name is running; waiting until it stops (%s)", lock)
-                told = True
+                is_logged = True
                 time.sleep(AGAIN_S)
         yield
+
+
+@contextmanager
+def held_at_once(lock: Path) -> Iterator[bool]:
+    """Hold a lock whose file is there, unless another process holds it; enter with whether that worked."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(lock.open("r+"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            is_held = False
+        else:
+            is_held = True
+        yield is_held

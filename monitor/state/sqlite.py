@@ -1,14 +1,11 @@
-"""What must outlive the process: the devices' states, alerts that no broker has confirmed, alerts and beats so far.
+"""The store in SQLite: a file for each monitor, or for each of its workers, in one directory.
 
-One SQLite file, written in transactions of many rows; killing the process at any moment loses none that was committed,
-and leaves the others as they were. A power failure may undo the last seconds. Each of several workers has a file of its
-own.
+A file is written in transactions of many rows; killing the process at any moment loses none that was committed, and
+leaves the others as they were. A power failure may undo the last seconds.
 
-A disk that is full or a file that is damaged must not stop the monitor: `Store` then says what is wrong, and writes
-nothing more until `retry` has found that it can. A damaged file is put aside, not deleted. Each state has a checksum:
-SQLite has none, and a state that is not as it was would lead the compiled loops astray.
-
-Knows nothing of what is in a state or a message, of brokers or clocks.
+A disk that is full or a file that is damaged must not stop the monitor: `SqliteStore` then reports what is wrong, and
+writes nothing more until `retry` has found that it can. A damaged file is set aside, not deleted. Each state has a
+checksum: SQLite has none, and a state that is not as it was would lead the compiled loops astray.
 """
 
 from __future__ import annotations
@@ -22,11 +19,24 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from monitor.state.lock import held_at_once, only_one
+from monitor.state.store import (
+    KEEP_STATE_S,
+    HistoryAlert,
+    HourlyRow,
+    OutboxMessage,
+    Outcome,
+    StateLocation,
+    StateStore,
+    Transaction,
+    add_up,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +47,11 @@ TIDY_S = 15.0
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
 STALL_MS = 100
-"""How long all may be kept from writing until those who read have seen the last of the log."""
+"""How long writing may be held up until every reader has seen the last of the log."""
 MOST_ALERTS = 500_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
 MOST_HOURLY_ROWS = 3_000_000
 """Nor more beats than in so many rows, one for each hour, device and kind: about 140 MB, counted in 0.2 s."""
-KEEP_STATE_S = 86400.0
-"""A state that was saved longer ago, by this machine's clock, is not handed out.
-
-With the state of months ago, an alert episode of that time would swallow the next new one. And what the broker keeps
-for a monitor that is away has its end: a dozen devices that send each second fill deploy/'s queue in a day.
-"""
 LOG_BYTES = 64 * 2**20
 """What was written and not moved yet may take more than this, but not for long."""
 FORGOTTEN = b""
@@ -74,68 +78,71 @@ _HOURLY = (
     "SELECT hour, device, what, sum(beats), sum(rr_ms) FROM hourly "
     "WHERE told_hour >= ? AND device = coalesce(?, device) GROUP BY hour, device, what"
 )
+_STATES = (
+    "SELECT id, saved_s <= ?, saved_s, state FROM device WHERE id IN (SELECT value FROM json_each(?)) AND saved_s >= ?"
+)
 _ALERTS = "SELECT told_s, payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """An alert on its way."""
+@dataclass(frozen=True)
+class SqliteLocation(StateLocation):
+    """A directory: `NAME.db` is a monitor's file, `NAME.0.db` its first worker's; `NAME.lock` is there to be held."""
 
-    id: str
-    device: str
-    told_s: float
-    """When it was first told, on this machine's clock."""
-    topic: str
-    payload: bytes
+    directory: Path
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def open(self, name: str, worker: int | None = None) -> SqliteStore:
+        """Open a file, made with its directory if it is not there; see `StateLocation.open`."""
+        return SqliteStore(self.directory, name, worker)
+
+    def has_kept(self, name: str) -> bool:
+        """Whether the monitor has a file; see `StateLocation.has_kept`."""
+        return bool(_find(self.directory, name, ".db"))
+
+    def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:
+        """Return the alerts in all files of the monitor; see `StateLocation.read_history`."""
+        alerts = [
+            HistoryAlert(published_s, bytes(payload))
+            for published_s, payload in self._read(name, _ALERTS, since_s, device)
+        ]
+        return sorted(alerts, key=lambda alert: alert.published_s)
+
+    def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
+        """Return the beats in all files of the monitor; see `StateLocation.read_hourly`."""
+        return add_up([HourlyRow(*row) for row in self._read(name, _HOURLY, since_s // 3600, device)])
+
+    def hold(self, name: str, is_stopping: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Hold the lock of a name; see `StateLocation.hold`."""
+        return only_one(self._lock(name), is_stopping)
+
+    def try_hold(self, name: str) -> AbstractContextManager[bool]:
+        """Hold the lock of a name if nobody does; see `StateLocation.try_hold`."""
+        return held_at_once(self._lock(name))
+
+    def names_held(self, name: str) -> list[str]:
+        """Return the names that have a lock; see `StateLocation.names_held`."""
+        return sorted(path.stem for path in _find(self.directory, name, ".lock"))
+
+    def drop_name(self, name: str) -> None:
+        """Delete the lock of a name; see `StateLocation.drop_name`."""
+        self._lock(name).unlink(missing_ok=True)
+
+    def _lock(self, name: str) -> Path:
+        return self.directory / f"{name}.lock"
+
+    def _read(self, name: str, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return [row for path in _find(self.directory, name, ".db") for row in _read(path, query, values)]
 
 
-class HourlyRow(NamedTuple):
-    """Beats of one kind that a device had in an hour."""
-
-    hour: int
-    """Since 1970, on the device's clock."""
-    device: str
-    what: str
-    """Class, or "withheld"."""
-    beats: int
-    rr_ms: int
-    """Sum of their median RR intervals."""
-
-
-def default_directory() -> Path:
-    """Where state is kept: in systemd's directory if it gave one, else in the user's."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0])
-    named = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
-    return home / "ecgwatch"
-
-
-def find_files(directory: Path, name: str) -> list[Path]:
+def _find(directory: Path, name: str, suffix: str) -> list[Path]:
     """Find the files of the monitor of that name: its own, and those of its workers."""
-    pattern = re.compile(rf"{re.escape(name)}(\.\d+)?\.db")
-    return sorted(path for path in directory.glob("*.db") if pattern.fullmatch(path.name))
+    pattern = re.compile(rf"{re.escape(name)}(\.\d+)?{re.escape(suffix)}")
+    return sorted(path for path in directory.glob(f"*{suffix}") if pattern.fullmatch(path.name))
 
 
-def read_history(path: Path, since_s: float, device: str | None = None) -> list[tuple[float, bytes]]:
-    """Return the alerts told from a time on, of one device or of all, oldest first: when, and as they were published.
-
-    Changes nothing, whether a monitor has the file open or not.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
-    return [(told_s, bytes(payload)) for told_s, payload in _read(path, _ALERTS, since_s, device)]
-
-
-def read_hourly(path: Path, since_s: float, device: str | None = None) -> list[HourlyRow]:
-    """Return the beats told from that hour on, of one device or of all, oldest first; see `read_history`."""
-    return [HourlyRow(*row) for row in _read(path, _HOURLY, since_s // 3600, device)]
-
-
-def _read(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+def _read(path: Path, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
     try:
         with closing(_open_to_read(path)) as connection:
             return connection.execute(query, values).fetchall()
@@ -151,8 +158,8 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True, isolation_level=None)
 
 
-class Store:
-    """The file.
+class SqliteStore(StateStore):
+    """A file; writes at once what is submitted.
 
     Parameters
     ----------
@@ -165,102 +172,78 @@ class Store:
     """
 
     def __init__(self, directory: Path, name: str, worker: int | None = None) -> None:
+        super().__init__()
         self._path = directory / (f"{name}.db" if worker is None else f"{name}.{worker}.db")
         self._name = name
         self._opened: list[sqlite3.Connection] | None = None
         self._connection: sqlite3.Connection | None = None
         self._closing = threading.Event()
-        self.fault: str | None = None
-        """What is wrong, if anything: since then nothing is remembered."""
-        self.opened = 0
-        """How often the file was opened: each time it may be another one."""
-        self.faults = 0
-        """How often something was wrong, or a damaged file put aside."""
+        self._outcomes: list[Outcome] = []
         self._inode = 0
         self._pruned_hour = -1.0
         self._open()
         threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
 
-    def read_state(self, device: str) -> bytes | None:
-        """Return a device's latest state, if there is one of the last `KEEP_STATE_S`, whichever worker saved it.
-
-        What seems to be of the future was saved before the clock was set back: it is older than all that does not.
-        """
-        query = "SELECT saved_s <= ?, saved_s, state FROM device WHERE id = ? AND saved_s >= ?"
+    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
+        """Return the latest states of some devices, from all files of the monitor; see `StateStore.read_states`."""
         now_s = time.time()
-        values = now_s, device, now_s - KEEP_STATE_S
-        rows = self._select(query, *values)
-        for file in self._others():
+        values = now_s, json.dumps(list(devices)), now_s - KEEP_STATE_S
+        rows = self._select(_STATES, *values)
+        for file in self._others() if devices else ():
             with contextlib.suppress(sqlite3.Error):
-                rows += file.execute(query, values).fetchall()
-        sealed = bytes(max(rows)[2]) if rows else FORGOTTEN
-        if sealed == FORGOTTEN:
-            return None
-        state = _unseal(sealed)
-        if state is None:
-            log.error("the saved state of device %s is damaged; beginning anew", device)
-        return state
+                rows += file.execute(_STATES, values).fetchall()
+        latest: dict[str, tuple[Any, ...]] = {}
+        for device, *row in rows:
+            latest[device] = max(latest.get(device, ()), tuple(row))
+        states: dict[str, bytes] = {}
+        for device, (_, _, sealed) in latest.items():
+            if sealed == FORGOTTEN:
+                continue
+            if (state := _unseal(bytes(sealed))) is None:
+                log.error("the saved state of device %s is damaged; its stream starts over", device)
+            else:
+                states[device] = state
+        return states
 
-    def read_outbox(self) -> list[Letter]:
-        """Return the alerts that no broker has confirmed, oldest first."""
+    def read_outbox(self) -> list[OutboxMessage]:
+        """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         query = (
             "SELECT outbox.id, device, told_s, topic, outbox.payload FROM outbox JOIN alert ON alert.id = outbox.id "
             "ORDER BY outbox.rowid"
         )
         rows = self._select(query)
-        return [Letter(*row) for row in rows]
+        return [OutboxMessage(*row) for row in rows]
 
-    def commit(
-        self,
-        states: Iterable[tuple[str, bytes]] = (),
-        told: Iterable[Letter] = (),
-        unconfirmed: Iterable[Letter] = (),
-        confirmed: Iterable[str] = (),
-        forgotten: Iterable[str] = (),
-        hourly: Iterable[HourlyRow] = (),
-    ) -> bool:
-        """Write all of it, or nothing; return whether it is written.
+    def submit(self, transaction: Transaction) -> None:
+        """Write it now; see `StateStore.submit`."""
+        is_saved = self.fault is None and bool(self._try(lambda connection: self._write(connection, transaction)))
+        self._outcomes.append(Outcome(transaction, is_saved))
 
-        Parameters
-        ----------
-        states
-            Devices' ids, and their states.
-        told
-            Alerts, for the history.
-        unconfirmed, confirmed
-            Alerts that no broker has confirmed yet; and ids of those that one has meanwhile.
-        forgotten
-            Ids of devices whose former states are not needed any more.
-        hourly
-            Beats to add to those of their hours.
-        """
-        if self.fault is not None:
-            return False
+    def done(self, wait_s: float = 0.0) -> list[Outcome]:
+        """Return what became of transactions; see `StateStore.done`. None is ever open, so nothing is waited for."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
         now_s = time.time()
-        rows_saved = [(device, now_s, _seal(state)) for device, state in states]
-        forgotten = list(forgotten)
-        rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(forgotten)]
-
-        def write(connection: sqlite3.Connection) -> bool:
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("DELETE FROM device WHERE id = ?", [(one,) for one in forgotten])
-                connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_forgotten + rows_saved)
-                rows = [(one.id, one.device, one.told_s, one.payload) for one in told]
-                connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
-                rows_out = [(one.id, one.topic, one.payload) for one in unconfirmed]
-                connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
-                connection.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in confirmed])
-                connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in hourly])
-            return True
-
-        return bool(self._try(write))
+        rows_saved = [(device, now_s, _seal(state)) for device, state in transaction.states.items()]
+        rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(transaction.forgotten)]
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("DELETE FROM device WHERE id = ?", _each(transaction.forgotten))
+            connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_forgotten + rows_saved)
+            rows = [(one.id, one.device, one.published_s, one.payload) for one in transaction.published]
+            connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
+            rows_out = [(one.id, one.topic, one.payload) for one in transaction.unconfirmed]
+            connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
+            connection.executemany("DELETE FROM outbox WHERE id = ?", _each(transaction.confirmed))
+            connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in transaction.hourly])
+        return True
 
     def prune(self, before_s: float) -> None:
-        """Forget beats and alerts told before a time, and what is too much or too old to be of use.
+        """Drop what is old; see `StateStore.prune`. There are limits: `MOST_ALERTS`, `MOST_HOURLY_ROWS`.
 
-        Alerts on their way are kept. States that are not handed out any more, and beats of too many hours and devices,
-        are looked for once an hour.
+        Old states, and beats of too many hours and devices, are looked for once an hour.
         """
         if self.fault is not None:
             return
@@ -276,14 +259,14 @@ class Store:
             self._try(_prune_hourly)
 
     def retry(self) -> None:
-        """If something was wrong, or is wrong with the file, try again."""
+        """Open the file again if it has a fault or is not the one that was opened; see `StateStore.retry`."""
         if self.fault is None and not self._is_there():
-            self._set_fault(f"{self._path}: it was taken away or overwritten")
+            self._set_fault(f"{self._path}: it was removed or overwritten")
         if self.fault is not None:
             self._open()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; see `StateStore.close`."""
         self._closing.set()
         self._disconnect()
         for file in self._opened or ():
@@ -299,7 +282,7 @@ class Store:
         """The files of the other workers that there are or were, to be read."""
         if self._opened is None:
             self._opened = []
-            for path in find_files(self._path.parent, self._name):
+            for path in _find(self._path.parent, self._name, ".db"):
                 if path != self._path:
                     try:
                         uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -308,13 +291,13 @@ class Store:
                         log.error("%s cannot be read; the states in it are not found: %s", path, error)
         return self._opened
 
-    def _saved_elsewhere(self, devices: list[str]) -> set[str]:
+    def _saved_elsewhere(self, devices: Collection[str]) -> set[str]:
         """Those of some devices of which another worker's file holds a state."""
         query = "SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?)) AND state != ?"
         found: set[str] = set()
         for file in self._others() if devices else ():
             with contextlib.suppress(sqlite3.Error):
-                found.update(device for (device,) in file.execute(query, (json.dumps(devices), FORGOTTEN)))
+                found.update(device for (device,) in file.execute(query, (json.dumps(list(devices)), FORGOTTEN)))
         return found
 
     def _is_there(self) -> bool:
@@ -334,7 +317,7 @@ class Store:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise  # it cannot be opened or written; that does not make it damaged
-                self._put_aside(error)
+                self._set_aside(error)
                 self._connection = self._connect()
             self._inode = self._path.stat().st_ino
             self.opened += 1
@@ -363,10 +346,10 @@ class Store:
             raise
         return connection
 
-    def _put_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         """Make room for a new file."""
         aside = self._path.with_suffix(".damaged")
-        log.error("%s is damaged (%s); it is kept as %s, and begun anew", self._path, error, aside)
+        log.error("%s is damaged (%s); it is kept as %s, and a new file started", self._path, error, aside)
         self._path.replace(aside)
         self.faults += 1
         for suffix in ("-wal", "-shm"):
@@ -376,7 +359,7 @@ class Store:
         return self._try(lambda connection: connection.execute(query, values).fetchall()) or []
 
     def _try(self, action: Callable[[sqlite3.Connection], Result]) -> Result | None:
-        """Do something with the file; on a fault say so, and return None."""
+        """Do something with the file; on a fault log and keep it, and return None."""
         if self._connection is None:
             return None
         try:
@@ -389,7 +372,7 @@ class Store:
     def _set_fault(self, fault: str | None) -> None:
         if fault is not None and self.fault is None:
             self.faults += 1
-            log.error("nothing is remembered any more: %s", fault)
+            log.error("nothing is saved any more: %s", fault)
         if fault is None and self.fault is not None:
             log.warning("%s can be written again", self._path)
         self.fault = fault
@@ -403,7 +386,7 @@ def _prune_states(connection: sqlite3.Connection) -> None:
 
 
 def _prune_hourly(connection: sqlite3.Connection) -> None:
-    """Delete the beats that were told first, hour by hour, until there is room for the others."""
+    """Delete the beats that were reported first, hour by hour, until there is room for the others."""
     rows = 0
     for hour, n in connection.execute("SELECT told_hour, count(*) FROM hourly GROUP BY 1 ORDER BY 1 DESC").fetchall():
         rows += n
@@ -420,6 +403,11 @@ def _tidy(path: Path, closing: threading.Event) -> None:
                 file.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
                 file.execute("PRAGMA wal_checkpoint(RESTART)")
+
+
+def _each(ids: Collection[str]) -> list[tuple[str]]:
+    """One row of parameters for each id."""
+    return [(one,) for one in ids]
 
 
 def _seal(state: bytes) -> bytes:

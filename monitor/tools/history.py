@@ -1,4 +1,4 @@
-"""Looking back: the alerts and the beats that a monitor keeps in its file. Reads, and changes nothing."""
+"""Looking back: the alerts and the beats that a monitor keeps. Reads, and changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monitor import wire
-from monitor.state.sqlite import HourlyRow, find_files, read_history, read_hourly
+from monitor.state.location import locate
+from monitor.state.store import HourlyRow, StateLocation
 from monitor.tools.watch import plain, tell
 
 WITHHELD: wire.Verdict = "withheld"
@@ -22,16 +23,16 @@ WITHHELD: wire.Verdict = "withheld"
 class HistorySettings:
     """What to look for, and where."""
 
-    state: Path
-    """Directory in which the monitor keeps its file."""
+    state: Path | str
+    """Where the monitor keeps its state; see `monitor.state.location.locate`."""
     name: str = "monitor"
     """Of the monitor."""
     device: str | None = None
-    """Of which to tell; None for all."""
+    """Whose alerts or beats to print; None for all devices."""
     since_s: float = 86400.0
     """How far to look back."""
     beats: bool = False
-    """Tell how many beats there were, hour by hour, not the alerts."""
+    """Print how many beats there were, hour by hour, not the alerts."""
     as_json: bool = False
     """Print each alert as it was published, or each hour as an object, one a line."""
 
@@ -49,40 +50,40 @@ class Hour(NamedTuple):
 
 
 def run_history(settings: HistorySettings) -> int:
-    """Print what was kept, oldest first; if there is nothing, say on stderr where was looked. Return the exit status.
+    """Print what was kept, oldest first; if there is nothing, print a hint on stderr. Return the exit status.
 
     Raises
     ------
     ValueError
-        The name cannot be that of a monitor, or the device none.
+        The name cannot be a monitor's, or the device id a device's.
     OSError
-        The file cannot be read.
+        The store cannot be read.
     """
     wire.check_name(settings.name)
     if settings.device is not None:
         wire.check_device_id(settings.device)
     what = "beats" if settings.beats else "alerts"
-    paths = find_files(settings.state, settings.name)
-    if not paths:
+    location = locate(settings.state)
+    if not location.has_kept(settings.name):
         hint = "no monitor of this name has kept any there. Is it another --name or --state, or was it --no-state?"
-        print(f"no {what} in {settings.state}: {hint}", file=sys.stderr)
+        print(f"no {what} in {location}: {hint}", file=sys.stderr)
         return 0
     since_s = max(0.0, time.time() - settings.since_s)
-    lines = (_tell_beats if settings.beats else _tell_alerts)(settings, paths, since_s)
+    lines = (_format_beats if settings.beats else _format_alerts)(settings, location, since_s)
     print(*lines, sep="\n", end="\n" if lines else "")
     if not lines:
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_s))
         of = "" if settings.device is None else f" of {settings.device}"
         print(
-            f"no {what}{of} in {settings.state} since {began}: --since 30d looks as far back as they are kept",
+            f"no {what}{of} in {location} since {began}: --since 30d looks as far back as they are kept",
             file=sys.stderr,
         )
     return 0
 
 
-def _tell_alerts(settings: HistorySettings, paths: Iterable[Path], since_s: float) -> list[str]:
-    alerts = sorted(told for path in paths for told in read_history(path, since_s, settings.device))
-    return [_line(payload, settings.as_json) for _, payload in alerts]
+def _format_alerts(settings: HistorySettings, location: StateLocation, since_s: float) -> list[str]:
+    alerts = location.read_history(settings.name, since_s, settings.device)
+    return [_line(alert.payload, settings.as_json) for alert in alerts]
 
 
 def _line(payload: bytes, as_json: bool) -> str:
@@ -92,14 +93,13 @@ def _line(payload: bytes, as_json: bool) -> str:
         return plain(f"not an alert: {error}")
 
 
-def _tell_beats(settings: HistorySettings, paths: Iterable[Path], since_s: float) -> list[str]:
-    rows = [row for path in paths for row in read_hourly(path, since_s, settings.device)]
-    hours = add_up(rows)
+def _format_beats(settings: HistorySettings, location: StateLocation, since_s: float) -> list[str]:
+    hours = by_hour(location.read_hourly(settings.name, since_s, settings.device))
     return [_as_json(hour) for hour in hours] if settings.as_json else _table(hours)
 
 
-def add_up(rows: Iterable[HourlyRow]) -> list[Hour]:
-    """Join the rows of each device and hour, also those of several workers; by time, then by device."""
+def by_hour(rows: Iterable[HourlyRow]) -> list[Hour]:
+    """Join the rows of each device and hour; by time, then by device."""
     beats: dict[tuple[int, str], Counter[str]] = {}
     judged: Counter[tuple[int, str]] = Counter()
     rr_ms: Counter[tuple[int, str]] = Counter()
@@ -117,8 +117,8 @@ def add_up(rows: Iterable[HourlyRow]) -> list[Hour]:
 
 def _as_json(hour: Hour) -> str:
     start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(3600 * hour.hour))
-    told = {"hour": start, "device": hour.device, "beats": hour.beats, "heart_rate_bpm": hour.heart_rate_bpm}
-    return json.dumps(told)
+    fields = {"hour": start, "device": hour.device, "beats": hour.beats, "heart_rate_bpm": hour.heart_rate_bpm}
+    return json.dumps(fields)
 
 
 def _table(hours: list[Hour]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.state.sqlite import find_files, read_hourly
+from monitor.state.location import locate
 from tests.brokers import Broker, Kind
 from tests.monitor.service.outage import endure
 from tests.monitor.service.proxy import Proxy
@@ -70,8 +70,7 @@ def killed_monitor(plan: Plan) -> list[Row]:
             monitor.start()
         row = finish(f"monitor killed -9 {KILLS} times, 100 devices, 400 packets/s", fleet, heard, devices, playing)
         monitor.end()
-    [file] = find_files(monitor.state, NAME)
-    kept = sum(hour.beats for hour in read_hourly(file, 0.0))
+    kept = sum(hour.beats for hour in locate(monitor.state).read_hourly(NAME, 0.0))
     return [Row(row.name, f"{row.counts}; {kept} beats in the history", row.is_met and kept == len(fleet.beats))]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from monitor import wire
 from monitor.broker import connection
 from monitor.classify import DEFAULT_MODEL, Classifier, Provider
-from monitor.state.sqlite import default_directory
+from monitor.state.location import default_directory
 from monitor.tools.doctor.probe import NOT_ASKED, Check, Probe, Status
 from monitor.tools.doctor.visit import Target
 
@@ -44,7 +44,7 @@ class DoctorSettings:
     model: str = DEFAULT_MODEL
     provider: Provider = "auto"
     state: Path | None = None
-    """Directory the monitor keeps its state in; `monitor.state.sqlite.default_directory` if None."""
+    """Directory the monitor keeps its state in; `monitor.state.location.default_directory` if None."""
     as_json: bool = False
 
 

@@ -17,7 +17,7 @@ import pytest
 from monitor import wire
 from monitor.broker import connection
 from monitor.broker.connection import BrokerUrl
-from monitor.state.sqlite import find_files, read_hourly
+from monitor.state.location import locate
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.service.crash_harness import TOPICS, start_monitor, undisturbed, wait
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -107,5 +107,5 @@ def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: in
     told: dict[str, dict[str, Any]] = {}
     for beat in heard.on("beats"):
         assert told.setdefault(beat["id"], beat) == beat  # also where it was told twice
-    counted = [row for path in find_files(tmp_path / "state", "monitor") for row in read_hourly(path, 0)]
+    counted = locate(tmp_path / "state").read_hourly("monitor", 0.0)
     assert sum(row.beats for row in counted) == len(beats)  # each once, however often it was found

@@ -31,7 +31,8 @@ from monitor.engine import Engine
 from monitor.service.loop import Loop
 from monitor.service.run import LEAVES, Service
 from monitor.service.settings import ServiceSettings
-from monitor.state.sqlite import Letter, read_history
+from monitor.state.location import locate
+from monitor.state.store import OutboxMessage
 from simulator.broker import EmbeddedBroker, free_port
 from tests.conftest import find_mosquitto, listens, run_mosquitto
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -542,13 +543,13 @@ def _break(*_: object) -> Any:
 
 
 def test_alerts_told_while_the_broker_is_away_are_in_the_file_when_the_monitor_stops(tmp_path: Path) -> None:
-    letter = Letter("a-1", "a", time.time(), TOPICS.of("a", "alerts"), b"{}")
+    message = OutboxMessage("a-1", "a", time.time(), TOPICS.of("a", "alerts"), b"{}")
     broker = MemoryBroker()
     with _in_memory(broker, state=tmp_path) as (_, loop):
         broker.cut(CLIENT_ID)
         broker.is_up = False
-        loop._parts.checkpoint.outbox.add(letter)
-    assert read_history(tmp_path / "monitor.db", 0.0) == [(letter.told_s, b"{}")]
+        loop._parts.checkpoint.outbox.add(message)
+    assert locate(tmp_path).read_history("monitor", 0.0) == [(message.published_s, b"{}")]
 
 
 def test_a_connection_that_does_not_last_is_not_made_anew_at_once(

@@ -13,7 +13,7 @@ import pytest
 
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
-from monitor.state.sqlite import read_history
+from monitor.state.location import locate
 from simulator.replay import Summary
 from tests.brokers import Broker, Kind
 from tests.monitor.service.crash_harness import TOPICS, start_monitor, undisturbed, wait
@@ -137,4 +137,4 @@ def test_a_monitor_killed_together_with_a_broker_that_forgets_costs_no_alert(tmp
 
 
 def _told(state: Path) -> set[str]:
-    return {wire.decode(payload, wire.Alert).id for _, payload in read_history(state / "monitor.db", 0.0)}
+    return {wire.decode(payload, wire.Alert).id for _, payload in locate(state).read_history("monitor", 0.0)}

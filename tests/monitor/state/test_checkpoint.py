@@ -10,7 +10,9 @@ import pytest
 from monitor.engine import MAX_DEVICES, Engine, Hourly
 from monitor.state import checkpoint
 from monitor.state.checkpoint import Checkpoint
-from monitor.state.sqlite import HourlyRow, Letter, Store, read_history, read_hourly
+from monitor.state.sqlite import SqliteLocation, SqliteStore
+from monitor.state.store import HourlyRow, OutboxMessage
+from tests.monitor.state.saving import find, save
 
 
 class _Engine:
@@ -30,40 +32,40 @@ class _Engine:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path, "m")
+def store(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path, "m")
 
 
 @pytest.fixture
-def kept(store: Store) -> Checkpoint:
+def kept(store: SqliteStore) -> Checkpoint:
     return Checkpoint(cast(Engine, _Engine()), store)
 
 
-def _letter(number: int) -> Letter:
-    return Letter(f"a-{number}", "a", float(number), "ecg/v1/a/alerts", b"%d" % number)
+def _alert(number: int) -> OutboxMessage:
+    return OutboxMessage(f"a-{number}", "a", float(number), "ecg/v1/a/alerts", b"%d" % number)
 
 
-def _break(store: Store) -> None:
+def _break(store: SqliteStore) -> None:
     assert store._connection is not None
     store._connection.execute("PRAGMA max_page_count = 1")
-    assert not store.commit([("x", bytes(100_000))])
+    assert not save(store, {"x": bytes(100_000)})
 
 
-def test_a_packet_is_committed_when_its_device_is_saved(kept: Checkpoint, store: Store) -> None:
+def test_a_packet_is_committed_when_its_device_is_saved(kept: Checkpoint, store: SqliteStore) -> None:
     kept.received(7, "a", 0.0)
     kept.received(8, "a", 0.1)
     assert kept.commit(1.0, idle=False) == ([], [])
     assert kept.commit(1.0, idle=True) == ([7, 8], ["a"])
-    assert store.read_state("a") == b"a 1"
+    assert find(store, "a") == b"a 1"
 
 
 def test_a_packet_that_the_broker_does_not_wait_for_is_committed_without_its_acknowledgement(
-    kept: Checkpoint, store: Store
+    kept: Checkpoint, store: SqliteStore
 ) -> None:
     kept.received(None, "a", 0.0)
     kept.received(8, "b", 0.1)
     assert kept.commit(1.0, idle=True) == ([8], ["a", "b"])
-    assert store.read_state("a") == b"a 1"
+    assert find(store, "a") == b"a 1"
 
 
 def test_a_lost_connection_drops_only_what_the_broker_delivers_again(kept: Checkpoint) -> None:
@@ -74,43 +76,45 @@ def test_a_lost_connection_drops_only_what_the_broker_delivers_again(kept: Check
 
 
 def test_while_nothing_can_be_saved_packets_are_committed_and_alerts_do_not_pile_up(
-    kept: Checkpoint, store: Store, tmp_path: Path
+    kept: Checkpoint, store: SqliteStore, tmp_path: Path
 ) -> None:
     _break(store)
     for number in range(checkpoint.MOST_KEPT + 100):
         kept.received(number, "a", 0.0)
-        kept.outbox.add(_letter(number))
+        kept.outbox.add(_alert(number))
         kept.outbox.confirm(f"a-{number}")
         assert kept.commit(0.0, idle=True).tokens == [number]
     assert len(kept.outbox.published) == checkpoint.MOST_KEPT
     assert not kept.outbox._unconfirmed
     store.retry()
     kept.commit(0.0, idle=True)
-    assert len(read_history(tmp_path / "m.db", 0.0)) == checkpoint.MOST_KEPT
+    assert len(SqliteLocation(tmp_path).read_history("m", 0.0)) == checkpoint.MOST_KEPT
 
 
-def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(kept: Checkpoint, store: Store) -> None:
+def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(
+    kept: Checkpoint, store: SqliteStore
+) -> None:
     kept.received(1, "silent", 0.0)
     kept.commit(0.0, idle=True)
     _break(store)
     kept.received(2, "silent", 1.0)
     kept.commit(1.0, idle=True)
-    assert store.read_state("silent") == b"silent 1"
+    assert find(store, "silent") == b"silent 1"
     store.retry()
     kept.commit(2.0, idle=True)
-    assert store.read_state("silent") == b"silent 2"
+    assert find(store, "silent") == b"silent 2"
     assert kept.commit(3.0, idle=True) == ([], [])
 
 
 def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
-    kept: Checkpoint, store: Store, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(store)
     kept.forget(["gone"])
     kept.received(1, "new", 0.0)
     kept.received(2, "new", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "commit", None)
+        patch.setattr(SqliteStore, "submit", None)
         assert kept.commit(0.0, idle=True) == ([1, 2], [])
         kept.received(3, "new", -checkpoint.WINDOW_S)
         assert kept.commit(0.0, idle=False) == ([], [])  # one that is to be forgotten does not hurry it
@@ -118,15 +122,15 @@ def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
     assert cast(_Engine, kept._engine).saves == 0
     store.retry()
     assert kept.commit(2.0, idle=False) == ([], ["new"])
-    assert store.read_state("new") == b"new 1"
+    assert find(store, "new") == b"new 1"
     assert not kept.has_forgotten("gone")
 
 
 def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
-    kept: Checkpoint, store: Store, tmp_path: Path
+    kept: Checkpoint, store: SqliteStore, tmp_path: Path
 ) -> None:
     kept.received(1, "a", 0.0)
-    kept.outbox.add(_letter(1))
+    kept.outbox.add(_alert(1))
     kept.commit(0.0, idle=True)
     _break(store)
     kept.received(2, "b", 1.0)
@@ -135,46 +139,45 @@ def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
     (tmp_path / "m.db").write_bytes(b"garbage")
     store.retry()
     kept.commit(2.0, idle=True)
-    assert store.read_state("a")
-    assert store.read_state("b")
-    assert store.read_outbox() == [_letter(1)]
+    assert find(store, "a")
+    assert find(store, "b")
+    assert store.read_outbox() == [_alert(1)]
     kept.outbox.confirm("a-1")
     kept.commit(3.0, idle=True)
     assert store.read_outbox() == []
 
 
 def test_alerts_that_could_not_be_read_at_the_start_are_sent_again_when_they_can_be(tmp_path: Path) -> None:
-    before = Store(tmp_path / "real", "m")
-    letters = [_letter(number) for number in (1, 2, 3)]
-    before.commit(told=letters, unconfirmed=letters)
+    before = SqliteStore(tmp_path / "real", "m")
+    alerts = [_alert(number) for number in (1, 2, 3)]
+    save(before, published=alerts, unconfirmed=alerts)
     before.close()
     (tmp_path / "away").write_bytes(b"")
-    store = Store(tmp_path / "away", "m")
+    store = SqliteStore(tmp_path / "away", "m")
     kept = Checkpoint(cast(Engine, _Engine()), store)
     assert kept.outbox.resend() == []
-    kept.outbox.add(_letter(2))
+    kept.outbox.add(_alert(2))
     assert not kept.outbox.needs_resend
     (tmp_path / "away").unlink()
     (tmp_path / "real").rename(tmp_path / "away")
     store.retry()
     assert kept.outbox.needs_resend
-    assert kept.outbox.resend() == [letters[0], letters[2]]
+    assert kept.outbox.resend() == [alerts[0], alerts[2]]
     assert not kept.outbox.needs_resend
     kept.outbox.confirm("a-1")
     assert kept.outbox.resend() == []
     kept.commit(0.0, idle=True)
-    assert store.read_outbox() == letters[1:]
+    assert store.read_outbox() == alerts[1:]
 
 
 def test_beats_are_counted_once_with_the_state_that_has_seen_them(
-    kept: Checkpoint, store: Store, tmp_path: Path
+    kept: Checkpoint, store: SqliteStore, tmp_path: Path
 ) -> None:
     engine = cast(_Engine, kept._engine)
-    path = tmp_path / "m.db"
     engine.hourly = {"a": {(5, "normal"): (3, 2400)}, "b": {(5, "V"): (1, 800)}}
     kept.received(1, "a", 0.0)
     kept.commit(0.0, idle=True)
-    assert read_hourly(path, 0) == [HourlyRow(5, "a", "normal", 3, 2400)]
+    assert SqliteLocation(tmp_path).read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 3, 2400)]
     engine.strangers = {"b"}
     kept.forget(["b"])
     _break(store)
@@ -185,13 +188,13 @@ def test_beats_are_counted_once_with_the_state_that_has_seen_them(
     assert not engine.hourly
     store.retry()
     kept.commit(2.0, idle=True)
-    assert read_hourly(path, 0) == [
+    assert SqliteLocation(tmp_path).read_hourly("m", 0.0) == [
         HourlyRow(5, "a", "normal", 4, 3100), HourlyRow(5, "b", "V", 1, 800), HourlyRow(6, "a", "normal", 1, 700),
     ]  # fmt: skip
 
 
 def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
-    kept: Checkpoint, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "MOST_SAVED", 2)
     engine = cast(_Engine, kept._engine)
@@ -208,15 +211,15 @@ def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
     counts = []
     for now_s in (3.0, 4.0, 5.0):
         kept.commit(now_s, idle=False)
-        counted = {row.device for row in read_hourly(tmp_path / "m.db", 0.0)}
-        assert counted == {"gone"} | {device for device in ("d0", "d1", "d2", "d3", "back") if store.read_state(device)}
+        counted = {row.device for row in SqliteLocation(tmp_path).read_hourly("m", 0.0)}
+        assert counted == {"gone"} | {device for device in ("d0", "d1", "d2", "d3", "back") if find(store, device)}
         counts.append(len(counted))
     assert counts == [3, 5, 6]
 
 
-def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Checkpoint, store: Store) -> None:
+def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Checkpoint, store: SqliteStore) -> None:
     devices = [f"d{number}" for number in range(MAX_DEVICES)]
-    store.commit([(device, b"old") for device in devices])
+    save(store, dict.fromkeys(devices, b"old"))
     _break(store)
     kept.forget(devices)
     kept.commit(0.0, idle=True)
@@ -224,11 +227,11 @@ def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Checkpoint, st
     store.retry()
     kept.commit(1.0, idle=True)
     assert not kept.has_forgotten("d0")
-    assert not any(store.read_state(device) for device in devices)
+    assert not any(find(store, device) for device in devices)
 
 
 def test_while_nothing_can_be_saved_only_so_many_forgotten_devices_are_remembered(
-    kept: Checkpoint, store: Store, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "MOST_FORGOTTEN", 2)
     _break(store)

@@ -12,137 +12,123 @@ from typing import NoReturn
 
 import pytest
 
-from monitor.state.sqlite import KEEP_STATE_S, HourlyRow, Letter, Store, read_history, read_hourly
+from monitor.state.sqlite import SqliteLocation, SqliteStore
+from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage
+from tests.monitor.state.saving import find, save
 
-LETTER = Letter("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
+ALERT = OutboxMessage("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
 
-def _letter(number: int, told_s: float = 100.0) -> Letter:
-    return Letter(f"a-{number}", "a", told_s, "ecg/v1/a/alerts", b"{%d}" % number)
+def _alert(number: int, published_s: float = 100.0) -> OutboxMessage:
+    return OutboxMessage(f"a-{number}", "a", published_s, "ecg/v1/a/alerts", b"{%d}" % number)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path, "m")
+def store(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path, "m")
 
 
-def _fill_disk(store: Store) -> None:
+def _fill_disk(store: SqliteStore) -> None:
     """Let the file not grow any more; a new connection knows nothing of it."""
     assert store._connection is not None
     store._connection.execute("PRAGMA max_page_count = 1")
 
 
-def _alerts(path: Path, since_s: float) -> list[bytes]:
-    return [payload for _, payload in read_history(path, since_s)]
+def _alerts(folder: Path) -> list[bytes]:
+    return [payload for _, payload in SqliteLocation(folder).read_history("monitor", 0.0)]
 
 
-def test_what_was_committed_is_there_for_the_next_one(store: Store, tmp_path: Path) -> None:
-    assert store.commit([("a", b"state")], [LETTER], [LETTER])
-    store.close()
-    again = Store(tmp_path, "m")
-    assert again.read_state("a") == b"state"
-    assert again.read_outbox() == [LETTER]
-    assert _alerts(tmp_path / "m.db", 0.0) == [b"{}"]
-
-
-def test_a_state_that_is_not_as_it_was_is_not_handed_out(store: Store, tmp_path: Path) -> None:
-    store.commit([("a", b"state"), ("b", b"state")])
+def test_a_state_that_is_not_as_it_was_is_not_returned(store: SqliteStore, tmp_path: Path) -> None:
+    save(store, {"a": b"state", "b": b"state"})
     store.close()
     with sqlite3.connect(tmp_path / "m.db") as connection:
         connection.execute("UPDATE device SET state = CAST(replace(state, 'a', 'b') AS BLOB) WHERE id = 'a'")
     connection.close()
-    again = Store(tmp_path, "m")
-    assert again.read_state("a") is None
-    assert again.read_state("b") == b"state"
+    again = SqliteStore(tmp_path, "m")
+    assert find(again, "a") is None
+    assert find(again, "b") == b"state"
 
 
-def test_a_device_that_was_forgotten_and_came_back_keeps_its_new_state(store: Store) -> None:
-    store.commit([("a", b"old"), ("b", b"old")])
-    store.commit([("a", b"new")], forgotten=["a", "b"])
-    assert store.read_state("a") == b"new"
-    assert store.read_state("b") is None
-
-
-def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_read(store: Store) -> None:
-    store.commit([("a", b"state")])
+def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_read(store: SqliteStore) -> None:
+    save(store, {"a": b"state"})
     _fill_disk(store)
-    assert not store.commit([("b", bytes(100_000))])
+    assert not save(store, {"b": bytes(100_000)})
     assert store.fault is not None
     assert "full" in store.fault
-    assert not store.commit([("b", b"")])  # nothing is tried until then, or every packet would wait for the disk
-    assert store.read_state("a") == b"state"
+    assert not save(store, {"b": b""})  # nothing is tried until then, or every packet would wait for the disk
+    assert find(store, "a") == b"state"
     store.retry()
     assert store.fault is None
-    assert store.commit([("b", b"state")])
+    assert save(store, {"b": b"state"})
 
 
 @pytest.mark.parametrize("was_closed", [True, False])
 def test_a_disk_that_is_full_from_the_start_hides_nothing_that_was_saved(tmp_path: Path, was_closed: bool) -> None:
-    before = Store(tmp_path, "m")
-    before.commit([("a", b"state")], [LETTER], [LETTER])
+    before = SqliteStore(tmp_path, "m")
+    save(before, {"a": b"state"}, [ALERT], [ALERT])
     if was_closed:
         before.close()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
-        store = Store(tmp_path, "m")
+        store = SqliteStore(tmp_path, "m")
         assert store.fault is not None
-        assert (store.opened, store.read_state("a"), store.read_outbox()) == (0, b"state", [LETTER])
-        assert not store.commit([("a", b"new")])
+        assert (store.opened, find(store, "a"), store.read_outbox()) == (0, b"state", [ALERT])
+        assert not save(store, {"a": b"new"})
         store.prune(1e12)
         store.retry()
-        assert (store.opened, store.faults, store.read_state("a")) == (0, 1, b"state")
+        assert (store.opened, store.faults, find(store, "a")) == (0, 1, b"state")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     store.retry()
     assert store.opened == 1
-    assert store.commit([("a", b"new")])
-    assert store.read_state("a") == b"new"
+    assert save(store, {"a": b"new"})
+    assert find(store, "a") == b"new"
 
 
-def _refuse(_store: Store) -> NoReturn:
+def _refuse(_store: SqliteStore) -> NoReturn:
     raise sqlite3.OperationalError("attempt to write a readonly database")
 
 
 def test_a_file_that_may_only_be_read_is_a_fault_and_is_read(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.commit([("a", b"state")])
+    save(store, {"a": b"state"})
     store.close()
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_connect", _refuse)
-        again = Store(tmp_path, "m")
+        patch.setattr(SqliteStore, "_connect", _refuse)
+        again = SqliteStore(tmp_path, "m")
     assert again.fault is not None
-    assert again.read_state("a") == b"state"
+    assert find(again, "a") == b"state"
     again.retry()
-    assert again.commit([("a", b"new")])
+    assert save(again, {"a": b"new"})
 
 
 def test_a_fault_is_not_hidden_by_what_follows_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.db").touch()
-    monkeypatch.setattr(Store, "_connect", _refuse)
-    store = Store(tmp_path, "m")
-    assert store.read_state("a") is None
+    monkeypatch.setattr(SqliteStore, "_connect", _refuse)
+    store = SqliteStore(tmp_path, "m")
+    assert find(store, "a") is None
     assert store.fault == f"{tmp_path / 'm.db'}: attempt to write a readonly database"
 
 
 @pytest.mark.parametrize("garbage", [b"no database", bytes(100_000), b"SQLite format 3\0" + bytes(range(256)) * 40])
-def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path: Path, garbage: bytes) -> None:
+def test_a_damaged_file_is_set_aside_and_replaced(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "m.db").write_bytes(garbage)
-    store = Store(tmp_path, "m")
+    store = SqliteStore(tmp_path, "m")
     assert store.fault is None
-    assert store.commit([("a", b"state")])
+    assert save(store, {"a": b"state"})
     assert store.faults == 1
     assert (tmp_path / "m.damaged").read_bytes() == garbage
 
 
 @pytest.mark.parametrize("garbage", [None, bytes(5000)])
 def test_a_file_that_is_taken_away_or_overwritten_is_noticed(
-    store: Store, tmp_path: Path, garbage: bytes | None
+    store: SqliteStore, tmp_path: Path, garbage: bytes | None
 ) -> None:
-    store.commit([("a", b"state")])
+    save(store, {"a": b"state"})
     store.retry()
     assert (store.opened, store.faults) == (1, 0)
     if garbage is None:
@@ -152,83 +138,49 @@ def test_a_file_that_is_taken_away_or_overwritten_is_noticed(
     store.retry()
     assert store.fault is None
     assert (store.opened, store.faults) == (2, 1)
-    assert store.commit([("b", b"state")])
-    assert Store(tmp_path, "m").read_state("b") == b"state"
+    assert save(store, {"b": b"state"})
+    assert find(SqliteStore(tmp_path, "m"), "b") == b"state"
 
 
 def test_a_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    store = Store(tmp_path / "file" / "state", "m")
+    store = SqliteStore(tmp_path / "file" / "state", "m")
     assert store.fault is not None
     assert store.read_outbox() == []
-    assert not store.commit([("a", b"state")])
-
-
-def test_beats_of_an_hour_are_added_up_and_forgotten_after_their_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, path = Store(tmp_path, "monitor"), tmp_path / "monitor.db"
-    rows = [HourlyRow(5, "a", "normal", 3, 2400), HourlyRow(5, "a", "withheld", 1, 0), HourlyRow(6, "b", "V", 2, 1800)]
-    for now_s, told in ((36_000.0, rows), (36_001.0, rows[:1]), (43_300.0, rows[:1])):
-        _set_clock(monkeypatch, now_s)
-        store.commit(hourly=told)
-    assert read_hourly(path, 0.0) == [HourlyRow(5, "a", "normal", 9, 7200), *rows[1:]]
-    assert read_hourly(path, 0.0, "b") == rows[2:]
-    store.prune(43_200.0)
-    assert read_hourly(path, 0.0) == read_hourly(path, 43_299.0) == rows[:1]
-
-
-def test_alerts_are_told_by_device_and_time_and_forgotten_unless_on_their_way(tmp_path: Path) -> None:
-    store = Store(tmp_path, "monitor")
-    letters = [_letter(1, 10.0), _letter(2, 20.0), _letter(3, 30.0)]
-    store.commit(told=letters, unconfirmed=[letters[0]])
-    path = tmp_path / "monitor.db"
-    assert read_history(path, 20.0, "a") == [(20.0, b"{2}"), (30.0, b"{3}")]
-    assert read_history(path, 0.0, "b") == []
-    store.prune(25.0)
-    assert _alerts(path, 0.0) == [b"{1}", b"{3}"]
-
-
-def test_a_worker_finds_the_latest_state_of_a_device_that_another_had(tmp_path: Path) -> None:
-    first, second = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor", 1)
-    first.commit([("a", b"old")])
-    second.commit([("a", b"new")])
-    Store(tmp_path, "other").commit([("a", b"of another monitor")])
-    assert Store(tmp_path, "monitor").read_state("a") == b"new"
-    assert Store(tmp_path, "monitor", 0).read_state("a") == b"new"
+    assert not save(store, {"a": b"state"})
 
 
 def test_a_device_that_was_forgotten_does_not_come_back_from_the_file_of_another_worker(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Store(tmp_path, "monitor").commit([("a", b"old"), ("b", b"old")])
-    worker = Store(tmp_path, "monitor", 0)
-    worker.commit([("a", b"new"), ("b", b"new"), ("c", b"new")])
-    worker.commit(forgotten=["a", "b", "c", "d"])
-    for store in (worker, Store(tmp_path, "monitor"), Store(tmp_path, "monitor", 1)):
-        assert [store.read_state(device) for device in "abcd"] == [None] * 4
+    save(SqliteStore(tmp_path, "monitor"), {"a": b"old", "b": b"old"})
+    worker = SqliteStore(tmp_path, "monitor", 0)
+    save(worker, {"a": b"new", "b": b"new", "c": b"new"})
+    save(worker, forgotten=["a", "b", "c", "d"])
+    for store in (worker, SqliteStore(tmp_path, "monitor"), SqliteStore(tmp_path, "monitor", 1)):
+        assert [find(store, device) for device in "abcd"] == [None] * 4
     assert worker._select("SELECT id FROM device ORDER BY id") == [("a",), ("b",)]  # the others need no trace
-    worker.commit([("a", b"newer")], forgotten=["a"])
-    assert Store(tmp_path, "monitor").read_state("a") == b"newer"
+    save(worker, {"a": b"newer"}, forgotten=["a"])
+    assert find(SqliteStore(tmp_path, "monitor"), "a") == b"newer"
     assert not caplog.records
 
 
 def _set_clock(monkeypatch: pytest.MonkeyPatch, now_s: float) -> None:
-    monkeypatch.setattr("monitor.state.sqlite.time.time", lambda: now_s)
+    monkeypatch.setattr("time.time", lambda: now_s)
 
 
 def test_a_state_is_of_no_use_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, store = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor")
+    other, store = SqliteStore(tmp_path, "monitor", 0), SqliteStore(tmp_path, "monitor")
     _set_clock(monkeypatch, 1e9)
-    other.commit([("a", b"old"), ("b", b"old")])
+    save(other, {"a": b"old", "b": b"old"})
     _set_clock(monkeypatch, 1e9 + 1)
-    store.commit([("c", b"old")], forgotten=["a"])
+    save(store, {"c": b"old"}, forgotten=["a"])
     _set_clock(monkeypatch, 1e9 + KEEP_STATE_S)
-    store.commit([("d", b"new")])
+    save(store, {"d": b"new"})
     store.prune(0.0)
-    assert [store.read_state(device) for device in "abcd"] == [None, b"old", b"old", b"new"]
+    assert [find(store, device) for device in "abcd"] == [None, b"old", b"old", b"new"]
     _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 2)
-    assert [store.read_state(device) for device in "abcd"] == [None, None, None, b"new"]
+    assert [find(store, device) for device in "abcd"] == [None, None, None, b"new"]
     _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 3601)
     store.prune(0.0)
     assert store._select("SELECT id FROM device") == [("d",)]
@@ -237,74 +189,104 @@ def test_a_state_is_of_no_use_after_a_day(tmp_path: Path, monkeypatch: pytest.Mo
 def test_states_from_before_the_clock_was_set_back_are_found_until_there_are_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, store = Store(tmp_path, "monitor", 0), Store(tmp_path, "monitor")
+    other, store = SqliteStore(tmp_path, "monitor", 0), SqliteStore(tmp_path, "monitor")
     _set_clock(monkeypatch, 1e9)
-    other.commit([("a", b"old")])
-    store.commit([("b", b"old")])
+    save(other, {"a": b"old"})
+    save(store, {"b": b"old"})
     _set_clock(monkeypatch, 1e8)
-    assert [store.read_state(device) for device in "ab"] == [b"old", b"old"]
-    store.commit([("a", b"new")])
-    assert store.read_state("a") == b"new"
+    assert [find(store, device) for device in "ab"] == [b"old", b"old"]
+    save(store, {"a": b"new"})
+    assert find(store, "a") == b"new"
     store.prune(0.0)
-    assert store.read_state("b") == b"old"
+    assert find(store, "b") == b"old"
     _set_clock(monkeypatch, 1e8 + KEEP_STATE_S + 1)
-    assert store.read_state("b") is None
+    assert find(store, "b") is None
 
 
-def test_a_file_of_another_worker_that_cannot_be_read_is_said_once_and_hides_no_other(
+def test_a_file_of_another_worker_that_cannot_be_read_is_logged_once_and_hides_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Store(tmp_path, "monitor", 2).commit([("a", b"state")])
+    save(SqliteStore(tmp_path, "monitor", 2), {"a": b"state"})
     (tmp_path / "monitor.0.db").mkdir()
     (tmp_path / "monitor.1.db").symlink_to(tmp_path / "nowhere")
-    store = Store(tmp_path, "monitor")
-    assert [store.read_state(device) for device in "aba"] == [b"state", None, b"state"]
+    store = SqliteStore(tmp_path, "monitor")
+    assert [find(store, device) for device in "aba"] == [b"state", None, b"state"]
     assert [record.message.split()[0] for record in caplog.records] == [
         str(tmp_path / "monitor.0.db"), str(tmp_path / "monitor.1.db"),
     ]  # fmt: skip
     assert store.fault is None
 
 
-def test_who_reads_for_long_does_not_keep_the_monitor_from_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_reader_does_not_keep_the_monitor_from_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.state.sqlite.TIDY_S", 0.2)
-    store = Store(tmp_path, "m")
-    store.commit([("a", b"state")])
+    store = SqliteStore(tmp_path, "m")
+    save(store, {"a": b"state"})
     with closing(sqlite3.connect(tmp_path / "m.db")) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM device").fetchall()
         began_s, longest_s = time.monotonic(), 0.0
         while (now_s := time.monotonic()) < began_s + 2.0:
-            assert store.commit([("a", b"state")])
+            assert save(store, {"a": b"state"})
             longest_s = max(longest_s, time.monotonic() - now_s)
             time.sleep(0.01)
     store.close()
     assert longest_s < 1.5
 
 
+SCHEMA_1 = """
+CREATE TABLE device (id TEXT PRIMARY KEY, saved_s REAL NOT NULL, state BLOB NOT NULL);
+CREATE TABLE outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE alert (id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL);
+CREATE INDEX alert_told ON alert (told_s);
+CREATE TABLE hourly (
+    told_hour INTEGER, hour INTEGER, device TEXT, what TEXT, beats INTEGER NOT NULL, rr_ms INTEGER NOT NULL,
+    PRIMARY KEY (told_hour, hour, device, what)
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_version_0_1_0_is_read_and_written(tmp_path: Path) -> None:
+    sealed = bytes.fromhex("a393d2fb") + b"state"  # its CRC-32 comes first
+    with closing(sqlite3.connect(tmp_path / "m.db")) as file, file:
+        file.executescript(SCHEMA_1)
+        file.execute("INSERT INTO device VALUES ('a', ?, ?)", (time.time() - 60.0, sealed))
+        file.execute("INSERT INTO outbox VALUES ('a-1', 'ecg/v1/a/alerts', ?)", (b"{}",))
+        file.execute("INSERT INTO alert VALUES ('a-1', 'a', 5.0, ?)", (b"{}",))
+        file.execute("INSERT INTO hourly VALUES (7, 5, 'a', 'normal', 3, 2400)")
+    location = SqliteLocation(tmp_path)
+    store = location.open("m")
+    assert find(store, "a") == b"state"
+    assert store.read_outbox() == [ALERT]
+    assert location.read_history("m", 0.0) == [(5.0, b"{}")]
+    assert location.read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 3, 2400)]
+    assert save(store, {"a": b"new"}, confirmed=["a-1"])
+    assert (find(store, "a"), store.read_outbox(), store.faults) == (b"new", [], 0)
+
+
 def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.state.sqlite.MOST_ALERTS", 3)
-    store = Store(tmp_path, "monitor")
-    letters = [_letter(number, float(number)) for number in range(8)]
-    store.commit(told=letters, unconfirmed=letters[:1])
+    store = SqliteStore(tmp_path, "monitor")
+    alerts = [_alert(number, float(number)) for number in range(8)]
+    save(store, published=alerts, unconfirmed=alerts[:1])
     store.prune(2.0)
-    assert _alerts(tmp_path / "monitor.db", 0.0) == [b"{0}", b"{5}", b"{6}", b"{7}"]  # the first is still on its way
+    assert _alerts(tmp_path) == [b"{0}", b"{5}", b"{6}", b"{7}"]  # the first is still on its way
 
 
 def test_the_history_holds_beats_of_only_so_many_hours_and_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("monitor.state.sqlite.MOST_HOURLY_ROWS", 4)
-    store, path = Store(tmp_path, "monitor"), tmp_path / "monitor.db"
+    location = SqliteLocation(tmp_path)
+    store = location.open("monitor")
     for hour, devices in enumerate(["ab", "abc", "a", "ab"]):
         _set_clock(monkeypatch, 3600.0 * hour)
-        store.commit(hourly=[HourlyRow(hour, device, "normal", 1, 800) for device in devices])
+        save(store, hourly=[HourlyRow(hour, device, "normal", 1, 800) for device in devices])
     store.prune(0.0)
-    assert [(row.hour, row.device) for row in read_hourly(path, 0.0)] == [(2, "a"), (3, "a"), (3, "b")]
-    store.commit(hourly=[HourlyRow(hour, "c", "normal", 1, 800) for hour in range(4)])
+    assert [(row.hour, row.device) for row in location.read_hourly("monitor", 0.0)] == [(2, "a"), (3, "a"), (3, "b")]
+    save(store, hourly=[HourlyRow(hour, "c", "normal", 1, 800) for hour in range(4)])
     store.prune(0.0)
-    assert len(read_hourly(path, 0.0)) == 7  # they are counted once an hour
+    assert len(location.read_hourly("monitor", 0.0)) == 7  # they are counted once an hour
     _set_clock(monkeypatch, 3600.0 * 4)
     store.prune(0.0)
-    assert read_hourly(path, 0.0) == []  # an hour that has too many of its own goes as well
+    assert location.read_hourly("monitor", 0.0) == []  # an hour that has too many of its own goes as well

@@ -11,28 +11,30 @@ import pytest
 
 from monitor import wire
 from monitor.__main__ import main
-from monitor.state.sqlite import HourlyRow, Letter, Store
+from monitor.state.sqlite import SqliteStore
+from monitor.state.store import HourlyRow, OutboxMessage
+from tests.monitor.state.saving import save
 
 HOUR_S = 3600.0
 
 
-def _letter(device: str, ago_s: float) -> Letter:
-    told_s = time.time() - ago_s
+def _alert(device: str, ago_s: float) -> OutboxMessage:
+    published_s = time.time() - ago_s
     alert = wire.Alert(
         id=f"{device}-{ago_s}", episode=f"{device}-{ago_s}", device=device, kind="lead-off", severity="technical",
-        state="new", time_s=told_s, since_s=told_s, seq=1, completed_s=told_s,
+        state="new", time_s=published_s, since_s=published_s, seq=1, completed_s=published_s,
     )  # fmt: skip
-    return Letter(alert.id, device, told_s, "topic", wire.encode(alert))
+    return OutboxMessage(alert.id, device, published_s, "topic", wire.encode(alert))
 
 
-LETTERS = [_letter("a", 30 * HOUR_S), _letter("b", 2 * HOUR_S), _letter("a", HOUR_S), _letter("a", 60.0)]
+ALERTS = [_alert("a", 30 * HOUR_S), _alert("b", 2 * HOUR_S), _alert("a", HOUR_S), _alert("a", 60.0)]
 
 
 @pytest.fixture(params=[True, False], ids=["running", "stopped"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """What a monitor has kept, while it still has the file open, or does not."""
-    store = Store(tmp_path, "monitor")
-    store.commit(told=LETTERS)
+    store = SqliteStore(tmp_path, "monitor")
+    save(store, published=ALERTS)
     if not request.param:
         store.close()
     yield tmp_path
@@ -51,26 +53,26 @@ def test_the_alerts_of_the_last_day_are_told_oldest_first(folder: Path, capsys: 
     assert _history(folder) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == ["b", "a", "a"]
-    for line, letter in zip(lines, LETTERS[1:], strict=True):
-        assert line.startswith(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.told_s)))
+    for line, alert in zip(lines, ALERTS[1:], strict=True):
+        assert line.startswith(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(alert.published_s)))
         assert "NEW     lead-off" in line
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--device", "a"], LETTERS[2:]),
-        (["--since", "90m"], LETTERS[2:]),
-        (["--since", "3d"], LETTERS),
-        (["--since", "9" * 400 + "d"], LETTERS),
-        (["--since", "2d", "--device", "b"], LETTERS[1:2]),
+        (["--device", "a"], ALERTS[2:]),
+        (["--since", "90m"], ALERTS[2:]),
+        (["--since", "3d"], ALERTS),
+        (["--since", "9" * 400 + "d"], ALERTS),
+        (["--since", "2d", "--device", "b"], ALERTS[1:2]),
     ],
 )
 def test_one_may_ask_for_a_device_and_for_a_time(
-    folder: Path, options: list[str], expected: list[Letter], capsys: pytest.CaptureFixture[str]
+    folder: Path, options: list[str], expected: list[OutboxMessage], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _history(folder, "--json", *options) == 0
-    assert capsys.readouterr().out.splitlines() == [letter.payload.decode() for letter in expected]
+    assert capsys.readouterr().out.splitlines() == [alert.payload.decode() for alert in expected]
 
 
 def test_reading_changes_and_leaves_nothing(folder: Path) -> None:
@@ -101,8 +103,8 @@ def test_where_there_is_no_such_alert_a_hint_is_given(folder: Path, capsys: pyte
 
 
 def test_an_alert_of_a_version_nobody_knows_is_told_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(folder, "monitor")
-    store.commit(told=[Letter("x", "a", time.time(), "topic", json.dumps({"other": 1}).encode())])
+    store = SqliteStore(folder, "monitor")
+    save(store, published=[OutboxMessage("x", "a", time.time(), "topic", json.dumps({"other": 1}).encode())])
     store.close()
     assert _history(folder) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("not an alert: ")
@@ -139,12 +141,12 @@ OLD = HourlyRow(_hour(50), "a", "normal", 1, 1000)
 def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What two workers have counted, one of whom handed a device over to the other."""
     for worker, rows in enumerate((ROWS, ROWS[:1])):
-        store = Store(tmp_path, "monitor", worker)
-        store.commit(hourly=rows)
+        store = SqliteStore(tmp_path, "monitor", worker)
+        save(store, hourly=rows)
         if worker:
             with monkeypatch.context() as then:
-                then.setattr("monitor.state.sqlite.time.time", lambda: 3600.0 * OLD.hour)
-                store.commit(hourly=[OLD])
+                then.setattr("time.time", lambda: 3600.0 * OLD.hour)
+                save(store, hourly=[OLD])
         store.close()
     return tmp_path
 

@@ -17,7 +17,7 @@ import pytest
 from monitor import wire
 from monitor.__main__ import main
 from monitor.broker import connection
-from monitor.state.sqlite import default_directory
+from monitor.state.location import default_directory
 from monitor.tools.doctor import examine, probe
 from monitor.tools.doctor.visit import Target, Visit, may_publish
 from simulator.broker import HOST, EmbeddedBroker, free_port

@@ -1,0 +1,34 @@
+"""Which store it is: the one place where a text becomes a `StateLocation`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from monitor.state.memory import MemoryLocation
+from monitor.state.sqlite import SqliteLocation
+from monitor.state.store import StateLocation
+
+MEMORY = "memory:"
+
+
+def locate(where: Path | str) -> StateLocation:
+    """Return the location of a store.
+
+    Parameters
+    ----------
+    where
+        A directory, for SQLite; or the text `memory:NAME`, for a store that ends with this process.
+    """
+    if isinstance(where, str) and where.startswith(MEMORY):
+        return MemoryLocation.named(where.removeprefix(MEMORY))
+    return SqliteLocation(Path(where))
+
+
+def default_directory() -> Path:
+    """Where state is kept unless the user names a place: in systemd's directory if it gave one, else in the user's."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    named = os.environ.get("XDG_STATE_HOME", "")
+    home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
+    return home / "ecgwatch"

@@ -1,0 +1,207 @@
+"""The store in this process's memory: nothing outlives the process. For tests of what uses a store, and for trying out.
+
+`MemoryLocation.broken` makes every store of that location fail, as a full disk would.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from monitor.state.store import (
+    KEEP_STATE_S,
+    HistoryAlert,
+    HourlyRow,
+    OutboxMessage,
+    Outcome,
+    StateLocation,
+    StateStore,
+    Transaction,
+    add_up,
+)
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.025
+"""How often to try to hold a name."""
+_locations: dict[str, MemoryLocation] = {}
+
+
+@dataclass
+class _Kept:
+    """What a monitor keeps, all workers together."""
+
+    states: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    """By device: when it was saved, and the state."""
+    alerts: dict[str, OutboxMessage] = field(default_factory=dict)
+    outbox: dict[int | None, dict[str, OutboxMessage]] = field(default_factory=dict)
+    """By worker, and by id."""
+    hourly: list[tuple[int, HourlyRow]] = field(default_factory=list)
+    """With the hour in which each was saved."""
+
+
+class MemoryLocation(StateLocation):
+    """A part of memory; two of them share nothing."""
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+        self._kept: dict[str, _Kept] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self.broken: str | None = None
+        """What is wrong with it, if anything: nothing can be saved meanwhile."""
+
+    @classmethod
+    def named(cls, name: str) -> MemoryLocation:
+        """Return the location of that name: the same one each time."""
+        return _locations.setdefault(name, cls(name))
+
+    def __str__(self) -> str:
+        return f"memory:{self._name}"
+
+    def open(self, name: str, worker: int | None = None) -> MemoryStore:
+        """Open what a monitor of that name keeps; see `StateLocation.open`."""
+        return MemoryStore(self, self._kept.setdefault(name, _Kept()), worker)
+
+    def has_kept(self, name: str) -> bool:
+        """Whether a store of that name was ever opened; see `StateLocation.has_kept`."""
+        return name in self._kept
+
+    def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:
+        """Return the alerts of a monitor; see `StateLocation.read_history`."""
+        alerts = sorted(self._kept.get(name, _Kept()).alerts.values(), key=lambda alert: alert.published_s)
+        return [
+            HistoryAlert(alert.published_s, alert.payload)
+            for alert in alerts
+            if alert.published_s >= since_s and device in (None, alert.device)
+        ]
+
+    def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
+        """Return the beats of a monitor; see `StateLocation.read_hourly`."""
+        rows = self._kept.get(name, _Kept()).hourly
+        return add_up([row for hour, row in rows if hour >= since_s // 3600 and device in (None, row.device)])
+
+    @contextmanager
+    def hold(self, name: str, is_stopping: Callable[[], bool]) -> Iterator[None]:
+        """Wait for a name and hold it; see `StateLocation.hold`."""
+        lock = self._locks.setdefault(name, threading.Lock())
+        is_held = False
+        while not is_stopping() and not is_held:
+            is_held = lock.acquire(timeout=AGAIN_S)
+        try:
+            yield
+        finally:
+            if is_held:
+                lock.release()
+
+    @contextmanager
+    def try_hold(self, name: str) -> Iterator[bool]:
+        """Hold a name if nobody does; see `StateLocation.try_hold`."""
+        lock = self._locks.get(name)
+        if lock is None or not lock.acquire(blocking=False):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def names_held(self, name: str) -> list[str]:
+        """Return the names that were held; see `StateLocation.names_held`."""
+        pattern = re.compile(rf"{re.escape(name)}(\.\d+)?")
+        return sorted(held for held in self._locks if pattern.fullmatch(held))
+
+    def drop_name(self, name: str) -> None:
+        """Let a name not be among those held any more; see `StateLocation.drop_name`."""
+        self._locks.pop(name, None)
+
+
+class MemoryStore(StateStore):
+    """What a monitor keeps in memory; writes at once what is submitted."""
+
+    def __init__(self, location: MemoryLocation, kept: _Kept, worker: int | None = None) -> None:
+        super().__init__()
+        self._location = location
+        self._kept = kept
+        self._outbox = kept.outbox.setdefault(worker, {})
+        self._outcomes: list[Outcome] = []
+        self._open()
+
+    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
+        """Return the latest states of some devices; see `StateStore.read_states`."""
+        oldest_s = time.time() - KEEP_STATE_S
+        found = {device: self._kept.states[device] for device in devices if device in self._kept.states}
+        return {device: state for device, (saved_s, state) in found.items() if saved_s >= oldest_s}
+
+    def read_outbox(self) -> list[OutboxMessage]:
+        """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
+        return list(self._outbox.values())
+
+    def submit(self, transaction: Transaction) -> None:
+        """Write it now; see `StateStore.submit`."""
+        if self.fault is None and self._location.broken is not None:
+            self._set_fault()
+        if self.fault is None:
+            self._write(transaction)
+        self._outcomes.append(Outcome(transaction, self.fault is None))
+
+    def done(self, wait_s: float = 0.0) -> list[Outcome]:
+        """Return what became of transactions; see `StateStore.done`. None is ever open, so nothing is waited for."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def prune(self, before_s: float) -> None:
+        """Drop what is old; see `StateStore.prune`."""
+        if self.fault is not None:
+            return
+        kept, now_s = self._kept, time.time()
+        underway = {id_ for outbox in kept.outbox.values() for id_ in outbox}
+        for alert in [alert for alert in kept.alerts.values() if alert.published_s < before_s]:
+            if alert.id not in underway:
+                del kept.alerts[alert.id]
+        kept.hourly[:] = [(hour, row) for hour, row in kept.hourly if hour >= before_s // 3600]
+        for device, (saved_s, state) in list(kept.states.items()):
+            if saved_s < now_s - KEEP_STATE_S:
+                del kept.states[device]
+            else:  # what was saved before the clock was set back begins to age
+                kept.states[device] = min(saved_s, now_s), state
+
+    def retry(self) -> None:
+        """Open it again if it was broken; see `StateStore.retry`."""
+        if self.fault is None and self._location.broken is not None:
+            self._set_fault()
+        if self.fault is not None:
+            self._open()
+
+    def close(self) -> None:
+        """Close it: what was saved is there for the next one."""
+
+    def _open(self) -> None:
+        if self._location.broken is not None:
+            if self.fault is None:
+                self._set_fault()
+            return
+        self.fault = None
+        self.opened += 1
+
+    def _set_fault(self) -> None:
+        self.fault = f"{self._location}: {self._location.broken}"
+        self.faults += 1
+        log.error("nothing is saved any more: %s", self.fault)
+
+    def _write(self, transaction: Transaction) -> None:
+        kept, now_s = self._kept, time.time()
+        for device in transaction.forgotten:
+            kept.states.pop(device, None)
+        kept.states.update({device: (now_s, state) for device, state in transaction.states.items()})
+        for alert in transaction.published:
+            kept.alerts.setdefault(alert.id, alert)
+        for alert in transaction.unconfirmed:
+            self._outbox.setdefault(alert.id, alert)
+        for id_ in transaction.confirmed:
+            self._outbox.pop(id_, None)
+        kept.hourly += [(int(now_s // 3600), row) for row in transaction.hourly]

@@ -1,0 +1,207 @@
+"""The store: device states, the outbox and the history, behind one interface.
+
+A `StateLocation` is where monitors keep what must outlive the process; `StateStore` is what one process has open
+there. Which location it is follows from one text, in one place: `monitor.state.location.locate`. Every implementation
+passes one contract test, `tests/monitor/state/test_store_contract.py`.
+
+The caller hands over a `Transaction` and goes on; the store reports later what became of it. Transactions are written
+in the order in which they came, each as a whole or not at all. A store that cannot write must not stop the monitor: it
+sets `fault`, reports every transaction as not saved, and tries nothing more until `retry`.
+
+Knows nothing of what is in a state or a message, of brokers, files or SQL.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+KEEP_STATE_S = 86400.0
+"""A state that was saved longer ago, by this machine's clock, is not returned.
+
+With the state of months ago, an alert episode of that time would swallow the next new one. And what the broker keeps
+for a monitor that is away has its end: a dozen devices that send each second fill deploy/'s queue in a day.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """An alert on its way to the broker."""
+
+    id: str
+    device: str
+    published_s: float
+    """When it was first published, on this machine's clock."""
+    topic: str
+    payload: bytes
+
+
+class HourlyRow(NamedTuple):
+    """Beats of one kind that a device had in an hour."""
+
+    hour: int
+    """Since 1970, on the device's clock."""
+    device: str
+    what: str
+    """Class, or "withheld"."""
+    beats: int
+    rr_ms: int
+    """Sum of their median RR intervals."""
+
+
+class HistoryAlert(NamedTuple):
+    """An alert of the history."""
+
+    published_s: float
+    """When it was first published, on the clock of the monitor's machine."""
+    payload: bytes
+    """As it was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What is written as a whole or not at all; the caller changes none of it once it is handed over."""
+
+    states: Mapping[str, bytes] = field(default_factory=dict)
+    """Devices' states, by device."""
+    published: Sequence[OutboxMessage] = ()
+    """Alerts, for the history; one that is there already is left as it is."""
+    unconfirmed: Sequence[OutboxMessage] = ()
+    """Alerts that no broker has confirmed yet, for the outbox; each must be in the history, or in `published`."""
+    confirmed: Sequence[str] = ()
+    """Ids of alerts that a broker has confirmed meanwhile."""
+    forgotten: Collection[str] = ()
+    """Devices whose former states must not be found any more; a state in `states` is a new one, and stays."""
+    hourly: Sequence[HourlyRow] = ()
+    """Beats to add to those of their hours."""
+
+
+class Outcome(NamedTuple):
+    """What became of a transaction."""
+
+    transaction: Transaction
+    is_saved: bool
+    """Whether all of it is safe; if not, nothing of it was written."""
+
+
+class StateStore(ABC):
+    """What one process has open: the states of a monitor's devices, its outbox, its history."""
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+        """What is wrong, if anything: nothing has been saved since."""
+        self.opened = 0
+        """How often it was opened: each time it may be another file or database, and lack what was saved before."""
+        self.faults = 0
+        """How often something was wrong, or damaged contents were set aside."""
+
+    @abstractmethod
+    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
+        """Return the latest states of some devices, whichever worker saved them, in one look-up.
+
+        A device has none if none was saved within `KEEP_STATE_S`, if it was forgotten, if its state is damaged, or if
+        nothing can be read. A state seemingly saved in the future was saved before the clock was set back: it is older
+        than any that was not. What was submitted and is not `done` may be missing.
+        """
+
+    @abstractmethod
+    def read_outbox(self) -> list[OutboxMessage]:
+        """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read."""
+
+    @abstractmethod
+    def submit(self, transaction: Transaction) -> None:
+        """Hand over what is to be saved; `done` reports what became of it.
+
+        Transactions are saved in the order in which they are submitted. After one that could not be saved none is,
+        until `retry` has cleared the fault: a later one may rest on an earlier one.
+        """
+
+    @abstractmethod
+    def done(self, wait_s: float = 0.0) -> list[Outcome]:
+        """Return what became of transactions since the last call, in the order in which they were submitted.
+
+        Each transaction is reported once. While some are open and none can be reported yet, wait up to `wait_s`.
+        """
+
+    @abstractmethod
+    def prune(self, before_s: float) -> None:
+        """Drop the beats and alerts published before a time, and states that are not returned any more.
+
+        Alerts in the outbox are kept; so may be what another worker saved, which prunes for itself. A store may have
+        limits of its own, and drop the oldest of what exceeds them.
+        """
+
+    @abstractmethod
+    def retry(self) -> None:
+        """If something was wrong, or turns out to be wrong, open the store again, and count that in `opened`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the store, once what was submitted is saved or cannot be."""
+
+
+class StateLocation(ABC):
+    """Where monitors keep their states, outboxes and histories: each monitor under its name.
+
+    Workers that share a monitor's devices each have a store of their own; together they are one monitor. A process
+    holds a name while it runs: that of the monitor, or, say, `NAME.0` for its first worker and `NAME.workers` for
+    their supervisor. `str` of a location is what a user knows it by.
+    """
+
+    @abstractmethod
+    def open(self, name: str, worker: int | None = None) -> StateStore:
+        """Open what a monitor of that name keeps, or the part of one of its workers; what fails is the store's `fault`.
+
+        Call it holding the name, or be sure that nobody else does.
+        """
+
+    @abstractmethod
+    def has_kept(self, name: str) -> bool:
+        """Whether a monitor of that name has ever kept anything here."""
+
+    @abstractmethod
+    def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:
+        """Return the alerts of a monitor published from a time on, of one device or of all, oldest first.
+
+        Changes nothing, whether a monitor has the store open or not.
+
+        Raises
+        ------
+        OSError
+            It cannot be read.
+        """
+
+    @abstractmethod
+    def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
+        """Return the beats reported from that hour on, by hour and device; see `read_history`.
+
+        Beats of an hour, device and kind that several workers had are one row.
+        """
+
+    @abstractmethod
+    def hold(self, name: str, is_stopping: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Wait until no other process holds a name, and hold it; once `is_stopping`, go on without it."""
+
+    @abstractmethod
+    def try_hold(self, name: str) -> AbstractContextManager[bool]:
+        """Hold a name that was held before, unless another process does; enter with whether that worked."""
+
+    @abstractmethod
+    def names_held(self, name: str) -> list[str]:
+        """Return the names that a monitor and its workers hold or have held, in order: NAME, NAME.0, NAME.1 ..."""
+
+    @abstractmethod
+    def drop_name(self, name: str) -> None:
+        """Let a name not be among those held any more; call it holding the name."""
+
+
+def add_up(rows: Sequence[HourlyRow]) -> list[HourlyRow]:
+    """Make one row of those of the same hour, device and kind, in order."""
+    sums: dict[tuple[int, str, str], tuple[int, int]] = {}
+    for row in rows:
+        beats, rr_ms = sums.get(row[:3], (0, 0))
+        sums[row[:3]] = beats + row.beats, rr_ms + row.rr_ms
+    return [HourlyRow(*key, *sums[key]) for key in sorted(sums)]

@@ -1,0 +1,359 @@
+"""What every store promises: one test over all of them.
+
+A new store joins by a class of its own in `STORES`: where it is, how it is broken so that nothing can be saved, and
+how that is mended.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from monitor.state.location import locate
+from monitor.state.memory import MemoryLocation
+from monitor.state.sqlite import SqliteStore
+from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage, StateLocation, StateStore, Transaction
+from tests.monitor.state.saving import WAIT_S, find, save
+
+NOW_S = 1e9
+ROWS = [HourlyRow(5, "a", "normal", 3, 2400), HourlyRow(5, "a", "withheld", 1, 0), HourlyRow(6, "b", "V", 2, 1800)]
+
+
+class _Case(ABC):
+    """A kind of store under test."""
+
+    location: StateLocation
+
+    @abstractmethod
+    def break_(self, store: StateStore) -> None:
+        """Let nothing large be written; that shows when it is tried."""
+
+    @abstractmethod
+    def mend(self) -> None:
+        """Let `retry` find that it can be written again."""
+
+
+class _Sqlite(_Case):
+    def __init__(self, folder: Path) -> None:
+        self.location = locate(folder / "state")
+
+    def break_(self, store: StateStore) -> None:
+        assert isinstance(store, SqliteStore)
+        assert store._connection is not None
+        store._connection.execute("PRAGMA max_page_count = 1")  # as a full disk; a new connection knows nothing of it
+
+    def mend(self) -> None:
+        pass
+
+
+class _Memory(_Case):
+    def __init__(self, _folder: Path) -> None:
+        location = locate(f"memory:{uuid4()}")
+        assert isinstance(location, MemoryLocation)
+        self.location = self._location = location
+
+    def break_(self, store: StateStore) -> None:
+        self._location.broken = "out of memory"
+
+    def mend(self) -> None:
+        self._location.broken = None
+
+
+STORES = [_Sqlite, _Memory]
+
+
+@pytest.fixture(params=STORES, ids=lambda kind: kind.__name__.strip("_").lower())
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> _Case:
+    made: _Case = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+def location(case: _Case) -> StateLocation:
+    return case.location
+
+
+@pytest.fixture
+def store(location: StateLocation) -> StateStore:
+    return location.open("m")
+
+
+def _alert(number: int, published_s: float = 100.0, device: str = "a") -> OutboxMessage:
+    return OutboxMessage(f"{device}-{number}", device, published_s, f"ecg/v1/{device}/alerts", b"{%d}" % number)
+
+
+def _payloads(location: StateLocation, since_s: float = 0.0, device: str | None = None) -> list[bytes]:
+    return [alert.payload for alert in location.read_history("m", since_s, device)]
+
+
+def _health(store: StateStore) -> tuple[bool, int, int]:
+    """Whether it has a fault; how often it was opened, and how often something was wrong."""
+    return store.fault is not None, store.opened, store.faults
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, now_s: float) -> None:
+    monkeypatch.setattr("time.time", lambda: now_s)
+
+
+def test_a_new_store_is_open_and_holds_nothing(store: StateStore, location: StateLocation) -> None:
+    assert (store.fault, store.opened, store.faults) == (None, 1, 0)
+    assert (store.read_states(["a"]), store.read_states([]), store.read_outbox(), store.done()) == ({}, {}, [], [])
+    assert (location.read_history("m", 0.0), location.read_hourly("m", 0.0)) == ([], [])
+
+
+def test_what_was_saved_is_there_when_it_is_opened_again(store: StateStore, location: StateLocation) -> None:
+    assert save(store, {"a": b"state"}, [_alert(1)], [_alert(1)], hourly=ROWS)
+    store.close()
+    again = location.open("m")
+    assert again.read_states(["a"]) == {"a": b"state"}
+    assert again.read_outbox() == [_alert(1)]
+    assert _payloads(location) == [b"{1}"]
+    assert location.read_hourly("m", 0.0) == ROWS
+
+
+def test_the_outcomes_come_once_each_in_the_order_of_submission(store: StateStore) -> None:
+    transactions = [Transaction({"a": b"%d" % number}) for number in range(5)]
+    for transaction in transactions:
+        store.submit(transaction)
+    until_s, outcomes = time.monotonic() + WAIT_S, store.done()
+    while len(outcomes) < len(transactions) and time.monotonic() < until_s:
+        outcomes += store.done(1.0)
+    assert [outcome.transaction for outcome in outcomes] == transactions
+    assert all(outcome.is_saved for outcome in outcomes)
+    assert store.done() == []
+    assert find(store, "a") == b"4"
+
+
+def test_what_was_submitted_is_saved_before_it_is_closed(store: StateStore, location: StateLocation) -> None:
+    store.submit(Transaction({"a": b"state"}))
+    store.close()
+    assert find(location.open("m"), "a") == b"state"
+
+
+def test_many_devices_are_saved_and_found_at_once(store: StateStore) -> None:
+    states = {f"d{number}": b"%d" % number for number in range(2000)}
+    assert save(store, states)
+    assert store.read_states([*states, "unknown"]) == states
+    assert store.read_states(["d7", "d7"]) == {"d7": b"7"}
+
+
+def test_an_empty_state_and_one_of_any_bytes_are_states(store: StateStore) -> None:
+    states = {"empty": b"", "all": bytes(range(256)), "sensor é 'x'": b"\0"}
+    assert save(store, states)
+    assert store.read_states(list(states)) == states
+
+
+def test_saving_the_same_alerts_again_changes_nothing(store: StateStore, location: StateLocation) -> None:
+    alerts = [_alert(1), _alert(2)]
+    for _ in range(2):
+        assert save(store, published=alerts, unconfirmed=alerts)
+    assert store.read_outbox() == alerts
+    assert _payloads(location) == [b"{1}", b"{2}"]
+    assert save(store, confirmed=["a-1"])
+    assert save(store, published=alerts, confirmed=["a-1", "unknown"])
+    assert store.read_outbox() == [_alert(2)]
+    assert _payloads(location) == [b"{1}", b"{2}"]
+
+
+def test_the_outbox_keeps_the_order_in_which_alerts_came(store: StateStore) -> None:
+    alerts = [_alert(number, published_s=100.0 - number) for number in (3, 1, 2)]
+    for alert in alerts:
+        save(store, published=[alert], unconfirmed=[alert])
+    assert store.read_outbox() == alerts
+    save(store, confirmed=["a-1"])
+    assert store.read_outbox() == [alerts[0], alerts[2]]
+
+
+def test_an_alert_that_is_confirmed_in_its_own_transaction_is_not_in_the_outbox(
+    store: StateStore, location: StateLocation
+) -> None:
+    save(store, published=[_alert(1)], unconfirmed=[_alert(1)], confirmed=["a-1"])
+    assert store.read_outbox() == []
+    assert _payloads(location) == [b"{1}"]
+
+
+def test_a_state_is_not_returned_after_a_day(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_clock(monkeypatch, NOW_S)
+    save(store, {"old": b"state", "new": b"state"})
+    _set_clock(monkeypatch, NOW_S + KEEP_STATE_S)
+    save(store, {"new": b"newer"})
+    assert store.read_states(["old", "new"]) == {"old": b"state", "new": b"newer"}
+    _set_clock(monkeypatch, NOW_S + KEEP_STATE_S + 1)
+    assert store.read_states(["old", "new"]) == {"new": b"newer"}
+    store.prune(0.0)
+    assert store.read_states(["old", "new"]) == {"new": b"newer"}
+
+
+def test_a_state_from_before_the_clock_was_set_back_ages_from_then_on(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _set_clock(monkeypatch, NOW_S)
+    save(store, {"a": b"old", "b": b"old"})
+    _set_clock(monkeypatch, NOW_S / 10)
+    save(store, {"a": b"new"})
+    store.prune(0.0)
+    assert store.read_states(["a", "b"]) == {"a": b"new", "b": b"old"}
+    _set_clock(monkeypatch, NOW_S / 10 + KEEP_STATE_S + 1)
+    assert store.read_states(["a", "b"]) == {}
+
+
+def test_a_forgotten_device_has_no_state_until_it_gets_a_new_one(store: StateStore, location: StateLocation) -> None:
+    save(store, {"a": b"old", "b": b"old", "c": b"old"})
+    save(store, {"a": b"new"}, forgotten=["a", "b", "unknown"])
+    expected = {"a": b"new", "c": b"old"}
+    assert store.read_states(["a", "b", "c", "unknown"]) == expected
+    store.close()
+    assert location.open("m").read_states(["a", "b", "c", "unknown"]) == expected
+
+
+def test_a_worker_finds_the_latest_state_whichever_worker_saved_it(location: StateLocation) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    save(first, {"a": b"old", "gone": b"old", "b": b"first"})
+    save(second, {"a": b"new", "c": b"second"})
+    save(location.open("other"), {"a": b"of another monitor"})
+    save(location.open("m", 2), forgotten=["gone"])
+    for worker in (None, 0, 3):
+        found = location.open("m", worker).read_states(["a", "b", "c", "gone"])
+        assert found == {"a": b"new", "b": b"first", "c": b"second"}
+
+
+def test_each_worker_has_an_outbox_of_its_own_and_all_have_one_history(location: StateLocation) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    for worker, alert in ((first, _alert(2, 20.0)), (second, _alert(1, 10.0)), (first, _alert(3, 30.0))):
+        save(worker, published=[alert], unconfirmed=[alert])
+    assert [[alert.id for alert in worker.read_outbox()] for worker in (first, second)] == [["a-2", "a-3"], ["a-1"]]
+    assert _payloads(location) == [b"{1}", b"{2}", b"{3}"]
+
+
+def test_the_history_is_read_by_device_and_time_oldest_first(store: StateStore, location: StateLocation) -> None:
+    alerts = [_alert(3, 30.0), _alert(1, 10.0), _alert(2, 20.0, "b")]
+    save(store, published=alerts)
+    assert location.read_history("m", 20.0) == [(20.0, b"{2}"), (30.0, b"{3}")]
+    assert _payloads(location, device="a") == [b"{1}", b"{3}"]
+    assert _payloads(location, device="c") == []
+    assert location.read_history("other", 0.0) == []
+
+
+def test_alerts_of_the_same_moment_keep_their_order(store: StateStore, location: StateLocation) -> None:
+    save(store, published=[_alert(number) for number in (3, 1, 2)])
+    assert _payloads(location) == [b"{3}", b"{1}", b"{2}"]
+
+
+def test_old_alerts_go_unless_they_are_on_their_way(store: StateStore, location: StateLocation) -> None:
+    alerts = [_alert(1, 10.0), _alert(2, 20.0), _alert(3, 30.0)]
+    save(store, published=alerts, unconfirmed=alerts[:1])
+    store.prune(25.0)
+    assert _payloads(location) == [b"{1}", b"{3}"]
+    assert store.read_outbox() == alerts[:1]
+
+
+def test_beats_of_an_hour_are_added_up_over_transactions_and_workers(
+    location: StateLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [location.open("m", number) for number in (0, 1)]
+    for now_s, number, rows in ((36_000.0, 0, ROWS), (36_001.0, 1, ROWS[:1]), (43_300.0, 0, ROWS[:1])):
+        _set_clock(monkeypatch, now_s)
+        assert save(workers[number], hourly=rows)
+    assert location.read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 9, 7200), *ROWS[1:]]
+    assert location.read_hourly("m", 0.0, "b") == ROWS[2:]
+    assert location.read_hourly("m", 43_299.0) == ROWS[:1]
+    for worker in workers:
+        worker.prune(43_200.0)
+    assert location.read_hourly("m", 0.0) == ROWS[:1]
+
+
+def test_a_transaction_that_fails_leaves_nothing_and_can_be_made_again(
+    case: _Case, store: StateStore, location: StateLocation
+) -> None:
+    save(store, {"a": b"old", "gone": b"old"}, [_alert(1)], [_alert(1)], hourly=ROWS[:1])
+    failing = Transaction(
+        {"a": bytes(100_000)}, [_alert(2)], [_alert(2)], confirmed=["a-1"], forgotten=["gone"], hourly=ROWS
+    )
+    case.break_(store)
+    store.submit(failing)
+    store.submit(Transaction({"b": b""}))  # one that comes later is not saved either, though there would be room
+    outcomes = store.done(WAIT_S)
+    assert [outcome.is_saved for outcome in outcomes] == [False, False]
+    assert _health(store) == (True, 1, 1)
+    assert store.read_states(["a", "b", "gone"]) == {"a": b"old", "gone": b"old"}
+    assert store.read_outbox() == [_alert(1)]
+    assert _payloads(location) == [b"{1}"]
+    assert location.read_hourly("m", 0.0) == ROWS[:1]
+    store.prune(1e12)
+    assert _payloads(location) == [b"{1}"]
+    case.mend()
+    assert not save(store, {"b": b""})  # nothing is tried before `retry`
+    store.retry()
+    assert _health(store) == (False, 2, 1)
+    store.submit(failing)
+    assert [outcome.is_saved for outcome in store.done(WAIT_S)] == [True]
+    assert store.read_states(["a", "b", "gone"]) == {"a": bytes(100_000)}
+    assert store.read_outbox() == [_alert(2)]
+    assert location.read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 6, 4800), *ROWS[1:]]  # once, not twice
+
+
+def test_a_healthy_store_is_not_opened_again(store: StateStore) -> None:
+    store.retry()
+    assert (store.opened, store.faults) == (1, 0)
+
+
+def test_a_location_knows_who_has_kept_something(store: StateStore, location: StateLocation) -> None:
+    assert location.has_kept("m")
+    assert not location.has_kept("other")
+    assert not location.has_kept("m.0")
+    location.open("other", 1)
+    assert location.has_kept("other")
+
+
+def test_a_name_is_held_by_one_at_a_time_and_waited_for(location: StateLocation) -> None:
+    entered, stopping = threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with location.hold("m", stopping.is_set):
+            entered.set()
+
+    waiting = threading.Thread(target=wait_for_it)
+    with location.hold("m", lambda: False), location.try_hold("m") as is_ours:
+        assert not is_ours
+        waiting.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(WAIT_S)
+    waiting.join()
+    with location.try_hold("m") as is_ours:
+        assert is_ours
+
+
+def test_waiting_for_a_name_ends_when_the_process_is_to_stop(location: StateLocation) -> None:
+    asked = itertools.count()
+    with location.hold("m", lambda: False), location.hold("m", lambda: next(asked) > 2):
+        pass
+    with location.try_hold("m") as is_ours:
+        assert is_ours  # who has gone on without the name takes it from nobody
+
+
+def test_names_that_were_held_are_known_until_they_are_dropped(location: StateLocation) -> None:
+    for name in ("m", "m.1", "m.0", "m.workers", "m.0.1", "other"):
+        with location.hold(name, lambda: False):
+            pass
+    assert location.names_held("m") == ["m", "m.0", "m.1"]
+    with location.try_hold("m.0") as is_ours:
+        assert is_ours
+        location.drop_name("m.0")
+    assert location.names_held("m") == ["m", "m.1"]
+    with location.try_hold("m.0") as is_ours:
+        assert not is_ours  # only what was held before
+
+
+def test_what_goes_wrong_while_a_name_is_held_is_not_swallowed(location: StateLocation) -> None:
+    with location.hold("m", lambda: False):
+        pass
+    with pytest.raises(OSError, match="of the caller"), location.try_hold("m"):
+        raise OSError("of the caller")
+    with location.try_hold("m") as is_ours:
+        assert is_ours
