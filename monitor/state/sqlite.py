@@ -56,6 +56,8 @@ LOG_BYTES = 64 * 2**20
 """What was written and not moved yet may take more than this, but not for long."""
 FORGOTTEN = b""
 """In place of a state: the device was forgotten, and what another worker's file holds of it is out of date."""
+PAGE_BYTES = 4096
+"""SQLite's own, unless it was built otherwise."""
 _VERSION = 1
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
@@ -396,13 +398,19 @@ def _prune_hourly(connection: sqlite3.Connection) -> None:
 
 
 def _tidy(path: Path, closing: threading.Event) -> None:
-    """Move what was written to its place, now and then: most of it beside the writers, the rest while they wait."""
+    """Move what was written to its place every `TIDY_S`, beside the writers.
+
+    A second pass moves the little that was written during the first, so that the log starts over at its beginning. If
+    it does not, since somebody reads or writes all the time, it grows; writers are held up only once it is too long.
+    """
     while not closing.wait(TIDY_S):
         if path.exists():
             with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
-                file.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
-                file.execute("PRAGMA wal_checkpoint(RESTART)")
+                for _ in range(2):
+                    [(_, pages, _)] = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                if pages * PAGE_BYTES > LOG_BYTES:
+                    file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
+                    file.execute("PRAGMA wal_checkpoint(RESTART)")
 
 
 def _each(ids: Collection[str]) -> list[tuple[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -231,6 +232,31 @@ def test_a_long_reader_does_not_keep_the_monitor_from_writing(tmp_path: Path, mo
             time.sleep(0.01)
     store.close()
     assert longest_s < 1.5
+
+
+def test_the_log_stays_short_while_one_writes_and_another_reads_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.state.sqlite.TIDY_S", 0.05)
+    monkeypatch.setattr("monitor.state.sqlite.LOG_BYTES", 2**20)
+    store, state, ended = SqliteStore(tmp_path, "m"), bytes(100_000), threading.Event()
+    longest = written = 0
+
+    def read() -> None:
+        while not ended.wait(0.005):
+            SqliteLocation(tmp_path).read_history("m", 0.0)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(400):
+        assert save(store, {f"d{number % 10}": state})
+        written += len(state)
+        longest = max(longest, (tmp_path / "m.db-wal").stat().st_size)
+        time.sleep(0.005)
+    ended.set()
+    reader.join()
+    store.close()
+    assert longest < written / 4
 
 
 SCHEMA_1 = """
