@@ -153,7 +153,7 @@ def _read(path: Path, query: str, values: tuple[object, ...]) -> list[tuple[Any,
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    # Where nobody has it open, SQLite would leave two files behind if it were not told that nobody will; and where the
+    # Where nobody has it open, SQLite would leave two files behind unless it knows that nobody will; and where the
     # disk is full, it could not make them. In an empty one is nothing that is not in the file.
     log_path = Path(f"{path}-wal")
     mode = "mode=ro" if log_path.exists() and log_path.stat().st_size else "immutable=1"
@@ -303,7 +303,7 @@ class SqliteStore(StateStore):
         return found
 
     def _is_there(self) -> bool:
-        """Whether the file still is the one that was opened, as far as its first bytes tell."""
+        """Whether the file still is the one that was opened, as far as its first bytes show."""
         try:
             with open(self._path, "rb") as file:
                 return os.fstat(file.fileno()).st_ino == self._inode and file.read(len(_MAGIC)) == _MAGIC

@@ -49,7 +49,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
 
 
-def test_the_alerts_of_the_last_day_are_told_oldest_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_alerts_of_the_last_day_are_printed_oldest_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _history(folder) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == ["b", "a", "a"]
@@ -68,7 +68,7 @@ def test_the_alerts_of_the_last_day_are_told_oldest_first(folder: Path, capsys: 
         (["--since", "2d", "--device", "b"], ALERTS[1:2]),
     ],
 )
-def test_one_may_ask_for_a_device_and_for_a_time(
+def test_a_device_and_a_time_can_be_chosen(
     folder: Path, options: list[str], expected: list[OutboxMessage], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _history(folder, "--json", *options) == 0
@@ -87,22 +87,22 @@ def test_where_there_is_no_file_none_is_made_and_a_hint_is_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _history(tmp_path / "none", "--name", "other") == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert f"no alerts in {tmp_path / 'none'}: no monitor of this name" in said.err
-    assert "--state" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"no alerts in {tmp_path / 'none'}: no monitor of this name" in printed.err
+    assert "--state" in printed.err
     assert not (tmp_path / "none").exists()
 
 
 def test_where_there_is_no_such_alert_a_hint_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _history(folder, "--device", "c", "--json") == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"no alerts of c in {folder} since ")
-    assert len(said.err.splitlines()) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"no alerts of c in {folder} since ")
+    assert len(printed.err.splitlines()) == 1
 
 
-def test_an_alert_of_a_version_nobody_knows_is_told_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_alert_of_an_unknown_version_is_printed_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = SqliteStore(folder, "monitor")
     save(store, published=[OutboxMessage("x", "a", time.time(), "topic", json.dumps({"other": 1}).encode())])
     store.close()
@@ -113,8 +113,8 @@ def test_an_alert_of_a_version_nobody_knows_is_told_as_such(folder: Path, capsys
 def test_a_file_that_is_damaged_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "monitor.db").write_bytes(b"no database" * 1000)
     assert _history(tmp_path) == 2
-    said = capsys.readouterr().err
-    assert said == f"monitor: {tmp_path / 'monitor.db'} cannot be read: file is not a database.\n"
+    printed = capsys.readouterr().err
+    assert printed == f"monitor: {tmp_path / 'monitor.db'} cannot be read: file is not a database.\n"
 
 
 @pytest.mark.parametrize("since", ["", "h", "24", "-1h", "1.5h", "24 hours"])
@@ -151,7 +151,7 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_beats_are_told_hour_by_hour(counted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_beats_are_printed_hour_by_hour(counted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _history(counted, "--beats") == 0
     start = time.strftime("%Y-%m-%d %H:%M", time.localtime(3600 * _hour(2)))
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
@@ -161,7 +161,7 @@ def test_beats_are_told_hour_by_hour(counted: Path, capsys: pytest.CaptureFixtur
     ]
 
 
-def test_hours_are_told_as_json_of_one_device_and_a_longer_time(
+def test_hours_are_printed_as_json_of_one_device_and_a_longer_time(
     counted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _history(counted, "--beats", "--json", "--device", "a", "--since", "3d") == 0
@@ -173,6 +173,6 @@ def test_hours_are_told_as_json_of_one_device_and_a_longer_time(
 
 def test_where_no_beats_were_counted_a_hint_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _history(folder, "--beats") == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"no beats in {folder} since ")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"no beats in {folder} since ")
