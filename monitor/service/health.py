@@ -15,7 +15,7 @@ from monitor.classify import Classifier
 from monitor.engine import Engine
 from monitor.service import systemd
 from monitor.service.intake import Intake
-from monitor.service.metrics import Board
+from monitor.service.metrics import HealthBoard
 from monitor.service.publisher import Publisher
 from monitor.service.settings import ALIVE_S, NOTE_S, VERSION, ServiceSettings
 from monitor.state.checkpoint import Checkpoint
@@ -110,7 +110,7 @@ class Health:
         self,
         settings: ServiceSettings,
         parts: Parts,
-        board: Board,
+        board: HealthBoard,
         report: Callable[[wire.MonitorStatus], None] | None = None,
     ) -> None:
         self._board = board

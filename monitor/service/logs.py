@@ -1,6 +1,6 @@
-"""What the monitor says of its running: lines for a person, or one JSON object a line for a machine.
+"""Logging: lines for a person, or one JSON object a line for a machine.
 
-Neither holds ECG or secrets: what is logged is what the monitor does, who sent what it drops, and why.
+Neither holds ECG or secrets: what is logged is what the monitor does, whose message it drops, and why.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class JsonFormatter(logging.Formatter):
     Parameters
     ----------
     name
-        Of who logs: a monitor, or one of its workers.
+        Of the process that logs: a monitor, or one of its workers.
     """
 
     def __init__(self, name: str) -> None:
@@ -52,7 +52,7 @@ def set_up(kind: Kind, name: str, named: bool = False) -> None:
     kind
         Of the lines.
     name
-        Of who logs.
+        Of the process that logs.
     named
         Whether lines of text show it as well, because several processes log.
     """

@@ -1,13 +1,13 @@
-"""What the monitor says of itself over HTTP: figures for Prometheus, and whether it lives and is ready.
+"""How the monitor is, over HTTP: metrics for Prometheus, liveness and readiness.
 
 Rules
 -----
-* ``/metrics``: what stands in the monitor's status, summed over all devices; no device is named.
-* ``/healthz``: 200 while the monitor's loop turns, else 503: it ought to be started anew.
+* ``/metrics``: the figures of the monitor's status, summed over all devices; no device is named.
+* ``/healthz``: 200 while the monitor's loop turns, else 503: it ought to be restarted.
 * ``/readyz``: 200 while packets can come in, else 503: without a broker, or without one of the workers.
 
-A thread of its own serves them from a `Board`, on which the loop writes: asking costs the loop nothing, and is answered
-also when the loop hangs. prometheus-client is imported only where somebody is served.
+A thread of its own serves them from a `HealthBoard`, on which the loop writes: a request costs the loop nothing, and is
+answered also when the loop hangs. prometheus-client is imported only where metrics are served.
 
 Knows nothing of brokers, devices or engines.
 """
@@ -43,7 +43,7 @@ CLIENT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen."""
+    """Where to serve HTTP."""
 
     host: str
     port: int
@@ -55,7 +55,7 @@ class Address:
         Raises
         ------
         ValueError
-            It is no such address.
+            It is not such an address.
         """
         in_front, colon, port = text.rpartition(":")
         bracketed = in_front[:1] + in_front[-1:] == "[]"
@@ -70,8 +70,8 @@ class Address:
 
 
 @dataclass(slots=True)
-class Board:
-    """What is known of a monitor: written by its loop, read by the threads that serve."""
+class HealthBoard:
+    """What is known of a monitor: written by its loop, read by the threads that serve requests."""
 
     status: wire.MonitorStatus | None = None
     noted_s: float = field(default_factory=time.monotonic)
@@ -92,9 +92,9 @@ class Board:
 
 
 class Collector:
-    """Tells Prometheus what is on a board."""
+    """Exports what is on a board to Prometheus."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: HealthBoard) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
@@ -126,12 +126,12 @@ def _counters(counts: dict[str, int]) -> Iterator[Metric]:
         yield metric
 
 
-def _gauges(status: wire.MonitorStatus, board: Board) -> Iterator[Metric]:
+def _gauges(status: wire.MonitorStatus, board: HealthBoard) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
     about = {"version": status.version, "model": status.model, "model_sha256": status.model_sha256}
-    yield InfoMetricFamily("ecgwatch", "Which monitor, and which model.", value=about)
-    devices = GaugeMetricFamily("ecgwatch_devices", "Devices that are watched, by how they are.", labels=["state"])
+    yield InfoMetricFamily("ecgwatch", "Version of the monitor, and its model.", value=about)
+    devices = GaugeMetricFamily("ecgwatch_devices", "Devices watched, by state.", labels=["state"])
     for state, n in ("streaming", status.streaming), ("lead off", status.lead_off), ("silent", status.silent):
         devices.add_metric([state], n)
     yield devices
@@ -139,14 +139,14 @@ def _gauges(status: wire.MonitorStatus, board: Board) -> Iterator[Metric]:
     late_s = math.nan if status.lateness_s is None else status.lateness_s
     for name, text, value in [
         ("connected", "Whether packets can come in: 1 or 0.", board.ready),
-        ("unsettled_packets", "Packets that the broker would send again after a crash.", status.unsettled),
-        ("silence_seconds", "Time since the last message of a device came; NaN if none did.", silence_s),
-        ("lateness_seconds", "Median time from the end of a packet to its arrival; NaN if none came.", late_s),
-        ("behind_seconds", "For how long it has been at it without a pause.", status.behind_s),
-        ("overloaded", "Whether packets come faster than they are taken: 1 or 0.", status.state == "overloaded"),
-        ("store_fault", "Whether nothing is remembered: 1 or 0.", status.fault is not None),
-        ("start_time_seconds", "When it started, in seconds since 1970.", status.since_s),
-        ("status_age_seconds", "How old these figures are.", time.monotonic() - board.noted_s),
+        ("unsettled_packets", "Packets that the broker would deliver again after a crash.", status.unsettled),
+        ("silence_seconds", "Time since the last message of a device; NaN if there was none.", silence_s),
+        ("lateness_seconds", "Median time from the end of a packet to its arrival; NaN without packets.", late_s),
+        ("behind_seconds", "For how long the loop has been busy without a pause.", status.behind_s),
+        ("overloaded", "Whether packets arrive faster than they are processed: 1 or 0.", status.state == "overloaded"),
+        ("store_fault", "Whether nothing can be saved: 1 or 0.", status.fault is not None),
+        ("start_time_seconds", "Start time of the monitor, in seconds since 1970.", status.since_s),
+        ("status_age_seconds", "Age of these figures.", time.monotonic() - board.noted_s),
     ]:
         yield GaugeMetricFamily(f"ecgwatch_{name}", text, value=float(value))
 
@@ -155,7 +155,7 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, address: Address, board: Board) -> None:
+    def __init__(self, address: Address, board: HealthBoard) -> None:
         from prometheus_client import CollectorRegistry
 
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -165,7 +165,7 @@ class _Server(ThreadingMixIn, TCPServer):
         self.registry.register(Collector(board))
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Leave a client that hangs up to itself."""
+        """Ignore a client that hangs up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -178,10 +178,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             self._send_metrics()
         elif path == "/healthz":
-            self._say(board.alive, "alive" if board.alive else "the loop hangs")
+            self._answer_health(board.alive, "alive" if board.alive else "the loop hangs")
         elif path == "/readyz":
             ready = board.alive and board.ready
-            self._say(ready, "ready" if ready else "no broker, or not all workers report")
+            self._answer_health(ready, "ready" if ready else "no broker, or not all workers report")
         else:
             self._answer(404, "text/plain; charset=utf-8", b"/metrics, /healthz, /readyz\n")
 
@@ -193,8 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         self._answer(200, content_type, encode(self.server.registry))
 
-    def _say(self, well: bool, text: str) -> None:
-        self._answer(200 if well else 503, "text/plain; charset=utf-8", f"{text}\n".encode())
+    def _answer_health(self, healthy: bool, text: str) -> None:
+        self._answer(200 if healthy else 503, "text/plain; charset=utf-8", f"{text}\n".encode())
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
@@ -205,17 +205,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: somebody asks every few seconds."""
+        """Log nothing: requests come every few seconds."""
 
 
 @contextmanager
-def serve(address: Address | None, board: Board) -> Iterator[Address | None]:
-    """Answer questions about a board, if there is an address for it; yields it, with the port that was free for 0.
+def serve(address: Address | None, board: HealthBoard) -> Iterator[Address | None]:
+    """Serve a board over HTTP, if there is an address for it; yields the address, with the port taken if it was 0.
 
     Raises
     ------
     OSError
-        It cannot be listened there.
+        The address cannot be bound.
     """
     if address is None:
         yield None

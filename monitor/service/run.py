@@ -21,10 +21,10 @@ from monitor.engine import Engine, warm_up
 from monitor.service.health import Health, Parts
 from monitor.service.intake import Intake
 from monitor.service.loop import Loop
-from monitor.service.metrics import Board, serve
+from monitor.service.metrics import HealthBoard, serve
 from monitor.service.publisher import Publisher
 from monitor.service.settings import VERSION, ServiceSettings
-from monitor.service.stale_sessions import end_leftover_sessions
+from monitor.service.stale_sessions import end_stale_sessions
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.location import locate
 
@@ -69,7 +69,7 @@ class Service:
         self.classifier = Classifier(settings.model, settings.provider)
         self.engine = Engine(self.classifier, settings.alerts)
         self.source = source or connect_mqtt(settings, None if report else _offline(self.classifier))
-        self.board = Board()
+        self.board = HealthBoard()
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
         self._stopping = False
@@ -98,7 +98,7 @@ class Service:
             if not is_served:
                 self._serve_metrics(stack, is_last_try=True)
             if self._report is None:
-                end_leftover_sessions(self.settings, {self.settings.own_name})
+                end_stale_sessions(self.settings, {self.settings.own_name})
             loop = stack.enter_context(self.assembled())
             self._open()
             loop.run(lambda: self._stopping)
@@ -107,12 +107,12 @@ class Service:
     def assembled(self) -> Iterator[Loop]:
         """Open the store, and put the loop together; the source is not opened."""
         settings, engine, source = self.settings, self.engine, self.source
-        number, workers = settings.share
+        number, workers = settings.shard
         store = locate(settings.state).open(settings.name, number if workers > 1 else None) if settings.state else None
         try:
             topics, checkpoint = wire.Topics(settings.prefix), Checkpoint(engine, store)
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats)
-            intake = Intake(engine, checkpoint, store, publisher, topics, settings.share)
+            intake = Intake(engine, checkpoint, store, publisher, topics, settings.shard)
             parts = Parts(self.classifier, engine, source, store, checkpoint, publisher, intake)
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
         finally:

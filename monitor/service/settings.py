@@ -1,4 +1,4 @@
-"""How a monitor runs. Imports nothing heavy, so that who only passes settings on starts at once and stays small."""
+"""How a monitor runs. Imports nothing heavy, so a parent that only forwards settings starts fast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATUS_S = 10.0
 NOTE_S = 1.0
 """How old the figures of metrics may be."""
 ALIVE_S = 5.0
-"""How often systemd hears that the loop turns."""
+"""How often systemd is notified that the loop turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class ServiceSettings:
     """A device that sends nothing for so long is forgotten."""
     state: Path | str | None = None
     """Where to keep what must outlive the process, see `monitor.state.location.locate`; None keeps nothing."""
-    share: tuple[int, int] = (0, 1)
-    """Which part of the devices this one watches, and of how many."""
+    shard: tuple[int, int] = (0, 1)
+    """Which shard of the devices this one watches, and how many shards there are."""
     metrics: Address | None = None
-    """Where to serve metrics, and whether it is well; None serves nobody."""
+    """Where to serve metrics and health; None serves nothing."""
     log: Kind = "text"
-    """How the processes of several workers log; for its own process the caller sets that up."""
+    """How worker processes log; the caller sets up logging for its own process."""
 
     def __post_init__(self) -> None:
-        number, workers = self.share
+        number, workers = self.shard
         if not 0 <= number < workers:
             raise ValueError(f"A worker's number must lie below how many there are: got {number} of {workers}.")
 
     @property
     def own_name(self) -> str:
-        """Of this service among those that share the devices."""
-        return self.name if self.share[1] == 1 else f"{self.name}.{self.share[0]}"
+        """Of this service among the shards."""
+        return self.name if self.shard[1] == 1 else f"{self.name}.{self.shard[0]}"

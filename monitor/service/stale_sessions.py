@@ -18,7 +18,7 @@ from monitor.state.location import locate
 log = logging.getLogger(__name__)
 
 
-def end_leftover_sessions(settings: ServiceSettings, in_use: Collection[str]) -> None:
+def end_stale_sessions(settings: ServiceSettings, in_use: Collection[str]) -> None:
     """End the sessions of all former monitors of that name, but for those whose names are in use.
 
     What cannot be ended now, because somebody uses it or the broker is away, is left for the next start.

@@ -1,12 +1,12 @@
-"""Several processes that share the devices, started, watched and spoken for by one.
+"""The supervisor of several worker processes that share the devices.
 
-Each worker is a service with a connection of its own. It hears the packets of all devices, and handles those whose id
-falls to it: so a device always meets the same worker, no packet can fall between two, and nothing has to be told to
-anybody when a device appears. To hear a packet and leave it alone costs a third of handling it.
+Each worker is a service with a connection of its own. It hears the packets of all devices, and handles those of its
+shard: so a device always meets the same worker, no packet can fall between two, and nobody has to be notified when a
+device appears. Hearing a packet and ignoring it costs a third of handling it.
 
-A worker that dies is started again, and goes on where the states were saved. So is one that hangs: it gives a sign of
-life every second or so, and is ended if none comes for `HUNG_S`. The workers' figures are added up to one status; while
-one is silent, only what it had counted is told, not its devices. If this process dies, its workers end.
+A worker that dies is restarted, and continues where the states were saved. So is one that hangs: it sends a liveness
+message every second or so, and is killed if none comes for `HUNG_S`. The workers' figures are added up to one status;
+of a worker that is silent, only its counters are included, not its devices. If this process dies, its workers end.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from monitor import counters, wire
 from monitor.broker import connection
 from monitor.service import systemd
 from monitor.service.logs import set_up
-from monitor.service.metrics import LATE_S, Board, serve
+from monitor.service.metrics import LATE_S, HealthBoard, serve
 from monitor.service.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
-from monitor.service.stale_sessions import end_leftover_sessions
+from monitor.service.stale_sessions import end_stale_sessions
 from monitor.state.location import locate
 
 log = logging.getLogger(__name__)
 
 AGAIN_S = (0.5, 30.0)
-"""First and longest wait before a worker that has died is started again; it doubles while it dies at once."""
+"""First and longest wait before a worker that has died is restarted; it doubles while workers die at once."""
 STEADY_S = 60.0
 """A worker that has run for so long did not die at once."""
 STOP_S = 15.0
 """How long workers may take to stop."""
-BEAT_S = 1.0
+LIVENESS_S = 1.0
 """How often a worker whose loop turns says so."""
 HUNG_S = 30.0
-"""A worker that has said nothing for so long hangs. Of the loop, reaching for a broker takes longest: some seconds."""
+"""A worker that has sent nothing for so long hangs. The slowest thing the loop does is to connect: some seconds."""
 TURN_S = 1.0
-"""Most silence that one turn can add: when this process was stopped itself, its workers said nothing it could hear."""
+"""Most silence that one turn can add: while this process was stopped itself, it could hear nothing."""
 _processes = multiprocessing.get_context("spawn")
 
 
 class _Worker:
-    """One of them, again and again."""
+    """One worker, and its successors."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
@@ -63,24 +63,24 @@ class _Worker:
         self.again_at_s = 0.0
         self.deaths = self.hung = 0
         self.past: Counter[str] = Counter()
-        """What those counted that have died."""
+        """Counters of its predecessors that have died."""
         self.status: wire.MonitorStatus | None = None
         self.start()
 
     def start(self) -> None:
         """Start it."""
         self.status = None
-        self.silence_s: float | None = None  # not known: who imports, or compiles, gives no sign of life yet
+        self.silence_s: float | None = None  # not known: while it imports or compiles it sends nothing
         self.started_s = time.monotonic()
         self.reports, sender = _processes.Pipe(duplex=False)
         self.process = _processes.Process(target=_work, args=(self._settings, sender), name=self._settings.own_name)
-        with _deaf_to_interrupts():
+        with _ignoring_interrupts():
             self.process.start()
         sender.close()
 
     def hear(self) -> None:
-        """Take its reports, and its signs of life, which are empty."""
-        with contextlib.suppress(EOFError, OSError):  # it has died; that is seen elsewhere
+        """Read its reports, and its liveness messages, which are empty."""
+        with contextlib.suppress(EOFError, OSError):  # it has died; that is handled elsewhere
             while self.reports.poll():
                 report = self.reports.recv_bytes()
                 self.silence_s = 0.0
@@ -88,33 +88,33 @@ class _Worker:
                     self.status = msgspec.msgpack.decode(report, type=wire.MonitorStatus)
 
     def wait(self, seconds: float) -> None:
-        """Note that time has passed, and end it if it hangs; that it died is seen elsewhere."""
+        """Note that time has passed, and kill it if it hangs; that it died is handled elsewhere."""
         if self.silence_s is None:
             return
         self.silence_s += seconds
         if self.silence_s > HUNG_S:
-            log.error("%s has given no sign of life for %.0f s; ending it", self.process.name, self.silence_s)
+            log.error("%s has not responded for %.0f s; killing it", self.process.name, self.silence_s)
             self.process.kill()
             self.hung += 1
             self.silence_s = None
 
     @property
-    def told(self) -> wire.MonitorStatus | None:
+    def report(self) -> wire.MonitorStatus | None:
         """Its last report, unless it is silent."""
         return self.status if self.silence_s is not None and self.silence_s < LATE_S else None
 
     @property
     def serves(self) -> bool:
         """Whether it says that it is connected."""
-        return self.told is not None and self.told.state != "offline"
+        return self.report is not None and self.report.state != "offline"
 
     @property
     def counts(self) -> Counter[str]:
         """What it has counted, and those before it."""
         return self.past + Counter({} if self.status is None else self.status.counts)
 
-    def mourn(self) -> None:
-        """It has died: note what it had counted, and when to start it again."""
+    def on_exit(self) -> None:
+        """Keep the counters of the process that has died, and note when to restart it."""
         self.hear()
         if self.status is not None:
             self.past.update(self.status.counts)
@@ -125,16 +125,16 @@ class _Worker:
         self._wait_s = min(AGAIN_S[1], 2 * self._wait_s)
         self.deaths += 1
         self.reports.close()
-        log.error("%s has died (exit status %s); starting it again", self.process.name, self.process.exitcode)
+        log.error("%s has died (exit status %s); restarting it", self.process.name, self.process.exitcode)
 
 
 class Workers:
-    """All of them.
+    """The workers of a monitor, and their supervisor.
 
     Parameters
     ----------
     settings
-        How each runs, but for its share.
+        How each runs, but for its shard.
     count
         How many there are.
 
@@ -146,12 +146,12 @@ class Workers:
 
     def __init__(self, settings: ServiceSettings, count: int) -> None:
         self._settings = settings
-        self._shares = [replace(settings, share=(number, count)) for number in range(count)]
+        self._shards = [replace(settings, shard=(number, count)) for number in range(count)]
         self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
         self._since_s = time.time()
         self._stopping = False
         self._note_due_s = 0.0
-        self.board = Board()
+        self.board = HealthBoard()
         self._client = connection.make_client(
             settings.broker,
             f"ecgwatch-{settings.name}-workers" + (f"-{os.getpid()}" if settings.state is None else ""),
@@ -160,7 +160,7 @@ class Workers:
         )
 
     def stop(self) -> None:
-        """Ask all to finish and return; may be called from a signal handler."""
+        """Ask all workers to finish and return; may be called from a signal handler."""
         self._stopping = True
 
     def run(self) -> None:
@@ -181,10 +181,10 @@ class Workers:
         """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
         if self._settings.state is None:
             return contextlib.nullcontext()
-        return locate(self._settings.state).hold(f"{self._settings.name}.workers", self._looks_up)
+        return locate(self._settings.state).hold(f"{self._settings.name}.workers", self._is_told_to_stop)
 
-    def _looks_up(self) -> bool:
-        """Whether to stop, asked by who waits for another monitor."""
+    def _is_told_to_stop(self) -> bool:
+        """Whether to stop, asked while another monitor is waited for."""
         self.board.turned_s = time.monotonic()
         return self._stopping
 
@@ -192,8 +192,8 @@ class Workers:
         self._client.will_set(self._topic, wire.encode(self._blank("offline")), qos=1, retain=True)
         connection.connect(self._client, self._settings.broker)
         self._client.loop_start()
-        end_leftover_sessions(self._settings, {share.own_name for share in self._shares})
-        workers = [_Worker(share) for share in self._shares]
+        end_stale_sessions(self._settings, {shard.own_name for shard in self._shards})
+        workers = [_Worker(shard) for shard in self._shards]
         try:
             self._watch(workers)
         finally:
@@ -205,7 +205,7 @@ class Workers:
         while not self._stopping:
             wait([worker.reports for worker in workers if not worker.reports.closed], timeout=0.25)
             if self._stopping:
-                break  # who ends us may end our workers as well: none of them has died
+                break  # whatever ends this process may end its workers as well: none of them has died
             now = time.monotonic()
             passed_s, turned_s = min(TURN_S, now - turned_s), now
             for worker in workers:
@@ -216,9 +216,9 @@ class Workers:
                 worker.hear()
                 worker.wait(passed_s)
                 if not worker.process.is_alive():
-                    worker.mourn()
+                    worker.on_exit()
                     if not ready:
-                        raise ConnectionError(f"{worker.process.name} could not start; what it said stands above.")
+                        raise ConnectionError(f"{worker.process.name} could not start; see its log above.")
             self._note(workers, now)
             if not ready and all(worker.serves for worker in workers):
                 ready, status_due = True, 0.0
@@ -229,7 +229,7 @@ class Workers:
                 status_due = now + min(STATUS_S, ALIVE_S)
 
     def _note(self, workers: list[_Worker], now: float) -> None:
-        """Show to who asks for metrics that all turns, and now and then how the workers are."""
+        """Update what is served to those who ask for metrics."""
         ready = all(worker.serves for worker in workers) and self._client.is_connected()
         self.board.turned_s, self.board.ready = now, ready
         if self._settings.metrics is not None and now >= self._note_due_s:
@@ -238,10 +238,10 @@ class Workers:
 
     def _state(self, workers: list[_Worker]) -> wire.MonitorState:
         """As long as one of them reports, some devices are watched."""
-        return "online" if any(worker.told is not None for worker in workers) else "offline"
+        return "online" if any(worker.report is not None for worker in workers) else "offline"
 
     def _end(self, workers: list[_Worker]) -> None:
-        """Stop all, and say goodbye with their last figures."""
+        """Stop all, and publish the offline status with their last figures."""
         for worker in workers:
             if worker.process.is_alive():
                 worker.process.terminate()
@@ -252,9 +252,9 @@ class Workers:
                 worker.process.kill()
             if not worker.reports.closed:
                 worker.hear()
-        goodbye = self._publish(workers, "offline")
-        with contextlib.suppress(RuntimeError):  # without a broker there is nobody to say it to
-            goodbye.wait_for_publish(5)
+        published = self._publish(workers, "offline")
+        with contextlib.suppress(RuntimeError):  # there is no broker
+            published.wait_for_publish(5)
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -262,7 +262,7 @@ class Workers:
         return self._client.publish(self._topic, wire.encode(self._sum(workers, state)), qos=1, retain=True)
 
     def _sum(self, workers: list[_Worker], state: wire.MonitorState) -> wire.MonitorStatus:
-        status = add_up(self._blank(state), [worker.told for worker in workers if worker.told is not None])
+        status = add_up(self._blank(state), [worker.report for worker in workers if worker.report is not None])
         counts = sum((worker.counts for worker in workers), Counter[str]())
         counts[counters.WORKER_RESTARTS] = sum(worker.deaths for worker in workers)
         counts[counters.WORKERS_KILLED] = sum(worker.hung for worker in workers)
@@ -274,35 +274,35 @@ class Workers:
 
 def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) -> wire.MonitorStatus:
     """One status of several workers: counts added up, and the worst of all else."""
-    told = list(statuses)
-    if not told:
+    reports = list(statuses)
+    if not reports:
         return blank
-    heard = [status.heard_s for status in told if status.heard_s is not None]
-    lateness = [status.lateness_s for status in told if status.lateness_s is not None]
-    since = [status.overloaded_since_s for status in told if status.overloaded_since_s is not None]
-    overloaded = blank.state == "online" and any(status.state == "overloaded" for status in told)
+    heard = [status.heard_s for status in reports if status.heard_s is not None]
+    lateness = [status.lateness_s for status in reports if status.lateness_s is not None]
+    since = [status.overloaded_since_s for status in reports if status.overloaded_since_s is not None]
+    overloaded = blank.state == "online" and any(status.state == "overloaded" for status in reports)
     return msgspec.structs.replace(
         blank,
         state="overloaded" if overloaded else blank.state,
-        model=told[0].model,
-        model_sha256=told[0].model_sha256,
-        counts=dict(sum((Counter(status.counts) for status in told), Counter())),
-        devices=sum(status.devices for status in told),
-        streaming=sum(status.streaming for status in told),
-        lead_off=sum(status.lead_off for status in told),
-        silent=sum(status.silent for status in told),
-        unsettled=sum(status.unsettled for status in told),
+        model=reports[0].model,
+        model_sha256=reports[0].model_sha256,
+        counts=dict(sum((Counter(status.counts) for status in reports), Counter())),
+        devices=sum(status.devices for status in reports),
+        streaming=sum(status.streaming for status in reports),
+        lead_off=sum(status.lead_off for status in reports),
+        silent=sum(status.silent for status in reports),
+        unsettled=sum(status.unsettled for status in reports),
         heard_s=max(heard, default=None),
         lateness_s=max(lateness, default=None),
-        behind_s=max(status.behind_s for status in told),
+        behind_s=max(status.behind_s for status in reports),
         overloaded_since_s=min(since, default=None) if overloaded else None,
-        fault=next((status.fault for status in told if status.fault is not None), None),
+        fault=next((status.fault for status in reports if status.fault is not None), None),
     )
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Who is started here never hears of Ctrl-C, which a terminal sends to all: the parent ends its workers."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which a terminal sends to all of them: the parent ends its workers."""
     resource_tracker.ensure_running()  # it would be started here, and lift the block too early
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -312,8 +312,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _work(settings: ServiceSettings, reports: Connection) -> None:
-    """What a worker does."""
-    from monitor.service.run import Service  # all that is heavy: the parent does without
+    """Run one worker."""
+    from monitor.service.run import Service  # imports all that is heavy, which the parent does not need
 
     set_up(settings.log, settings.own_name, named=True)
     os.environ.pop(systemd.SOCKET_VARIABLE, None)  # the parent speaks for all
@@ -322,13 +322,13 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
         service = Service(settings, lambda status: send(msgspec.msgpack.encode(status)))
         signal.signal(signal.SIGTERM, lambda *_: service.stop())
         threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
-        threading.Thread(target=_beat, args=(service.board, send), daemon=True).start()
+        threading.Thread(target=_show_liveness, args=(service.board, send), daemon=True).start()
         service.run()
     except (ValueError, OSError) as error:
         log.error("%s", error)
         raise SystemExit(2) from None
     except Exception:
-        log.exception("the worker ends: an error of its own")
+        log.exception("the worker ends because of an internal error")
         raise SystemExit(1) from None
 
 
@@ -336,17 +336,17 @@ def _sender(reports: Connection) -> Callable[[bytes], None]:
     lock = threading.Lock()
 
     def send(report: bytes) -> None:
-        with contextlib.suppress(OSError), lock:  # the parent is gone; that is seen elsewhere
+        with contextlib.suppress(OSError), lock:  # the parent is gone; that is handled elsewhere
             reports.send_bytes(report)
 
     return send
 
 
-def _beat(board: Board, send: Callable[[bytes], None]) -> None:
-    """Give a sign of life as long as the loop turns."""
+def _show_liveness(board: HealthBoard, send: Callable[[bytes], None]) -> None:
+    """Send a liveness message as long as the loop turns."""
     turned_s = board.turned_s
     while True:
-        time.sleep(BEAT_S)
+        time.sleep(LIVENESS_S)
         if board.turned_s != turned_s:
             turned_s = board.turned_s
             send(b"")

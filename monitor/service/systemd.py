@@ -1,4 +1,4 @@
-"""Telling systemd how the service is: the protocol of sd_notify(3), which is one datagram.
+"""Notifying systemd of the state of the service: the protocol of sd_notify(3), which is one datagram.
 
 Knows nothing of the monitor; without systemd (no NOTIFY_SOCKET) nothing happens.
 """
@@ -13,18 +13,18 @@ SOCKET_VARIABLE = "NOTIFY_SOCKET"
 
 
 def notify(state: str) -> bool:
-    """Tell systemd the state of this service.
+    """Notify systemd of the state of this service.
 
     Parameters
     ----------
     state
-        Assignments, one a line: "READY=1" once it serves, "WATCHDOG=1" now and then, "STOPPING=1" when it ends, and
+        Assignments, one a line: "READY=1" once it serves, "WATCHDOG=1" regularly, "STOPPING=1" when it ends, and
         "STATUS=..." for a person who asks ``systemctl status``.
 
     Returns
     -------
     bool
-        Whether it was sent: False without systemd, or if it does not listen any more, which is no reason to stop.
+        Whether it was sent: False without systemd, or if it does not listen any more, which is not an error.
     """
     address = os.environ.get(SOCKET_VARIABLE, "")
     if not address.startswith(("/", "@")):

@@ -216,7 +216,7 @@ def _end_sessions(
 ) -> None:
     """Let the broker forget what it keeps for the monitor: its sessions, and its status."""
     for number in range(workers):
-        own = ServiceSettings(name=name, share=(number, workers)).own_name
+        own = ServiceSettings(name=name, shard=(number, workers)).own_name
         client = connection.make_client(url, f"ecgwatch-{own}", password=connection.read_password(url), **asdict(tls))
         connection.connect(client, url)
         client.loop_start()

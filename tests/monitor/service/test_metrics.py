@@ -18,7 +18,7 @@ import pytest
 
 from monitor import wire
 from monitor.service import metrics
-from monitor.service.metrics import Address, Board, serve
+from monitor.service.metrics import Address, HealthBoard, serve
 from simulator.broker import free_port
 from tests.conftest import find_mosquitto, run_mosquitto
 
@@ -84,12 +84,12 @@ def test_anything_else_is_no_address(text: str) -> None:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board()
+def board() -> HealthBoard:
+    return HealthBoard()
 
 
 @pytest.fixture
-def url(board: Board) -> Iterator[str]:
+def url(board: HealthBoard) -> Iterator[str]:
     with serve(Address.parse("0"), board) as address:
         yield f"http://{address}"
 
@@ -112,7 +112,7 @@ def _figures(url: str) -> dict[str, float]:
     }
 
 
-def test_whatever_stands_in_the_status_is_a_metric(board: Board, url: str) -> None:
+def test_whatever_stands_in_the_status_is_a_metric(board: HealthBoard, url: str) -> None:
     board.note(msgspec.structs.replace(STATUS, heard_s=time.time() - 30))
     figures = _figures(url)
     for name, value in {
@@ -148,7 +148,7 @@ def test_before_the_first_status_there_are_no_metrics(url: str) -> None:
     assert _figures(url) == {}
 
 
-def test_it_is_alive_while_the_loop_turns_and_ready_while_packets_can_come_in(board: Board, url: str) -> None:
+def test_it_is_alive_while_the_loop_turns_and_ready_while_packets_can_come_in(board: HealthBoard, url: str) -> None:
     assert (_get(f"{url}/healthz")[0], _get(f"{url}/readyz")[0]) == (200, 503)
     board.ready = True
     assert (_get(f"{url}/healthz")[0], _get(f"{url}/readyz")[0]) == (200, 200)

@@ -11,7 +11,7 @@ import paho.mqtt.client as paho
 from monitor.broker import connection
 from monitor.broker.connection import BrokerUrl
 from monitor.service.settings import ServiceSettings
-from monitor.service.stale_sessions import end_leftover_sessions
+from monitor.service.stale_sessions import end_stale_sessions
 from tests.conftest import find_mosquitto, run_mosquitto
 
 
@@ -46,12 +46,12 @@ def test_the_sessions_of_former_workers_end_but_for_those_that_are_used(tmp_path
             _visit(url, name)
         with (state / "monitor.1.lock").open() as running:
             fcntl.flock(running, fcntl.LOCK_EX)
-            end_leftover_sessions(ServiceSettings(broker=url, state=state), {"monitor"})
+            end_stale_sessions(ServiceSettings(broker=url, state=state), {"monitor"})
         assert [_visit(url, name) for name in names] == [True, False, True, False, True]
     assert sorted(path.stem for path in state.iterdir()) == ["monitor", "monitor.1", "other"]
 
 
 def test_without_a_broker_everything_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "monitor.0.lock").touch()
-    end_leftover_sessions(ServiceSettings(broker=BrokerUrl("127.0.0.1", 1), state=tmp_path), {"monitor"})
+    end_stale_sessions(ServiceSettings(broker=BrokerUrl("127.0.0.1", 1), state=tmp_path), {"monitor"})
     assert (tmp_path / "monitor.0.lock").exists()
