@@ -1,6 +1,6 @@
 """A device that loses nothing: it publishes ECG packets, and keeps each until the monitor acknowledges it.
 
-    python examples/device.py [DEVICE [HOST [PORT]]]
+python examples/device.py [DEVICE [HOST [PORT]]]
 """
 
 import json
@@ -17,12 +17,14 @@ kept: dict[int, str] = {}  # packets that the monitor may still need, by sequenc
 
 
 def on_connect(client: mqtt.Client, *_: Any) -> None:
+    """Subscribe, and send again what the monitor may not have."""
     client.subscribe([(f"{TOPIC}/ack", 0), (f"{TOPIC}/error", 0)])
     for seq in sorted(kept):
         client.publish(f"{TOPIC}/samples", kept[seq], qos=1)
 
 
 def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+    """Drop what the monitor has committed; print what it could not use."""
     content = json.loads(message.payload)
     if message.topic.endswith("/error"):
         print(f"the monitor cannot use what was sent: {content['text']}", file=sys.stderr)

@@ -88,6 +88,7 @@ CLOCK_JUMPS: Final = _define("clock jumps", "Streams broken by a jump of the dev
 DEVICES_EVICTED: Final = _define("devices evicted", "Devices dropped to make room for others.", is_trouble=True)
 WINDOWS_TRUNCATED: Final = _define("windows truncated at 187 samples", "Beats too slow to fit the window.")
 STATES_NOT_RESTORED: Final = _define("states not restored", "Saved device states that could not be used.")
+TOO_LARGE: Final = _define("messages too large for the broker", "Messages that the broker refuses for their size.")
 UNCONFIRMED_BEATS: Final = _define("unconfirmed beats published", "Beats sent unconfirmed because the broker lags.")
 INTERNAL_ERRORS: Final = _define("internal errors", "Messages that raised an unexpected exception.", is_trouble=True)
 RESUBSCRIBED: Final = _define("resubscribed after silence", "Times the subscriptions were renewed in silence.")

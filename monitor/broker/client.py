@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -160,6 +161,14 @@ class Client(paho.Client):
     def unconfirmed(self) -> int:
         """Messages that the broker has not confirmed yet."""
         return len(self._out_messages)
+
+    def waiting(self) -> Iterator[tuple[int, paho.MQTTMessage]]:
+        """Yield the packet ids and messages that the broker has not confirmed yet, oldest first."""
+        yield from self._out_messages.items()
+
+    def withdraw(self, mid: int) -> None:
+        """Publish a message no more, over no later connection either."""
+        del self._out_messages[mid]
 
     def _mid_generate(self) -> int:
         # Ids count to 65535 and begin again. paho would drop a message whose id is still on its way, and a message with

@@ -168,6 +168,10 @@ class MemorySource(Source):
         confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
+    def take_refused(self) -> list[str | None]:
+        """Return nothing: this broker takes everything."""
+        return []
+
     @property
     def unconfirmed(self) -> int:
         """Messages with QoS 1 that wait."""

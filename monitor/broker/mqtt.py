@@ -6,6 +6,7 @@ the greeting and the subscriptions. What may be wrong with a broker is found by 
 * No answer to the greeting: the port speaks TLS, WebSockets or something else.
 * A connection that ends instead of an answer: some brokers end those that bring a retained last will, or one above
   their highest QoS. After two such ends, weaker wills are tried; what the broker does not take is not used again.
+* A connection that ends whenever a certain message is published: the message is too large (`monitor.broker.size`).
 * A subscription that is refused: nothing will ever come. One that is granted with QoS 0: what is sent with a higher QoS
   would end the connection, so QoS 0 is used for everything.
 
@@ -27,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from monitor.broker import connection
 from monitor.broker.backoff import Backoff
 from monitor.broker.client import TOKEN_BITS, BufferedSocket, Client
+from monitor.broker.size import SizeLimit
 from monitor.broker.source import Message, Source, Subscription
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,21 @@ BRIEF_S = 5.0
 """After a connection that lived no longer, the next one is not made at once."""
 PAUSE_S = 0.2
 """Between two tries of `MqttSource.open`."""
+
+
+class Outgoing(NamedTuple):
+    """A message to be published; see `Source.publish`."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    key: str | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the MQTT packet, less its fixed header."""
+        return len(self.topic.encode()) + len(self.payload) + 4
 
 
 class Will(NamedTuple):
@@ -91,8 +108,10 @@ class MqttSource(Source):
         self._client = self._make_client(client_id, password, tls or connection.TlsFiles(), clean)
         self._link = _Link(will)
         self._keys: dict[int, str] = {}  # keys of messages that the broker has not confirmed, by packet id
-        self._held: list[tuple[str, bytes, str]] = []  # while QoS 0 is all there is: topic, payload, key
+        self._held: list[Outgoing] = []  # with a key, while QoS 0 is all there is
         self._confirmed: list[str] = []
+        self._size = SizeLimit[Outgoing]()
+        self._refused: list[str | None] = []
         self._faults = _Faults()
 
     @property
@@ -162,6 +181,8 @@ class MqttSource(Source):
         elif self._link.waits_for_answer_s > ANSWER_S:
             self._faults.set("greeting", self._no_answer())
             self._on_end()
+        if self._size.is_on_trial and self._link.lives_s > BRIEF_S:
+            self._convict()
         self._check_refusal()
         messages, self._client.inbox = self._client.inbox, []
         return messages
@@ -170,25 +191,24 @@ class MqttSource(Source):
         self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
     ) -> None:
         """Take a message to be sent; see `Source.publish`."""
-        qos = min(qos, self._link.most_qos)
-        if key is not None and not qos:
-            self._held.append((topic, payload, key))
-            return
-        mid = self._client.publish(topic, payload, qos, retain and self._link.may_retain).mid
-        if key is not None:
-            self._keys[mid] = key
+        self._publish(Outgoing(topic, payload, qos, retain, key))
 
     def take_confirmed(self) -> list[str]:
         """Return the keys of messages that the broker has confirmed; see `Source.take_confirmed`."""
         confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
+    def take_refused(self) -> list[str | None]:
+        """Return the keys of messages that are too large for the broker; see `Source.take_refused`."""
+        refused, self._refused = self._refused, []
+        return refused
+
     def flush(self) -> bool:
         """Send what was published; see `Source.flush`."""
         if self._held and self._link.is_up:
-            for topic, payload, key in self._held:
-                self._client.publish(topic, payload, 0)
-                self._confirmed.append(key)
+            for message in self._held:
+                self._client.publish(message.topic, message.payload, 0)
+                self._confirmed.extend([message.key] if message.key is not None else [])
             self._held.clear()
         return self._send() and self._link.is_up
 
@@ -222,6 +242,29 @@ class MqttSource(Source):
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         return client
+
+    def _publish(self, message: Outgoing) -> None:
+        if not self._size.admits(message.size):
+            self._size.hold(message) if self._size.is_on_trial else self._refused.append(message.key)
+            return
+        qos = min(message.qos, self._link.most_qos)
+        if message.key is not None and not qos:
+            self._held.append(message)
+            return
+        mid = self._client.publish(message.topic, message.payload, qos, message.retain and self._link.may_retain).mid
+        if message.key is not None:
+            self._keys[mid] = message.key
+
+    def _withdraw(self, least: int) -> list[Outgoing]:
+        """Take back the messages of at least that size that the broker has not confirmed."""
+        withdrawn = []
+        for mid, message in list(self._client.waiting()):
+            outgoing = Outgoing(message.topic, bytes(message.payload), message.qos, message.retain, self._keys.get(mid))
+            if outgoing.size >= least:
+                self._client.withdraw(mid)
+                self._keys.pop(mid, None)
+                withdrawn.append(outgoing)
+        return withdrawn
 
     def _send(self) -> bool:
         """Send what waits; return whether all of it has left."""
@@ -286,9 +329,25 @@ class MqttSource(Source):
             name = self._client._client_id.decode()
             text = "the broker %s ended the connection after %.1f s; is another client called %s?"
             log.warning(text, self._url, lived_s, name)
+            self._look_for_suspects()
         else:
             log.warning("lost the broker %s; reconnecting", self._url)
             self._link.reset_backoff()
+
+    def _look_for_suspects(self) -> None:
+        """Find out whether a message is too large for the broker."""
+        if self._size.is_on_trial:
+            for message in self._size.acquit():
+                self._publish(message)
+        waiting = [len(message.topic.encode()) + len(message.payload) + 4 for _, message in self._client.waiting()]
+        if self._size.ended_soon(waiting) and self._size.limit is not None:
+            for message in self._withdraw(self._size.limit):
+                self._size.hold(message)
+
+    def _convict(self) -> None:
+        """Note that the messages which were held back are too large."""
+        self._refused += [message.key for message in self._size.convict()]
+        self._faults.set("size", _TOO_LARGE.format(url=self._url, size=self._size.limit))
 
     def _reconnect(self, wait_s: float) -> None:
         """Try to connect again, if it is time to; else wait."""
@@ -330,6 +389,10 @@ def _check_grants(asked: Sequence[Subscription], codes: Sequence[ReasonCode]) ->
 
 _REFUSED = "the broker {url} refuses the subscription to {topics}: nothing will come; let this user read these topics"
 _LOWERED = "the broker {url} grants QoS 0 only: what is sent while the connection is down is lost; let it grant QoS 1"
+_TOO_LARGE = (
+    "the broker {url} ends the connection when a message of {size} bytes is published: let it take larger ones "
+    "(mosquitto: max_packet_size)"
+)
 _WRONG_PORT = "if this port speaks TLS, write mqtts://; WebSockets and HTTP are not supported."
 
 
@@ -367,6 +430,11 @@ class _Link:
     def waits_for_answer_s(self) -> float:
         """For how long the broker has not answered."""
         return 0.0 if self.is_up or self._greeted_s is None else time.monotonic() - self._greeted_s
+
+    @property
+    def lives_s(self) -> float:
+        """For how long the broker has accepted the connection."""
+        return 0.0 if self._accepted_s is None else time.monotonic() - self._accepted_s
 
     @property
     def how(self) -> Will:

@@ -100,6 +100,10 @@ class Source(ABC):
     def take_confirmed(self) -> list[str]:
         """Return the keys of messages that the broker has confirmed since this was asked last."""
 
+    @abstractmethod
+    def take_refused(self) -> list[str | None]:
+        """Return the keys of messages that the broker will never take, since this was asked last; None: no key."""
+
     @property
     @abstractmethod
     def unconfirmed(self) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
 from monitor import counters, wire
 from monitor.broker.source import Source
 from monitor.engine import Engine, Output
@@ -44,6 +46,7 @@ class Publisher:
         self._outbox = outbox
         self._topics = topics
         self._publish_beats = publish_beats
+        self._shortened: set[str] = set()  # ids of alerts that were too large for the broker, and were shortened
         self._acknowledged: dict[str, int] = {}  # what each device's last acknowledgement said
 
     def publish(self, output: Output) -> None:
@@ -66,9 +69,25 @@ class Publisher:
             self._send(message)
 
     def take_confirmed(self) -> None:
-        """Let the outbox drop what the broker has confirmed."""
+        """Let the outbox drop what the broker has confirmed, and shorten or drop what it refuses."""
         for key in self._source.take_confirmed():
             self._outbox.confirm(key)
+        for refused in self._source.take_refused():
+            self._shorten(refused)
+
+    def _shorten(self, key: str | None) -> None:
+        """Publish an alert that is too large for the broker without its waveform; the history keeps it whole."""
+        message = None if key is None else self._outbox.find(key)
+        if message is not None:
+            alert = wire.decode(message.payload, wire.Alert)
+            short = wire.encode(msgspec.structs.replace(alert, waveform=None))
+            if alert.waveform is not None and key not in self._shortened:
+                self._shortened.add(message.id)
+                self._source.publish(message.topic, short, qos=1, key=message.id)
+                return
+            self._outbox.confirm(message.id)
+            self._shortened.discard(message.id)
+        self._engine.counts[counters.TOO_LARGE] += 1
 
     def acknowledge_all(self, committed: Committed) -> None:
         """Acknowledge what was committed, to the broker and to the devices."""

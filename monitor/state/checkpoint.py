@@ -103,6 +103,10 @@ class Outbox:
         self.published.append(message)
         self._unconfirmed[message.id] = message
 
+    def find(self, message_id: str) -> OutboxMessage | None:
+        """Return an alert that is not confirmed, by its id."""
+        return self._unconfirmed.get(message_id)
+
     def confirm(self, message_id: str) -> None:
         """Note that a broker has an alert."""
         self._unconfirmed.pop(message_id, None)

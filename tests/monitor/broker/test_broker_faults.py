@@ -1,0 +1,196 @@
+"""Brokers that are not as the monitor needs them: found out within ten seconds, and said once in words that help."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from monitor.broker import connection, mqtt
+from monitor.broker.connection import BrokerUrl
+from monitor.broker.mqtt import MqttSource
+from monitor.broker.source import Subscription
+from simulator.broker import free_port
+from tests.conftest import find_mosquitto, serve_mosquitto
+from tests.monitor.broker.fake_broker import Manners, fake_broker
+from tests.monitor.service.proxy import Proxy
+
+WITHIN_S = 10.0
+PLUGINS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib")
+
+
+@contextmanager
+def _mosquitto(folder: Path, *settings: str, port: int | None = None) -> Iterator[BrokerUrl]:
+    port = port or free_port()
+    config = folder / f"{time.time_ns()}.conf"
+    config.write_text("\n".join([f"listener {port} 127.0.0.1", "allow_anonymous true", "user root", *settings, ""]))
+    with serve_mosquitto(find_mosquitto(), config, port):
+        yield BrokerUrl("127.0.0.1", port)
+
+
+@contextmanager
+def _source(url: BrokerUrl, will: bool = True, is_open: bool = True) -> Iterator[MqttSource]:
+    made = MqttSource(url, "monitor", [Subscription("in", 1)], will=("will", b"gone") if will else None)
+    if is_open:
+        made.open()
+    yield made
+    made.close()
+
+
+def _until(source: MqttSource, condition: Callable[[], bool], seconds: float = WITHIN_S) -> None:
+    until_s = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until_s, f"waited in vain; fault: {source.fault}"
+        source.poll(0.02, 100)
+        source.flush()
+
+
+def test_a_port_that_never_answers_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.5)
+    with (
+        fake_broker(Manners(answers=False)) as url,
+        pytest.raises(ConnectionError, match=r"No answer .* write mqtts://"),
+    ):
+        MqttSource(url, "monitor", []).open()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"\x00" * 50])
+def test_a_port_that_speaks_something_else_is_one_clear_error(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.5)
+    monkeypatch.setattr(mqtt, "PAUSE_S", 0.01)
+    with fake_broker(Manners(answer=answer)) as url, pytest.raises(ConnectionError, match="write mqtts://"):
+        MqttSource(url, "monitor", []).open()
+
+
+def test_a_broker_that_answers_late_is_waited_for() -> None:
+    with fake_broker(Manners(after_s=2.0)) as url, _source(url) as source:
+        assert source.connected
+        assert source.fault is None
+
+
+def test_a_broker_that_stops_answering_is_a_fault_until_it_answers_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.5)
+    manners = Manners()
+    with fake_broker(manners) as url, Proxy(url.port) as proxy, _source(proxy.url) as source:
+        manners.answers = False
+        proxy.cut()
+        _until(source, lambda: source.fault is not None)
+        assert not source.connected
+        assert "No answer to the MQTT greeting" in str(source.fault)
+        time.sleep(0.5)
+        manners.answers = True
+        _until(source, lambda: source.connected)
+        assert source.fault is None
+    assert sum("No answer" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("refuses", "accepted"), [(0x20, "QoS 1, not retained"), (0x08, "QoS 0, retained"), (0x04, "none")]
+)
+def test_a_broker_that_ends_connections_with_some_last_wills_gets_one_that_it_takes(
+    refuses: int, accepted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manners = Manners(refuses_will=refuses)
+    begin_s = time.monotonic()
+    with fake_broker(manners) as url, _source(url) as source:
+        assert source.connected
+        assert accepted in str(source.fault)
+        assert manners.greetings[0] & 0x24 == 0x24
+    assert time.monotonic() - begin_s < WITHIN_S
+    assert sum("last will" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("grants", [0x80, 0])
+def test_a_subscription_that_is_refused_or_lowered_is_a_fault(grants: int, caplog: pytest.LogCaptureFixture) -> None:
+    with fake_broker(Manners(grants=grants)) as url, _source(url) as source:
+        assert source.connected
+        assert source.listening is (grants == 0)
+        words = "grants QoS 0 only" if grants == 0 else "refuses the subscription to in"
+        assert words in str(source.fault)
+        source.resubscribe()
+        _until(source, lambda: words in caplog.text)
+    assert sum(words in message for message in caplog.messages) == 1
+
+
+def test_mosquitto_that_denies_the_subscription_is_a_fault_and_not_a_connection(tmp_path: Path) -> None:
+    plugin = next((p for f in PLUGINS if (p := Path(f) / "mosquitto_dynamic_security.so").exists()), None)
+    if plugin is None:
+        pytest.skip("mosquitto's dynamic security plugin is not installed")
+    rights = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    file = tmp_path / "rights.json"
+    file.write_text(json.dumps({"defaultACLAccess": rights, "clients": [], "groups": [], "roles": []}))
+    settings = f"plugin {plugin}", f"plugin_opt_config_file {file}"
+    with _mosquitto(tmp_path, *settings) as url, _source(url) as source:
+        assert (source.connected, source.listening) == (True, False)
+        assert "refuses the subscription" in str(source.fault)
+
+
+def test_mosquitto_with_qos_0_only_gets_a_will_and_alerts_that_it_takes(tmp_path: Path) -> None:
+    received: list[bytes] = []
+    with _mosquitto(tmp_path, "max_qos 0") as url:
+        other = connection.make_client(url, "other")
+        other.on_message = lambda _c, _d, message: received.append(bytes(message.payload))
+        other.on_connect = lambda client, *_: client.subscribe("out")
+        connection.connect(other, url)
+        other.loop_start()
+        begin_s = time.monotonic()
+        with _source(url) as source:
+            assert "grants QoS 0 only" in str(source.fault)
+            time.sleep(0.2)
+            source.publish("out", b"alert", qos=1, key="k")
+            assert source.unconfirmed == 1
+            _until(source, lambda: source.take_confirmed() == ["k"])
+            _until(source, lambda: received == [b"alert"])
+            assert source.connections == 1
+        assert time.monotonic() - begin_s < WITHIN_S
+        other.disconnect()
+        other.loop_stop()
+
+
+@pytest.mark.parametrize("largest", [300, 2000])
+def test_a_message_that_is_too_large_for_mosquitto_is_found_out_and_the_others_pass(
+    tmp_path: Path, largest: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _mosquitto(tmp_path, f"max_packet_size {largest}") as url, _source(url) as source:
+        refused: list[str | None] = []
+        confirmed: list[str] = []
+
+        def collect() -> bool:
+            refused.extend(source.take_refused())
+            confirmed.extend(source.take_confirmed())
+            return bool(refused) and "small" in confirmed
+
+        source.publish("out", b"x" * 100, qos=1, key="small")
+        source.publish("out", b"x" * (largest + 1), qos=1, key="large")
+        _until(source, collect, 2 * WITHIN_S)
+        source.publish("out", b"x" * 100, qos=1, key="later")
+        _until(source, lambda: collect() and len(confirmed) == 2)
+        assert (refused, sorted(confirmed)) == (["large"], ["later", "small"])
+        assert "max_packet_size" in str(source.fault)
+        connections = source.connections
+        source.publish("out", b"x" * (largest + 1), qos=1, key="again")
+        assert source.take_refused() == ["again"]
+        time.sleep(0.5)
+        source.poll(0.0, 10)
+        assert source.connections == connections
+    assert sum("max_packet_size" in message for message in caplog.messages) == 1
+
+
+def test_two_clients_of_one_name_are_not_taken_for_messages_that_are_too_large(tmp_path: Path) -> None:
+    with _mosquitto(tmp_path) as url, _source(url) as one, _source(url) as two:
+        until_s = time.monotonic() + 6
+        number = 0
+        while time.monotonic() < until_s:
+            for source in (one, two):
+                source.publish("out", b"x" * 50, qos=1, key=f"k{number}")
+                source.poll(0.02, 10)
+                source.flush()
+            number += 1
+        assert one.take_refused() == two.take_refused() == []
+        assert "max_packet_size" not in f"{one.fault}{two.fault}"
