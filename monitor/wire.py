@@ -53,7 +53,13 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Text = Annotated[str, msgspec.Meta(max_length=64)]
 
 
-Kind = Literal["abnormal-beats", "no-beats", "lead-off", "poor-signal", "gap"]
+Kind = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[a-z]+(-[a-z]+)*$",
+        description="such as abnormal-beats, no-beats, lead-off, poor-signal, gap; expect kinds that are not known yet",
+    ),
+]
 Severity = Literal["warning", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
 MonitorState = Literal["online", "overloaded", "offline"]
