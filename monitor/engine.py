@@ -12,8 +12,7 @@ it is time to forget a device. Devices do not know of each other.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+from collections import Counter
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,40 +21,23 @@ import numpy as np
 
 from monitor import beat, counters, wire
 from monitor.alerts.detection import Detection
-from monitor.alerts.detector import Tracker
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import VERDICTS, WITHHELD
 from monitor.alerts.registry import make_detectors
 from monitor.classify import MAX_BATCH, Classifier
+from monitor.devices import MAX_DEVICES, Device, Devices
 from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.judge import Judged, judge
+from monitor.rate_limit import Allowance
 from monitor.stream import SavedStream, Stream
 
-MAX_DEVICES = 20_000
-"""Most devices that are remembered at a time: one more pushes out the oldest of those heard once, or is refused."""
 STARTS = 4
 """Starts of a device that are remembered."""
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 NO_BEATS_S = 6.0
 """Signal without a beat for this long is told."""
-
-
-@dataclass(slots=True, eq=False)
-class _Device:
-    """What is remembered of a device."""
-
-    id: str
-    arrived_s: float
-    stream: Stream = field(init=False)
-    trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
-    """What detectors remember, by kind of alert."""
-    resolution_uv: float | None = None
-    first_seen_s: tuple[float, ...] = ()
-    """When it said that it had begun to stream, the latest last: of late."""
-    heard_once: bool = True
-    """Whether it has sent a single message so far."""
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
@@ -115,10 +97,8 @@ class Engine:
         self.hourly: dict[str, Hourly] = {}
         """Beats of each device, hour by hour, for whoever keeps them to take out."""
         self._classifier = classifier
-        self._devices: dict[str, _Device] = {}
-        self._heard_once: OrderedDict[str, _Device] = OrderedDict()
-        self._forgotten: set[str] = set()
         self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
+        self._devices = Devices(self._batch, self.counts)
         self._detection = Detection(make_detectors(alerts or AlertSettings()))
 
     @property
@@ -140,7 +120,7 @@ class Engine:
             On the clock of `feed`.
         """
         since_s = now_s - SILENT_S
-        silent = sum([known.arrived_s < since_s for known in self._devices.values()])
+        silent = sum([known.arrived_s < since_s for known in self._devices])
         off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
@@ -150,7 +130,7 @@ class Engine:
         One that began to stream at another time than was said was started again, whatever its clock says now. A time
         that was said before, of late, comes again: a broker sends again what was not acknowledged.
         """
-        known = self._device(device, arrived_s)
+        known = self._devices.obtain(device, arrived_s)
         if known is None:
             return
         if info.first_seen_s in known.first_seen_s[:-1]:
@@ -175,7 +155,7 @@ class Engine:
             When it came, on any clock of the caller's that does not run back; see `forget`.
         """
         self.counts[counters.PACKETS] += 1
-        known = self._device(device, arrived_s)
+        known = self._devices.obtain(device, arrived_s)
         if known is not None:
             known.stream.feed(packet)
 
@@ -239,7 +219,7 @@ class Engine:
             raise ValueError(f"The saved state of device {device} is damaged: {error}.") from None
         if state.layout != LAYOUT:
             raise ValueError(f"The saved state of device {device} is of another version: {state.layout}, not {LAYOUT}.")
-        known = self._device(device, arrived_s)
+        known = self._devices.obtain(device, arrived_s)
         if known is None:
             return
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
@@ -248,50 +228,29 @@ class Engine:
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
-        for known in [known for known in self._devices.values() if known.arrived_s < before_s]:
-            self._drop(known)
+        self._devices.forget(before_s)
 
     def has_forgotten(self, device: str) -> bool:
-        """Whether a device was forgotten since `take_forgotten` was asked last: it begins anew if it comes back."""
-        return device in self._forgotten
+        """Whether a device was forgotten since `take_forgotten` was asked last: it starts over if it comes back."""
+        return device in self._devices.tombstones
 
     def take_forgotten(self) -> list[str]:
-        """Hand over the ids of the devices that were forgotten, or pushed out by others, since this was asked last."""
-        forgotten = list(self._forgotten)
-        self._forgotten.clear()
+        """Hand over the ids of the devices that were forgotten or evicted since this was asked last."""
+        forgotten = list(self._devices.tombstones)
+        self._devices.bury(forgotten)
         return forgotten
 
-    def _drop(self, known: _Device) -> None:
-        known.stream.finish()
-        del self._devices[known.id]
-        self._heard_once.pop(known.id, None)
-        self._forgotten.add(known.id)
+    def record(self, device: str) -> Device | None:
+        """Return all that is remembered of a device."""
+        return self._devices.get(device)
 
-    def _device(self, device: str, arrived_s: float) -> _Device | None:
-        known = self._devices.get(device)
-        if known is None:
-            if not self._has_room():
-                self.counts[counters.TOO_MANY_DEVICES] += 1
-                return None
-            known = _Device(device, arrived_s)
-            known.stream = Stream(known, self._batch, self.counts)
-            self._devices[device] = self._heard_once[device] = known
-        elif known.heard_once:
-            known.heard_once = False
-            del self._heard_once[device]
-        known.arrived_s = arrived_s
-        return known
+    def allowance(self, device: str) -> Allowance:
+        """Return how much a client may send, whether it is a device or not."""
+        return self._devices.allowance(device)
 
-    def _has_room(self) -> bool:
-        """Make room for a device: whoever sends under ever new names must not keep those out that come to stay."""
-        if len(self._devices) < MAX_DEVICES:
-            return True
-        if not self._heard_once:
-            return False
-        oldest = next(iter(self._heard_once.values()))
-        self._drop(oldest)
-        self.counts[counters.DEVICES_EVICTED] += 1
-        return True
+    def forget_allowances(self, now_s: float) -> None:
+        """Forget the allowances that do not matter any more; `now_s` is on the clock of `Allowance`."""
+        self._devices.forget_allowances(now_s)
 
     def _count(self, judged: Judged) -> None:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):

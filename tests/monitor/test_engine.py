@@ -870,7 +870,7 @@ def test_windows_of_a_heart_too_slow_for_187_samples_are_cut_and_counted() -> No
 
 @pytest.fixture
 def two_devices_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.engine.MAX_DEVICES", 2)
+    monkeypatch.setattr("monitor.devices.MAX_DEVICES", 2)
 
 
 @pytest.mark.usefixtures("two_devices_at_most")
