@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 from monitor import counters, wire
 from monitor.alerts.detector import Tracker
-from monitor.ecg.batch import Batch
+from monitor.alerts.finding import GONE
+from monitor.ecg.batch import Batch, Event
 from monitor.rate_limit import Allowance
 from monitor.stream import Stream
 
@@ -46,6 +47,8 @@ class Device:
     """The latest times at which it said that it had begun to stream, the last one last."""
     heard_once: bool = True
     """Whether it has sent a single message so far."""
+    is_away: bool = False
+    """Whether it was found silent or offline, and no packet came since."""
     saved: int = 0
     """For `monitor.state.checkpoint`: number of the last packet that was there when the device was saved."""
     is_owed: bool = False
@@ -134,6 +137,9 @@ class Devices:
 
     def _drop(self, known: Device) -> None:
         known.stream.finish()
+        if (latest := known.stream.latest) is not None:
+            seq, end_s = latest
+            self._batch.add(Event(known, GONE, end_s, seq, end_s))
         del self._devices[known.id]
         self._heard_once.pop(known.id, None)
         self._remember(known.id, known.allowance)

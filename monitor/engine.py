@@ -12,9 +12,10 @@ it is time to forget a device. Devices do not know of each other.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -50,6 +51,7 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     stream: SavedStream
     trackers: dict[wire.Kind, Any]
     """Snapshots of what detectors remember."""
+    is_away: bool = False
 
 
 Hourly = dict[tuple[int, str], tuple[int, int]]
@@ -99,7 +101,10 @@ class Engine:
         self._classifier = classifier
         self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._devices = Devices(self._batch, self.counts)
-        self._detection = Detection(make_detectors(alerts or AlertSettings()))
+        settings = alerts or AlertSettings()
+        self._detection = Detection(make_detectors(settings))
+        self._silent_s = settings.silent_s
+        self._tick_due_s = -math.inf  # no device can count as silent before
 
     @property
     def is_full(self) -> bool:
@@ -156,8 +161,44 @@ class Engine:
         """
         self.counts[counters.PACKETS] += 1
         known = self._devices.obtain(device, arrived_s)
-        if known is not None:
+        if known is None:
+            return
+        if known.is_away:
+            self._welcome(known, packet)
+        else:
             known.stream.feed(packet)
+
+    def status(self, device: str, status: wire.DeviceStatus, arrived_s: float) -> None:
+        """Take a device's status, perhaps its last will; see `feed`. One that is not known is none of ours."""
+        known = self._devices.get(device)
+        if known is None:
+            return
+        if status.state == "online":
+            known.arrived_s = arrived_s
+        else:
+            self._miss([known], "offline")
+
+    def tick(self, now_s: float) -> list[str]:
+        """Find the devices that have fallen silent; to be called every second or so.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `feed`.
+
+        Returns
+        -------
+        list of str
+            Their ids. What is remembered of them has changed without a packet.
+        """
+        if now_s < self._tick_due_s:
+            return []
+        heard = [known for known in self._devices if not known.is_away]
+        silent = [known for known in heard if known.arrived_s < now_s - self._silent_s]
+        self._miss(silent, "silent")
+        oldest_s = min((known.arrived_s for known in heard if not known.is_away), default=now_s)
+        self._tick_due_s = oldest_s + self._silent_s
+        return [known.id for known in silent]
 
     def flush(self) -> Output:
         """Take what waits, judge its beats in one call of the model, and hand out all there is to tell."""
@@ -192,7 +233,9 @@ class Engine:
         """
         known = self._devices[device]
         trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
-        saved = SavedDevice(LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers)
+        saved = SavedDevice(
+            LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers, known.is_away
+        )
         return _to_msgpack.encode(saved)
 
     def restore(self, device: str, saved: bytes, arrived_s: float) -> None:
@@ -224,7 +267,7 @@ class Engine:
             return
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
-        known.trackers = trackers
+        known.trackers, known.is_away = trackers, state.is_away
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
@@ -251,6 +294,26 @@ class Engine:
     def forget_allowances(self, now_s: float) -> None:
         """Forget the allowances that do not matter any more; `now_s` is on the clock of `Allowance`."""
         self._devices.forget_allowances(now_s)
+
+    def _miss(self, devices: list[Device], what: Literal["silent", "offline"]) -> None:
+        """Note that nothing more comes from devices, after all that came."""
+        if devices and self._batch.waiting:
+            self._batch.advance()
+        for known in devices:
+            if not known.is_away and (latest := known.stream.latest) is not None:
+                seq, end_s = latest
+                self._batch.add(Event(known, what, end_s, seq, end_s))
+            known.is_away = True
+
+    def _welcome(self, known: Device, packet: wire.Packet) -> None:
+        """Take a packet of a device that was missed. It is back if the packet is taken: a broker repeats old ones."""
+        before = known.stream.latest
+        known.stream.feed(packet)
+        if known.stream.latest == before:
+            return
+        known.is_away = False
+        end_s = packet.start_s + packet.samples.size / packet.rate_hz
+        self._batch.add(Event(known, "back", packet.start_s, packet.seq, end_s))
 
     def _count(self, judged: Judged) -> None:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):

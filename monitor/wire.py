@@ -156,6 +156,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """R-peak time of the beat (or time of the event) that caused this message, on the device's clock."""
     since_s: Time
     """When the episode began."""
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    """Why the episode ends, if not by what was observed: "gone", the device was forgotten."""
     beats: int = 0
     """Abnormal beats in the episode so far."""
     label: str | None = None

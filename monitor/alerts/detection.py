@@ -13,7 +13,7 @@ import numpy as np
 
 from monitor import wire
 from monitor.alerts.detector import Change, Detector, Tracker
-from monitor.alerts.finding import Beats, Device, Finding, Moment, Need, SeenBeat, make_id
+from monitor.alerts.finding import GONE, Beats, Device, Finding, Moment, Need, SeenBeat, make_id
 
 
 class Detection:
@@ -59,6 +59,9 @@ class Detection:
 
     def observe(self, device: Device, moment: Moment) -> None:
         """Observe something that is not a beat."""
+        if moment.what == GONE:
+            self._end_all(device, moment)
+            return
         for detector in self._needing[moment.what]:
             if detector.kind not in device.trackers and detector.starts(moment):
                 self._start(device, detector)
@@ -97,6 +100,14 @@ class Detection:
         for change in changes:
             self._add(device, self._detectors[kind], change, finding)
         return is_done
+
+    def _end_all(self, device: Device, moment: Moment) -> None:
+        for kind, tracker in device.trackers.items():
+            if tracker.active:
+                change = tracker.end(moment)
+                change.details["reason"] = moment.what
+                self._add(device, self._detectors[kind], change, moment)
+        device.trackers = {}
 
     def _add(self, device: Device, detector: Detector, change: Change, finding: Finding) -> None:
         kind = detector.kind

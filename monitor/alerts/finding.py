@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
 VERDICTS: Final[tuple[wire.Verdict, ...]] = ("normal", "abnormal", "withheld")
 
-Need = Literal["beats", "lead-off", "no-beats", "gap"]
+Need = Literal["beats", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
 """What a detector may need.
 
 beats
@@ -27,7 +27,13 @@ beats
 lead-off, no-beats, gap
     The electrode came off; no beat was found for a while with the electrode on; packets are missing, or the clock or
     the rate has changed.
+silent, offline
+    Nothing came for `AlertSettings.silent_s`; the device's last will, or it has left. At the end of its last packet.
+back
+    A packet comes again after one of these. At its begin.
 """
+GONE: Final = "gone"
+"""The device was forgotten: all that is open ends, with this reason. No detector has to see to it."""
 
 
 class Moment(Protocol):
@@ -35,7 +41,7 @@ class Moment(Protocol):
 
     @property
     def what(self) -> str:
-        """One of `Need`."""
+        """One of `Need`, or `GONE`."""
 
     @property
     def time_s(self) -> float:

@@ -104,6 +104,8 @@ class Intake:
             if message.retained and leaf == "samples":
                 self._ignore_retained(device)
                 return None
+            if message.retained and leaf == "status":
+                return None  # it may be of any age; what matters comes as it happens, or as silence
             if not self._engine.allowance(device).admits(now_s):
                 self._refuse(device)
                 return None
@@ -131,6 +133,10 @@ class Intake:
                 self._engine.feed(device, packet, arrived_s)
             elif leaf == "info":
                 self._describe(device, wire.decode(payload, wire.Info), arrived_s)
+            elif leaf == "status":
+                status = wire.decode(payload, wire.DeviceStatus)
+                self._restore(device, arrived_s)
+                self._engine.status(device, status, arrived_s)
         finally:
             self._engine.allowance(device).charge(len(payload), signal_s, now_s)
 
