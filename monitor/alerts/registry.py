@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitor.alerts.beats import AbnormalBeats
+from monitor.alerts.connection import DeviceSilent
 from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import Need
@@ -36,4 +37,5 @@ def make_detectors(s: AlertSettings) -> tuple[Detector, ...]:
         ),
         PoorSignal(kind="poor-signal", severity="technical", n=4, m=6),
         UntilJudgedBeat(kind="gap", severity="technical", needs=_or_beats("gap"), starts_with="gap"),
+        DeviceSilent(kind="device-silent", severity="technical"),
     )
