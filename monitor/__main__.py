@@ -88,7 +88,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         model=options.model,
         provider=options.provider,
         publish_beats=options.beats,
-        alerts=AlertSettings(n=n, m=m),
+        alerts=AlertSettings(n=n, m=m, silent_s=options.silent),
         state=None if options.no_state else options.state or default_directory(),
         log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
@@ -280,6 +280,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     running.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
+    )
+    running.add_argument(
+        "--silent",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="of a device, until that is alerted",
     )
 
     examining = verb("doctor", doctor, "look whether broker and machine are as the monitor needs them; changes nothing")

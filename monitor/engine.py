@@ -1,8 +1,8 @@
 """All devices together: packets in, beats and alerts out.
 
 `Engine.feed` takes one packet to its device's stream; what it was given waits in one batch for all devices.
-`Engine.flush` processes the batch, judges the beats that come out in one call of the model, and applies
-each device's alert rules to all, in order.
+`Engine.flush` processes the batch, judges the beats that come out in one call of the model, and lets
+the detectors observe all that was found, in order. It knows no detector by name.
 
 A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not.
 
@@ -13,78 +13,32 @@ it is time to forget a device. Devices do not know of each other.
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+from collections import Counter
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from monitor import beat, counters, wire
-from monitor.alerts.episode import AlertSettings, Episode, Memory, State
+from monitor.alerts.detection import Detection
+from monitor.alerts.episode import AlertSettings
+from monitor.alerts.finding import VERDICTS, WITHHELD
+from monitor.alerts.registry import make_detectors
 from monitor.classify import MAX_BATCH, Classifier
+from monitor.devices import MAX_DEVICES, Device, Devices
 from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
-from monitor.ecg.quality import INCOMPLETE, NO_RHYTHM, REASONS
-from monitor.ecg.resample import DELAY_S
-from monitor.ecg.segment import PAUSE
+from monitor.ecg.quality import REASONS
+from monitor.judge import Judged, judge
+from monitor.rate_limit import Allowance
 from monitor.stream import SavedStream, Stream
 
-MAX_DEVICES = 20_000
-"""Most devices that are remembered at a time: one more pushes out the oldest of those heard once, or is refused."""
 STARTS = 4
 """Starts of a device that are remembered."""
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 NO_BEATS_S = 6.0
 """Signal without a beat for this long is told."""
-TECHNICAL_UPDATE_S = 60.0
-TECHNICAL_REFRACTORY_S = 10.0
-POOR_SIGNAL = (4, 6)
-"""So many beats withheld of the last so many are told as poor signal."""
-SEVERITY: dict[wire.Kind, wire.Severity] = {
-    "abnormal-beats": "warning",
-    "no-beats": "warning",
-    "lead-off": "technical",
-    "poor-signal": "technical",
-    "gap": "technical",
-}
-NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
-VERDICTS: tuple[wire.Verdict, ...] = ("normal", "abnormal", "withheld")
-
-
-@dataclass(slots=True, eq=False)
-class _Device:
-    """What is remembered of a device."""
-
-    id: str
-    arrived_s: float
-    stream: Stream = field(init=False)
-    episodes: dict[wire.Kind, Episode] = field(default_factory=dict)
-    """Those that hold something."""
-    resolution_uv: float | None = None
-    first_seen_s: tuple[float, ...] = ()
-    """When it said that it had begun to stream, the latest last: of late."""
-    heard_once: bool = True
-    """Whether it has sent a single message so far."""
-
-
-class _Judged(NamedTuple):
-    """Beats with their verdicts: arrays of one length, and the model that judged."""
-
-    found: Beats
-    verdicts: npt.NDArray[np.uint8]
-    """(n,) positions in `VERDICTS`."""
-    columns: npt.NDArray[np.int64]
-    """(n,) positions in the classes of the model; no meaning where withheld."""
-    probability: npt.NDArray[np.float64]
-    """(n,) of not being normal; no meaning where withheld."""
-    classifier: Classifier
-
-
-_Cause = Event | tuple[_Judged, int]
-"""What an episode saw: an event, or one of many beats."""
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
@@ -95,7 +49,9 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     resolution_uv: float | None
     first_seen_s: tuple[float, ...]
     stream: SavedStream
-    episodes: dict[wire.Kind, Memory]
+    trackers: dict[wire.Kind, Any]
+    """Snapshots of what detectors remember."""
+    is_away: bool = False
 
 
 Hourly = dict[tuple[int, str], tuple[int, int]]
@@ -116,14 +72,14 @@ class Tally(NamedTuple):
 class Output:
     """What a flush has to tell, in order per device."""
 
-    def __init__(self, judged: list[_Judged], alerts: list[wire.Alert]) -> None:
+    def __init__(self, judged: list[Judged], alerts: list[wire.Alert]) -> None:
         self._judged = judged
         self.alerts = alerts
 
     @cached_property
     def beats(self) -> list[wire.Beat]:
         """Every beat with its verdict: made when asked for, since not everybody does."""
-        return [_beat_message(judged, i) for judged in self._judged for i in range(judged.verdicts.size)]
+        return [judged.message(i) for judged in self._judged for i in range(judged.verdicts.size)]
 
 
 class Engine:
@@ -134,7 +90,7 @@ class Engine:
     classifier
         The model.
     alerts
-        When abnormal beats become an alert.
+        Of the detectors.
     """
 
     def __init__(self, classifier: Classifier, alerts: AlertSettings | None = None) -> None:
@@ -143,12 +99,12 @@ class Engine:
         self.hourly: dict[str, Hourly] = {}
         """Beats of each device, hour by hour, for whoever keeps them to take out."""
         self._classifier = classifier
-        self._settings = alerts or AlertSettings()
-        self._devices: dict[str, _Device] = {}
-        self._heard_once: OrderedDict[str, _Device] = OrderedDict()
-        self._forgotten: set[str] = set()
         self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
-        self._alerts: list[wire.Alert] = []
+        self._devices = Devices(self._batch, self.counts)
+        settings = alerts or AlertSettings()
+        self._detection = Detection(make_detectors(settings))
+        self._silent_s = settings.silent_s
+        self._tick_due_s = -math.inf  # no device can count as silent before
 
     @property
     def is_full(self) -> bool:
@@ -169,7 +125,7 @@ class Engine:
             On the clock of `feed`.
         """
         since_s = now_s - SILENT_S
-        silent = sum([known.arrived_s < since_s for known in self._devices.values()])
+        silent = sum([known.arrived_s < since_s for known in self._devices])
         off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
@@ -179,7 +135,7 @@ class Engine:
         One that began to stream at another time than was said was started again, whatever its clock says now. A time
         that was said before, of late, comes again: a broker sends again what was not acknowledged.
         """
-        known = self._device(device, arrived_s)
+        known = self._devices.obtain(device, arrived_s)
         if known is None:
             return
         if info.first_seen_s in known.first_seen_s[:-1]:
@@ -204,21 +160,60 @@ class Engine:
             When it came, on any clock of the caller's that does not run back; see `forget`.
         """
         self.counts[counters.PACKETS] += 1
-        known = self._device(device, arrived_s)
-        if known is not None:
+        known = self._devices.obtain(device, arrived_s)
+        if known is None:
+            return
+        if known.is_away:
+            self._welcome(known, packet)
+        else:
             known.stream.feed(packet)
+
+    def status(self, device: str, status: wire.DeviceStatus, arrived_s: float) -> None:
+        """Take a device's status, perhaps its last will; see `feed`. One that is not known is none of ours."""
+        known = self._devices.get(device)
+        if known is None:
+            return
+        if status.state == "online":
+            known.arrived_s = arrived_s
+        else:
+            self._miss([known], "offline")
+
+    def tick(self, now_s: float) -> list[str]:
+        """Find the devices that have fallen silent; to be called every second or so.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `feed`.
+
+        Returns
+        -------
+        list of str
+            Their ids. What is remembered of them has changed without a packet.
+        """
+        if now_s < self._tick_due_s:
+            return []
+        heard = [known for known in self._devices if not known.is_away]
+        silent = [known for known in heard if known.arrived_s < now_s - self._silent_s]
+        self._miss(silent, "silent")
+        oldest_s = min((known.arrived_s for known in heard if not known.is_away), default=now_s)
+        self._tick_due_s = oldest_s + self._silent_s
+        return [known.id for known in silent]
 
     def flush(self) -> Output:
         """Take what waits, judge its beats in one call of the model, and hand out all there is to tell."""
         log = self._batch.collect()
-        judged = self._judge([entry for entry in log if isinstance(entry, Beats)])
+        judged = judge(self._classifier, [entry for entry in log if isinstance(entry, Beats)])
+        for one in judged:
+            self._count(one)
+            self._add_up(one)
         in_order = iter(judged)
         for entry in log:
             if isinstance(entry, Event):
-                self._observe(entry.owner, entry.what, entry.time_s, entry, event=True)
+                self._detection.observe(entry.owner, entry)
             else:
-                self._follow(next(in_order))
-        alerts, self._alerts = self._alerts, []
+                self._detection.follow(next(in_order))
+        alerts = self._detection.take()
         self.counts[counters.ALERTS] += len(alerts)
         return Output(judged, alerts)
 
@@ -237,8 +232,10 @@ class Engine:
         alerts as this one. What this one was given must have been flushed.
         """
         known = self._devices[device]
-        episodes = {kind: episode.memory() for kind, episode in known.episodes.items()}
-        saved = SavedDevice(LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), episodes)
+        trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
+        saved = SavedDevice(
+            LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers, known.is_away
+        )
         return _to_msgpack.encode(saved)
 
     def restore(self, device: str, saved: bytes, arrived_s: float) -> None:
@@ -260,86 +257,65 @@ class Engine:
         """
         try:
             state = _saved.decode(saved)
+            trackers = self._detection.restore(state.trackers)
         except msgspec.MsgspecError as error:
             raise ValueError(f"The saved state of device {device} is damaged: {error}.") from None
         if state.layout != LAYOUT:
             raise ValueError(f"The saved state of device {device} is of another version: {state.layout}, not {LAYOUT}.")
-        known = self._device(device, arrived_s)
+        known = self._devices.obtain(device, arrived_s)
         if known is None:
             return
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
-        for kind, memory in state.episodes.items():
-            known.episodes[kind] = self._new_episode(kind, memory)
+        known.trackers, known.is_away = trackers, state.is_away
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
-        for known in [known for known in self._devices.values() if known.arrived_s < before_s]:
-            self._drop(known)
+        self._devices.forget(before_s)
 
     def has_forgotten(self, device: str) -> bool:
-        """Whether a device was forgotten since `take_forgotten` was asked last: it begins anew if it comes back."""
-        return device in self._forgotten
+        """Whether a device was forgotten since `take_forgotten` was asked last: it starts over if it comes back."""
+        return device in self._devices.tombstones
 
     def take_forgotten(self) -> list[str]:
-        """Hand over the ids of the devices that were forgotten, or pushed out by others, since this was asked last."""
-        forgotten = list(self._forgotten)
-        self._forgotten.clear()
+        """Hand over the ids of the devices that were forgotten or evicted since this was asked last."""
+        forgotten = list(self._devices.tombstones)
+        self._devices.bury(forgotten)
         return forgotten
 
-    def _drop(self, known: _Device) -> None:
-        known.stream.finish()
-        del self._devices[known.id]
-        self._heard_once.pop(known.id, None)
-        self._forgotten.add(known.id)
+    def record(self, device: str) -> Device | None:
+        """Return all that is remembered of a device."""
+        return self._devices.get(device)
 
-    def _device(self, device: str, arrived_s: float) -> _Device | None:
-        known = self._devices.get(device)
-        if known is None:
-            if not self._has_room():
-                self.counts[counters.TOO_MANY_DEVICES] += 1
-                return None
-            known = _Device(device, arrived_s)
-            known.stream = Stream(known, self._batch, self.counts)
-            self._devices[device] = self._heard_once[device] = known
-        elif known.heard_once:
-            known.heard_once = False
-            del self._heard_once[device]
-        known.arrived_s = arrived_s
-        return known
+    def allowance(self, device: str) -> Allowance:
+        """Return how much a client may send, whether it is a device or not."""
+        return self._devices.allowance(device)
 
-    def _has_room(self) -> bool:
-        """Make room for a device: whoever sends under ever new names must not keep those out that come to stay."""
-        if len(self._devices) < MAX_DEVICES:
-            return True
-        if not self._heard_once:
-            return False
-        oldest = next(iter(self._heard_once.values()))
-        self._drop(oldest)
-        self.counts[counters.DEVICES_EVICTED] += 1
-        return True
+    def forget_allowances(self, now_s: float) -> None:
+        """Forget the allowances that do not matter any more; `now_s` is on the clock of `Allowance`."""
+        self._devices.forget_allowances(now_s)
 
-    def _judge(self, found: list[Beats]) -> list[_Judged]:
-        """Verdicts on all beats, with one call of the model."""
-        if not found:
-            return []
-        classifier = self._classifier
-        fit = [np.flatnonzero(one.reasons == 0) for one in found]
-        windows = [fit_windows(one.signals, one.beats["length"], rows) for one, rows in zip(found, fit, strict=True)]
-        rr = None
-        if classifier.needs_rr:
-            rr = np.concatenate([_rr_context(one.beats[rows]) for one, rows in zip(found, fit, strict=True)])
-        probabilities = classifier.probabilities(np.concatenate(windows), rr)
-        columns, abnormal = classifier.columns(probabilities), classifier.abnormal(probabilities)
-        judged, begin = [], 0
-        for one, rows in zip(found, fit, strict=True):
-            part = slice(begin, begin := begin + rows.size)
-            judged.append(_verdicts(classifier, one, rows, columns[part], abnormal[part]))
-            self._count(judged[-1])
-            self._add_up(judged[-1])
-        return judged
+    def _miss(self, devices: list[Device], what: Literal["silent", "offline"]) -> None:
+        """Note that nothing more comes from devices, after all that came."""
+        if devices and self._batch.waiting:
+            self._batch.advance()
+        for known in devices:
+            if not known.is_away and (latest := known.stream.latest) is not None:
+                seq, end_s = latest
+                self._batch.add(Event(known, what, end_s, seq, end_s))
+            known.is_away = True
 
-    def _count(self, judged: _Judged) -> None:
+    def _welcome(self, known: Device, packet: wire.Packet) -> None:
+        """Take a packet of a device that was missed. It is back if the packet is taken: a broker repeats old ones."""
+        before = known.stream.latest
+        known.stream.feed(packet)
+        if known.stream.latest == before:
+            return
+        known.is_away = False
+        end_s = packet.start_s + packet.samples.size / packet.rate_hz
+        self._batch.add(Event(known, "back", packet.start_s, packet.seq, end_s))
+
+    def _count(self, judged: Judged) -> None:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
             if n:
                 self.counts[counters.BEATS.of(VERDICTS[verdict])] += n
@@ -349,7 +325,7 @@ class Engine:
             if n and reason:
                 self.counts[counters.WITHHELD.of(REASONS[reason])] += n
 
-    def _add_up(self, judged: _Judged) -> None:
+    def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
         found, classes = judged.found, judged.classifier.info.classes
         rows = found.beats["stream"], found.time_s, judged.verdicts, judged.columns, found.beats["median_rr"]
@@ -359,85 +335,6 @@ class Engine:
             what = hour, VERDICTS[WITHHELD] if withheld else classes[column]
             n, rr_ms = hourly.get(what, (0, 0))
             hourly[what] = n + 1, rr_ms + (0 if withheld else int(median_rr * 1000 / beat.RATE_HZ))
-
-    def _follow(self, judged: _Judged) -> None:
-        """Let the alert rules see the beats, where there is something to see: most devices are well."""
-        found, verdicts = judged.found, judged.verdicts
-        poor = (verdicts == WITHHELD) & (found.reasons != INCOMPLETE) & (found.reasons != NO_RHYTHM)
-        streams = found.beats["stream"]
-        watched = np.array([bool(stretch.owner.episodes) for stretch in found.stretches])
-        watched[streams[poor | (verdicts == ABNORMAL)]] = True
-        calm = judged.probability < self._classifier.info.threshold * self._settings.exit_ratio
-        which = np.flatnonzero(watched[streams])
-        columns = (which, streams[which], verdicts[which], found.time_s[which], calm[which])
-        for i, stream, verdict, time_s, is_calm in zip(*(column.tolist() for column in columns), strict=True):
-            known, cause = found.stretches[stream].owner, (judged, i)
-            if verdict == WITHHELD:
-                if poor[i]:
-                    self._observe(known, "poor-signal", time_s, cause, event=True)
-                continue
-            self._observe(known, "abnormal-beats", time_s, cause, event=verdict == ABNORMAL, calm=is_calm)
-            # A beat that can be judged ends whatever was wrong with the signal before it.
-            for kind in [kind for kind in known.episodes if kind != "abnormal-beats"]:
-                if kind != "lead-off" or not found.outdated[i]:
-                    self._observe(known, kind, time_s, cause, calm=True)
-
-    def _observe(
-        self, known: _Device, kind: wire.Kind, time_s: float, cause: _Cause, *, event: bool = False, calm: bool = False
-    ) -> None:
-        """Let an episode see what was found, and tell what it makes of it."""
-        episode = known.episodes.get(kind)
-        if episode is not None and episode.was_set_back(time_s):
-            if episode.active:
-                self._alerts.append(self._alert(known, kind, "end", episode, cause))
-            del known.episodes[kind]
-            episode = None
-        if episode is None:
-            if not event:
-                return
-            episode = known.episodes[kind] = self._new_episode(kind)
-        state = episode.observe(time_s, event, calm)
-        if state is not None:
-            self._alerts.append(self._alert(known, kind, state, episode, cause))
-        if not event and episode.is_idle(time_s):
-            del known.episodes[kind]
-
-    def _new_episode(self, kind: wire.Kind, memory: Memory | tuple[()] = ()) -> Episode:
-        s = self._settings
-        if kind == "abnormal-beats":
-            return Episode(s.n, s.m, s.update_s, s.refractory_s, *memory)
-        n, m = POOR_SIGNAL if kind == "poor-signal" else (1, 1)
-        return Episode(n, m, TECHNICAL_UPDATE_S, TECHNICAL_REFRACTORY_S, *memory)
-
-    def _alert(self, known: _Device, kind: wire.Kind, state: State, episode: Episode, cause: _Cause) -> wire.Alert:
-        told: Event | wire.Beat = cause if isinstance(cause, Event) else _beat_message(*cause)
-        time_s = told.time_s if isinstance(told, Event) else told.r_peak_s
-        alert = wire.Alert(
-            id=f"{_id(known.id, time_s)}-{kind}-{state}",
-            episode=f"{_id(known.id, episode.since_s)}-{kind}",
-            device=known.id,
-            kind=kind,
-            severity=SEVERITY[kind],
-            state=state,
-            time_s=time_s,
-            since_s=episode.since_s,
-            seq=told.seq,
-            completed_s=told.completed_s,
-        )
-        if kind != "abnormal-beats" or isinstance(cause, Event) or isinstance(told, Event):
-            return alert
-        info = self._classifier.info
-        return msgspec.structs.replace(
-            alert,
-            beats=episode.count,
-            label=told.label,
-            probability=told.probability,
-            threshold=info.threshold,
-            model=info.name,
-            model_sha256=self._classifier.sha256,
-            heart_rate_bpm=told.heart_rate_bpm,
-            waveform=_waveform(*cause, known.resolution_uv),
-        )
 
 
 _to_msgpack = msgspec.msgpack.Encoder()
@@ -454,62 +351,3 @@ def warm_up() -> None:
     for found in batch.collect():
         assert isinstance(found, Beats)
         fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
-
-
-def _verdicts(
-    classifier: Classifier,
-    found: Beats,
-    fit: npt.NDArray[np.int64],
-    columns: npt.NDArray[np.int64],
-    abnormal: npt.NDArray[np.float32],
-) -> _Judged:
-    """Spread what the model said of the beats that were fit to be judged over all beats."""
-    n = found.reasons.size
-    verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
-    verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal
-    return _Judged(found, verdicts, spread, probability, classifier)
-
-
-def _id(device: str, time_s: float) -> str:
-    """The same for the same beat: the device and the time of the R peak in milliseconds."""
-    return f"{device}-{round(time_s * 1000)}"
-
-
-def _beat_message(judged: _Judged, i: int) -> wire.Beat:
-    found, verdict = judged.found, int(judged.verdicts[i])
-    one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
-    device = found.stretches[one["stream"]].owner.id
-    median_rr = float(one["median_rr"])
-    return wire.Beat(
-        id=_id(device, time_s),
-        device=device,
-        r_peak_s=time_s,
-        qrs_s=time_s + int(one["fiducial"] - one["r_peak"]) / beat.RATE_HZ,
-        delay_s=int(one["decided"] - one["fiducial"]) / beat.RATE_HZ + DELAY_S,
-        verdict=VERDICTS[verdict],
-        label=None if withheld else judged.classifier.info.classes[judged.columns[i]],
-        probability=None if withheld else float(judged.probability[i]),
-        reason=REASONS[found.reasons[i]],
-        rr_s=int(one["rr"]) / beat.RATE_HZ or None,
-        heart_rate_bpm=None if math.isnan(median_rr) else round(60 * beat.RATE_HZ / median_rr, 1),
-        seq=int(found.seq[i]),
-        completed_s=float(found.completed_s[i]),
-    )
-
-
-def _rr_context(beats: npt.NDArray[np.void]) -> beat.RrContext:
-    """(n, 3) RR context of beats whose rhythm is known."""
-    before = np.where(beats["rr"] > 0, beats["rr"], np.nan)
-    after = np.where(beats["next_rr"] > 0, beats["next_rr"], np.where(beats["next_rr"] == PAUSE, np.inf, np.nan))
-    return beat.rr_context(before / beat.RATE_HZ, after / beat.RATE_HZ, beats["median_rr"] / beat.RATE_HZ)
-
-
-def _waveform(judged: _Judged, i: int, resolution_uv: float | None) -> wire.Waveform:
-    found = judged.found
-    signal = found.signals[i, : found.beats["length"][i]] * (1 if resolution_uv is None else resolution_uv)
-    return wire.Waveform(
-        start_s=float(found.time_s[i]),
-        rate_hz=beat.RATE_HZ,
-        unit="step" if resolution_uv is None else "uV",
-        samples=np.rint(signal).astype(int).tolist(),
-    )

@@ -124,6 +124,13 @@ class Stream:
             return 0 if self._early else None
         return self._stretch.next_seq
 
+    @property
+    def latest(self) -> tuple[int, float] | None:
+        """Sequence number, and end on the device's clock, of the packet that was taken last, if any was."""
+        if self._stretch is not None:
+            return self._stretch.next_seq - 1, self._stretch.completed_s
+        return (self._past[-1].next_seq - 1, self._past[-1].end_s) if self._past else None
+
     def finish(self) -> None:
         """No more will come: take what still waits, and finish the last beats."""
         self._give_up_waiting()

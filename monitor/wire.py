@@ -53,7 +53,13 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Text = Annotated[str, msgspec.Meta(max_length=64)]
 
 
-Kind = Literal["abnormal-beats", "no-beats", "lead-off", "poor-signal", "gap"]
+Kind = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[a-z]+(-[a-z]+)*$",
+        description="such as abnormal-beats, no-beats, lead-off, poor-signal, gap; expect kinds that are not known yet",
+    ),
+]
 Severity = Literal["warning", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
 MonitorState = Literal["online", "overloaded", "offline"]
@@ -150,6 +156,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """R-peak time of the beat (or time of the event) that caused this message, on the device's clock."""
     since_s: Time
     """When the episode began."""
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    """Why the episode ends, if not by what was observed: "gone", the device was forgotten."""
     beats: int = 0
     """Abnormal beats in the episode so far."""
     label: str | None = None

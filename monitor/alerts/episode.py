@@ -27,7 +27,7 @@ of 10 s may come before beats from its begin."""
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """When abnormal beats become an alert.
+    """When something becomes an alert.
 
     Raises
     ------
@@ -45,12 +45,16 @@ class AlertSettings:
     """While an episode lasts, abnormal beats are reported again after this time."""
     refractory_s: float = 30.0
     """After an episode the next of its kind begins no sooner."""
+    silent_s: float = 60.0
+    """A device from which nothing came for longer counts as silent."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= self.m <= 1000:
             raise ValueError(f"An alert needs n of m beats, 1 <= n <= m <= 1000: got {self.n} of {self.m}.")
         if not 0 < self.exit_ratio <= 1:
             raise ValueError(f"The exit ratio must lie above 0 and at most at 1: got {self.exit_ratio}.")
+        if not self.silent_s > 0:
+            raise ValueError(f"A device must be silent for more than 0 s: got {self.silent_s}.")
         if not (self.update_s >= 0 and self.refractory_s >= 0):
             raise ValueError(
                 f"Update and refractory times must be 0 s or more: got {self.update_s} and {self.refractory_s}."

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from monitor import counters, wire
 from monitor.broker.source import Message
 from monitor.engine import Engine
-from monitor.rate_limit import Limiter
 from monitor.service.publisher import Publisher
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
@@ -66,7 +65,6 @@ class Intake:
         self._publisher = publisher
         self._topics = topics
         self._shard = shard
-        self._limiter = Limiter()
         self._complaints = Complaints()
         self._lateness_s: list[float] = []
 
@@ -89,7 +87,7 @@ class Intake:
 
     def housekeeping(self, now_s: float) -> None:
         """Forget limits that do not matter any more."""
-        self._limiter.forget(now_s)
+        self._engine.forget_allowances(now_s)
 
     def take_lateness(self) -> float | None:
         """Return the median time in s from the end of a packet to its arrival since this was asked last."""
@@ -106,7 +104,9 @@ class Intake:
             if message.retained and leaf == "samples":
                 self._ignore_retained(device)
                 return None
-            if not self._limiter.admits(device, now_s):
+            if message.retained and leaf == "status":
+                return None  # it may be of any age; what matters comes as it happens, or as silence
+            if not self._engine.allowance(device).admits(now_s):
                 self._refuse(device)
                 return None
             self._take_leaf(device, leaf, message.payload, (now_s, arrived_s, time_s))
@@ -133,8 +133,12 @@ class Intake:
                 self._engine.feed(device, packet, arrived_s)
             elif leaf == "info":
                 self._describe(device, wire.decode(payload, wire.Info), arrived_s)
+            elif leaf == "status":
+                status = wire.decode(payload, wire.DeviceStatus)
+                self._restore(device, arrived_s)
+                self._engine.status(device, status, arrived_s)
         finally:
-            self._limiter.charge(device, len(payload), signal_s, now_s)
+            self._engine.allowance(device).charge(len(payload), signal_s, now_s)
 
     def _describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         is_restored = self._restore(device, arrived_s)

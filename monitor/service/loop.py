@@ -76,6 +76,7 @@ class Loop:
         now_s = time.monotonic()
         self._note(messages, now_s)
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
+        parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         parts.publisher.publish(parts.engine.flush())
         self._forget()
         if parts.source.flush():

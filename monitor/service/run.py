@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 GC_THRESHOLD = (2000, 20, 5000)
 """A full garbage collection stops the loop for 0.2 s with ten thousand devices: every ten minutes will do, since only a
 device that is forgotten leaves a cycle."""
-LEAVES = ("info", "samples")
+LEAVES = ("info", "samples", "status")
 """What is asked for of every device."""
 
 

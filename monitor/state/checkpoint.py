@@ -184,6 +184,11 @@ class Checkpoint:
         self._number += 1
         self._uncommitted.append(_Entry(token, device, self._number, now_s))
 
+    def owe(self, devices: Iterable[str]) -> None:
+        """Note devices whose state has changed without a packet: it is saved next."""
+        if self._store is not None:
+            self._owed.update(devices)
+
     def forget(self, devices: Iterable[str]) -> None:
         """Note devices that the engine has forgotten; what it was given must have been flushed."""
         if self._store is None:

@@ -870,7 +870,7 @@ def test_windows_of_a_heart_too_slow_for_187_samples_are_cut_and_counted() -> No
 
 @pytest.fixture
 def two_devices_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.engine.MAX_DEVICES", 2)
+    monkeypatch.setattr("monitor.devices.MAX_DEVICES", 2)
 
 
 @pytest.mark.usefixtures("two_devices_at_most")
@@ -909,3 +909,38 @@ def test_those_pushed_out_are_named_with_the_forgotten_also_if_they_came_again()
     engine.forget(1.0)
     assert sorted(engine.take_forgotten()) == ["a", "d"]
     assert engine.devices == 0
+
+
+def test_what_is_open_ends_when_the_device_is_forgotten_with_the_reason() -> None:
+    engine = _engine()
+    _, alerts = _run(engine, _packets(FAST))
+    engine.forget(float("inf"))
+    [end] = engine.flush().alerts
+    assert (end.state, end.reason, end.episode) == ("end", "gone", alerts[0].episode)
+    assert end.time_s == end.completed_s == START_S + 40
+    assert b"reason" not in wire.encode(alerts[0])
+
+
+def test_a_device_is_found_silent_once_until_a_packet_comes_that_was_not_taken_before() -> None:
+    engine, packets = _engine(), _packets(CALM)
+    engine.feed("a", packets[0], 100.0)
+    engine.feed("b", packets[0], 130.0)
+    assert engine.tick(160.0) == []
+    assert engine.tick(161.0) == ["a"]
+    assert engine.tick(170.0) == []
+    engine.feed("a", packets[0], 171.0)  # a broker repeats it
+    assert engine.tick(195.0) == ["b"]
+    assert engine.tick(300.0) == []
+    engine.feed("a", packets[1], 300.0)
+    assert engine.tick(361.0) == ["a"]
+
+
+def test_a_status_makes_no_device_and_its_online_is_a_sign_of_life() -> None:
+    engine = _engine()
+    engine.status("a", wire.DeviceStatus(state="offline"), 100.0)
+    assert engine.devices == 0
+    engine.feed("a", _packets(CALM)[0], 100.0)
+    engine.status("a", wire.DeviceStatus(state="online"), 150.0)
+    assert engine.tick(205.0) == []
+    engine.status("a", wire.DeviceStatus(state="offline"), 200.0)
+    assert engine.tick(300.0) == []  # that it is away is known

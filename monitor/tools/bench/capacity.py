@@ -24,7 +24,7 @@ import msgspec
 
 from monitor import counters, wire
 from monitor.broker import connection
-from monitor.engine import MAX_DEVICES
+from monitor.devices import MAX_DEVICES
 from monitor.tools.bench import harness
 from monitor.tools.bench.report import Capacity, Trial
 from monitor.tools.bench.subscriber import Audience, make_client, quantiles

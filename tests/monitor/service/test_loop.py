@@ -514,6 +514,55 @@ def test_an_outage_makes_no_device_silent() -> None:
         assert service.engine.devices == 0
 
 
+def _silences(broker: MemoryBroker, device: str) -> list[str]:
+    """States of the alerts that a device is silent, as an onlooker got them."""
+    alerts = []
+    while (message := broker.deliver("onlooker")) is not None:
+        alert = json.loads(message.payload)
+        if alert["kind"] == "device-silent" and alert["device"] == device:
+            alerts.append(alert["state"])
+    return alerts
+
+
+def test_a_last_will_is_alerted_at_once_and_a_retained_one_is_not(tmp_path: Path) -> None:
+    broker, offline = MemoryBroker(), wire.encode(wire.DeviceStatus(state="offline"))
+    broker.attach("onlooker", [Subscription(TOPICS.of("+", "alerts"), 1)], clean=True)
+    broker.publish(TOPICS.of("gone-long-ago", "status"), offline, retain=True)
+    with _in_memory(broker, state=tmp_path) as (service, loop):
+        assert service.engine.devices == 0
+        for payload in FLAT:
+            broker.publish(TOPICS.of("a", "samples"), payload)
+        broker.publish(TOPICS.of("a", "status"), offline)
+        broker.publish(TOPICS.of("never-heard", "status"), offline)
+        loop.turn(0.0)
+        assert service.engine.devices == 1
+    assert _silences(broker, "a") == ["new"]
+    with _in_memory(broker, state=tmp_path) as (service, loop):  # another process goes on
+        broker.publish(
+            TOPICS.of("a", "samples"), wire.encode_packet(wire.Packet(2, 1e9, RATE_HZ, np.ones(3, np.int16)))
+        )
+        loop.turn(0.0)
+        assert service.engine.devices == 1
+    assert _silences(broker, "a") == ["end"]
+
+
+def test_silence_that_was_alerted_is_saved_without_a_packet(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    broker.attach("onlooker", [Subscription(TOPICS.of("+", "alerts"), 1)], clean=True)
+    with _in_memory(broker, state=tmp_path, alerts=AlertSettings(silent_s=0.1)) as (_, loop):
+        for payload in FLAT:
+            broker.publish(TOPICS.of("a", "samples"), payload)
+        for _ in range(3):
+            loop.turn(0.0)
+            time.sleep(0.15)
+        loop.turn(0.0)
+        store = loop._parts.store
+        assert store is not None
+        state = store.read_states(["a"])["a"]
+    assert b"device-silent" in state
+    assert _silences(broker, "a") == ["new"]
+
+
 def test_what_a_broken_batch_leaves_is_computed_again_by_the_next_monitor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ from typing import cast
 
 import pytest
 
-from monitor.engine import MAX_DEVICES, Engine, Hourly
+from monitor.devices import MAX_DEVICES
+from monitor.engine import Engine, Hourly
 from monitor.state import checkpoint
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.sqlite import SqliteLocation, SqliteStore

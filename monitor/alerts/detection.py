@@ -1,0 +1,127 @@
+"""All detectors over all devices: findings in, alerts out.
+
+Knows no detector by name. What is remembered of a device hangs on the device (`finding.Device.trackers`); a device for
+which nothing is remembered, and whose beats interest nobody, is passed over without Python per beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from monitor import wire
+from monitor.alerts.detector import Change, Detector, Tracker
+from monitor.alerts.finding import GONE, Beats, Device, Finding, Moment, Need, SeenBeat, make_id
+
+
+class Detection:
+    """Lets detectors observe, and makes alerts of what they find.
+
+    Parameters
+    ----------
+    detectors
+        At most one of each kind.
+    """
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self._detectors = {detector.kind: detector for detector in detectors}
+        self._needing = {need: [d for d in detectors if need in d.needs] for need in get_args(Need)}
+        self._of_beats = {detector.kind for detector in self._needing["beats"]}
+        self._alerts: list[wire.Alert] = []
+
+    def take(self) -> list[wire.Alert]:
+        """Hand over the alerts since this was asked last, in order per device."""
+        alerts, self._alerts = self._alerts, []
+        return alerts
+
+    def follow(self, beats: Beats) -> None:
+        """Observe beats, where there is something to see: most devices are well."""
+        streams = beats.streams
+        watched = np.array([bool(device.trackers) for device in beats.devices])
+        selected = []
+        for detector in self._needing["beats"]:
+            if (mask := detector.select(beats)) is not None:
+                watched[streams[mask]] = True
+                selected.append((detector, mask))
+        which = np.flatnonzero(watched[streams])
+        columns = (which, streams[which], beats.time_s[which], beats.verdicts[which])
+        for i, stream, time_s, verdict in zip(*(column.tolist() for column in columns), strict=True):
+            device: Device = beats.devices[stream]
+            for detector, mask in selected:
+                if mask[i] and detector.kind not in device.trackers:
+                    self._start(device, detector)
+            seen = SeenBeat(beats, i, time_s, verdict)
+            for kind in list(device.trackers):
+                if kind in self._of_beats:
+                    self._observe(device, kind, seen)
+
+    def observe(self, device: Device, moment: Moment) -> None:
+        """Observe something that is not a beat."""
+        if moment.what == GONE:
+            self._end_all(device, moment)
+            return
+        for detector in self._needing[moment.what]:
+            if detector.kind not in device.trackers and detector.starts(moment):
+                self._start(device, detector)
+            if detector.kind in device.trackers:
+                self._observe(device, detector.kind, moment)
+
+    def restore(self, snapshots: Mapping[wire.Kind, Any]) -> dict[wire.Kind, Tracker]:
+        """Return trackers that go on where others were saved; those of detectors that do not run are left out.
+
+        Raises
+        ------
+        msgspec.ValidationError
+            A snapshot is not of its detector.
+        """
+        known = self._detectors
+        return {kind: known[kind].track(snapshot) for kind, snapshot in snapshots.items() if kind in known}
+
+    def _start(self, device: Device, detector: Detector) -> None:
+        device.trackers[detector.kind] = detector.track()
+        if len(device.trackers) > 1:
+            in_order = sorted(device.trackers.items(), key=lambda item: self._detectors[item[0]].rank)
+            device.trackers = dict(in_order)
+
+    def _observe(self, device: Device, kind: wire.Kind, finding: Finding) -> None:
+        if not self._step(device, kind, finding):
+            return
+        del device.trackers[kind]
+        if (detector := self._detectors[kind]).starts(finding):  # its clock was set back: what is left is a new one's
+            self._start(device, detector)
+            if self._step(device, kind, finding):
+                del device.trackers[kind]
+
+    def _step(self, device: Device, kind: wire.Kind, finding: Finding) -> bool:
+        """Let a tracker observe; return whether it is done."""
+        changes, is_done = device.trackers[kind].observe(finding)
+        for change in changes:
+            self._add(device, self._detectors[kind], change, finding)
+        return is_done
+
+    def _end_all(self, device: Device, moment: Moment) -> None:
+        for kind, tracker in device.trackers.items():
+            if tracker.active:
+                change = tracker.end(moment)
+                change.details["reason"] = moment.what
+                self._add(device, self._detectors[kind], change, moment)
+        device.trackers = {}
+
+    def _add(self, device: Device, detector: Detector, change: Change, finding: Finding) -> None:
+        kind = detector.kind
+        alert = wire.Alert(
+            id=f"{make_id(device.id, finding.time_s)}-{kind}-{change.state}",
+            episode=f"{make_id(device.id, change.since_s)}-{kind}",
+            device=device.id,
+            kind=kind,
+            severity=detector.severity,
+            state=change.state,
+            time_s=finding.time_s,
+            since_s=change.since_s,
+            seq=finding.seq,
+            completed_s=finding.completed_s,
+            **change.details,
+        )
+        self._alerts.append(alert)

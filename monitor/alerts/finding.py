@@ -1,0 +1,151 @@
+"""What detectors observe: beats with their verdicts, and moments at which something else was found.
+
+The engine makes these; detectors know nothing of how. Times are on the device's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor import wire
+
+if TYPE_CHECKING:
+    from monitor.alerts.detector import Tracker
+
+NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
+VERDICTS: Final[tuple[wire.Verdict, ...]] = ("normal", "abnormal", "withheld")
+
+Need = Literal["beats", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
+"""What a detector may need.
+
+beats
+    Every beat of a device for which something is remembered, or whose beats are of interest.
+lead-off, no-beats, gap
+    The electrode came off; no beat was found for a while with the electrode on; packets are missing, or the clock or
+    the rate has changed.
+silent, offline
+    Nothing came for `AlertSettings.silent_s`; the device's last will, or it has left. At the end of its last packet.
+back
+    A packet comes again after one of these. At its begin.
+"""
+GONE: Final = "gone"
+"""The device was forgotten: all that is open ends, with this reason. No detector has to see to it."""
+
+
+class Moment(Protocol):
+    """Something other than a beat was found."""
+
+    @property
+    def what(self) -> str:
+        """One of `Need`, or `GONE`."""
+
+    @property
+    def time_s(self) -> float:
+        """When it was."""
+
+    @property
+    def seq(self) -> int:
+        """Sequence number of the packet by which it is known."""
+
+    @property
+    def completed_s(self) -> float:
+        """End of that packet."""
+
+
+class Device(Protocol):
+    """What detectors' trackers hang on."""
+
+    id: str
+    trackers: dict[wire.Kind, Tracker]
+    """Those that remember something, by kind of alert."""
+
+
+class Beats(Protocol):
+    """Beats of any devices with their verdicts: arrays of one length, in order per device."""
+
+    @property
+    def devices(self) -> Sequence[Any]:
+        """The `Device` of each stream."""
+
+    @property
+    def streams(self) -> npt.NDArray[np.int64]:
+        """(n,) positions in `devices`."""
+
+    @property
+    def time_s(self) -> npt.NDArray[np.float64]:
+        """(n,) R peaks."""
+
+    @property
+    def verdicts(self) -> npt.NDArray[np.uint8]:
+        """(n,) positions in `VERDICTS`."""
+
+    @property
+    def columns(self) -> npt.NDArray[np.int64]:
+        """(n,) positions in `classes`; no meaning where withheld."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Of the model; the first is normal."""
+
+    @property
+    def probability(self) -> npt.NDArray[np.float64]:
+        """(n,) of not being normal; no meaning where withheld."""
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a beat counts as abnormal."""
+
+    @property
+    def rr(self) -> npt.NDArray[np.int64]:
+        """(n,) since the R peak before, in samples at 125 Hz; 0 where that was not seen."""
+
+    @property
+    def is_poor(self) -> npt.NDArray[np.bool_]:
+        """(n,) withheld because the signal itself is bad."""
+
+    @property
+    def outdated(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether it was already found that the electrode came off after this beat."""
+
+    @property
+    def seq(self) -> npt.NDArray[np.int64]:
+        """(n,) sequence number of the packet that completed the beat."""
+
+    @property
+    def completed_s(self) -> npt.NDArray[np.float64]:
+        """(n,) end of that packet."""
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """What an alert says of the beat at `i`: fields of `wire.Alert`."""
+
+
+class SeenBeat(NamedTuple):
+    """One of many beats."""
+
+    beats: Beats
+    i: int
+    time_s: float
+    verdict: int
+    """Position in `VERDICTS`."""
+
+    @property
+    def seq(self) -> int:
+        """Sequence number of the packet that completed it."""
+        return int(self.beats.seq[self.i])
+
+    @property
+    def completed_s(self) -> float:
+        """End of that packet."""
+        return float(self.beats.completed_s[self.i])
+
+
+Finding = SeenBeat | Moment
+
+
+def make_id(device: str, time_s: float) -> str:
+    """Return the id of a moment of a device: its time in milliseconds, so the same however often it is computed."""
+    return f"{device}-{round(time_s * 1000)}"

@@ -1,0 +1,160 @@
+"""One record per device: all that anybody remembers of it. Forgetting drops the record, and leaves a tombstone.
+
+Rules
+-----
+* A message makes a record, if there is room. One device too many evicts the oldest of those heard once, or is refused:
+  a client that sends under ever new names must not keep out the devices that come to stay.
+* A device that is forgotten or evicted starts over when it comes back. Until its tombstone is buried, a saved state of
+  it is out of date.
+* What a client may send is remembered before it is a device, and after: a flood must not pay by being evicted.
+
+Never reads a clock, and does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from monitor import counters, wire
+from monitor.alerts.detector import Tracker
+from monitor.alerts.finding import GONE
+from monitor.ecg.batch import Batch, Event
+from monitor.rate_limit import Allowance
+from monitor.stream import Stream
+
+MAX_DEVICES = 20_000
+"""Most devices that are remembered at a time."""
+MAX_UNKNOWN = 20_000
+"""Most clients that are no devices whose allowance is remembered."""
+
+
+@dataclass(slots=True, eq=False)
+class Device:
+    """What is remembered of a device."""
+
+    id: str
+    arrived_s: float
+    """When it was last heard, on the clock of `Engine.feed`."""
+    allowance: Allowance
+    """How much it may send."""
+    stream: Stream = field(init=False)
+    trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
+    """What detectors remember, by kind of alert."""
+    resolution_uv: float | None = None
+    first_seen_s: tuple[float, ...] = ()
+    """The latest times at which it said that it had begun to stream, the last one last."""
+    heard_once: bool = True
+    """Whether it has sent a single message so far."""
+    is_away: bool = False
+    """Whether it was found silent or offline, and no packet came since."""
+    saved: int = 0
+    """For `monitor.state.checkpoint`: number of the last packet that was there when the device was saved."""
+    is_owed: bool = False
+    """For `monitor.state.checkpoint`: whether the store may not hold the last state."""
+    acked: int | None = None
+    """For `monitor.service.publisher`: sequence number in the last acknowledgement to the device."""
+
+
+class Devices:
+    """All records.
+
+    Parameters
+    ----------
+    batch
+        Where the streams' samples go.
+    counts
+        Where evictions, refusals and what streams find are counted.
+    """
+
+    def __init__(self, batch: Batch, counts: Counter[str]) -> None:
+        self.tombstones: set[str] = set()
+        """Devices that were forgotten or evicted since they were last buried."""
+        self._batch = batch
+        self._counts = counts
+        self._devices: dict[str, Device] = {}
+        self._heard_once: OrderedDict[str, Device] = OrderedDict()
+        self._unknown: OrderedDict[str, Allowance] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def __iter__(self) -> Iterator[Device]:
+        return iter(self._devices.values())
+
+    def __contains__(self, device: str) -> bool:
+        return device in self._devices
+
+    def __getitem__(self, device: str) -> Device:
+        return self._devices[device]
+
+    def get(self, device: str) -> Device | None:
+        """Return the record of a device, if there is one."""
+        return self._devices.get(device)
+
+    def obtain(self, device: str, arrived_s: float) -> Device | None:
+        """Return the record of a device that is heard now, a new one if there is none; None if there is no room."""
+        known = self._devices.get(device)
+        if known is None:
+            if not self._has_room():
+                self._counts[counters.TOO_MANY_DEVICES] += 1
+                return None
+            known = Device(device, arrived_s, self.allowance(device))
+            self._unknown.pop(device)
+            known.stream = Stream(known, self._batch, self._counts)
+            self._devices[device] = self._heard_once[device] = known
+        elif known.heard_once:
+            known.heard_once = False
+            del self._heard_once[device]
+        known.arrived_s = arrived_s
+        return known
+
+    def allowance(self, device: str) -> Allowance:
+        """Return how much a client may send, whether it is a device or not."""
+        known = self._devices.get(device)
+        if known is not None:
+            return known.allowance
+        allowance = self._unknown.get(device)
+        if allowance is None:
+            allowance = Allowance()
+            self._remember(device, allowance)
+        return allowance
+
+    def forget_allowances(self, now_s: float) -> None:
+        """Forget the allowances of clients that are no devices, and owe nothing; on the clock of `Allowance`."""
+        for device in [device for device, allowance in self._unknown.items() if allowance.is_full(now_s)]:
+            del self._unknown[device]
+
+    def forget(self, before_s: float) -> None:
+        """Forget devices from which nothing has come since `before_s`."""
+        for known in [known for known in self if known.arrived_s < before_s]:
+            self._drop(known)
+
+    def bury(self, devices: Iterable[str]) -> None:
+        """Forget that these were forgotten: nothing holds a state of them any more."""
+        self.tombstones.difference_update(devices)
+
+    def _drop(self, known: Device) -> None:
+        known.stream.finish()
+        if (latest := known.stream.latest) is not None:
+            seq, end_s = latest
+            self._batch.add(Event(known, GONE, end_s, seq, end_s))
+        del self._devices[known.id]
+        self._heard_once.pop(known.id, None)
+        self._remember(known.id, known.allowance)
+        self.tombstones.add(known.id)
+
+    def _remember(self, device: str, allowance: Allowance) -> None:
+        self._unknown[device] = allowance
+        if len(self._unknown) > MAX_UNKNOWN:
+            self._unknown.popitem(last=False)
+
+    def _has_room(self) -> bool:
+        if len(self._devices) < MAX_DEVICES:
+            return True
+        if not self._heard_once:
+            return False
+        self._drop(next(iter(self._heard_once.values())))
+        self._counts[counters.DEVICES_EVICTED] += 1
+        return True

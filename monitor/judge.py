@@ -1,0 +1,173 @@
+"""The model's word on beats: verdicts for many at a time, and the messages that say so.
+
+Knows the signal path and the classifier; nothing of devices but their ids, and nothing of when a verdict matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor import beat, wire
+from monitor.alerts.finding import VERDICTS, WITHHELD, make_id
+from monitor.classify import Classifier
+from monitor.ecg.batch import Beats, fit_windows
+from monitor.ecg.quality import INCOMPLETE, NO_RHYTHM, REASONS
+from monitor.ecg.resample import DELAY_S
+from monitor.ecg.segment import PAUSE
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Beats with their verdicts, and the model that judged; see `monitor.alerts.finding.Beats`."""
+
+    found: Beats
+    verdicts: npt.NDArray[np.uint8]
+    """(n,) positions in `VERDICTS`."""
+    columns: npt.NDArray[np.int64]
+    """(n,) positions in the classes of the model; no meaning where withheld."""
+    probability: npt.NDArray[np.float64]
+    """(n,) of not being normal; no meaning where withheld."""
+    classifier: Classifier
+
+    @cached_property
+    def devices(self) -> Sequence[Any]:
+        """The device of each stream."""
+        return [stretch.owner for stretch in self.found.stretches]
+
+    @property
+    def streams(self) -> npt.NDArray[np.int64]:
+        """(n,) positions in `devices`."""
+        return self.found.beats["stream"]
+
+    @property
+    def time_s(self) -> npt.NDArray[np.float64]:
+        """(n,) R peaks, on the devices' clocks."""
+        return self.found.time_s
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Of the model; the first is normal."""
+        return self.classifier.info.classes
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a beat counts as abnormal."""
+        return self.classifier.info.threshold
+
+    @property
+    def rr(self) -> npt.NDArray[np.int64]:
+        """(n,) since the R peak before, in samples at 125 Hz; 0 where that was not seen."""
+        return self.found.beats["rr"]
+
+    @cached_property
+    def is_poor(self) -> npt.NDArray[np.bool_]:
+        """(n,) withheld because the signal itself is bad."""
+        reasons = self.found.reasons
+        return (self.verdicts == WITHHELD) & (reasons != INCOMPLETE) & (reasons != NO_RHYTHM)
+
+    @property
+    def outdated(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether it was already found that the electrode came off after this beat."""
+        return self.found.outdated
+
+    @property
+    def seq(self) -> npt.NDArray[np.int64]:
+        """(n,) sequence number of the packet that completed the beat."""
+        return self.found.seq
+
+    @property
+    def completed_s(self) -> npt.NDArray[np.float64]:
+        """(n,) end of that packet, on the device's clock."""
+        return self.found.completed_s
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """What an alert says of the beat at `i`: fields of `wire.Alert`."""
+        one, info = self.message(i), self.classifier.info
+        return {
+            "label": one.label,
+            "probability": one.probability,
+            "threshold": info.threshold,
+            "model": info.name,
+            "model_sha256": self.classifier.sha256,
+            "heart_rate_bpm": one.heart_rate_bpm,
+            "waveform": self._waveform(i),
+        }
+
+    def message(self, i: int) -> wire.Beat:
+        """Return the beat at `i` as it is published."""
+        found, verdict = self.found, int(self.verdicts[i])
+        one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
+        device = found.stretches[one["stream"]].owner.id
+        median_rr = float(one["median_rr"])
+        return wire.Beat(
+            id=make_id(device, time_s),
+            device=device,
+            r_peak_s=time_s,
+            qrs_s=time_s + int(one["fiducial"] - one["r_peak"]) / beat.RATE_HZ,
+            delay_s=int(one["decided"] - one["fiducial"]) / beat.RATE_HZ + DELAY_S,
+            verdict=VERDICTS[verdict],
+            label=None if withheld else self.classifier.info.classes[self.columns[i]],
+            probability=None if withheld else float(self.probability[i]),
+            reason=REASONS[found.reasons[i]],
+            rr_s=int(one["rr"]) / beat.RATE_HZ or None,
+            heart_rate_bpm=None if math.isnan(median_rr) else round(60 * beat.RATE_HZ / median_rr, 1),
+            seq=int(found.seq[i]),
+            completed_s=float(found.completed_s[i]),
+        )
+
+    def _waveform(self, i: int) -> wire.Waveform:
+        found = self.found
+        resolution_uv: float | None = found.stretches[found.beats["stream"][i]].owner.resolution_uv
+        signal = found.signals[i, : found.beats["length"][i]] * (1 if resolution_uv is None else resolution_uv)
+        return wire.Waveform(
+            start_s=float(found.time_s[i]),
+            rate_hz=beat.RATE_HZ,
+            unit="step" if resolution_uv is None else "uV",
+            samples=np.rint(signal).astype(int).tolist(),
+        )
+
+
+def judge(classifier: Classifier, found: list[Beats]) -> list[Judged]:
+    """Verdicts on all beats, with one call of the model."""
+    if not found:
+        return []
+    fit = [np.flatnonzero(one.reasons == 0) for one in found]
+    windows = [fit_windows(one.signals, one.beats["length"], rows) for one, rows in zip(found, fit, strict=True)]
+    rr = None
+    if classifier.needs_rr:
+        rr = np.concatenate([_rr_context(one.beats[rows]) for one, rows in zip(found, fit, strict=True)])
+    probabilities = classifier.probabilities(np.concatenate(windows), rr)
+    columns, abnormal = classifier.columns(probabilities), classifier.abnormal(probabilities)
+    judged, begin = [], 0
+    for one, rows in zip(found, fit, strict=True):
+        part = slice(begin, begin := begin + rows.size)
+        judged.append(_verdicts(classifier, one, rows, columns[part], abnormal[part]))
+    return judged
+
+
+def _verdicts(
+    classifier: Classifier,
+    found: Beats,
+    fit: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    abnormal: npt.NDArray[np.float32],
+) -> Judged:
+    """Spread what the model said of the beats that were fit to be judged over all beats."""
+    n = found.reasons.size
+    verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
+    verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal
+    return Judged(found, verdicts, spread, probability, classifier)
+
+
+def _rr_context(beats: npt.NDArray[np.void]) -> beat.RrContext:
+    """(n, 3) RR context of beats whose rhythm is known."""
+    before = np.where(beats["rr"] > 0, beats["rr"], np.nan)
+    after = np.where(beats["next_rr"] > 0, beats["next_rr"], np.where(beats["next_rr"] == PAUSE, np.inf, np.nan))
+    return beat.rr_context(before / beat.RATE_HZ, after / beat.RATE_HZ, beats["median_rr"] / beat.RATE_HZ)
