@@ -30,6 +30,14 @@ MAX_UNKNOWN = 20_000
 """Most clients that are no devices whose allowance is remembered."""
 
 
+MAX_TOMBSTONES = 100_000
+"""Most devices of which is remembered, while nothing can be saved, that they were forgotten."""
+
+Hourly = dict[tuple[int, str], tuple[int, int]]
+"""Beats of a device by the hour since 1970 and by what they were (a class of the model, or "withheld"): how many, and
+the sum of the median RR intervals in ms of those that were judged."""
+
+
 @dataclass(slots=True, eq=False)
 class Device:
     """What is remembered of a device."""
@@ -49,10 +57,10 @@ class Device:
     """Whether it has sent a single message so far."""
     is_away: bool = False
     """Whether it was found silent or offline, and no packet came since."""
+    hourly: Hourly = field(default_factory=dict)
+    """Beats that no store counts yet."""
     saved: int = 0
-    """For `monitor.state.checkpoint`: number of the last packet that was there when the device was saved."""
-    is_owed: bool = False
-    """For `monitor.state.checkpoint`: whether the store may not hold the last state."""
+    """For `monitor.state.checkpoint`: number of the last packet that was there when the device was saved; 0: never."""
     acked: int | None = None
     """For `monitor.service.publisher`: sequence number in the last acknowledgement to the device."""
 
@@ -69,8 +77,8 @@ class Devices:
     """
 
     def __init__(self, batch: Batch, counts: Counter[str]) -> None:
-        self.tombstones: set[str] = set()
-        """Devices that were forgotten or evicted since they were last buried."""
+        self.tombstones: dict[str, list[Hourly]] = {}
+        """Devices that were forgotten or evicted and are not buried yet, and their beats that no store counts yet."""
         self._batch = batch
         self._counts = counts
         self._devices: dict[str, Device] = {}
@@ -133,7 +141,8 @@ class Devices:
 
     def bury(self, devices: Iterable[str]) -> None:
         """Forget that these were forgotten: nothing holds a state of them any more."""
-        self.tombstones.difference_update(devices)
+        for device in devices:
+            self.tombstones.pop(device, None)
 
     def _drop(self, known: Device) -> None:
         known.stream.finish()
@@ -143,7 +152,8 @@ class Devices:
         del self._devices[known.id]
         self._heard_once.pop(known.id, None)
         self._remember(known.id, known.allowance)
-        self.tombstones.add(known.id)
+        if len(self.tombstones) < MAX_TOMBSTONES:
+            self.tombstones.setdefault(known.id, []).append(known.hourly)
 
     def _remember(self, device: str, allowance: Allowance) -> None:
         self._unknown[device] = allowance

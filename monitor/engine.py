@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +27,7 @@ from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import VERDICTS, WITHHELD
 from monitor.alerts.registry import make_detectors
 from monitor.classify import MAX_BATCH, Classifier
-from monitor.devices import MAX_DEVICES, Device, Devices
+from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
 from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.judge import Judged, judge
@@ -52,11 +53,6 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     trackers: dict[wire.Kind, Any]
     """Snapshots of what detectors remember."""
     is_away: bool = False
-
-
-Hourly = dict[tuple[int, str], tuple[int, int]]
-"""Beats of a device by the hour since 1970 and by what they were (a class of the model, or "withheld"): how many, and
-the sum of the median RR intervals in ms of those that were judged."""
 
 
 class Tally(NamedTuple):
@@ -96,8 +92,6 @@ class Engine:
     def __init__(self, classifier: Classifier, alerts: AlertSettings | None = None) -> None:
         self.counts: Counter[str] = Counter()
         """Running totals, by name: what came, what was judged, what was dropped and why."""
-        self.hourly: dict[str, Hourly] = {}
-        """Beats of each device, hour by hour, for whoever keeps them to take out."""
         self._classifier = classifier
         self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._devices = Devices(self._batch, self.counts)
@@ -274,18 +268,25 @@ class Engine:
         self._devices.forget(before_s)
 
     def has_forgotten(self, device: str) -> bool:
-        """Whether a device was forgotten since `take_forgotten` was asked last: it starts over if it comes back."""
+        """Whether a device was forgotten and is not buried: a saved state of it must not be restored."""
         return device in self._devices.tombstones
 
-    def take_forgotten(self) -> list[str]:
-        """Hand over the ids of the devices that were forgotten or evicted since this was asked last."""
-        forgotten = list(self._devices.tombstones)
-        self._devices.bury(forgotten)
-        return forgotten
+    @property
+    def tombstones(self) -> Mapping[str, list[Hourly]]:
+        """Devices that were forgotten or evicted and are not buried; see `Devices.tombstones`."""
+        return self._devices.tombstones
+
+    def bury(self, devices: Iterable[str]) -> None:
+        """Forget that these were forgotten: no store holds a state of them any more."""
+        self._devices.bury(devices)
 
     def record(self, device: str) -> Device | None:
         """Return all that is remembered of a device."""
         return self._devices.get(device)
+
+    def records(self) -> Iterator[Device]:
+        """Return all that is remembered, device by device."""
+        return iter(self._devices)
 
     def allowance(self, device: str) -> Allowance:
         """Return how much a client may send, whether it is a device or not."""
@@ -330,7 +331,7 @@ class Engine:
         found, classes = judged.found, judged.classifier.info.classes
         rows = found.beats["stream"], found.time_s, judged.verdicts, judged.columns, found.beats["median_rr"]
         for stream, time_s, verdict, column, median_rr in zip(*(row.tolist() for row in rows), strict=True):
-            hourly = self.hourly.setdefault(found.stretches[stream].owner.id, {})
+            hourly = found.stretches[stream].owner.hourly
             hour, withheld = int(time_s // 3600), verdict == WITHHELD
             what = hour, VERDICTS[WITHHELD] if withheld else classes[column]
             n, rr_ms = hourly.get(what, (0, 0))

@@ -143,18 +143,17 @@ class Intake:
     def _describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         is_restored = self._restore(device, arrived_s)
         self._engine.describe(device, info, arrived_s)
-        if not self._engine.knows(device):
+        known = self._engine.record(device)
+        if known is None:
             return
-        if self._engine.next_seq(device) is None:
-            self._publisher.forget(device)  # it was restarted: what was acknowledged of its packets is over
+        if known.stream.next_seq is None:
+            known.acked = None  # it was restarted: what was acknowledged of its packets is over
         elif is_restored:
             self._publisher.acknowledge(device)
 
     def _restore(self, device: str, arrived_s: float) -> bool:
         """Go on where an earlier process saved the device; return whether one did."""
-        if self._store is None or self._engine.knows(device):
-            return False
-        if self._engine.has_forgotten(device) or self._checkpoint.has_forgotten(device):
+        if self._store is None or self._engine.knows(device) or self._engine.has_forgotten(device):
             return False
         state = self._store.read_states([device]).get(device)
         if state is None:

@@ -78,7 +78,6 @@ class Loop:
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         parts.publisher.publish(parts.engine.flush())
-        self._forget()
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
             self._commit(now_s, idle=not messages)
@@ -106,12 +105,6 @@ class Loop:
         self._parts.publisher.take_confirmed()
         self._parts.publisher.acknowledge_all(self._parts.checkpoint.commit(now_s, idle))
 
-    def _forget(self) -> None:
-        """Let nothing be remembered of the devices that the engine has forgotten."""
-        if forgotten := self._parts.engine.take_forgotten():
-            self._parts.checkpoint.forget(forgotten)
-            self._parts.publisher.forget(*forgotten)
-
     def housekeeping(self, now_s: float) -> None:
         """Do what is due every `STATUS_S`: the status, limits, the store, devices that are gone."""
         parts, attention = self._parts, self._health.attention
@@ -124,7 +117,6 @@ class Loop:
                 parts.publisher.resend()
         parts.engine.forget(attention.arrived_s(now_s) - self._settings.forget_s)
         parts.publisher.publish(parts.engine.flush())
-        self._forget()
         self._commit(now_s, idle=False)
         self._break_silence(now_s)
 

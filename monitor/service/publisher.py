@@ -47,7 +47,6 @@ class Publisher:
         self._topics = topics
         self._publish_beats = publish_beats
         self._shortened: set[str] = set()  # ids of alerts that were too large for the broker, and were shortened
-        self._acknowledged: dict[str, int] = {}  # what each device's last acknowledgement said
 
     def publish(self, output: Output) -> None:
         """Publish alerts and, if asked, beats."""
@@ -97,20 +96,16 @@ class Publisher:
 
     def acknowledge(self, device: str) -> None:
         """Tell a device from where on its packets are needed."""
-        seq = self._engine.next_seq(device)
-        if seq is not None:
-            self._acknowledged[device] = seq
+        known = self._engine.record(device)
+        if known is not None and (seq := known.stream.next_seq) is not None:
+            known.acked = seq
             self._send_ack(device, seq)
 
     def repeat_acks(self) -> None:
         """Repeat all acknowledgements: the broker has lost what came meanwhile, unless the devices have kept it."""
-        for device, seq in self._acknowledged.items():
-            self._send_ack(device, seq)
-
-    def forget(self, *devices: str) -> None:
-        """Repeat nothing of these devices."""
-        for device in devices:
-            self._acknowledged.pop(device, None)
+        for known in self._engine.records():
+            if known.acked is not None:
+                self._send_ack(known.id, known.acked)
 
     def _send(self, message: OutboxMessage) -> None:
         self._source.publish(message.topic, message.payload, qos=1, key=message.id)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from monitor.devices import Device, Hourly
 from monitor.engine import Engine
 from monitor.state.store import HourlyRow, OutboxMessage, StateStore, Transaction
 
@@ -32,8 +33,6 @@ COMMIT_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
 MOST_KEPT, MOST_HOURLY = 10_000, 100_000
 """While nothing can be saved, no more alerts than these are kept for the history, and of beats no more hours."""
-MOST_FORGOTTEN = 100_000
-"""While nothing can be saved, no more devices than these are remembered of which an old state must go."""
 
 
 class _Entry(NamedTuple):
@@ -161,10 +160,8 @@ class Checkpoint:
         self._store = store
         self._window = Window()
         self._uncommitted: deque[_Entry] = deque()
-        self._saved: dict[str, int] = {}  # number of the last packet that was there when the device was saved
         self._number = 0
         self._committed_s = -math.inf
-        self._forgotten: set[str] = set()  # devices whose states are to be deleted
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the store does not count yet
         self._owed: set[str] = set()  # devices of which the store may not hold the last state
         self._opened = 0 if store is None else store.opened
@@ -189,20 +186,6 @@ class Checkpoint:
         if self._store is not None:
             self._owed.update(devices)
 
-    def forget(self, devices: Iterable[str]) -> None:
-        """Note devices that the engine has forgotten; what it was given must have been flushed."""
-        if self._store is None:
-            return
-        for device in devices:
-            self._saved.pop(device, None)
-            self._take_hourly(device)
-            if len(self._forgotten) < MOST_FORGOTTEN:
-                self._forgotten.add(device)
-
-    def has_forgotten(self, device: str) -> bool:
-        """Whether the store may still hold a state of a device that must not be restored."""
-        return device in self._forgotten
-
     def disconnected(self) -> None:
         """The connection is gone: the broker will deliver again what it waited for, and nothing else."""
         self._uncommitted = deque(entry for entry in self._uncommitted if entry.token is None)
@@ -220,7 +203,7 @@ class Checkpoint:
         if self._store is None:
             return self._commit_nothing()
         is_faulty = self._store.fault is not None
-        urgent = idle or len(self._uncommitted) >= self._window.limit or (self._forgotten and not is_faulty)
+        urgent = idle or len(self._uncommitted) >= self._window.limit or (self._engine.tombstones and not is_faulty)
         if not urgent and now_s - self._committed_s < COMMIT_S:
             return Committed([], [])
         self._committed_s = now_s
@@ -234,40 +217,45 @@ class Checkpoint:
     def _commit_nothing(self) -> Committed:
         """Without a store: acknowledge all to the broker, and drop what would be saved."""
         tokens = [entry.token for entry in self._uncommitted if entry.token is not None]
+        for entry in self._uncommitted:
+            if entry.device is not None and (known := self._engine.record(entry.device)) is not None:
+                known.hourly.clear()
         self._uncommitted.clear()
         self.outbox.published.clear()
-        self._engine.hourly.clear()
+        self._engine.bury(list(self._engine.tombstones))
         return Committed(tokens, [])
 
     def _save(self, store: StateStore, devices: list[str]) -> bool:
         """Save devices, those that are owed, and the rest that waits; return whether that worked."""
         outbox = self.outbox
         if store.opened != self._opened:  # it may be a new file, or one that was full for a while
-            self._opened, self._owed, outbox.is_doubtful = store.opened, set(self._saved), True
+            self._owed = {known.id for known in self._engine.records() if known.saved}
+            self._opened, outbox.is_doubtful = store.opened, True
         self._collect_owed(devices)
-        if not (devices or outbox.published or outbox.confirmed or self._forgotten or outbox.is_doubtful):
+        if not (devices or outbox.published or outbox.confirmed or self._engine.tombstones or outbox.is_doubtful):
             return True
         return self._write(store, {device: self._engine.save(device) for device in devices})
 
     def _write(self, store: StateStore, states: dict[str, bytes]) -> bool:
         """Write all that is to be saved, and return whether that worked; what cannot be waits for the store."""
-        outbox = self.outbox
+        outbox, tombstones = self.outbox, self._engine.tombstones
         unconfirmed = outbox.to_store
         published = [*outbox.published, *unconfirmed] if outbox.is_doubtful else outbox.published
         # Beats of a device whose state is not saved yet would be counted again after a crash. One that was forgotten,
         # and is there again, has a state.
-        gone = {device for device in self._forgotten if not self._engine.knows(device)}
+        for device, left in tombstones.items():
+            for hourly in left:
+                self._take_hourly(device, hourly)
+        gone = {device for device in tombstones if not self._engine.knows(device)}
         ripe = [key for key in self._hourly if key[1] in states or key[1] in gone]
-        hourly = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
+        rows = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
         store.submit(
-            Transaction(
-                states, tuple(published), unconfirmed, tuple(outbox.confirmed), frozenset(self._forgotten), hourly
-            )
+            Transaction(states, tuple(published), unconfirmed, tuple(outbox.confirmed), frozenset(tombstones), rows)
         )
         [(_, is_saved)] = store.done()  # SQLite answers at once
         if is_saved:
             outbox.is_stored(unconfirmed)
-            self._forgotten.clear()
+            self._engine.bury(list(tombstones))
             for key in ripe:
                 del self._hourly[key]
         return is_saved
@@ -282,9 +270,10 @@ class Checkpoint:
             due = idle or now_s - came_s >= WINDOW_S or len(self._uncommitted) > most
             if not due:
                 break
-            if device is not None and self._saved.get(device, 0) < number and self._engine.knows(device):
-                self._mark(device)
-                devices.append(device)
+            known = None if device is None else self._engine.record(device)
+            if known is not None and known.saved < number:
+                self._mark(known)
+                devices.append(known.id)
             if token is not None:
                 tokens.append(token)
             self._uncommitted.popleft()
@@ -294,20 +283,21 @@ class Checkpoint:
         """Add devices that could not be saved when they were due, or that a new file lacks."""
         due = set(devices)
         while self._owed and len(devices) < MOST_SAVED:
-            device = self._owed.pop()
-            if device not in due and self._engine.knows(device):
-                self._mark(device)
-                devices.append(device)
+            known = self._engine.record(self._owed.pop())
+            if known is not None and known.id not in due:
+                self._mark(known)
+                devices.append(known.id)
 
-    def _mark(self, device: str) -> None:
+    def _mark(self, known: Device) -> None:
         """Note that a device is saved now; if that does not work, it is owed when the store is opened again."""
-        self._saved[device] = self._number
-        self._take_hourly(device)
+        known.saved = self._number
+        self._take_hourly(known.id, known.hourly)
 
-    def _take_hourly(self, device: str) -> None:
+    def _take_hourly(self, device: str, hourly: Hourly) -> None:
         """Take the beats that a device's state must be saved together with, so that a crash counts none twice."""
-        for (hour, what), (beats, rr_ms) in self._engine.hourly.pop(device, {}).items():
+        for (hour, what), (beats, rr_ms) in hourly.items():
             before = self._hourly.get((hour, device, what), (0, 0))
             self._hourly[hour, device, what] = before[0] + beats, before[1] + rr_ms
+        hourly.clear()
         while len(self._hourly) > MOST_HOURLY:
             del self._hourly[next(iter(self._hourly))]

@@ -270,14 +270,14 @@ def test_beats_are_added_up_by_hour_and_class() -> None:
     engine = _engine()
     beats = _run(engine, _packets(FAST))[0]
     expected = Counter((int(one.r_peak_s // 3600), one.label or "withheld") for one in beats)
-    hourly = engine.hourly.pop("a")
+    [known] = engine.records()
+    hourly = known.hourly
     assert {key: n for key, (n, _) in hourly.items()} == expected
     judged = [one.heart_rate_bpm for one in beats if one.label is not None and one.heart_rate_bpm is not None]
     n, rr_ms = (
         sum(column) for column in zip(*(v for (_, what), v in hourly.items() if what != "withheld"), strict=True)
     )
     assert 60_000 * n / rr_ms == pytest.approx(np.mean(judged), rel=0.02)
-    assert not engine.hourly
 
 
 def test_duplicates_are_counted_and_change_nothing() -> None:
@@ -904,10 +904,10 @@ def test_those_pushed_out_are_named_with_the_forgotten_also_if_they_came_again()
     for device in ("a", "b", "c", "d", "a"):  # the last three push out the first three
         engine.feed(device, packet, 0.0)
     assert [engine.has_forgotten(device) for device in "abcd"] == [True, True, True, False]
-    assert sorted(engine.take_forgotten()) == ["a", "b", "c"]
+    engine.bury(["a", "b", "c"])
     assert not engine.has_forgotten("a")
     engine.forget(1.0)
-    assert sorted(engine.take_forgotten()) == ["a", "d"]
+    assert sorted(engine.tombstones) == ["a", "d"]
     assert engine.devices == 0
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from monitor.devices import MAX_DEVICES
-from monitor.engine import Engine, Hourly
+from monitor.devices import MAX_DEVICES, Device, Hourly
+from monitor.engine import Engine
+from monitor.rate_limit import Allowance
 from monitor.state import checkpoint
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.sqlite import SqliteLocation, SqliteStore
@@ -21,11 +23,40 @@ class _Engine:
 
     def __init__(self) -> None:
         self.saves = 0
-        self.hourly: dict[str, Hourly] = {}
-        self.strangers: set[str] = set()
+        self.unknown: set[str] = set()
+        self.tombstones: dict[str, list[Hourly]] = {}
+        self._records: dict[str, Device] = {}
 
     def knows(self, device: str) -> bool:
-        return device not in self.strangers
+        return device not in self.unknown
+
+    def record(self, device: str) -> Device | None:
+        if device in self.unknown:
+            return None
+        return self._records.setdefault(device, Device(device, 0.0, Allowance()))
+
+    def records(self) -> Iterator[Device]:
+        return iter(self._records.values())
+
+    def hear(self, device: str, hourly: Hourly) -> None:
+        known = self.record(device)
+        assert known is not None
+        known.hourly |= hourly
+
+    def forget(self, *devices: str, comes_back: bool = False) -> None:
+        for device in devices:
+            left = self._records.pop(device, None)
+            self.tombstones.setdefault(device, []).append({} if left is None else left.hourly)
+            if not comes_back:
+                self.unknown.add(device)
+
+    def bury(self, devices: Iterable[str]) -> None:
+        for device in devices:
+            del self.tombstones[device]
+
+    def uncounted(self) -> int:
+        left = [known.hourly for known in self._records.values()]
+        return sum(map(len, left)) + sum(len(one) for hourly in self.tombstones.values() for one in hourly)
 
     def save(self, device: str) -> bytes:
         self.saves += 1
@@ -38,8 +69,13 @@ def store(tmp_path: Path) -> SqliteStore:
 
 
 @pytest.fixture
-def kept(store: SqliteStore) -> Checkpoint:
-    return Checkpoint(cast(Engine, _Engine()), store)
+def engine() -> _Engine:
+    return _Engine()
+
+
+@pytest.fixture
+def kept(store: SqliteStore, engine: _Engine) -> Checkpoint:
+    return Checkpoint(cast(Engine, engine), store)
 
 
 def _alert(number: int) -> OutboxMessage:
@@ -108,10 +144,10 @@ def test_what_could_not_be_saved_is_saved_later_also_of_a_device_that_is_silent(
 
 
 def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
-    kept: Checkpoint, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, engine: _Engine, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(store)
-    kept.forget(["gone"])
+    engine.forget("gone")
     kept.received(1, "new", 0.0)
     kept.received(2, "new", 0.0)
     with monkeypatch.context() as patch:
@@ -120,11 +156,11 @@ def test_while_nothing_can_be_saved_nothing_is_made_ready_for_it(
         kept.received(3, "new", -checkpoint.WINDOW_S)
         assert kept.commit(0.0, idle=False) == ([], [])  # one that is to be forgotten does not hurry it
         assert kept.commit(1.0, idle=False) == ([3], [])
-    assert cast(_Engine, kept._engine).saves == 0
+    assert engine.saves == 0
     store.retry()
     assert kept.commit(2.0, idle=False) == ([], ["new"])
     assert find(store, "new") == b"new 1"
-    assert not kept.has_forgotten("gone")
+    assert not engine.tombstones
 
 
 def test_a_new_file_gets_the_states_and_the_alerts_that_the_damaged_one_had(
@@ -172,42 +208,39 @@ def test_alerts_that_could_not_be_read_at_the_start_are_sent_again_when_they_can
 
 
 def test_beats_are_counted_once_with_the_state_that_has_seen_them(
-    kept: Checkpoint, store: SqliteStore, tmp_path: Path
+    kept: Checkpoint, engine: _Engine, store: SqliteStore, tmp_path: Path
 ) -> None:
-    engine = cast(_Engine, kept._engine)
-    engine.hourly = {"a": {(5, "normal"): (3, 2400)}, "b": {(5, "V"): (1, 800)}}
+    engine.hear("a", {(5, "normal"): (3, 2400)})
+    engine.hear("b", {(5, "V"): (1, 800)})
     kept.received(1, "a", 0.0)
     kept.commit(0.0, idle=True)
     assert SqliteLocation(tmp_path).read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 3, 2400)]
-    engine.strangers = {"b"}
-    kept.forget(["b"])
+    engine.forget("b")
     _break(store)
-    engine.hourly |= {"a": {(5, "normal"): (1, 700), (6, "normal"): (1, 700)}}
+    engine.hear("a", {(5, "normal"): (1, 700), (6, "normal"): (1, 700)})
     for mid in (2, 3):
         kept.received(mid, "a", 1.0)
         kept.commit(1.0, idle=True)
-    assert not engine.hourly
     store.retry()
     kept.commit(2.0, idle=True)
+    assert engine.uncounted() == 0
     assert SqliteLocation(tmp_path).read_hourly("m", 0.0) == [
         HourlyRow(5, "a", "normal", 4, 3100), HourlyRow(5, "b", "V", 1, 800), HourlyRow(6, "a", "normal", 1, 700),
     ]  # fmt: skip
 
 
 def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
-    kept: Checkpoint, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Checkpoint, engine: _Engine, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "MOST_SAVED", 2)
-    engine = cast(_Engine, kept._engine)
-    engine.strangers = {"gone"}
     _break(store)
     for number, device in enumerate(["gone", "d0", "d1", "d2", "d3", "back"]):
-        engine.hourly[device] = {(5, "normal"): (1, 800)}
+        engine.hear(device, {(5, "normal"): (1, 800)})
         kept.received(number, device, 0.0)
-    kept.forget(["gone", "back"])
+    engine.forget("gone")
+    engine.forget("back", comes_back=True)
     for now_s in (0.0, 1.0, 2.0):
         kept.commit(now_s, idle=True)
-    assert not engine.hourly
     store.retry()
     counts = []
     for now_s in (3.0, 4.0, 5.0):
@@ -216,35 +249,31 @@ def test_no_beats_are_in_the_file_before_the_state_that_has_seen_them(
         assert counted == {"gone"} | {device for device in ("d0", "d1", "d2", "d3", "back") if find(store, device)}
         counts.append(len(counted))
     assert counts == [3, 5, 6]
+    assert engine.uncounted() == 0
 
 
-def test_of_all_that_are_forgotten_at_once_no_state_is_left(kept: Checkpoint, store: SqliteStore) -> None:
+def test_of_all_that_are_forgotten_at_once_no_state_is_left(
+    kept: Checkpoint, engine: _Engine, store: SqliteStore
+) -> None:
     devices = [f"d{number}" for number in range(MAX_DEVICES)]
     save(store, dict.fromkeys(devices, b"old"))
     _break(store)
-    kept.forget(devices)
+    engine.forget(*devices)
     kept.commit(0.0, idle=True)
-    assert kept.has_forgotten("d0")
+    assert len(engine.tombstones) == MAX_DEVICES
     store.retry()
     kept.commit(1.0, idle=True)
-    assert not kept.has_forgotten("d0")
+    assert not engine.tombstones
     assert not any(find(store, device) for device in devices)
 
 
-def test_while_nothing_can_be_saved_only_so_many_forgotten_devices_are_remembered(
-    kept: Checkpoint, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "MOST_FORGOTTEN", 2)
-    _break(store)
-    kept.forget("abc")
-    assert [kept.has_forgotten(device) for device in "abc"] == [True, True, False]
-
-
-def test_without_a_file_no_beats_are_kept(tmp_path: Path) -> None:
+def test_without_a_store_no_beats_and_no_tombstones_are_kept() -> None:
     engine = _Engine()
-    engine.hourly = {"a": {(5, "normal"): (3, 2400)}}
+    engine.hear("a", {(5, "normal"): (3, 2400)})
     kept = Checkpoint(cast(Engine, engine), None)
-    kept.forget(["a"])
+    kept.received(1, "a", 0.0)
     kept.commit(0.0, idle=True)
-    assert not engine.hourly
-    assert not kept.has_forgotten("a")
+    assert engine.uncounted() == 0
+    engine.forget("a")
+    kept.commit(0.0, idle=True)
+    assert not engine.tombstones
