@@ -19,9 +19,11 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from monitor import wire
+from monitor.alerts.finding import GONE
 from monitor.broker import connection
 from monitor.broker.connection import BrokerUrl
 from tests.brokers import Broker, Kind
+from tests.monitor.service.outage import OF_PRESENCE
 from tests.soak.fleet import Fleet
 
 TOPICS = wire.Topics()
@@ -139,8 +141,10 @@ class Listener:
         if leaf == "ack":
             self.acks[device] = max(json.loads(payload)["seq"], self.acks.get(device, 0))
         else:
-            told = self.beats if leaf == "beats" else self.alerts
-            before = told.setdefault(json.loads(payload)["id"], payload)
+            told, message = self.beats if leaf == "beats" else self.alerts, json.loads(payload)
+            if leaf == "alerts" and (message["kind"] == OF_PRESENCE or message.get("reason") == GONE):
+                return
+            before = told.setdefault(message["id"], payload)
             if before is not payload:
                 self.repeated += 1
                 self.different += before != payload

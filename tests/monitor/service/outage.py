@@ -26,6 +26,8 @@ PACKETS = (50, 50, 125, 250)
 """Samples in a packet of each device: some are short, so that many come before a lost one can be sent again."""
 BREAKS = ("gaps", "clock jumps", "device restarts")
 CAUGHT_UP_S = 30.0
+OF_PRESENCE = "device-silent"
+"""Follows from when devices are there and not from packets: which of these come depends on the outage."""
 
 
 class _Monitor(Service):
@@ -45,7 +47,7 @@ class _Monitor(Service):
     def _keep(self) -> Output:
         output = self._flush()
         self.beats |= {beat.id for beat in output.beats}
-        self.alerts |= {alert.id for alert in output.alerts}
+        self.alerts |= {alert.id for alert in output.alerts if alert.kind != OF_PRESENCE}
         return output
 
 
