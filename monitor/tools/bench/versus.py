@@ -100,13 +100,11 @@ class _Rivals:
 
     def time(self) -> Round:
         """What each takes; nothing if there is none."""
-        command = [sys.executable, "-m", "training", "rivals", str(self.streams), "--json"]
+        command = [sys.executable, "-m", "training", "baselines", str(self.streams), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
-            without_torch = said.startswith("ModuleNotFoundError")
-            told = f"No library is measured ({said}): pip install 'ecgwatch[versus]'" if without_torch else said
-            self.missing = told.rstrip(".").split("; ")
+            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("training: ")
+            self.missing = said.rstrip(".").split("; ")
             return {}
         answer: dict[str, Any] = json.loads(done.stdout)
         self.missing = list(answer["missing"].values())

@@ -22,7 +22,7 @@ PYTHON = [sys.executable, "-c"]
 def test_a_process_that_does_not_start_is_told_by_its_last_words() -> None:
     with (
         harness.running("The simulator", "simulator", "load", "--devices", "0") as process,
-        pytest.raises(ConnectionError, match=r"The simulator did not start: error: Load, devices: got 0"),
+        pytest.raises(ConnectionError, match=r"The simulator did not start: simulator: Load, devices: got 0"),
     ):
         process.wait_until(lambda: False)
 
