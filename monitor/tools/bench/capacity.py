@@ -176,7 +176,7 @@ class _Look:
 
     at_s: float
     used: Mapping[str, harness.Usage | None]
-    busy_s: float | None
+    busy_s: float
 
     @classmethod
     def at(cls, processes: Mapping[str, int | None]) -> _Look:
@@ -189,10 +189,8 @@ class _Look:
             name: None if (was := before.used[name]) is None or now is None else (now.cpu_s - was.cpu_s) / seconds
             for name, now in self.used.items()
         }
-        other = None
-        if self.busy_s is not None and before.busy_s is not None:
-            busy = (self.busy_s - before.busy_s) / seconds
-            other = max(0.0, busy - sum(one or 0.0 for one in cores.values()))  # the two are not counted alike
+        busy = (self.busy_s - before.busy_s) / seconds
+        other = max(0.0, busy - sum(one or 0.0 for one in cores.values()))  # the two are not counted alike
         return cores | {"other": other}
 
 
@@ -247,7 +245,7 @@ def _failed(devices: int, why_not: str) -> Trial:
 
 
 def _tell(trial: Trial) -> Trial:
-    harness.say(
+    harness.report_progress(
         f"capacity: {trial.devices} devices {'are carried' if trial.why_not is None else f'fail: {trial.why_not}'}"
     )
     return trial

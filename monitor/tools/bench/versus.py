@@ -103,7 +103,7 @@ class _Rivals:
         command = [sys.executable, "-m", "training", "baselines", str(self.streams), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("training: ")
+            said = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("training: ")
             self.missing = said.rstrip(".").split("; ")
             return {}
         answer: dict[str, Any] = json.loads(done.stdout)
@@ -137,7 +137,7 @@ def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
                 ENGINE: time_engine(classifier, samples, settings.rate_hz),
             }
             rounds.append(ours | (rivals.time() if number == 0 or rivals.versions else {}))
-            harness.say(f"versus: round {number + 1} of {settings.rounds} done")
+            harness.report_progress(f"versus: round {number + 1} of {settings.rounds} done")
     return Versus(
         devices=DEVICES,
         seconds=SECONDS,

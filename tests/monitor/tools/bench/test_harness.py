@@ -33,7 +33,7 @@ def test_a_process_that_fails_or_takes_too_long_is_told() -> None:
         failing.wait(20)
     failing.stop()
     slow = harness.Process("It", [*PYTHON, "import time; time.sleep(60)"])
-    with pytest.raises(ConnectionError, match=r"It did not end within 0\.1 s: it said nothing"):
+    with pytest.raises(ConnectionError, match=r"It did not end within 0\.1 s: it printed nothing"):
         slow.wait(0.1)
     slow.stop()
 
@@ -44,7 +44,6 @@ def test_a_process_that_says_a_lot_is_not_stopped_by_it() -> None:
     process.stop()
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
 def test_what_a_process_takes_includes_its_children() -> None:
     child = "x = bytearray(80_000_000); import time\nwhile time.process_time() < 0.3: pass\nprint(1, flush=True)\n"
     code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child + 'time.sleep(5)'!r}]).wait()"
@@ -60,14 +59,11 @@ def test_what_a_process_takes_includes_its_children() -> None:
         process.stop()
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
 def test_a_busy_machine_is_seen_to_be() -> None:
     before, until_s = harness.busy_s(), time.process_time() + 0.3
     while time.process_time() < until_s:
         pass
     after = harness.busy_s()
-    assert before is not None
-    assert after is not None
     assert after - before > 0.2
 
 
