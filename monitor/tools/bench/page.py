@@ -52,13 +52,13 @@ def page(report: Report, methods: Mapping[str, Sequence[str]], limit_ms: float) 
 
 
 def escape(text: object) -> str:
-    """Text that HTML takes for text."""
+    """Escape text for HTML."""
     return html.escape(str(text), quote=True)
 
 
 def _card(number: str, unit: str, *notes: str) -> str:
-    told = "".join(f"<span>{escape(note)}</span>" for note in notes)
-    return f"<article><b>{escape(number)}</b> {escape(unit)}{told}</article>"
+    lines_ = "".join(f"<span>{escape(note)}</span>" for note in notes)
+    return f"<article><b>{escape(number)}</b> {escape(unit)}{lines_}</article>"
 
 
 def _method_html(sentences: Sequence[str]) -> str:
@@ -134,7 +134,7 @@ def _versus_html(versus: Versus) -> str:
     ]  # fmt: skip
     heads = ["one core", "devices", "samples/s", "µs/device-s", "range", "engine carries", "range"]
     chart = bars("Devices that one core watches in real time", "devices", drawn)
-    missing = "".join(f"<p>{escape(told)}</p>" for told in versus.missing)
+    missing = "".join(f"<p>{escape(reason)}</p>" for reason in versus.missing)
     return _figures(chart) + _table(heads, table) + missing
 
 
@@ -165,7 +165,7 @@ def _capacity_html(capacity: Capacity, limit_ms: float) -> str:
             _series(trials, (("processor time", "us_per_device_second", BLUE),)),
         ),
         lines(
-            "Who keeps cores busy", "devices", "cores",
+            "Which processes keep cores busy", "devices", "cores",
             _series(trials, busy),
         ),
     ]  # fmt: skip
