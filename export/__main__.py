@@ -8,52 +8,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; 2 with one line on standard error where it was asked for something that cannot be done."""
-    args = _parser().parse_args(argv)
-    try:
-        {"onnx": _onnx, "verify": _verify, "evaluate": _evaluate}[args.verb](args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+from monitor.command import Program, Verb, run_program
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, help_: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(
-            name,
-            help=help_,
-            description=help_,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-
-    onnx = verb(
-        "onnx", "write a run's network as an ONNX file with its card beside it, and prove that it answers alike"
+def _add_onnx(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="run folder of 'ecgwatch train fit'")
+    parser.add_argument("--name", default="ptb", help="name of the model")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--out", type=Path, help="model file; default: NAME.onnx in the run folder", default=argparse.SUPPRESS
     )
-    onnx.add_argument("run", type=Path, help="run folder of 'python -m training fit'")
-    onnx.add_argument("--name", default="ptb", help="name of the model")
-    onnx.add_argument(
-        "--out", type=Path, help="model file; default: monitor/models/NAME.onnx", default=argparse.SUPPRESS
+    place.add_argument(
+        "--bundle",
+        metavar="NAME",
+        help="install it among the bundled models under this name, replacing one of that name",
     )
-    onnx.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the weights")
-    _add_data(onnx, "directories with labelled beats to prove it on; int8 needs them")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the weights")
+    _add_data(parser, "directories with labelled beats to prove it on; int8 needs them")
 
-    verify = verb("verify", "prove that a model file answers as the network of a run does")
-    verify.add_argument("file", type=Path, help="model file")
-    verify.add_argument("run", type=Path, help="run folder that it was exported from")
-    _add_data(verify, "directories with labelled beats to prove it on; int8 needs them")
 
-    evaluate = verb("evaluate", "judge labelled beats that a model file has never met, and print its figures")
-    evaluate.add_argument("model", help="name of a bundled model, or a model file")
-    _add_data(evaluate, "directories with data sets, or with folders of them", required=True)
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="model file")
+    parser.add_argument("run", type=Path, help="run folder that it was exported from")
+    _add_data(parser, "directories with labelled beats to prove it on; int8 needs them")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="name of a bundled model, or a model file")
+    _add_data(parser, "directories with data sets, or with folders of them", required=True)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _add_data(parser: argparse.ArgumentParser, help_: str, *, required: bool = False) -> None:
@@ -63,13 +46,14 @@ def _add_data(parser: argparse.ArgumentParser, help_: str, *, required: bool = F
 
 def _onnx(args: argparse.Namespace) -> None:
     from export.card import model_info, write_card
-    from export.onnx import describe, export_network
+    from export.onnx import describe, export_network, place_of
     from training.data import load_beats
     from training.run import load_run
 
     run, network = load_run(args.run)
-    out = getattr(args, "out", Path("monitor/models") / f"{args.name}.onnx")
-    info = model_info(args.name, run, args.precision)
+    name = args.bundle or args.name
+    out = place_of(name, args.run, getattr(args, "out", None), bundle=args.bundle is not None)
+    info = model_info(name, run, args.precision)
     proof = export_network(network, info, out, load_beats(args.data, run.classes) if args.data else None)
     write_card(out.with_suffix(".md"), out, info, proof, run, args.run)
     print(f"Wrote {out} and its card: {proof}.")
@@ -102,6 +86,31 @@ def _evaluate(args: argparse.Namespace) -> None:
         print(f"\n{name}")
         for figure, value in metrics.known(row).items():
             print(f"  {figure.replace('_', ' '):<20} {value:>10.{0 if figure in ('beats', 'patients') else 4}f}")
+
+
+VERBS = (
+    Verb(
+        "onnx",
+        "write a run's network as an ONNX file with its card beside it, and prove that it answers alike",
+        _add_onnx,
+        _onnx,
+        extra="train",
+    ),
+    Verb("verify", "prove that a model file answers as the network of a run does", _add_verify, _verify, extra="train"),
+    Verb(
+        "evaluate",
+        "classify labelled beats that a model file has never met, and print its figures",
+        _add_evaluate,
+        _evaluate,
+        extra="train",
+    ),
+)
+PROGRAM = Program("export", "python -m export", "Write trained networks as ONNX files, and check such files.", VERBS)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 after an error, which is one line on stderr."""
+    return run_program(PROGRAM, words)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import onnx
 
 from monitor import beat
-from monitor.classify import INPUT, MAX_BATCH, METADATA_KEY, RR_INPUT, Classifier, ModelInfo
+from monitor.classify import INPUT, MAX_BATCH, METADATA_KEY, MODELS, RR_INPUT, Classifier, ModelInfo
 from training import metrics
 from training.cost import write_onnx
 from training.data import Beats
@@ -55,6 +56,29 @@ class Proof:
         loss = "" if self.auc_loss is None else f", ROC-AUC loss {self.auc_loss:+.5f}"
         counts = f"{MAX_BATCH} drawn, {self.real_beats} real beats"
         return f"largest difference from PyTorch {self.difference:.1e} ({counts}{loss})"
+
+
+def place_of(name: str, run: Path, out: Path | None = None, *, bundle: bool = False) -> Path:
+    """Return where a model file goes: to `out` if given, into the run folder, or among the bundled models.
+
+    Raises
+    ------
+    ValueError
+        The name cannot be that of a bundled model, or a bundled model would be replaced without `bundle`.
+    """
+    if bundle:
+        return MODELS / f"{check_name(name)}.onnx"
+    place = out or run / f"{name}.onnx"
+    if place.resolve().parent == MODELS.resolve() and place.exists():
+        raise ValueError(f"{place} is a bundled model: --bundle {place.stem} replaces it.")
+    return place
+
+
+def check_name(name: str) -> str:
+    """Return the name of a bundled model; ValueError if it could not be that of a file."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise ValueError(f"A bundled model's name must match [A-Za-z0-9_-]{{1,64}}: got {name!r}.")
+    return name
 
 
 def export_network(network: BeatNetwork, info: ModelInfo, out: Path, beats: Beats | None = None) -> Proof:

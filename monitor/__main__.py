@@ -1,6 +1,6 @@
 """Command line of the monitor: ``python -m monitor COMMAND``; ``--help`` lists the commands.
 
-Only the parser is built here; what a command needs is imported when it runs, so that ``--help`` answers at once.
+Only flags are declared here; what a command needs is imported when it runs, so ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from monitor.command import Program, Verb, run_program
 
 if TYPE_CHECKING:
     from monitor.service.run import Service
@@ -25,24 +26,6 @@ PREFIX = "ecg/v1"
 BROKER = "mqtt://127.0.0.1:1883"
 MODEL = "ptb"
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, or 2 with one line on stderr that says what is wrong."""
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
-    try:
-        status = command(options)
-        sys.stdout.flush()  # now, while a reader that has gone can still be told from an error
-        return status
-    except BrokenPipeError:  # who reads our output has seen enough, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes as it ends
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"monitor: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,12 +41,12 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         if options.log == "text":
             raise
-        logging.getLogger(__name__).error("%s", error)  # who reads the lines of JSON reads no others
+        logging.getLogger(__name__).error("%s", error)  # a reader of JSON lines expects nothing else
         return 2
     except Exception:
         if options.log == "text":
             raise
-        logging.getLogger(__name__).exception("the monitor ends: an error of its own")
+        logging.getLogger(__name__).exception("internal error; the monitor ends")
         return 1
     return 0
 
@@ -106,7 +89,7 @@ def _service(settings: ServiceSettings, workers: int) -> Service | Workers:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Look whether all is as the monitor needs it."""
+    """Check broker, machine and state."""
     from monitor.broker.connection import BrokerUrl, TlsFiles
     from monitor.tools.doctor.examine import DoctorSettings, run_doctor
 
@@ -126,7 +109,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Print alerts as they come."""
+    """Print alerts as they are published."""
     from monitor import wire
     from monitor.broker import connection
     from monitor.service.logs import set_up
@@ -140,7 +123,7 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def history(options: argparse.Namespace) -> int:
-    """Print the alerts, or the beats, of late."""
+    """Print recent alerts, or counts of beats."""
     from monitor.state.location import default_directory
     from monitor.tools.history import HistorySettings, run_history
 
@@ -157,7 +140,7 @@ def history(options: argparse.Namespace) -> int:
 
 
 def classify(options: argparse.Namespace) -> int:
-    """Judge the beats of a CSV file."""
+    """Classify the beats of a CSV file."""
     from monitor.beat import read_windows
     from monitor.classify import Classifier
 
@@ -205,8 +188,10 @@ def models(options: argparse.Namespace) -> int:
     from monitor.tools.bundled import format_list, list_models, look_up, read_card
 
     if options.json:
-        told = [model.as_json() for model in list_models()] if options.name is None else look_up(options.name).as_json()
-        print(json.dumps(told))
+        found = (
+            [model.as_json() for model in list_models()] if options.name is None else look_up(options.name).as_json()
+        )
+        print(json.dumps(found))
     elif options.name is None:
         print(format_list(list_models()))
     else:
@@ -215,7 +200,7 @@ def models(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure what the monitor does on this machine."""
+    """Measure latency, cost and capacity on this machine."""
     from monitor.broker.connection import TlsFiles
     from monitor.tools.bench.capacity import CapacitySettings
     from monitor.tools.bench.harness import Setup
@@ -251,34 +236,21 @@ def asyncapi(_options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m monitor", description=DESCRIPTION)
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(
-            name, help=text, description=f"{text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        made.set_defaults(command=command)
-        return made
-
-    running = verb("run", run, "watch all devices and publish alerts")
-    _add_broker(running)
-    _add_model(running)
-    running.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
-    running.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
-    running.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the devices")
-    running.add_argument(
-        "--state", type=Path, metavar="DIR", help="where to remember what a crash must not lose, if not as usual"
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_broker(parser)
+    _add_model(parser)
+    parser.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
+    parser.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the devices")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where to save what a crash must not lose")
+    parser.add_argument(
+        "--no-state", action="store_true", help="save nothing: packets that arrive during a restart are lost"
     )
-    running.add_argument("--no-state", action="store_true", help="remember nothing: what comes meanwhile is lost")
-    running.add_argument(
+    parser.add_argument(
         "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
     )
-    running.add_argument(
-        "--log", choices=("text", "json"), default="text", help="to stderr: lines for a person, or JSON objects"
-    )
-    running.add_argument(
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="format of the log lines on stderr")
+    parser.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
     running.add_argument(
@@ -289,59 +261,48 @@ def _parser() -> argparse.ArgumentParser:
         help="of a device, until that is alerted",
     )
 
-    examining = verb("doctor", doctor, "look whether broker and machine are as the monitor needs them; changes nothing")
-    _add_broker(examining)
-    _add_model(examining)
-    examining.add_argument("--name", default="monitor", help="of the monitor to ask for")
-    examining.add_argument(
-        "--state", type=Path, metavar="DIR", help="where the monitor keeps its state, if not as usual"
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    _add_broker(parser)
+    _add_model(parser)
+    parser.add_argument("--name", default="monitor", help="of the monitor to look for")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    _add_broker(parser)
+    parser.add_argument("--json", action="store_true", help="print each alert as it was published")
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beats", action="store_true", help="print hourly counts of beats instead of alerts")
+    parser.add_argument("--device", metavar="ID", help="only those of this device")
+    parser.add_argument(
+        "--since", type=_duration, default="24h", metavar="TIME", help="how far back, in s, m, h or d, such as 7d"
     )
-    examining.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: alerts as published, or hours")
+    parser.add_argument("--name", default="monitor", help="of the monitor that published them")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
 
-    watching = verb("watch", watch, "print alerts as they come")
-    _add_broker(watching)
-    watching.add_argument("--json", action="store_true", help="print each alert as it was published")
 
-    looking_back = verb("history", history, "print the alerts that a monitor has kept, or how many beats, oldest first")
-    looking_back.add_argument("--beats", action="store_true", help="not the alerts, but how many beats, hour by hour")
-    looking_back.add_argument("--device", metavar="ID", help="only those of this device")
-    looking_back.add_argument(
-        "--since",
-        type=_duration,
-        default="24h",
-        metavar="TIME",
-        help="told in the last so many s, m, h or d, such as 7d",
-    )
-    looking_back.add_argument("--json", action="store_true", help="a line each: alerts as published, or hours")
-    looking_back.add_argument("--name", default="monitor", help="of the monitor that told them")
-    looking_back.add_argument(
-        "--state", type=Path, metavar="DIR", help="where the monitor keeps its state, if not as usual"
-    )
+def _add_classify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.csv", help="plain or .gz, no header")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    _add_model(parser)
 
-    classifying = verb(
-        "classify", classify, "judge the beats of a CSV file: 187 samples a row, and maybe a label, 0 if normal"
-    )
-    classifying.add_argument("file", type=Path, metavar="FILE.csv", help="plain or .gz, no header")
-    classifying.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    _add_model(classifying)
 
-    listing = verb("models", models, "list the bundled models, or print the card of one")
-    listing.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print")
-    listing.add_argument("--json", action="store_true", help="what each model says of itself, as JSON")
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print")
+    parser.add_argument("--json", action="store_true", help="the description stored in each model, as JSON")
 
-    benching = verb(
-        "bench",
-        bench,
-        "measure on this machine: latency per beat, cost beside other software, how many devices it carries",
-    )
-    _add_bench(benching)
 
-    verb("asyncapi", asyncapi, "print the AsyncAPI 3 description of the wire")
-    return parser
+def _add_nothing(_parser: argparse.ArgumentParser) -> None:
+    """No flags."""
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parts = parser.add_argument_group("what to measure; the latency if nothing is named")
+    parts = parser.add_argument_group("what to measure; latency if nothing is given")
     parts.add_argument("--latency", action="store_true", help="of a beat, stage by stage and through a broker")
     parts.add_argument(
         "--versus",
@@ -374,7 +335,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         help="how long to measure; L: 30, C: 15 each if not given",
     )
     fleet.add_argument(
-        "--broker", metavar="URL", help="a broker that runs; else L starts the embedded one, C mosquitto if it is there"
+        "--broker", metavar="URL", help="a running broker; else L starts the embedded one, C mosquitto if installed"
     )
     fleet.add_argument("--workers", type=int, default=1, metavar="N", help="C: processes of the monitor")
     fleet.add_argument(
@@ -382,21 +343,23 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=argparse.SUPPRESS,
-        help="C: try no more devices; 20000 a worker if not given",
+        help="C: most devices to try; 20000 a worker if not given",
     )
-    fleet.add_argument("--no-state", action="store_true", help="C: let the monitor remember nothing")
+    fleet.add_argument("--no-state", action="store_true", help="C: run the monitor without saved state")
     _add_tls(fleet)
     versus = parser.add_argument_group("for the comparison")
-    versus.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each takes its turn")
+    versus.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, taken in turns")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a self-contained page with charts")
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a page with charts, which needs nothing else"
+        "--baseline", type=Path, metavar="FILE", help="JSON of an earlier run to compare with; exit status 1 if worse"
     )
     parser.add_argument(
-        "--baseline", type=Path, metavar="FILE", help="JSON of an earlier run: compare, and end with 1 if it is worse"
-    )
-    parser.add_argument(
-        "--worse-than", type=float, default=1.25, metavar="RATIO", help="so many times as bad as then is too bad"
+        "--worse-than",
+        type=float,
+        default=1.25,
+        metavar="RATIO",
+        help="ratio to the baseline from which a figure counts as worse",
     )
     _add_model(parser)
 
@@ -439,6 +402,36 @@ def _duration(text: str) -> float:
     if not (number.isdecimal() and number.isascii()) or unit not in UNITS_S:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with s, m, h or d, such as 24h")
     return float(number) * UNITS_S[unit]
+
+
+VERBS = (
+    Verb("run", "watch all devices and publish alerts", _add_run, run),
+    Verb("watch", "print alerts as they are published", _add_watch, watch),
+    Verb("doctor", "check that broker and machine meet the monitor's needs; changes nothing", _add_doctor, doctor),
+    Verb(
+        "history", "print the alerts that a monitor has stored, or counts of beats, oldest first", _add_history, history
+    ),
+    Verb(
+        "classify",
+        "classify the beats of a CSV file: 187 samples a row, optionally followed by a label, 0 if normal",
+        _add_classify,
+        classify,
+    ),
+    Verb("models", "list the bundled models, or print the card of one", _add_models, models),
+    Verb(
+        "bench",
+        "measure on this machine: latency per beat, cost beside other software, how many devices it carries",
+        _add_bench,
+        bench,
+    ),
+    Verb("asyncapi", "print the AsyncAPI 3 description of the wire", _add_nothing, asyncapi),
+)
+PROGRAM = Program("monitor", "python -m monitor", DESCRIPTION, VERBS)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 after an error, which is one line on stderr."""
+    return run_program(PROGRAM, words)
 
 
 if __name__ == "__main__":

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from monitor import wire
-from monitor.broker import connection
+from monitor.command import Program, Verb, run_program
 
-Run = Callable[[argparse.Namespace], None]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; return the exit status: 0, or 2 after an error, which is told in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m simulator", description="Devices that stream known heartbeats over MQTT, and a broker for them."
-    )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _add_demo(verbs)
-    _add_replay(verbs)
-    _add_load(verbs)
-    _add_score(verbs)
-    _add_broker(verbs)
-    _add_fit_beats(verbs)
-    options = parser.parse_args(arguments)
-    run: Run = options.run
-    try:
-        run(options)
-        sys.stdout.flush()  # now, while a reader that has gone can still be told from an error
-    except BrokenPipeError:  # who reads our output has seen enough, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes as it ends
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+BROKER = "mqtt://127.0.0.1:1883"
+PORT = 1883
+PASSWORD_VARIABLE = "ECGWATCH_PASSWORD"
+PREFIX = "ecg/v1"
+"""As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -53,6 +28,8 @@ def demo(options: argparse.Namespace) -> None:
 
 def replay(options: argparse.Namespace) -> None:
     """Play a fleet or records to a broker."""
+    from monitor import wire
+    from monitor.broker import connection
     from simulator.beats import find_data
     from simulator.devices import Library, make_fleet, open_feed, record_feed
     from simulator.faults import Fault
@@ -97,7 +74,9 @@ def replay(options: argparse.Namespace) -> None:
 
 
 def load(options: argparse.Namespace) -> None:
-    """Play a large fleet to a broker at next to no cost, to load a monitor with, and say how punctually."""
+    """Play a large fleet to a broker at next to no cost, to load a monitor with, and report how punctually."""
+    from monitor import wire
+    from monitor.broker import connection
     from simulator.load import Load, LoadSettings, write_streams
 
     stop = _stop_on_signals()
@@ -123,9 +102,9 @@ def load(options: argparse.Namespace) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
-    """Play annotated records through the monitor's engine, without a broker, and say how well it found their beats.
+    """Play annotated records through the monitor's engine, without a broker, and report how well it found their beats.
 
-    A model of the classes N, S, V, F and Q is also told how well it named them.
+    For a model of the classes N, S, V, F and Q, also how well it named them.
     """
     from simulator.score import ScoreSettings, run_score
 
@@ -172,26 +151,20 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _add_demo(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(verbs, "demo", demo, "the whole path at once: broker, monitor, devices, and how well they agreed")
+def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
     parser.add_argument("--devices", type=int, default=8, metavar="N", help="how many")
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long to play")
     parser.add_argument("--seed", type=int, default=0, help="the same seed plays the same")
 
 
-def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(verbs, "replay", replay, "play heartbeats as device streams")
-    parser.add_argument(
-        "--broker", default=connection.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://"
-    )
-    parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help=f"password (or set {connection.PASSWORD_VARIABLE})"
-    )
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=f"password (or set {PASSWORD_VARIABLE})")
     parser.add_argument("--cafile", type=Path, metavar="FILE", help="certificate authorities for mqtts://")
     parser.add_argument("--certfile", type=Path, metavar="FILE", help="client certificate of the devices")
     parser.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, if not in the same file")
-    parser.add_argument("--prefix", default=wire.PREFIX, help="of all topics")
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
     parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
     parser.add_argument("--devices", type=int, default=8, metavar="N", help="how many")
     parser.add_argument(
@@ -222,13 +195,10 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
 
 
-def _add_load(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(verbs, "load", load, "play ten thousand devices at next to no cost, to load a monitor with")
-    parser.add_argument("--broker", default=connection.DEFAULT_URL, metavar="URL", help="mqtt://[user@]host[:port]")
-    parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help=f"password (or set {connection.PASSWORD_VARIABLE})"
-    )
-    parser.add_argument("--prefix", default=wire.PREFIX, help="of all topics")
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port]")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=f"password (or set {PASSWORD_VARIABLE})")
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
     parser.add_argument("--devices", type=int, default=10_000, metavar="N", help="how many")
     parser.add_argument("--rate", type=float, default=250.0, metavar="HZ", help="sampling rate")
     parser.add_argument("--packet", type=float, default=1.0, metavar="SECONDS", help="length of a packet")
@@ -241,13 +211,13 @@ def _add_load(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a line")
 
 
-def _add_score(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(
-        verbs, "score", score, "play annotated records through the engine, and say how well it found and named beats"
-    )
+def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="WFDB record, with or without .hea")
     parser.add_argument(
-        "--annotations", type=Path, metavar="DIR", help="write what was found there, as WFDB annotations"
+        "--annotations",
+        type=Path,
+        metavar="DIR",
+        help="write the beats that were found to this folder, as WFDB annotations",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--lead", metavar="LEAD", help="its name, or its number counted from 0; the first if not given")
@@ -255,25 +225,42 @@ def _add_score(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--model", default="ptb", metavar="NAME", help="a bundled model, or an ONNX file")
 
 
-def _add_broker(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(verbs, "broker", broker, "run the embedded broker on 127.0.0.1")
-    parser.add_argument("--port", type=int, default=connection.PORT, help="for MQTT 3.1.1; MQTT 5 is one above")
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=PORT, help="for MQTT 3.1.1; MQTT 5 is one above")
 
 
-def _add_fit_beats(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(verbs, "fit-beats", fit_beats, "fit the model that beats are drawn from where there are no PTB files")
+def _add_fit_beats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="directory with the PTB files (or set ECGWATCH_DATA)")
-    parser.add_argument("--out", type=Path, default=Path("simulator/beat_model.npz"), metavar="FILE", help="the model")
+    parser.add_argument("--out", type=Path, default=Path("beat_model.npz"), metavar="FILE", help="the model file")
 
 
-def _add(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Run, help_text: str
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(
-        name, help=help_text, description=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.set_defaults(run=run)
-    return parser
+VERBS = (
+    Verb("demo", "run broker, monitor and devices together, and report how well they agreed", _add_demo, demo),
+    Verb("replay", "play heartbeats as device streams", _add_replay, replay, extra="records"),
+    Verb("load", "play ten thousand devices at next to no cost, to load a monitor with", _add_load, load),
+    Verb(
+        "score",
+        "play annotated records through the engine, and report how well it found and named beats",
+        _add_score,
+        score,
+        extra="records",
+    ),
+    Verb("broker", "run the embedded broker on 127.0.0.1", _add_broker, broker),
+    Verb(
+        "fit-beats", "fit the model that beats are drawn from where there are no PTB files", _add_fit_beats, fit_beats
+    ),
+)
+PROGRAM = Program(
+    "simulator",
+    "python -m simulator",
+    "Devices that stream known heartbeats over MQTT, and a broker for them.",
+    VERBS,
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 after an error, which is one line on stderr."""
+    return run_program(PROGRAM, words)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Command line: `python -m training fit | compare | cost | rivals | evaluate | fetch`."""
+"""Command line: `python -m training fit | compare | cost | baselines | evaluate | fetch`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from monitor.command import Program, Verb, run_program
 
 NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 """The keys of `training.models.NETWORKS`, without importing torch for them."""
@@ -17,56 +18,24 @@ SOURCES = ("kaggle", "ptbdb", "mitdb")
 """What `training.fetch` can fetch."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; 2 with one line on standard error where it was asked for something that cannot be done."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(words)
-    try:
-        {
-            "fit": _fit,
-            "compare": _compare,
-            "cost": _cost,
-            "rivals": _rivals,
-            "evaluate": _evaluate,
-            "fetch": _fetch,
-        }[args.verb](args, words)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, help_: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(
-            name,
-            help=help_,
-            description=help_,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-
-    fit = verb("fit", "train a network on beat windows and write a run folder")
-    fit.add_argument("--net", choices=NETS, default="compact", help="network")
-    _add_data(fit)
-    fit.add_argument(
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--net", choices=NETS, default="compact", help="network")
+    _add_data(parser)
+    parser.add_argument(
         "--task",
         choices=TASKS,
         help="ptb: normal or abnormal; mitbih: N S V F Q; needed where the directories hold data sets of both kinds",
     )
-    fit.add_argument(
-        "--split", choices=("patient", "beat"), default="patient", help="what is kept apart: patients, or only beats"
+    parser.add_argument(
+        "--split",
+        choices=("patient", "beat"),
+        default="patient",
+        help="inter-patient: no patient in two parts; or intra-patient, by beat",
     )
-    fit.add_argument(
+    parser.add_argument(
         "--rr", action="store_true", help="let the network take the RR context as well; WFDB records have it"
     )
-    fit.add_argument(
+    parser.add_argument(
         "--teachers",
         nargs="*",
         type=Path,
@@ -74,54 +43,51 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="runs on the same split to learn from as well",
     )
-    fit.add_argument("--out", type=Path, help="run folder; default: runs/NET-SPLIT", default=argparse.SUPPRESS)
-    fit.add_argument("--plain", action="store_true", help="do not vary the training beats")
-    fit.add_argument("--resume", action="store_true", help="go on where an interrupted run in the folder stopped")
-    fit.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
-    _add_training(fit)
+    parser.add_argument("--out", type=Path, help="run folder; default: runs/NET-SPLIT", default=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help="do not vary the training beats")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in the folder")
+    parser.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
+    _add_training(parser)
 
-    compare = verb(
-        "compare",
-        "train all networks alike, measure them by patients apart and by beats at random, choose one and train it on "
-        "all beats; goes on where it was interrupted",
-    )
-    _add_data(compare)
-    compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for folds, figures and reports")
-    compare.add_argument(
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for folds, figures and reports")
+    parser.add_argument(
         "--nets", nargs="+", choices=NETS, default=list(NETS), metavar="NET", help="networks to compare"
     )
-    compare.add_argument("--folds", type=int, default=5, help="folds of patients")
-    compare.add_argument("--jobs", type=int, default=1, help="networks to train side by side")
-    _add_training(compare)
+    parser.add_argument("--folds", type=int, default=5, help="folds of patients")
+    parser.add_argument("--jobs", type=int, default=1, help="networks to train side by side")
+    _add_training(parser)
 
-    verb("cost", "time every network and every bundled model under ONNX Runtime, in turns, on one thread")
 
-    rivals = verb(
-        "rivals",
-        "time what one would write instead of the monitor: sleepecg or NeuroKit2 on the last 10 s of each device, "
-        "every second, and a network in PyTorch, beat by beat; needs ecgwatch[versus]",
-    )
-    rivals.add_argument(
+def _add_cost(_parser: argparse.ArgumentParser) -> None:
+    """No flags."""
+
+
+def _add_baselines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "file", type=Path, metavar="FILE", help=".npz file: samples (devices, n) int16, rate_hz, resolution_uv"
     )
-    rivals.add_argument("--net", choices=NETS, default="cnn", help="network, with random weights")
-    rivals.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--net", choices=NETS, default="cnn", help="network, with random weights")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
-    evaluate = verb("evaluate", "measure a run on its own val and test parts")
-    evaluate.add_argument("run", type=Path, help="run folder")
-    evaluate.add_argument(
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument(
         "--data",
         nargs="+",
         metavar="DIR",
-        help="where its data lie now; default: where they lay when it was fitted",
+        help="where its data are now; default: where they were when it was fitted",
         default=argparse.SUPPRESS,
     )
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
-    fetch = verb("fetch", "download data sets: Kaggle's heartbeat CSV files, or PhysioNet records")
-    fetch.add_argument("sources", nargs="*", metavar="SOURCE", help=f"any of {', '.join(SOURCES)}", default=["kaggle"])
-    fetch.add_argument("--out", type=Path, default=Path("data"), help="directory that gets one folder for each source")
-    return parser
+
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=f"any of {', '.join(SOURCES)}", default=["kaggle"])
+    parser.add_argument("--out", type=Path, default=Path("data"), help="directory that gets one folder for each source")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +101,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="where to train")
 
 
-def _fit(args: argparse.Namespace, words: list[str]) -> None:
+def _fit(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from training.data import TASKS as CLASSES
@@ -154,7 +120,7 @@ def _fit(args: argparse.Namespace, words: list[str]) -> None:
         directories,
         args.split,
         out,
-        _command(words),
+        args.command_line,
         classes=CLASSES[args.task] if args.task else None,
         teachers=args.teachers,
         resume=args.resume,
@@ -164,7 +130,7 @@ def _fit(args: argparse.Namespace, words: list[str]) -> None:
     print(f"Wrote {out}.")
 
 
-def _compare(args: argparse.Namespace, words: list[str]) -> None:
+def _compare(args: argparse.Namespace) -> None:
     from training.compare import Settings, compare
     from training.data import default_directories
     from training.report import write_reports
@@ -181,13 +147,13 @@ def _compare(args: argparse.Namespace, words: list[str]) -> None:
         seed=args.seed,
         device=args.device,
         jobs=args.jobs,
-        command=_command(words),
+        command=args.command_line,
     )
     for path in write_reports(settings, compare(settings), args.out):
         print(f"Wrote {path}.")
 
 
-def _cost(_args: argparse.Namespace, _words: list[str]) -> None:
+def _cost(_args: argparse.Namespace) -> None:
     from monitor.classify import bundled_models, find_model
     from training.cost import BATCH, ROUNDS, machine, measure
     from training.models import NETWORKS
@@ -202,7 +168,7 @@ def _cost(_args: argparse.Namespace, _words: list[str]) -> None:
         print(f"{name:<16}{parameters:>12}{cost.file_bytes / 1000:>9.0f}{cost.us_per_beat:>13.1f}{faster:>22.1f}")
 
 
-def _rivals(args: argparse.Namespace, _words: list[str]) -> None:
+def _baselines(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from training.baselines import find_rivals, make_judge, measure, read_streams
@@ -212,8 +178,8 @@ def _rivals(args: argparse.Namespace, _words: list[str]) -> None:
     found, missing = find_rivals()
     if not found:
         raise ValueError("; ".join(missing.values()) + ".")
-    for told in missing.values():
-        print(told, file=sys.stderr)
+    for reason in missing.values():
+        print(reason, file=sys.stderr)
     costs = measure(found, make_judge(args.net), streams)
     if args.json:
         figures = {name: asdict(cost) for name, cost in costs.items()}
@@ -237,7 +203,7 @@ def _at_least(least: int, **numbers: int) -> None:
             raise ValueError(f"--{name}: got {number}, expected at least {least}.")
 
 
-def _evaluate(args: argparse.Namespace, words: list[str]) -> None:
+def _evaluate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from training import metrics
@@ -252,7 +218,7 @@ def _evaluate(args: argparse.Namespace, words: list[str]) -> None:
         print_figures(run, figures, Console())
 
 
-def _fetch(args: argparse.Namespace, words: list[str]) -> None:
+def _fetch(args: argparse.Namespace) -> None:
     from training.fetch import fetch
 
     unknown = [source for source in args.sources if source not in SOURCES]
@@ -262,8 +228,47 @@ def _fetch(args: argparse.Namespace, words: list[str]) -> None:
         print(f"Wrote {fetch(source, args.out / source)}.")
 
 
-def _command(words: list[str]) -> str:
-    return shlex.join(["python", "-m", "training", *words])
+VERBS = (
+    Verb("fit", "train a network on beat windows and write a run folder", _add_fit, _fit, extra="train"),
+    Verb(
+        "compare",
+        "train all networks alike, evaluate them inter-patient and intra-patient, choose one and train it on all "
+        "beats; continues where it was interrupted",
+        _add_compare,
+        _compare,
+        extra="train",
+    ),
+    Verb(
+        "cost",
+        "time every network and every bundled model under ONNX Runtime, in turns, on one thread",
+        _add_cost,
+        _cost,
+        extra="train",
+    ),
+    Verb(
+        "baselines",
+        "time the usual alternatives to the monitor: sleepecg or NeuroKit2 on the last 10 s of each device, every "
+        "second, and a network in PyTorch, beat by beat; needs ecgwatch[versus]",
+        _add_baselines,
+        _baselines,
+        extra="versus",
+        aliases=("rivals",),
+    ),
+    Verb("evaluate", "measure a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),
+    Verb(
+        "fetch",
+        "download data sets: Kaggle's heartbeat CSV files, or PhysioNet records",
+        _add_fetch,
+        _fetch,
+        extra="fetch",
+    ),
+)
+PROGRAM = Program("training", "python -m training", "Train, compare and measure networks that classify beats.", VERBS)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 after an error, which is one line on stderr."""
+    return run_program(PROGRAM, words)
 
 
 if __name__ == "__main__":

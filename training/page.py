@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 
@@ -75,7 +76,9 @@ def page(settings: compare.Settings, tasks: Sequence[compare.Task], machine: str
         body.append(f'<h2 class="task" id="{escape(name)}">{escape(title)}</h2>')
         body += [_section_html(one) for one in sections]
     body += [_section_html(one) for one in end]
-    return PAGE.substitute(nav="".join(links), body="\n".join(body), disclaimer=escape(DISCLAIMER))
+    return Template(_read("page.html")).substitute(
+        style=_read("page.css"), nav="".join(links), body="\n".join(body), disclaimer=escape(DISCLAIMER)
+    )
 
 
 def _section_html(section: Section) -> str:
@@ -329,122 +332,6 @@ def _sources_html(tasks: Sequence[compare.Task]) -> str:
     )
 
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Comparison of networks</title>
-<style>
-:root {
-  --ink: #1f2933; --soft: #52606d; --faint: #9aa5b1; --line: #e4e9ee; --paper: #fff; --desk: #f4f6f8; --blue: #1f5f8b;
-  color-scheme: light;
-}
-* { box-sizing: border-box }
-html { scroll-behavior: smooth; scroll-padding-top: 4rem }
-body { margin: 0; background: var(--desk); color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
-a { color: var(--blue) }
-p, ul { margin: .5rem 0; max-width: 46rem }
-ul { padding-left: 1.2rem }
-h1 { margin: .5rem 0 .25rem; font-size: 1.7rem; letter-spacing: -.01em }
-h2 { margin: 0 0 .75rem; font-size: 1.35rem }
-h2.task { margin: 2.5rem 0 .75rem }
-h3 { margin: 0 0 .75rem; font-size: 1.1rem }
-h4 { margin: 1.25rem 0 .25rem }
-h5 { margin: 0 0 .4rem; font-size: .85rem }
-pre { overflow-x: auto; background: var(--desk); padding: .7rem .9rem; border-radius: 6px; font-size: .82rem }
-.page { display: grid; grid-template-columns: minmax(0, 1fr); max-width: 1240px; margin: 0 auto }
-main { padding: 1rem; min-width: 0 }
-section {
-  background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
-  padding: 1.1rem 1.2rem; margin: 0 0 1rem;
-}
-.disclaimer {
-  border-left: 4px solid #d9902f; border-radius: 0 6px 6px 0; background: #fdf6ea;
-  padding: .5rem .9rem; margin: .75rem 0; max-width: none;
-}
-.note, figcaption { color: var(--soft); font-size: .85rem; max-width: 46rem }
-
-nav {
-  position: sticky; top: 0; z-index: 5; display: flex; gap: 1rem; overflow-x: auto; white-space: nowrap;
-  padding: .6rem 1rem; background: var(--paper); border-bottom: 1px solid var(--line); font-size: .85rem;
-}
-nav a { color: var(--soft); text-decoration: none }
-nav a:hover { color: var(--blue); text-decoration: underline }
-nav .task { color: var(--ink); font-weight: 600 }
-
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 1rem }
-article { border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1rem }
-article h4 { margin: 0; color: var(--soft); font-weight: 600; font-size: .9rem }
-article p { margin: .2rem 0 .8rem; font-weight: 600 }
-.numbers { display: flex; flex-wrap: wrap; gap: 1rem 1.75rem }
-.number b { font-size: 2.1rem; line-height: 1.1; color: var(--blue) }
-.number small { color: var(--soft); margin-left: .4rem }
-.number span { display: block; font-size: .85rem; color: var(--soft) }
-
-figure { margin: 1rem 0 }
-figcaption { margin-top: .5rem }
-svg { display: block; width: 100%; height: auto }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 1rem }
-.panels.small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 210px), 1fr)) }
-.panels > div { min-width: 0; max-width: 480px }
-.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: .75rem }
-.cases > div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .6rem; min-width: 0 }
-.cases p { margin: .35rem 0 0; font-size: .75rem; line-height: 1.35; color: var(--soft); overflow-wrap: anywhere }
-.cases b { display: block; color: var(--ink) }
-.balance { display: flex; align-items: center; gap: .75rem; margin: .3rem 0 }
-.balance span { width: 5rem; font-size: .85rem }
-.balance div { display: flex; flex: 1; height: 1.1rem; border-radius: 4px; overflow: hidden }
-.legend { display: flex; gap: 1rem; flex-wrap: wrap; font-size: .85rem }
-.legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .35rem }
-
-.scroll { overflow-x: auto; margin: .5rem 0 }
-table { border-collapse: separate; border-spacing: 0; font-size: .82rem; line-height: 1.35 }
-th, td {
-  padding: .35rem .6rem; text-align: right; font-variant-numeric: tabular-nums; border-bottom: 1px solid var(--line);
-  vertical-align: top;
-}
-thead th {
-  min-width: 4.2rem; color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom-color: var(--faint);
-}
-.word { text-align: left; white-space: nowrap }
-.word:first-child { position: sticky; left: 0; background: var(--paper) }
-td small { display: block; color: var(--soft); font-size: .72rem; white-space: nowrap }
-.group th { text-align: left; padding-top: .8rem }
-.group span { position: sticky; left: .6rem }
-.chosen td, .chosen .word:first-child { background: #eaf2f8 }
-.confusion td {
-  background: rgb(31 95 139 / var(--share)); text-align: center; border: 2px solid var(--paper); min-width: 3.6rem;
-}
-.confusion .dark { color: #fff }
-.confusion small { color: inherit; opacity: .85 }
-.confusion th { border: 0 }
-.confusion thead th { text-align: center }
-
-@media (min-width: 1080px) {
-  html { scroll-padding-top: 1rem }
-  .page { grid-template-columns: 200px minmax(0, 1fr) }
-  nav {
-    flex-direction: column; gap: .3rem; align-self: start; max-height: 100vh; overflow-y: auto; white-space: normal;
-    background: none; border: 0; padding: 2rem 0 2rem 1rem;
-  }
-  nav .task { margin-top: .6rem }
-  nav a:not(.task) { padding-left: .6rem }
-}
-@media print {
-  nav { display: none }
-  section { break-inside: avoid }
-}
-</style>
-</head>
-<body>
-<div class="page">
-<nav aria-label="Contents">$nav</nav>
-<main>
-<header><h1>Comparison of networks</h1><p class="disclaimer">$disclaimer</p></header>
-$body
-</main>
-</div>
-</body>
-</html>
-""")
+def _read(name: str) -> str:
+    """Text of a file of this package."""
+    return files("training").joinpath(name).read_text(encoding="utf-8")

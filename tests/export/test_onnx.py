@@ -14,7 +14,7 @@ import torch
 import export.onnx
 from export.__main__ import main
 from export.card import model_info
-from export.onnx import _proof_contexts, export_network, proof_windows, prove
+from export.onnx import _proof_contexts, export_network, place_of, proof_windows, prove
 from monitor import beat
 from monitor.classify import MAX_BATCH, Classifier, ModelMismatch
 from tests.export.conftest import drawn_beats
@@ -218,3 +218,28 @@ except SystemExit:
 def test_help_does_not_load_torch() -> None:
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_model_goes_beside_its_run_unless_it_is_to_be_bundled(
+    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, models = write_run(), tmp_path / "models"
+    models.mkdir()
+    monkeypatch.setattr(export.onnx, "MODELS", models)
+    assert main(["onnx", str(run), "--name", "mine"]) == 0
+    assert Classifier(run / "mine.onnx").info.name == "mine"
+    assert (run / "mine.md").is_file()
+    assert not list(models.iterdir())
+    assert main(["onnx", str(run), "--bundle", "mine"]) == 0
+    assert Classifier(models / "mine.onnx").info.name == "mine"
+
+
+def test_a_bundled_model_is_replaced_only_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.onnx, "MODELS", tmp_path)
+    bundled = tmp_path / "ptb.onnx"
+    bundled.touch()
+    with pytest.raises(ValueError, match="is a bundled model: --bundle ptb replaces it"):
+        place_of("ptb", tmp_path / "run", bundled)
+    assert place_of("ptb", tmp_path / "run", bundle=True) == bundled
+    with pytest.raises(ValueError, match=r"must match .* got '\.\./x'"):
+        place_of("../x", tmp_path / "run", bundle=True)

@@ -354,4 +354,4 @@ def test_streams_are_written_as_the_devices_would_play_them(tmp_path: Path) -> N
 def test_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nowhere" / "streams.npz"
     assert main(["load", "--devices", "2", "--seconds", "1", "--write", str(path)]) == 2
-    assert capsys.readouterr().err == f"error: {path} cannot be written: No such file or directory.\n"
+    assert capsys.readouterr().err == f"simulator: {path} cannot be written: No such file or directory.\n"

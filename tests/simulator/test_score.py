@@ -441,7 +441,7 @@ def test_error_is_one_line_and_exit_status_2(
     known |= {name: str(tmp_path / name) for name in ("slow", "nonsense", "out")}
     assert main(["score", *(word.format(**known) for word in words)]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("error: ")
+    assert shown.startswith("simulator: ")
     assert message in shown
     assert shown.count("\n") == 1
 

@@ -98,7 +98,7 @@ def test_error_is_one_line_and_exit_status_2(
     monkeypatch.delenv("ECGWATCH_DATA", raising=False)
     assert main(words) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("error: ")
+    assert shown.startswith("simulator: ")
     assert message in shown
     assert shown.count("\n") == 1
 

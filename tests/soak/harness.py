@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+import psutil
 
 from monitor import wire
 from monitor.alerts.finding import GONE
@@ -102,8 +103,7 @@ class Monitor:
 
 def rss_mb(pid: int) -> float:
     """Memory that a process has, in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return float(psutil.Process(pid).memory_info().rss / 1e6)
 
 
 class Listener:

@@ -163,7 +163,7 @@ def test_command_without_any_library_is_one_error(
 ) -> None:
     monkeypatch.setattr(baselines, "find_rivals", lambda: ({}, {"other": "other is not measured"}))
     assert main(["rivals", str(write(tmp_path / "streams.npz"))]) == 2
-    assert capsys.readouterr().err == "error: other is not measured.\n"
+    assert capsys.readouterr().err == "training: other is not measured.\n"
 
 
 @pytest.mark.parametrize("library", list(baselines.LIBRARIES))

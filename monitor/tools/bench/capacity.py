@@ -27,30 +27,30 @@ from monitor.broker import connection
 from monitor.devices import MAX_DEVICES
 from monitor.tools.bench import harness
 from monitor.tools.bench.report import Capacity, Trial
-from monitor.tools.bench.subscriber import Audience, make_client, quantiles
+from monitor.tools.bench.subscriber import Subscriber, make_client, quantiles
 
 WARM_UP_S = 8.0
 SETTLE_S = 1.0
-"""What was not taken so long after the last packet was sent is lost, or too late."""
+"""Packets not taken this long after the last one was sent are lost, or too late."""
 SPARE_S = 1.0
-"""The devices play so much longer than is measured."""
+"""How much longer the devices play than is measured."""
 END_S = 40.0
 """How long the load generator may take to end, once it is due to."""
-GOODBYE_S = 20.0
-"""How long the monitor may take to stop; who does not say goodbye has taken nothing more."""
+OFFLINE_S = 20.0
+"""How long the monitor may take to stop; one that publishes no offline status has taken nothing more."""
 LATEST_MS = 250.0
-"""An alert may come so late (p99)."""
+"""Latest an alert may arrive (p99)."""
 LOAD_LATEST_MS = 100.0
-"""So late may the load generator be itself (p99): what came later would say nothing of the monitor."""
+"""Latest the load generator itself may be (p99): beyond that the figures do not describe the monitor."""
 RATE_HZ = 250.0
 """Of the devices."""
 MOST = 100_000
-"""The load generator plays no more devices."""
+"""Most devices that the load generator plays."""
 NEAR = 1.1
 """The search ends when the lowest load that is not carried is not more than so many times the highest that is."""
 SHARES = {"half": 0.5, "80 %": 0.8, "full": 1.0}
 CURVE = (100, 1000, 10_000)
-"""Devices for which the cost is told, as far as they are carried."""
+"""Devices for which the cost is reported, as far as they are carried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ class _Look:
 
     at_s: float
     used: Mapping[str, harness.Usage | None]
-    busy_s: float | None
+    busy_s: float
 
     @classmethod
     def at(cls, processes: Mapping[str, int | None]) -> _Look:
@@ -189,45 +189,43 @@ class _Look:
             name: None if (was := before.used[name]) is None or now is None else (now.cpu_s - was.cpu_s) / seconds
             for name, now in self.used.items()
         }
-        other = None
-        if self.busy_s is not None and before.busy_s is not None:
-            busy = (self.busy_s - before.busy_s) / seconds
-            other = max(0.0, busy - sum(one or 0.0 for one in cores.values()))  # the two are not counted alike
+        busy = (self.busy_s - before.busy_s) / seconds
+        other = max(0.0, busy - sum(one or 0.0 for one in cores.values()))  # the two are not counted alike
         return cores | {"other": other}
 
 
 def play(setup: harness.Setup, settings: CapacitySettings, devices: int) -> Trial:
-    """Play one load to a fresh monitor, and see how it does."""
+    """Play one load to a fresh monitor, and measure how it copes."""
     name = f"bench-{os.getpid()}"
     topics = wire.Topics(f"ecgwatch-bench/{name}")
     with ExitStack() as stack:
         broker = stack.enter_context(harness.broker(setup.broker, prefer_mosquitto=True))
         if setup.broker is not None:
             stack.callback(_tidy, broker.url, setup.tls, topics, name)
-        audience = Audience(broker.url, setup.tls, topics, name, ("alerts", "samples"))
-        stack.callback(audience.close)
+        subscriber = Subscriber(broker.url, setup.tls, topics, name, ("alerts", "samples"))
+        stack.callback(subscriber.close)
         monitor = stack.enter_context(
             harness.monitor(
                 name, broker.url, setup.tls, *setup.model_words,
                 topics=topics, workers=settings.workers, remembers=settings.remembers,
             )
         )  # fmt: skip
-        monitor.wait_until(audience.is_online)
+        monitor.wait_until(subscriber.is_online)
         empty = harness.usage(monitor.pid)
         try:
-            load, cores, rss = _load(broker, monitor, audience, settings, devices, topics)
+            load, cores, rss = _load(broker, monitor, subscriber, settings, devices, topics)
         except ConnectionError as error:  # the broker had enough
-            return _tell(_failed(devices, str(error)))
+            return _report(_failed(devices, str(error)))
         time.sleep(SETTLE_S)
         monitor.terminate()
-        audience.wait_for_goodbye(GOODBYE_S)
-    counts = {} if audience.status is None else audience.status.counts
+        subscriber.wait_until_offline(OFFLINE_S)
+    counts = {} if subscriber.status is None else subscriber.status.counts
     trial = Trial(
         devices=devices,
         why_not=None,
         sent=load["packets"],
         taken=counts.get("packets", 0),
-        alert_ms=quantiles(audience.alerts),
+        alert_ms=quantiles(subscriber.alerts),
         load_late_ms=load["lateness_p99_ms"],
         monitor_cpu=cores["monitor"],
         broker_cpu=cores["broker"],
@@ -235,7 +233,7 @@ def play(setup: harness.Setup, settings: CapacitySettings, devices: int) -> Tria
         other_cpu=cores["other"],
         rss_per_device=None if empty is None or rss is None else (rss - empty.rss) / devices,
     )
-    return _tell(with_judgement(trial, load["unsent"], counts))
+    return _report(with_judgement(trial, load["unsent"], counts))
 
 
 def _failed(devices: int, why_not: str) -> Trial:
@@ -246,15 +244,15 @@ def _failed(devices: int, why_not: str) -> Trial:
     )  # fmt: skip
 
 
-def _tell(trial: Trial) -> Trial:
-    harness.say(
+def _report(trial: Trial) -> Trial:
+    harness.report_progress(
         f"capacity: {trial.devices} devices {'are carried' if trial.why_not is None else f'fail: {trial.why_not}'}"
     )
     return trial
 
 
 def with_judgement(trial: Trial, unsent: int, counts: Mapping[str, int]) -> Trial:
-    """Say whether the machine carries a load, and if not why."""
+    """Note whether the machine carries a load, and if not why."""
     return msgspec.structs.replace(trial, why_not="; ".join(_objections(trial, unsent, counts)) or None)
 
 
@@ -273,28 +271,28 @@ def _objections(trial: Trial, unsent: int, counts: Mapping[str, int]) -> Iterato
 def _load(
     broker: harness.Broker,
     monitor: harness.Process,
-    audience: Audience,
+    subscriber: Subscriber,
     settings: CapacitySettings,
     devices: int,
     topics: wire.Topics,
 ) -> tuple[dict[str, Any], dict[str, float | None], int | None]:
-    """Play the devices: what the load generator says of it, cores that were busy, and the monitor's memory."""
+    """Play the devices: the report of the load generator, cores that were busy, and the monitor's memory."""
     seconds = WARM_UP_S + settings.seconds + SPARE_S
     words = ["--devices", str(devices), "--packet", str(settings.packet_s), "--seconds", str(seconds), "--json"]
     words += ["--rate", str(RATE_HZ), "--broker", str(broker.url), "--prefix", topics.prefix]
     with harness.running("The load generator", "simulator", "load", *words) as playing:
-        playing.wait_until(lambda: bool(audience.payloads))
-        audience.spare_samples()
+        playing.wait_until(lambda: bool(subscriber.payloads))
+        subscriber.unsubscribe_samples()
         time.sleep(WARM_UP_S)
-        audience.begin()
+        subscriber.begin()
         processes = {"monitor": monitor.pid, "broker": broker.pid, "load": playing.pid}
         before = _Look.at(processes)
         time.sleep(settings.seconds)
-        audience.end()
+        subscriber.end()
         now = _Look.at(processes)
-        told: dict[str, Any] = json.loads(playing.wait(END_S))
+        report: dict[str, Any] = json.loads(playing.wait(END_S))
     used = now.used["monitor"]
-    return told, now.cores_since(before), None if used is None else used.rss
+    return report, now.cores_since(before), None if used is None else used.rss
 
 
 def _tidy(url: connection.BrokerUrl, tls: connection.TlsFiles, topics: wire.Topics, name: str) -> None:
@@ -307,10 +305,10 @@ def _tidy(url: connection.BrokerUrl, tls: connection.TlsFiles, topics: wire.Topi
             heard.set()
             client.publish(message.topic, b"", qos=0, retain=True)
 
-    def ask(*_: Any) -> None:
+    def subscribe(*_: Any) -> None:
         client.subscribe(topics.of("+", "info"))
 
-    client.on_message, client.on_connect = clear, ask
+    client.on_message, client.on_connect = clear, subscribe
     with suppress(OSError):
         connection.connect(client, url)
         client.loop_start()

@@ -1,4 +1,4 @@
-"""What a measurement stands on: the machine, a broker, and our own commands as processes beside this one.
+"""What measurements need: figures of the machine, a broker, and our own commands as processes beside this one.
 
 Knows nothing of what is measured.
 """
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,12 +21,15 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 import paho.mqtt.client as paho
+import psutil
 
 from monitor import wire
 from monitor.broker import connection
 from monitor.service.settings import ServiceSettings
 
 HOST = "127.0.0.1"
+NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}
+"""Kinds of time in which a processor does nothing, or that another kind counts as well."""
 START_S = 100.0
 """How long a process may take to be ready: the first start of a monitor compiles its loops."""
 STOP_S = 30.0
@@ -56,36 +58,36 @@ class Setup:
 
     @property
     def model_words(self) -> list[str]:
-        """Words that tell a monitor its model."""
+        """Arguments that select the model of a monitor."""
         return ["--model", self.model, "--provider", self.provider]
 
 
 class Usage(NamedTuple):
-    """What a process and its children have taken."""
+    """What a process and its children have used."""
 
     cpu_s: float
-    """Processor time since they began."""
+    """Processor time since they started."""
     rss: int
     """Bytes of memory that they hold now."""
 
 
 class Process:
-    """A command that runs beside this one. What it says on standard error is kept for when it fails.
+    """A command that runs beside this one. Its standard error is kept for when it fails.
 
     Parameters
     ----------
     name
-        What to call it where it fails, such as "The monitor".
+        Its name in error messages, such as "The monitor".
     words
         The command.
     """
 
     def __init__(self, name: str, words: Sequence[str]) -> None:
         self._name = name
-        # Files, not pipes: whoever fills a pipe that nobody reads stands still.
-        self._written = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
-        self._process = subprocess.Popen(words, stdout=self._written, stderr=self._said)
+        # Files, not pipes: a process that fills a pipe that nobody reads blocks.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        self._process = subprocess.Popen(words, stdout=self._output, stderr=self._errors)
 
     @property
     def pid(self) -> int:
@@ -120,7 +122,7 @@ class Process:
             raise ConnectionError(f"{self._name} did not end within {at_most_s:g} s: {self._last_words()}") from None
         if status:
             raise ConnectionError(f"{self._name} failed: {self._last_words()}")
-        return _read(self._written)
+        return _read(self._output)
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -134,12 +136,12 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._written.close()
-        self._said.close()
+        self._output.close()
+        self._errors.close()
 
     def _last_words(self) -> str:
-        lines = _read(self._said).strip().splitlines()
-        return lines[-1] if lines else "it said nothing."
+        lines = _read(self._errors).strip().splitlines()
+        return lines[-1] if lines else "it printed nothing."
 
 
 def _read(file: IO[bytes]) -> str:
@@ -198,7 +200,7 @@ def monitor(
 
 
 def broker_words(url: connection.BrokerUrl, tls: connection.TlsFiles) -> list[str]:
-    """Words that tell a command of ours where the broker is."""
+    """Arguments that give a command of ours the broker."""
     files = {name: file for name, file in asdict(tls).items() if file is not None}
     return ["--broker", str(url), *(f"--{name}={file}" for name, file in files.items())]
 
@@ -207,14 +209,14 @@ def leave(client: paho.Client) -> None:
     """Disconnect a client whose loop runs, so that nothing of it is left."""
     client.disconnect()
     client.loop_stop()
-    # What refers to its owner in a circle is not freed in order: paho's sockets would complain.
+    # Callbacks that refer to their owner form a cycle, which is not freed in order: paho's sockets would warn.
     client.on_connect = client.on_subscribe = client.on_message = None
 
 
 def _end_sessions(
     name: str, url: connection.BrokerUrl, tls: connection.TlsFiles, topics: wire.Topics, workers: int
 ) -> None:
-    """Let the broker forget what it keeps for the monitor: its sessions, and its status."""
+    """Remove what the broker keeps for the monitor: its sessions, and its status."""
     for number in range(workers):
         own = ServiceSettings(name=name, shard=(number, workers)).own_name
         client = connection.make_client(url, f"ecgwatch-{own}", password=connection.read_password(url), **asdict(tls))
@@ -237,7 +239,7 @@ class Broker:
 
 @contextmanager
 def broker(url: str | None, *, prefer_mosquitto: bool = False) -> Iterator[Broker]:
-    """Yield a broker: that of the URL, or one that is started for the time being.
+    """Yield a broker: that of the URL, or one that is started and ended.
 
     Parameters
     ----------
@@ -279,8 +281,8 @@ def name_broker(url: str | None, *, prefer_mosquitto: bool = False) -> str:
     return "mosquitto" if find_mosquitto() else "the embedded broker (mosquitto is not installed)"
 
 
-def say(text: str) -> None:
-    """Tell how far a measurement has come: on standard error, out of the way of its result."""
+def report_progress(text: str) -> None:
+    """Print how far a measurement is: to standard error, apart from its result."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -314,48 +316,24 @@ def cpu_name() -> str:
 
 
 def usage(pid: int | None) -> Usage | None:
-    """What a process and all its children have taken; None where that is not known (no /proc, or no such process)."""
+    """Processor time and memory of a process and all its children; None where there is no such process."""
     if pid is None:
         return None
-    family = [pid]
-    children: dict[int, list[int]] = defaultdict(list)
     try:
-        for child, parent in _parents():
-            children[parent].append(child)
-        for one in family:
-            family += children[one]
-        taken = [_read_usage(one) for one in family]
-    except (OSError, ValueError, IndexError):
+        process = psutil.Process(pid)
+        each = [_usage_of(one) for one in (process, *process.children(recursive=True))]
+    except psutil.Error:
         return None
-    return Usage(sum(one.cpu_s for one in taken), sum(one.rss for one in taken))
+    return Usage(sum(one.cpu_s for one in each), sum(one.rss for one in each))
 
 
-def busy_s() -> float | None:
-    """Processor time that all processes of this machine have taken so far; None where that is not known."""
-    try:
-        first = Path("/proc/stat").read_text().split("\n", 1)[0]
-        user, nice, system, _idle, _waiting, *interrupts = map(int, first.split()[1:9])
-    except (OSError, ValueError):
-        return None
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+def busy_s() -> float:
+    """Processor time that all processes of this machine have used so far."""
+    times = psutil.cpu_times()._asdict()
+    return float(sum(seconds for kind, seconds in times.items() if kind not in NOT_BUSY))
 
 
-def _parents() -> Iterator[tuple[int, int]]:
-    """Every process and its parent."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                yield int(entry.name), int(_read_stat(int(entry.name))[1])
-            except OSError:  # it has just ended
-                continue
-
-
-def _read_usage(pid: int) -> Usage:
-    stat = _read_stat(pid)
-    ticks = int(stat[11]) + int(stat[12])
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(stat[21]) * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _read_stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third on (proc_pid_stat(5)): the second may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _usage_of(process: psutil.Process) -> Usage:
+    with process.oneshot():
+        times = process.cpu_times()
+        return Usage(times.user + times.system, process.memory_info().rss)

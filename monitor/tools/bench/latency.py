@@ -22,7 +22,7 @@ from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
 from monitor.tools.bench import harness
 from monitor.tools.bench.report import Latency, Row
-from monitor.tools.bench.subscriber import QUANTILES, Audience, make_client, quantiles
+from monitor.tools.bench.subscriber import QUANTILES, Subscriber, make_client, quantiles
 from monitor.tools.bench.versus import FreeModel
 
 WARM_UP_S = 6.0
@@ -75,19 +75,19 @@ def _measure_path(
     devices = ["--devices", str(method.devices), "--packet", str(method.packet_s)]
     monitor = ["--beats", "--alert", "1/1", *setup.model_words]
     name = f"bench-{os.getpid()}"
-    audience = Audience(url, setup.tls, wire.Topics(), name, ("beats", "alerts", "samples"))
+    subscriber = Subscriber(url, setup.tls, wire.Topics(), name, ("beats", "alerts", "samples"))
     try:
         with harness.monitor(name, url, setup.tls, *monitor) as running:
-            running.wait_until(audience.is_online)
+            running.wait_until(subscriber.is_online)
             with harness.running("The simulator", "simulator", "replay", *devices, *broker) as playing:
-                playing.wait_until(lambda: bool(audience.payloads))
+                playing.wait_until(lambda: bool(subscriber.payloads))
                 time.sleep(WARM_UP_S)
-                audience.spare_samples()
-                audience.begin()
+                subscriber.unsubscribe_samples()
+                subscriber.begin()
                 time.sleep(method.seconds)
     finally:
-        audience.close()
-    return audience.beats, audience.alerts, audience.payloads
+        subscriber.close()
+    return subscriber.beats, subscriber.alerts, subscriber.payloads
 
 
 def _measure_stages(
@@ -97,17 +97,17 @@ def _measure_stages(
     packets = [(device, wire.decode_packet(payload)) for device, payload in payloads]
     windows = np.random.default_rng(0).random((256, 1, beat.LENGTH), np.float32)
     free = cast(Classifier, FreeModel(classifier))
-    told: list[Output] = []
+    outputs: list[Output] = []
     feeding: list[float] = []
     while len(feeding) < FEWEST_CALLS:
         engine = Engine(free)
 
         def segment(device: str, packet: wire.Packet, engine: Engine = engine) -> None:
             engine.feed(device, packet, 0.0)
-            told.append(engine.flush())
+            outputs.append(engine.flush())
 
         feeding += _time(segment, packets)
-    found = [beat_ for output in told for beat_ in output.beats]
+    found = [beat_ for output in outputs for beat_ in output.beats]
     decoding = _time(lambda _, payload: wire.decode_packet(payload), payloads, FEWEST_CALLS)
     rr = beat.rr_context([0.8], [0.8], [0.8])
     judging = _time(classifier.probabilities, [(w, rr) for w in windows], FEWEST_CALLS)
@@ -115,7 +115,7 @@ def _measure_stages(
     connection.connect(client, url)
     client.loop_start()
     topic = wire.Topics().of("bench", "beats")
-    publishing = _time(lambda told: client.publish(topic, wire.encode(told)), [(told,) for told in found], FEWEST_CALLS)
+    publishing = _time(lambda one: client.publish(topic, wire.encode(one)), [(one,) for one in found], FEWEST_CALLS)
     harness.leave(client)
     return {
         "decode": quantiles(decoding),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from string import Template
 
 from monitor.tools.bench.chart import BLUE, GREY, RED, Bar, Range, Series, bars, lines, ranges
@@ -41,19 +42,23 @@ def page(report: Report, methods: Mapping[str, Sequence[str]], limit_ms: float) 
     ]
     machine = _table(("", ""), [[name, value] for name, value in report.machine.items()], words=(0, 1))
     body.append(f'<section id="machine"><h2>Measured on</h2>{machine}</section>')
-    return PAGE.substitute(
-        disclaimer=escape(DISCLAIMER), date=escape(report.date), cards="".join(cards), body="\n".join(body)
+    return Template(_read("page.html")).substitute(
+        style=_read("page.css"),
+        disclaimer=escape(DISCLAIMER),
+        date=escape(report.date),
+        cards="".join(cards),
+        body="\n".join(body),
     )
 
 
 def escape(text: object) -> str:
-    """Text that HTML takes for text."""
+    """Escape text for HTML."""
     return html.escape(str(text), quote=True)
 
 
 def _card(number: str, unit: str, *notes: str) -> str:
-    told = "".join(f"<span>{escape(note)}</span>" for note in notes)
-    return f"<article><b>{escape(number)}</b> {escape(unit)}{told}</article>"
+    lines_ = "".join(f"<span>{escape(note)}</span>" for note in notes)
+    return f"<article><b>{escape(number)}</b> {escape(unit)}{lines_}</article>"
 
 
 def _method_html(sentences: Sequence[str]) -> str:
@@ -129,7 +134,7 @@ def _versus_html(versus: Versus) -> str:
     ]  # fmt: skip
     heads = ["one core", "devices", "samples/s", "µs/device-s", "range", "engine carries", "range"]
     chart = bars("Devices that one core watches in real time", "devices", drawn)
-    missing = "".join(f"<p>{escape(told)}</p>" for told in versus.missing)
+    missing = "".join(f"<p>{escape(reason)}</p>" for reason in versus.missing)
     return _figures(chart) + _table(heads, table) + missing
 
 
@@ -160,7 +165,7 @@ def _capacity_html(capacity: Capacity, limit_ms: float) -> str:
             _series(trials, (("processor time", "us_per_device_second", BLUE),)),
         ),
         lines(
-            "Who keeps cores busy", "devices", "cores",
+            "Which processes keep cores busy", "devices", "cores",
             _series(trials, busy),
         ),
     ]  # fmt: skip
@@ -202,50 +207,6 @@ def _trial_row(trial: Trial) -> list[str]:
     ]  # fmt: skip
 
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>ecgwatch, measured</title>
-<style>
-:root { --ink: #1f2933; --soft: #52606d; --line: #e4e9ee; --blue: #1f5f8b; color-scheme: light }
-* { box-sizing: border-box }
-body { margin: 0; background: #f4f6f8; color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
-main { max-width: 1180px; margin: 0 auto; padding: 1rem }
-h1 { margin: .5rem 0 .25rem; font-size: 1.7rem; letter-spacing: -.01em }
-h2 { margin: 0 0 .5rem; font-size: 1.25rem }
-p { margin: .5rem 0; max-width: 52rem }
-section, article {
-  background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.2rem; margin: 0 0 1rem;
-}
-.note { color: var(--soft); font-size: .85rem }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap: 0 1rem }
-article b { font-size: 2rem; line-height: 1.1; color: var(--blue) }
-article span { display: block; font-size: .85rem; color: var(--soft) }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem }
-figure { margin: .5rem 0; min-width: 0; max-width: 640px }
-svg { display: block; width: 100%; height: auto }
-.scroll { overflow-x: auto; margin: .5rem 0 }
-table { border-collapse: collapse; font-size: .85rem }
-th, td {
-  padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums;
-  vertical-align: top;
-}
-th { color: var(--soft); font-weight: 600; white-space: nowrap }
-.word { text-align: left }
-.word:first-child { white-space: nowrap }
-.word:last-child { min-width: 12rem }
-.bad td { color: #c8553d }
-@media print { section { break-inside: avoid } }
-</style>
-</head>
-<body>
-<main>
-<header><h1>ecgwatch, measured</h1><p class="note">$date. $disclaimer</p></header>
-<div class="cards">$cards</div>
-$body
-</main>
-</body>
-</html>
-""")
+def _read(name: str) -> str:
+    """Text of a file of this package."""
+    return files("monitor.tools.bench").joinpath(name).read_text(encoding="utf-8")

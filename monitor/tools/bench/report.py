@@ -64,9 +64,9 @@ class Versus(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     costs: list[Cost]
     versions: dict[str, str]
-    """Of the rivals."""
+    """Of the baselines."""
     missing: list[str]
-    """Why a rival is left out."""
+    """Why a baseline is left out."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,9 +214,9 @@ def compare(old: Report, new: Report) -> list[Change]:
 def unlike(old: Report, new: Report) -> list[str]:
     """What was not the same in both, so that the figures may differ for that reason."""
     names = [*old.machine, *(name for name in new.machine if name not in old.machine)]
-    told = [(name, old.machine.get(name, "?"), new.machine.get(name, "?")) for name in names]
-    told += [(f"{part}, {name}", was, now) for part, name, was, now in _methods(old, new)]
-    return [f"{name}: {was} then, {now} now" for name, was, now in told if was != now]
+    pairs = [(name, old.machine.get(name, "?"), new.machine.get(name, "?")) for name in names]
+    pairs += [(f"{part}, {name}", was, now) for part, name, was, now in _methods(old, new)]
+    return [f"{name}: {was} then, {now} now" for name, was, now in pairs if was != now]
 
 
 def _methods(old: Report, new: Report) -> Iterator[tuple[str, str, str, str]]:

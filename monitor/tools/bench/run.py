@@ -1,4 +1,4 @@
-"""Measuring what is asked for, one after the other, and telling the result."""
+"""Measures what is asked for, one after the other, and prints the result."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BenchSettings:
 
 
 def run_bench(settings: BenchSettings) -> int:
-    """Measure, tell the result, and return the exit status: 1 if it became worse than it may.
+    """Measure, print the result, and return the exit status: 1 if a figure is worse than allowed.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def format_report(report: Report) -> str:
 
 def methods(report: Report) -> dict[str, list[str]]:
     """How the parts were measured, in sentences."""
-    told = {}
+    parts = {}
     if report.latency is not None:
-        told["latency"] = latency.explain(report.latency)
+        parts["latency"] = latency.explain(report.latency)
     if report.versus is not None:
-        told["versus"] = versus.explain(report.versus)
+        parts["versus"] = versus.explain(report.versus)
     if report.capacity is not None:
-        told["capacity"] = capacity.explain(report.capacity)
-    return told
+        parts["capacity"] = capacity.explain(report.capacity)
+    return parts
 
 
 def _fill(sentences: Sequence[str]) -> str:
@@ -128,7 +128,7 @@ def _fill(sentences: Sequence[str]) -> str:
 
 
 def _judge(baseline: Report, report: Report, settings: BenchSettings) -> int:
-    """Compare with an earlier run, and say what became too bad."""
+    """Compare with an earlier run, and print which figures became worse than allowed."""
     out = sys.stderr if settings.as_json else sys.stdout  # the JSON stays alone
     changes = compare(baseline, report)
     if not changes:

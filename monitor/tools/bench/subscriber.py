@@ -1,6 +1,6 @@
-"""A subscriber that times what a monitor tells: from the end of the packet it follows from to its arrival here.
+"""A subscriber that times what a monitor publishes: from the end of the packet that caused it to its arrival here.
 
-Knows nothing of who plays the devices, and why.
+Knows nothing of what plays the devices, or why.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from monitor.tools.bench.report import Row
 QUANTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
 
 
-class Audience:
-    """Hears beats, alerts or samples of all devices, and the status of one monitor.
+class Subscriber:
+    """Receives beats, alerts or samples of all devices, and the status of one monitor.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Audience:
     monitor
         Name of the monitor.
     leaves
-        What to hear of each device: "beats", "alerts", "samples".
+        What to receive of each device: "beats", "alerts", "samples".
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Audience:
         """Seconds from the end of a packet to the verdict on a beat; likewise `alerts`."""
         self.alerts: list[float] = []
         self.payloads: list[tuple[str, bytes]] = []
-        """Devices and packets, until `spare_samples`."""
+        """Devices and packets, until `unsubscribe_samples`."""
         self.status: wire.MonitorStatus | None = None
-        """The last one of the monitor that is not retained from another time."""
+        """The last one of the monitor that is not retained."""
         self._from_s, self._to_s = float("inf"), float("inf")
         self._topics, self._monitor, self._leaves = topics, monitor, leaves
         self._connected = threading.Event()
-        self._client = make_client(url, f"ecgwatch-{monitor}-audience", tls)
+        self._client = make_client(url, f"ecgwatch-{monitor}-subscriber", tls)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = lambda *_: self._connected.set()
         self._client.on_message = self._on_message
@@ -63,20 +63,20 @@ class Audience:
         self._client.loop_start()
         if not self._connected.wait(10):
             self.close()
-            raise ConnectionError(f"The broker {url} does not let anybody subscribe.")
+            raise ConnectionError(f"The broker {url} did not confirm the subscription.")
 
     def is_online(self) -> bool:
-        """Whether the monitor has said that it is."""
+        """Whether the last status of the monitor is not offline."""
         return self.status is not None and self.status.state != "offline"
 
-    def wait_for_goodbye(self, at_most_s: float) -> None:
-        """Wait until the monitor has said that it is not any more."""
+    def wait_until_offline(self, at_most_s: float) -> None:
+        """Wait until the monitor has published that it is offline."""
         until_s = time.monotonic() + at_most_s
         while self.is_online() and time.monotonic() < until_s:
             time.sleep(0.05)
 
-    def spare_samples(self) -> None:
-        """Take no more packets."""
+    def unsubscribe_samples(self) -> None:
+        """Receive no more packets."""
         self._client.unsubscribe(self._topics.of("+", "samples"))
 
     def begin(self) -> None:
@@ -108,7 +108,7 @@ class Audience:
             self._count(self.alerts, now, wire.decode(payload, wire.Alert).completed_s)
         elif leaf == "beats":
             found = wire.decode(payload, wire.Beat)
-            if found.verdict != "withheld":  # the last ones of a stream are told when it is over
+            if found.verdict != "withheld":  # the last ones of a stream are published when it ends
                 self._count(self.beats, now, found.completed_s)
 
     def _count(self, latencies: list[float], now: float, completed_s: float) -> None:

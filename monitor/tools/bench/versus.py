@@ -1,11 +1,11 @@
 """What a device costs here, beside what one would otherwise write, on the same streams in one run.
 
 Method. A hundred simulated devices, a minute each, lie in memory as packets of one second. One core: the engine takes
-the packets of a second from all devices, then tells its verdicts; its processor time for each such second is noted, the
-first seconds left out, and the median taken. Once with the model, and once with one that costs nothing. Between these
-rounds the usual libraries take their turn, in a process of their own, on some of the same devices (`training.baselines`
-says how): sleepecg or NeuroKit2 on a sliding window, and the usual CNN in PyTorch, one beat at a time. Figures are
-medians over the rounds, ratios those of the same round; no broker and no decoding on either side.
+the packets of a second from all devices, then returns its verdicts; its processor time for each such second is noted,
+the first seconds left out, and the median taken. Once with the model, and once with one that costs nothing. Between
+these rounds the usual libraries take their turn, in a process of their own, on some of the same devices (see
+`training.baselines`): sleepecg or NeuroKit2 on a sliding window, and the usual CNN in PyTorch, one beat at a time.
+Figures are medians over the rounds, ratios those of the same round; no broker and no decoding on either side.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from monitor.tools.bench import harness
 from monitor.tools.bench.report import Cost, Ratio, Versus
 
 DEVICES, SECONDS = 100, 60
-RIVAL_DEVICES = 10
-"""The rivals get some of the devices only: they take so long."""
+BASELINE_DEVICES = 10
+"""The baselines get some of the devices only: they take so long."""
 WARM_UP = 10
 """Seconds of signal before anything is measured: rhythms must become known."""
 MAKE_S = 300.0
@@ -40,7 +40,7 @@ MAKE_S = 300.0
 NAMES = {"sleepecg": "sleepecg", "neurokit2": "NeuroKit2"}
 ENGINE, WITHOUT = "engine", "engine without the model"
 CNN, ALONE = "and PyTorch", "detection alone"
-"""What is measured of each rival: detection and the usual CNN, or only the first."""
+"""What is measured of each baseline: detection and the usual CNN, or only the first."""
 
 Round = dict[str, float]
 """What each takes, in microseconds of processor time per second of a device's signal."""
@@ -91,7 +91,7 @@ class FreeModel:
 
 
 @dataclass(slots=True)
-class _Rivals:
+class _Baselines:
     """The libraries that are installed."""
 
     streams: Path
@@ -99,14 +99,12 @@ class _Rivals:
     missing: list[str] = field(default_factory=list)
 
     def time(self) -> Round:
-        """What each takes; nothing if there is none."""
-        command = [sys.executable, "-m", "training", "rivals", str(self.streams), "--json"]
+        """What each takes; empty if none is installed."""
+        command = [sys.executable, "-m", "training", "baselines", str(self.streams), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
-            without_torch = said.startswith("ModuleNotFoundError")
-            told = f"No library is measured ({said}): pip install 'ecgwatch[versus]'" if without_torch else said
-            self.missing = told.rstrip(".").split("; ")
+            reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("training: ")
+            self.missing = reason.rstrip(".").split("; ")
             return {}
         answer: dict[str, Any] = json.loads(done.stdout)
         self.missing = list(answer["missing"].values())
@@ -132,23 +130,23 @@ def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
     with tempfile.TemporaryDirectory() as folder:
         streams, fewer = Path(folder) / "streams.npz", Path(folder) / "fewer.npz"
         _make_streams(streams, settings.rate_hz)
-        samples, rivals = _share(streams, fewer), _Rivals(fewer)
+        samples, baselines = _share(streams, fewer), _Baselines(fewer)
         for number in range(settings.rounds):
             ours = {
                 WITHOUT: time_engine(free, samples, settings.rate_hz),
                 ENGINE: time_engine(classifier, samples, settings.rate_hz),
             }
-            rounds.append(ours | (rivals.time() if number == 0 or rivals.versions else {}))
-            harness.say(f"versus: round {number + 1} of {settings.rounds} done")
+            rounds.append(ours | (baselines.time() if number == 0 or baselines.versions else {}))
+            harness.report_progress(f"versus: round {number + 1} of {settings.rounds} done")
     return Versus(
         devices=DEVICES,
         seconds=SECONDS,
-        rival_devices=min(RIVAL_DEVICES, DEVICES),
+        rival_devices=min(BASELINE_DEVICES, DEVICES),
         rate_hz=settings.rate_hz,
         rounds=settings.rounds,
         costs=summarise(rounds),
-        versions=rivals.versions,
-        missing=rivals.missing,
+        versions=baselines.versions,
+        missing=baselines.missing,
     )
 
 
@@ -222,22 +220,22 @@ def format_ratio(ratio: Ratio | None) -> str:
 
 def explain(versus: Versus) -> list[str]:
     """How it was measured, in a few sentences."""
-    told = [
+    sentences = [
         f"Processor time of {versus.devices} devices of {versus.seconds:g} s at {versus.rate_hz:g} Hz, in packets of "
         f"1 s in memory; medians of {versus.rounds} rounds.",
         "Devices: in real time on one core that does nothing else, which is also device-seconds per second.",
     ]
     if versus.versions:
         names = " and ".join(f"{name} {number}" for name, number in versus.versions.items())
-        told.append(
-            f"Rivals ({names}) took turns with the engine, on {versus.rival_devices} of the devices: each second they "
-            "look at the last 10 s, and a CNN in PyTorch judges each new beat by itself."
+        sentences.append(
+            f"Baselines ({names}) took turns with the engine, on {versus.rival_devices} of the devices: each second "
+            "they look at the last 10 s, and a CNN in PyTorch judges each new beat by itself."
         )
-        told.append(
-            "Ratios compare like with like, round by round: a rival with PyTorch against the engine, detection alone "
-            "against the engine without the model."
+        sentences.append(
+            "Ratios compare like with like, round by round: a baseline with PyTorch against the engine, detection "
+            "alone against the engine without the model."
         )
-    return told
+    return sentences
 
 
 def _make_streams(path: Path, rate_hz: float) -> None:
@@ -247,9 +245,9 @@ def _make_streams(path: Path, rate_hz: float) -> None:
 
 
 def _share(streams: Path, fewer: Path) -> npt.NDArray[np.int16]:
-    """Read the streams, and write those that the rivals get."""
+    """Read the streams, and write those that the baselines get."""
     with np.load(streams) as file:
         stored = dict(file)
     samples: npt.NDArray[np.int16] = stored.pop("samples")
-    np.savez(fewer, samples=samples[:RIVAL_DEVICES], **stored)
+    np.savez(fewer, samples=samples[:BASELINE_DEVICES], **stored)
     return samples

@@ -1,4 +1,4 @@
-"""What measurements stand on: processes that are seen, heard and ended, and brokers."""
+"""What measurements stand on: processes that are measured, read and ended, and brokers."""
 
 from __future__ import annotations
 
@@ -13,38 +13,37 @@ import pytest
 from monitor import wire
 from monitor.broker import connection
 from monitor.tools.bench import harness
-from monitor.tools.bench.subscriber import Audience
+from monitor.tools.bench.subscriber import Subscriber
 from tests.conftest import find_mosquitto
 
 PYTHON = [sys.executable, "-c"]
 
 
-def test_a_process_that_does_not_start_is_told_by_its_last_words() -> None:
+def test_a_process_that_does_not_start_is_reported_by_its_last_line() -> None:
     with (
         harness.running("The simulator", "simulator", "load", "--devices", "0") as process,
-        pytest.raises(ConnectionError, match=r"The simulator did not start: error: Load, devices: got 0"),
+        pytest.raises(ConnectionError, match=r"The simulator did not start: simulator: Load, devices: got 0"),
     ):
         process.wait_until(lambda: False)
 
 
-def test_a_process_that_fails_or_takes_too_long_is_told() -> None:
+def test_a_process_that_fails_or_takes_too_long_is_reported() -> None:
     failing = harness.Process("It", [*PYTHON, "import sys; print('no', file=sys.stderr); sys.exit(3)"])
     with pytest.raises(ConnectionError, match="It failed: no"):
         failing.wait(20)
     failing.stop()
     slow = harness.Process("It", [*PYTHON, "import time; time.sleep(60)"])
-    with pytest.raises(ConnectionError, match=r"It did not end within 0\.1 s: it said nothing"):
+    with pytest.raises(ConnectionError, match=r"It did not end within 0\.1 s: it printed nothing"):
         slow.wait(0.1)
     slow.stop()
 
 
-def test_a_process_that_says_a_lot_is_not_stopped_by_it() -> None:
+def test_a_process_that_prints_a_lot_is_not_blocked_by_it() -> None:
     process = harness.Process("It", [*PYTHON, "import sys; sys.stderr.write('x' * 1_000_000); print('done')"])
     assert process.wait(20) == "done\n"
     process.stop()
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
 def test_what_a_process_takes_includes_its_children() -> None:
     child = "x = bytearray(80_000_000); import time\nwhile time.process_time() < 0.3: pass\nprint(1, flush=True)\n"
     code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child + 'time.sleep(5)'!r}]).wait()"
@@ -60,14 +59,11 @@ def test_what_a_process_takes_includes_its_children() -> None:
         process.stop()
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
 def test_a_busy_machine_is_seen_to_be() -> None:
     before, until_s = harness.busy_s(), time.process_time() + 0.3
     while time.process_time() < until_s:
         pass
     after = harness.busy_s()
-    assert before is not None
-    assert after is not None
     assert after - before > 0.2
 
 
@@ -93,11 +89,11 @@ def test_a_given_broker_is_taken_as_it_is() -> None:
 
 
 def test_a_monitor_leaves_neither_status_nor_session_behind(broker_url: connection.BrokerUrl) -> None:
-    tls, topics, name = connection.TlsFiles(), wire.Topics("test/rig"), f"rig-{os.getpid()}"
-    audience = Audience(broker_url, tls, topics, name, ("alerts",))
+    tls, topics, name = connection.TlsFiles(), wire.Topics("test/harness"), f"harness-{os.getpid()}"
+    subscriber = Subscriber(broker_url, tls, topics, name, ("alerts",))
     with harness.monitor(name, broker_url, tls, topics=topics, workers=2) as process:
-        process.wait_until(audience.is_online)
-    audience.close()
+        process.wait_until(subscriber.is_online)
+    subscriber.close()
     assert _what_is_kept(broker_url, topics, name, [f"{name}.0", f"{name}.1"]) == []
 
 

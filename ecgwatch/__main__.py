@@ -1,0 +1,49 @@
+"""Command line: ``ecgwatch COMMAND``, or ``python -m ecgwatch COMMAND``; ``--help`` lists the commands.
+
+Verbs are declared by the packages they belong to; this module only puts them together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import export.__main__
+import monitor.__main__
+import simulator.__main__
+import training.__main__
+from ecgwatch.completion import SHELLS, answer_shell, script
+from monitor.command import Group, Program, Verb, run_program
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help="the shell that completes")
+
+
+def _print_completion(options: argparse.Namespace) -> None:
+    print(script(options.shell))
+
+
+PROGRAM = Program(
+    "ecgwatch",
+    "ecgwatch",
+    "Watch wearable ECG feeds live: packets in over MQTT, alerts out. Research software, not a medical device.",
+    (
+        *monitor.__main__.VERBS,
+        *simulator.__main__.VERBS,
+        Group("train", "train, compare and measure networks that classify beats", training.__main__.VERBS),
+        Group("export", "write trained networks as ONNX files, and check such files", export.__main__.VERBS),
+        Verb("completion", "print a script that lets a shell complete ecgwatch", _add_completion, _print_completion),
+    ),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 after an error, which is one line on stderr."""
+    answer_shell(PROGRAM)
+    return run_program(PROGRAM, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

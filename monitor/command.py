@@ -1,0 +1,217 @@
+"""The face that all command lines of the project share: verbs, help, one-line errors, and what to install.
+
+Rules
+-----
+* Only the parser of the verb that was typed is built, and what a verb needs is imported when it runs: help answers at
+  once.
+* An error is one line on standard error, and exit status 2. An unknown command or flag is reported with the nearest
+  one that exists; flags are not abbreviated.
+* A missing package is reported with the extra that brings it.
+
+Knows nothing of what any verb does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+OWN_PACKAGES = ("monitor", "simulator", "training", "export", "ecgwatch")
+"""What no extra brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A command: its name, its flags, and what it does."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    """Returns the exit status, None for 0. ``options.command_line`` is what was typed."""
+    extra: str | None = None
+    """Extra of ecgwatch that brings what it imports beyond the base installation."""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Verbs behind a name of their own, such as ``train`` in ``ecgwatch train fit``."""
+
+    name: str
+    help: str
+    commands: tuple[Verb, ...]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command line."""
+
+    name: str
+    """Stands before each error."""
+    prog: str
+    """How it is started."""
+    description: str
+    commands: tuple[Verb | Group, ...]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which shows defaults in its help."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, and exit with status 2."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see '{self.prog} --help')\n")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse the words of a command line; exit with status 2 where that cannot be done."""
+        for word in _flags_among(words):
+            if word not in self._option_string_actions:
+                self.error(f"unknown flag {word}{_nearest(word, self._option_string_actions)}")
+        return self.parse_args(words)
+
+
+def run_program(program: Program, words: Sequence[str] | None = None) -> int:
+    """Run the command that was typed.
+
+    Parameters
+    ----------
+    program
+        The command line.
+    words
+        What was typed after its name; `sys.argv` if None.
+
+    Returns
+    -------
+    int
+        Exit status: that of the verb, 2 after an error, 130 after Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        After help, and after words that cannot be understood.
+    """
+    typed = list(sys.argv[1:] if words is None else words)
+    verb, prog, rest = _find(program, typed)
+    options = build_parser(verb, prog).read(rest)
+    options.command_line = shlex.join([*program.prog.split(), *typed])
+    return _run(program.name, verb, options)
+
+
+def build_parser(verb: Verb, prog: str) -> Parser:
+    """Return the parser of one verb."""
+    parser = Parser(prog=f"{prog} {verb.name}", description=_sentence(verb.help))
+    verb.add_arguments(parser)
+    return parser
+
+
+def build_full_parser(program: Program) -> Parser:
+    """Return a parser of all verbs, as shell completion needs it."""
+    return _build_overview(program.prog, program.description, program.commands, with_arguments=True)
+
+
+def _find(program: Program, words: list[str]) -> tuple[Verb, str, list[str]]:
+    """Return the verb that was typed, the program and group before it, and the words after it."""
+    prog, description, commands = program.prog, program.description, program.commands
+    while True:
+        word = words[0] if words else ""
+        found = next((one for one in commands if word in (one.name, *one.aliases)), None)
+        if found is None:
+            _explain(_build_overview(prog, description, commands), words, commands)
+        words = words[1:]
+        if isinstance(found, Verb):
+            return found, prog, words
+        prog, description, commands = f"{prog} {found.name}", _sentence(found.help), found.commands
+
+
+def _explain(overview: Parser, words: Sequence[str], commands: Sequence[Verb | Group]) -> NoReturn:
+    """Exit, where no verb was typed: with the help or the version that was asked for, or with an error."""
+    names = [name for command in commands for name in (command.name, *command.aliases)]
+    if not words:
+        overview.error(f"expected a command: {', '.join(command.name for command in commands)}")
+    if not words[0].startswith("-"):
+        overview.error(f"unknown command {words[0]!r}{_nearest(words[0], names)}")
+    overview.read(words[:1])
+    overview.error(f"expected a command after {words[0]}")
+
+
+def _build_overview(
+    prog: str, description: str, commands: Iterable[Verb | Group], *, with_arguments: bool = False
+) -> Parser:
+    """Return a parser that lists commands; it knows their flags only where `with_arguments` is set."""
+    overview = Parser(prog=prog, description=description)
+    overview.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the version and exit"
+    )
+    listed = overview.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for command in commands:
+        made = listed.add_parser(command.name, help=command.help, aliases=command.aliases)
+        if with_arguments and isinstance(command, Verb):
+            command.add_arguments(made)
+        elif with_arguments and isinstance(command, Group):
+            below = made.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+            for verb in command.commands:
+                verb.add_arguments(below.add_parser(verb.name, help=verb.help))
+    return overview
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when asked for, which takes longer than the help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"ecgwatch {version('ecgwatch')}")
+        parser.exit()
+
+
+def _run(name: str, verb: Verb, options: argparse.Namespace) -> int:
+    try:
+        status = verb.run(options) or 0
+        sys.stdout.flush()  # now, while a closed reader can still be distinguished from an error
+        return status
+    except BrokenPipeError:  # the reader of our output has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes as it ends
+        return 0
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if verb.extra is None or not missing or missing in OWN_PACKAGES:
+            raise
+        return _fail(name, f"{verb.name} needs the package {missing}: pip install 'ecgwatch[{verb.extra}]'")
+    except (ValueError, OSError) as error:
+        return _fail(name, str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(name: str, message: str) -> int:
+    print(f"{name}: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 2
+
+
+def _flags_among(words: Iterable[str]) -> Iterable[str]:
+    """Long flags among the words, without their values, up to a lone ``--``."""
+    for word in words:
+        if word == "--":
+            return
+        if word.startswith("--") and " " not in word:
+            yield word.partition("=")[0]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
