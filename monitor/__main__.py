@@ -253,7 +253,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
-    running.add_argument(
+    parser.add_argument(
         "--silent",
         type=float,
         default=60.0,
