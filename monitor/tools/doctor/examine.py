@@ -1,4 +1,4 @@
-"""Is everything as the monitor needs it? One line for each thing looked at, and what to change where it is not.
+"""Are broker and machine as the monitor needs them? One line for each check, and what to change where they are not.
 
 Looks at this machine (clock, model, provider, disk) and lets `monitor.tools.doctor.probe` ask the broker. Changes
 nothing.
@@ -20,7 +20,7 @@ from monitor import wire
 from monitor.broker import connection
 from monitor.classify import DEFAULT_MODEL, Classifier, Provider
 from monitor.state.location import default_directory
-from monitor.tools.doctor.probe import NOT_ASKED, Check, Probe, Status
+from monitor.tools.doctor.probe import NOT_CHECKED, Check, Probe, Status
 from monitor.tools.doctor.visit import Target
 
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
@@ -76,7 +76,7 @@ def run_doctor(settings: DoctorSettings) -> int:
 
 
 def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
-    """Look at what the monitor needs of this machine."""
+    """Check what the monitor needs of this machine."""
     yield check_clock(time.time(), any(file.exists() for file in SYNCHRONISED))
     yield from check_model(settings.model, settings.provider)
     yield check_state(settings.state or default_directory())
@@ -84,31 +84,31 @@ def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
 
 
 def check_clock(now_s: float, synchronised: bool) -> Check:
-    """Look whether the time is plausible, and something keeps it right."""
-    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s))
+    """Check that the time is plausible, and whether a time service keeps it."""
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s))
     if time.gmtime(now_s).tm_year not in PLAUSIBLE_YEARS:
-        return Check("clock", "FAIL", told, "Set the clock: certificates are judged by it, and latencies measured.")
-    kept = "kept right by a time service" if synchronised else "unknown whether a time service keeps it right"
-    return Check("clock", "ok", f"{told}, {kept}")
+        return Check("clock", "FAIL", shown, "Set the clock: certificates are judged by it, and latencies measured.")
+    kept = "synchronised" if synchronised else "unknown whether a time service keeps it"
+    return Check("clock", "ok", f"{shown}, {kept}")
 
 
 def check_model(model: str, provider: Provider) -> Iterator[Check]:
-    """Look whether the model loads, and the provider is there."""
+    """Check that the model loads, and that the provider is available."""
     try:
         classifier = Classifier(model, "cpu")
     except (OSError, ValueError) as error:
-        yield Check("model", "FAIL", str(error), "python -m monitor models lists those that are bundled.")
+        yield Check("model", "FAIL", str(error), "ecgwatch models lists those that are bundled.")
         return
     info = classifier.info
     yield Check("model", "ok", f"{info.name}, {info.precision}, sha256 {classifier.sha256[:12]}")
     try:
         yield Check("provider", "ok", f"{provider}: {Classifier(model, provider).provider}")
     except ValueError as error:
-        yield Check("provider", "FAIL", str(error), "--provider auto takes what there is.")
+        yield Check("provider", "FAIL", str(error), "--provider auto takes what is available.")
 
 
 def check_state(folder: Path) -> Check:
-    """Look whether the monitor can keep its state there."""
+    """Check that the monitor can keep its state there."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -123,7 +123,7 @@ def check_state(folder: Path) -> Check:
 
 
 def check_open_files() -> Check:
-    """Look whether there are enough file descriptors for a monitor."""
+    """Check that there are enough file descriptors for a monitor."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -155,7 +155,7 @@ def _lines(check: Check) -> Iterator[str]:
 
 def _summary(made: list[Check]) -> str:
     failed = sum(check.status == "FAIL" for check in made)
-    warned = sum(check.status == "warn" and check.name != NOT_ASKED for check in made)
+    warned = sum(check.status == "warn" and check.name != NOT_CHECKED for check in made)
     if failed:
-        return f"{failed} to mend{f', {warned} to look at' * bool(warned)}; then ask again."
+        return f"{failed} to mend{f', {warned} to look at' * bool(warned)}; then run the doctor again."
     return f"The monitor can run; {warned} to look at." if warned else "All is well."

@@ -1,4 +1,4 @@
-"""What the doctor asks of a broker: is it there, does it let the monitor in and do its work, and is it set up for it.
+"""What the doctor checks of a broker: is it there, does it let the monitor in and do its work, is it set up for it.
 
 Everything is tried for real, on topics below the monitor's own name and with client ids that no monitor has, so that
 neither a running monitor nor any subscriber notices. Knows nothing of this machine.
@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from monitor import wire
-from monitor.tools.doctor.visit import TIMEOUT_S, Refused, Target, Visit, may_publish
+from monitor.tools.doctor.visit import TIMEOUT_S, Refused, Target, Visit, may_publish, spoken_at
 
 WAITING = 2000
 """Messages that are left waiting in the broker; mosquitto's default keeps about 1000."""
 FEW_IN_FLIGHT = 1000
 SLOW_S = 0.020
-"""A longer way through the broker is told; on one machine it takes less than 1 ms, and 42 ms with Nagle's algorithm."""
+"""A slower round trip is reported; on one machine it takes less than 1 ms, and 42 ms with Nagle's algorithm."""
 ROUND_TRIPS = 20
 CERTIFICATE_DAYS = 30
+ALERT_BYTES = 4096
+"""An alert with its waveform, and some room."""
 LISTEN_S, QUIET_S = 1.0, 1.0
 EXPIRED, WRONG_NAME = 10, (62, 64)
 """What OpenSSL calls them: X509_V_ERR_CERT_HAS_EXPIRED, and a host name or IP address that does not match."""
@@ -33,7 +35,7 @@ EXPIRED, WRONG_NAME = 10, (62, 64)
 SEE_LOG = "The broker's log may say why."
 EMBEDDED = "(the embedded broker, for a first look, cannot)"
 
-NOT_ASKED = "not asked"
+NOT_CHECKED = "unchecked"
 """Name of the check that lists what could not be looked at."""
 
 Status = Literal["ok", "warn", "FAIL"]
@@ -72,18 +74,19 @@ class Probe:
     def examine(self) -> Iterator[Check]:
         """Make one check after the other; of those that all others build on, the first that fails is the last."""
         needed = {"address": self.address, "port": self.port, "encryption": self.encryption, "login": self.login}
-        needed["own topic"] = self.own_topic
-        further = {"samples": self.samples, "alerts": self.alerts, "round trip": self.round_trip}
+        needed |= {"qos": self.qos, "own topic": self.own_topic}
+        further = {"will": self.will, "size": self.size, "samples": self.samples, "alerts": self.alerts}
+        further["round trip"] = self.round_trip
         names = [*needed, *further, "session", "waiting", "in flight"]
         for number, (name, check) in enumerate(needed.items(), start=1):
-            made = _survive(name, check)
+            made = _checked(name, check)
             yield made
             if made.status == "FAIL":
                 if left := names[number:]:
-                    yield Check(NOT_ASKED, "warn", ", ".join(left))
+                    yield Check(NOT_CHECKED, "warn", ", ".join(left))
                 return
         for name, check in further.items():
-            yield _survive(name, check)
+            yield _checked(name, check)
         yield from self.keeping()
 
     def address(self) -> Check:
@@ -100,22 +103,22 @@ class Probe:
         return Check("address", "ok", host if same else f"{host} is {', '.join(addresses)}")
 
     def port(self) -> Check:
-        """Look whether somebody listens there."""
+        """Check that something listens there."""
         url, start = self._target.url, time.perf_counter()
         try:
             socket.create_connection((url.host, url.port), TIMEOUT_S).close()
         except TimeoutError:
             return Check(
-                "port", "FAIL", f"no answer from port {url.port} in {TIMEOUT_S:g} s", "Does a firewall stand between?"
+                "port", "FAIL", f"no answer from port {url.port} in {TIMEOUT_S:g} s", "Is there a firewall in between?"
             )
         except OSError as error:
-            advice = "Is the broker running, on this port? One for a first look: python -m simulator broker"
-            return Check("port", "FAIL", f"nobody at port {url.port}: {error.strerror or error}", advice)
+            advice = "Is the broker running, on this port? One for a first look: ecgwatch broker"
+            return Check("port", "FAIL", f"nothing listens at port {url.port}: {error.strerror or error}", advice)
         self._connect_s = time.perf_counter() - start
         return Check("port", "ok", f"{url.port} is open, connected in {1e3 * self._connect_s:.1f} ms")
 
     def encryption(self) -> Check:
-        """Look whether the way to the broker is safe, and for how long its certificate is good."""
+        """Check that the connection is encrypted, and for how long the certificate is valid."""
         if not self._target.url.tls:
             return self._in_the_clear()
         try:
@@ -129,7 +132,7 @@ class Probe:
             return Check("encryption", "FAIL", f"no TLS: {error}", advice)
 
     def login(self) -> Check:
-        """Look whether the broker lets us in."""
+        """Check that the broker accepts the login."""
         user = self._target.url.user
         who = "without a user name" if user is None else f"as user {user}"
         try:
@@ -146,12 +149,52 @@ class Probe:
         except ConnectionError as error:
             advice = "Does it want a client certificate, or another: --certfile, --keyfile?"
             if not self._target.url.tls:
-                advice = "If this port speaks TLS, write mqtts:// instead of mqtt://."
+                advice = _what_to_write(spoken_at(self._target))
             found = str(error).removeprefix(f"The broker at {self._target.url} ").split(". ")[0]
             return Check("login", "FAIL", found.rstrip("."), advice)
 
+    def qos(self) -> Check:
+        """Check that the broker delivers with QoS 1."""
+        with self._visit("qos") as visit:
+            visit.subscribe(self._own)
+            granted = visit.granted_qos
+        if granted < 1:
+            advice = "In mosquitto.conf: max_qos 2. Until then, what is sent while a connection is down is lost."
+            return Check("qos", "FAIL", f"at most QoS {granted} is granted", advice)
+        return Check("qos", "ok", f"QoS {granted} is granted")
+
+    def will(self) -> Check:
+        """Check that the broker takes a retained last will, by which subscribers learn that a monitor has died."""
+        try:
+            with self._visit("will", will=f"{self._own}/will"):
+                return Check("will", "ok", "a retained last will is accepted")
+        except OSError as error:
+            advice = "Let the broker accept it (mosquitto: retain_available true). Until then a weaker one is used."
+            return Check("will", "warn", f"a connection with a retained last will fails: {error}", advice)
+
+    def size(self) -> Check:
+        """Check that alerts, and the largest packets that devices may send, are not too large for the broker."""
+        passed = [size for size in (ALERT_BYTES, wire.MAX_PAYLOAD) if self._passes(size)]
+        advice = "In mosquitto.conf: max_packet_size 0 and message_size_limit 0 (or above 600000)"
+        if not passed:
+            return Check("size", "FAIL", f"a message of {ALERT_BYTES} bytes, as of an alert, does not pass", advice)
+        if passed[-1] < wire.MAX_PAYLOAD:
+            found = f"{passed[-1]} bytes pass, {wire.MAX_PAYLOAD} do not: long packets of devices would be lost"
+            return Check("size", "warn", found, advice)
+        return Check("size", "ok", f"messages of {wire.MAX_PAYLOAD} bytes pass")
+
+    def _passes(self, size: int) -> bool:
+        """Whether a message of that size goes there and back."""
+        try:
+            with self._visit("size") as visit:
+                visit.subscribe(self._own)
+                visit.publish(self._own, [bytes(size)])
+                return visit.until(lambda: bool(visit.received), 2.0)
+        except OSError:
+            return False
+
     def own_topic(self) -> Check:
-        """Look whether the monitor may speak, and hear itself, below its own name; the further checks need both."""
+        """Check that the monitor may publish and subscribe below its own name; the further checks need both."""
         with self._visit("topic") as visit:
             granted = visit.subscribe(self._own)
             confirmed = visit.publish(self._own, [b"doctor"])
@@ -162,8 +205,8 @@ class Probe:
         return Check("own topic", "FAIL", f"what was published on {self._own} did not come back", advice)
 
     def samples(self) -> Check:
-        """Look whether the monitor may hear the devices."""
-        wanted = [self._topics.of("+", leaf) for leaf in ("info", "samples")]
+        """Check that the monitor may subscribe to the devices' topics."""
+        wanted = [self._topics.of("+", leaf) for leaf in ("info", "status", "samples")]
         with self._visit("samples") as visit:
             if not visit.subscribe(*wanted):
                 advice = "In the broker's ACL, for this user: " + ", ".join(f"topic read {topic}" for topic in wanted)
@@ -179,7 +222,7 @@ class Probe:
         )
 
     def alerts(self) -> Check:
-        """Look whether the monitor may publish what it finds."""
+        """Check that the monitor may publish alerts, beats and its status."""
         # As of a device called doctor: below its own name the monitor may write anyway.
         leaves = {self._topics.of("doctor", leaf): self._topics.of("+", leaf) for leaf in ("alerts", "beats")}
         leaves[self._topics.monitor_status(self._name)] = self._topics.monitor_status(self._name)
@@ -188,7 +231,7 @@ class Probe:
             return Check(
                 "alerts",
                 "ok",
-                "unknown: only a broker that speaks MQTT 5 on this port tells without an alert being sent",
+                "unknown: only a broker that speaks MQTT 5 on this port answers without an alert being sent",
             )
         if denied := [rule for topic, rule in leaves.items() if not answers[topic]]:
             advice = "In the broker's ACL, for this user: " + ", ".join(f"topic write {rule}" for rule in denied)
@@ -219,7 +262,7 @@ class Probe:
         return Check("round trip", "warn", found, f"In mosquitto.conf: set_tcp_nodelay true {EMBEDDED}")
 
     def keeping(self) -> Iterator[Check]:
-        """Look whether the broker keeps what comes while a client is away, all of it, and hands it over in one go."""
+        """Check that the broker keeps all that is sent while a client is away, and delivers it in one go."""
         try:
             self._forget()  # what an earlier doctor may have left
             yield from self._leave_and_return(f"{self._own}/waiting")
@@ -249,7 +292,7 @@ class Probe:
         yield _in_flight(at_once, kept)
 
     def _forget(self) -> None:
-        """Have the broker forget the session that `keeping` uses."""
+        """Let the broker drop the session that `keeping` uses."""
         with self._visit("waiting"):
             pass
 
@@ -265,8 +308,8 @@ class Probe:
         return Check("encryption", "warn", "none", advice)
 
 
-def _survive(name: str, check: Callable[[], Check]) -> Check:
-    """Make a check; a connection that is lost meanwhile is a finding, not the end."""
+def _checked(name: str, check: Callable[[], Check]) -> Check:
+    """Make a check; a connection that is lost meanwhile is a finding, not the end of the examination."""
     try:
         return check()
     except OSError as error:
@@ -274,11 +317,11 @@ def _survive(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _certificate(sock: ssl.SSLSocket) -> Check:
-    told = sock.getpeercert() or {}
-    ends_s = ssl.cert_time_to_seconds(str(told["notAfter"]))
+    certificate = sock.getpeercert() or {}
+    ends_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     days = int((ends_s - time.time()) / 86_400)
     until = time.strftime("%Y-%m-%d", time.gmtime(ends_s))
-    found = f"{sock.version()}, the broker's certificate is good until {until}, {days} more day{'s' * (days != 1)}"
+    found = f"{sock.version()}, the broker's certificate is valid until {until}, {days} more day{'s' * (days != 1)}"
     if days < CERTIFICATE_DAYS:
         return Check("encryption", "warn", found, "Renew the broker's certificate: docs/DEPLOY.md, step 1.")
     return Check("encryption", "ok", found)
@@ -290,6 +333,17 @@ def _what_to_trust(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in WRONG_NAME:
         return "Write the name that stands in the certificate in --broker, or issue one for the name used."
     return "Name the authority that issued the broker's certificate: --cafile ca.crt"
+
+
+def _what_to_write(spoken: str | None) -> str:
+    """What to write in --broker for a port that does not answer in MQTT."""
+    if spoken == "TLS":
+        return "This port speaks TLS: write mqtts:// instead of mqtt://."
+    if spoken == "HTTP":
+        return (
+            "This port speaks HTTP, perhaps MQTT over WebSockets, which is not supported: name the port of plain MQTT."
+        )
+    return "Is this a port of an MQTT broker? If it speaks TLS, write mqtts:// instead of mqtt://."
 
 
 def _queue(kept: int, sent: bool) -> Check:

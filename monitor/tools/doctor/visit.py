@@ -1,11 +1,12 @@
-"""One connection to a broker, driven by hand and without a thread: what the doctor asks brokers with.
+"""One connection to a broker, driven by hand and without a thread: the doctor's client.
 
-Knows how to connect, wait, subscribe and publish, and how to ask for a right without using it; judges nothing.
+Knows how to connect, wait, subscribe and publish, and how to find out a right without using it; judges nothing.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -24,12 +25,12 @@ KEEPALIVE_S = 30
 
 
 class Refused(ConnectionError):
-    """The broker answered, and said no."""
+    """The broker answered with a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A broker, and what its client shows to it."""
+    """A broker, and the credentials of its client."""
 
     url: connection.BrokerUrl
     password: str | None = field(default=None, repr=False)
@@ -41,7 +42,7 @@ class Target:
         Raises
         ------
         OSError
-            There is nobody, or TLS fails; ssl.SSLError then.
+            Nothing listens there, or TLS fails; ssl.SSLError then.
         """
         plain = socket.create_connection((self.url.host, self.url.port), TIMEOUT_S)
         if not self.url.tls:
@@ -66,14 +67,24 @@ class Visit:
         See `monitor.broker.connection.make_client`.
     hold
         Acknowledge nothing that comes until `acknowledge` is called.
+    will
+        Topic of a retained last will with QoS 1; it is not published, since the visit ends in good order.
 
     Raises
     ------
     ConnectionError
-        On entering: the broker is not there or does not answer; `Refused` if it says no.
+        On entering: the broker is not there or does not answer; `Refused` if it refuses.
     """
 
-    def __init__(self, target: Target, client_id: str, *, clean_session: bool = True, hold: bool = False) -> None:
+    def __init__(
+        self,
+        target: Target,
+        client_id: str,
+        *,
+        clean_session: bool = True,
+        hold: bool = False,
+        will: str | None = None,
+    ) -> None:
         self.received: list[paho.MQTTMessage] = []
         self.session_present = False
         """Whether the broker still had a session of that client id."""
@@ -85,6 +96,8 @@ class Visit:
         self._client = client = connection.make_client(
             target.url, client_id, password=target.password, clean_session=clean_session, **asdict(target.tls)
         )
+        if will is not None:
+            client.will_set(will, b"", qos=1, retain=True)
         client.manual_ack_set(True)
         client.max_inflight_messages_set(1000)
         client.max_queued_messages_set(0)
@@ -131,6 +144,11 @@ class Visit:
         self.until(lambda: self._granted is not None)
         granted: list[ReasonCode] = self._granted or []
         return bool(granted) and not any(code.is_failure for code in granted)
+
+    @property
+    def granted_qos(self) -> int:
+        """Lowest QoS that the last subscription was granted."""
+        return min((code.value for code in self._granted or ()), default=0)
 
     def publish(self, topic: str, payloads: list[bytes]) -> bool:
         """Publish with QoS 1; whether the broker confirmed all."""
@@ -232,3 +250,30 @@ def _read(sock: socket.socket, size: int) -> bytes:
             raise ConnectionError("the broker ended the connection")
         data += more
     return data
+
+
+def spoken_at(target: Target) -> str | None:
+    """Find out what a port speaks that does not answer in MQTT: "TLS", "HTTP", or None if that cannot be told."""
+    try:
+        with socket.create_connection((target.url.host, target.url.port), TIMEOUT_S) as sock:
+            sock.settimeout(TIMEOUT_S)
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = sock.recv(16)
+    except OSError:
+        answer = b""
+    if answer.startswith(b"HTTP/"):
+        return "HTTP"
+    return "TLS" if _speaks_tls(target) else None
+
+
+def _speaks_tls(target: Target) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent: who it is does not matter
+    try:
+        with socket.create_connection((target.url.host, target.url.port), TIMEOUT_S) as sock:
+            context.wrap_socket(sock, server_hostname=target.url.host).close()
+    except ssl.SSLError as error:
+        return "HANDSHAKE" in str(error.reason) or "ALERT" in str(error.reason)
+    except OSError:
+        return False
+    return True
