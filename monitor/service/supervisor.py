@@ -87,6 +87,17 @@ class _Worker:
                 if report:
                     self.status = msgspec.msgpack.decode(report, type=wire.MonitorStatus)
 
+    def turn(self, now_s: float, passed_s: float) -> None:
+        """Restart it if that is due; else read its reports, and note whether it hangs or has died."""
+        if self.reports.closed:
+            if now_s >= self.again_at_s:
+                self.start()
+            return
+        self.hear()
+        self.wait(passed_s)
+        if not self.process.is_alive():
+            self.on_exit()
+
     def wait(self, seconds: float) -> None:
         """Note that time has passed, and kill it if it hangs; that it died is handled elsewhere."""
         if self.silence_s is None:
@@ -209,16 +220,9 @@ class Workers:
             now = time.monotonic()
             passed_s, turned_s = min(TURN_S, now - turned_s), now
             for worker in workers:
-                if worker.reports.closed:
-                    if now >= worker.again_at_s:
-                        worker.start()
-                    continue
-                worker.hear()
-                worker.wait(passed_s)
-                if not worker.process.is_alive():
-                    worker.on_exit()
-                    if not ready:
-                        raise ConnectionError(f"{worker.process.name} could not start; see its log above.")
+                worker.turn(now, passed_s)
+                if worker.reports.closed and not ready:
+                    raise ConnectionError(f"{worker.process.name} could not start; see its log above.")
             self._note(workers, now)
             if not ready and all(worker.serves for worker in workers):
                 ready, status_due = True, 0.0

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,20 @@ def only_one(lock: Path, is_stopping: Callable[[], bool]) -> Iterator[None]:
         yield
         return
     with file:
-        is_logged = False
-        while not is_stopping():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not is_logged:
-                    log.warning("another monitor of this name is running; waiting until it stops (%s)", lock)
-                is_logged = True
+        if not is_stopping() and not _takes(file):
+            log.warning("another monitor of this name is running; waiting until it stops (%s)", lock)
+            while not is_stopping() and not _takes(file):
                 time.sleep(AGAIN_S)
         yield
+
+
+def _takes(file: IO[str]) -> bool:
+    """Take the lock of an open file, unless another process holds it; return whether that worked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

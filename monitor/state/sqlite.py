@@ -284,13 +284,12 @@ class SqliteStore(StateStore):
         """The files of the other workers that there are or were, to be read."""
         if self._opened is None:
             self._opened = []
-            for path in _find(self._path.parent, self._name, ".db"):
-                if path != self._path:
-                    try:
-                        uri = f"{path.absolute().as_uri()}?mode=ro"
-                        self._opened.append(sqlite3.connect(uri, uri=True, timeout=BUSY_S))
-                    except sqlite3.Error as error:
-                        log.error("%s cannot be read; the states in it are not found: %s", path, error)
+            for path in [path for path in _find(self._path.parent, self._name, ".db") if path != self._path]:
+                try:
+                    uri = f"{path.absolute().as_uri()}?mode=ro"
+                    self._opened.append(sqlite3.connect(uri, uri=True, timeout=BUSY_S))
+                except sqlite3.Error as error:
+                    log.error("%s cannot be read; the states in it are not found: %s", path, error)
         return self._opened
 
     def _saved_elsewhere(self, devices: Collection[str]) -> set[str]:
@@ -406,11 +405,15 @@ def _tidy(path: Path, closing: threading.Event) -> None:
     while not closing.wait(TIDY_S):
         if path.exists():
             with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
-                for _ in range(2):
-                    [(_, pages, _)] = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                if pages * PAGE_BYTES > LOG_BYTES:
-                    file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
-                    file.execute("PRAGMA wal_checkpoint(RESTART)")
+                _move_log(file)
+
+
+def _move_log(file: sqlite3.Connection) -> None:
+    for _ in range(2):
+        [(_, pages, _)] = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    if pages * PAGE_BYTES > LOG_BYTES:
+        file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
+        file.execute("PRAGMA wal_checkpoint(RESTART)")
 
 
 def _each(ids: Collection[str]) -> list[tuple[str]]:

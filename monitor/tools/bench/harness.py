@@ -190,13 +190,13 @@ def monitor(
     words = ["monitor", "run", "--name", name, "--prefix", topics.prefix, "--workers", str(workers), *options]
     words += broker_words(url, tls)
     with tempfile.TemporaryDirectory() as folder:
+        words += ["--state", folder] if remembers else ["--no-state"]
         try:
-            with running("The monitor", *words, *(["--state", folder] if remembers else ["--no-state"])) as process:
+            with running("The monitor", *words) as process:
                 yield process
         finally:
-            if remembers:
-                with contextlib.suppress(OSError):
-                    _end_sessions(name, url, tls, topics, workers)
+            with contextlib.suppress(OSError):
+                _end_sessions(name, url, tls, topics, workers if remembers else 0)
 
 
 def broker_words(url: connection.BrokerUrl, tls: connection.TlsFiles) -> list[str]:

@@ -208,15 +208,19 @@ def may_publish(target: Target, client_id: str, topics: list[str]) -> dict[str, 
             if kind != 0x20 or body[1] != 0:
                 return None
             for number, topic in enumerate(topics, start=1):
-                sock.sendall(_packet(0x34, _text(topic) + number.to_bytes(2, "big") + b"\0"))
-                kind, body = _read_packet(sock)
-                if kind != 0x50 or int.from_bytes(body[:2], "big") != number:
-                    return None
-                allowed[topic] = len(body) < 3 or body[2] < 0x80
+                allowed[topic] = _is_allowed(sock, topic, number)
             sock.sendall(_packet(0xE0, b""))
     except (OSError, IndexError):
         return None
     return allowed
+
+
+def _is_allowed(sock: socket.socket, topic: str, number: int) -> bool:
+    sock.sendall(_packet(0x34, _text(topic) + number.to_bytes(2, "big") + b"\0"))
+    kind, body = _read_packet(sock)
+    if kind != 0x50 or int.from_bytes(body[:2], "big") != number:
+        raise ConnectionError(f"the broker answered a message of QoS 2 with a packet of type 0x{kind:02x}")
+    return len(body) < 3 or body[2] < 0x80
 
 
 def _text(word: str) -> bytes:

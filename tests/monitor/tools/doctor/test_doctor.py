@@ -307,9 +307,7 @@ def test_state_that_cannot_be_kept_is_reported(tmp_path: Path, monkeypatch: pyte
 
 def test_clock_of_another_age_is_reported() -> None:
     assert examine.check_clock(0.0, synchronised=True).status == "FAIL"
-    assert (
-        examine.check_clock(1.8e9, synchronised=True).found == "2027-01-15 08:00:00 UTC, synchronised"
-    )
+    assert examine.check_clock(1.8e9, synchronised=True).found == "2027-01-15 08:00:00 UTC, synchronised"
     assert "unknown" in examine.check_clock(1.8e9, synchronised=False).found
 
 

@@ -1,0 +1,1 @@
+"""What the project asks of its own code and documents."""
