@@ -7,7 +7,7 @@ What is found in a directory, or in its folders:
   row was cut from, the diagnosis, and which side of a published split the row is on; `<name>_records.csv` the age and
   sex of each record's patient;
 * `mitbih_train.csv` and `mitbih_test.csv`: the same layout with the labels 0 to 4 of the five AAMI classes;
-* WFDB records with annotations (`<record>.hea`, `.dat`, `.atr`), cut by `training.records`.
+* WFDB records with annotations (`<record>.hea`, `.dat`, and `.atr`, `.ecg` or `.qrs`), cut by `training.records`.
 
 Every file may be plain or, but for WFDB's, end in .gz. The module knows nothing of splits and networks.
 """
@@ -24,6 +24,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from monitor import beat
+from recordings.classes import CLASSES
+from recordings.marks import PREFERRED
 from training import records
 
 Strings = npt.NDArray[np.str_]
@@ -31,7 +33,7 @@ Labels = npt.NDArray[np.int64]
 
 BINARY = ("normal", "abnormal")
 """Classes of the `_normal`, `_abnormal` pairs; the first class of any data set is the one that is not abnormal."""
-TASKS = {"ptb": BINARY, "mitbih": records.CLASSES}
+TASKS = {"ptb": BINARY, "mitbih": CLASSES}
 """What can be learned, and the name of the model that comes of it -> classes."""
 KAGGLE_FIVE = {"mitbih_train": "train", "mitbih_test": "test"}
 """File name of the Kaggle MIT-BIH data -> side of its published split."""
@@ -137,15 +139,19 @@ def _read_directory(directory: Path) -> list[tuple[str, Beats]]:
             found.append((stem, _join(read)))
         if any(_is_there(folder / f"{stem}.csv") for stem in KAGGLE_FIVE):
             found.append(("mitbih", _join([_read_five(folder, stem) for stem in KAGGLE_FIVE])))
-        stems = sorted(path.with_suffix("") for path in folder.glob("*.hea") if path.with_suffix(".atr").is_file())
+        stems = sorted(path.with_suffix("") for path in folder.glob("*.hea") if _is_annotated(path))
         if stems:
             found.append((folder.resolve().name, _read_records(folder.resolve().name, stems)))
     if not found:
         raise ValueError(
             f"{directory}: got no data set, expected a pair *_normal.csv and *_abnormal.csv, mitbih_train.csv and "
-            "mitbih_test.csv (plain or .gz), or WFDB records with .atr files."
+            "mitbih_test.csv (plain or .gz), or WFDB records with .atr, .ecg or .qrs files."
         )
     return found
+
+
+def _is_annotated(header: Path) -> bool:
+    return any(header.with_suffix(f".{annotator}").is_file() for annotator in PREFERRED)
 
 
 def _is_there(path: Path) -> bool:
@@ -182,14 +188,14 @@ def _read_five(folder: Path, stem: str) -> Beats:
     windows, labels = beat.read_windows(path)
     if labels is None:
         raise ValueError(f"{path}, row 1: got {beat.LENGTH} columns, expected {beat.LENGTH} samples and a label.")
-    for row in np.flatnonzero(labels >= len(records.CLASSES)):
+    for row in np.flatnonzero(labels >= len(CLASSES)):
         raise ValueError(f"{path}, row {row + 1}, column {beat.LENGTH + 1}: got {labels[row]}, expected 0 to 4.")
     n = len(windows)
     nobody = np.full(n, "")
     return Beats(
         windows,
         labels,
-        records.CLASSES,
+        CLASSES,
         nobody,
         np.full(n, "mitbih"),
         np.full(n, KAGGLE_FIVE[stem]),
@@ -215,17 +221,18 @@ def _read_records(name: str, stems: Sequence[Path]) -> Beats:
         }
     )
     dropped = sum(one.dropped for one in cut)
+    left_out = (f"{name}: {dropped} annotated beats have no whole window and are left out.",) if dropped else ()
     return Beats(
         np.concatenate([one.windows for one in cut]),
         np.concatenate([one.labels for one in cut]),
-        records.CLASSES,
+        CLASSES,
         each([one.patient for one in cut]),
         np.full(sum(counts), name),
         np.full(sum(counts), ""),
         each([one.name for one in cut]),
         np.concatenate([one.rr for one in cut]),
         about,
-        (f"{name}: {dropped} annotated beats have no whole window and are left out.",) if dropped else (),
+        (*left_out, *(f"{name}/{note}." for one in cut for note in one.notes)),
     )
 
 
