@@ -15,6 +15,7 @@ Every file may be plain or, but for WFDB's, end in .gz. The module knows nothing
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,11 +134,12 @@ def _read_directory(directory: Path) -> list[tuple[str, Beats]]:
     folders = [directory, *sorted(path for path in directory.glob("*") if path.is_dir())]
     found: list[tuple[str, Beats]] = []
     for folder in folders:
-        for stem in sorted({path.name.split("_normal.csv")[0] for path in folder.glob("*_normal.csv*")}):
-            files = [_plain_or_gz(folder / f"{stem}_{of_class}.csv") for of_class in BINARY]
+        pairs = (re.fullmatch(r"(.+)_normal\.csv(\.gz)?", path.name, re.IGNORECASE) for path in folder.glob("*"))
+        for stem in sorted({pair[1] for pair in pairs if pair}):
+            files = [_plain_or_gz(folder, f"{stem}_{of_class}") for of_class in BINARY]
             read = [_read_class_file(stem, path, label) for label, path in enumerate(files)]
             found.append((stem, _join(read)))
-        if any(_is_there(folder / f"{stem}.csv") for stem in KAGGLE_FIVE):
+        if any(beat.find_csv(folder, stem) for stem in KAGGLE_FIVE):
             found.append(("mitbih", _join([_read_five(folder, stem) for stem in KAGGLE_FIVE])))
         stems = sorted(path.with_suffix("") for path in folder.glob("*.hea") if _is_annotated(path))
         if stems:
@@ -154,15 +156,10 @@ def _is_annotated(header: Path) -> bool:
     return any(header.with_suffix(f".{annotator}").is_file() for annotator in PREFERRED)
 
 
-def _is_there(path: Path) -> bool:
-    return path.is_file() or path.with_name(f"{path.name}.gz").is_file()
-
-
-def _plain_or_gz(path: Path) -> Path:
-    for candidate in (path, path.with_name(f"{path.name}.gz")):
-        if candidate.is_file():
-            return candidate
-    raise ValueError(f"{path}: got no such file, plain or .gz, expected one of a pair.")
+def _plain_or_gz(folder: Path, stem: str) -> Path:
+    if (found := beat.find_csv(folder, stem)) is None:
+        raise ValueError(f"{folder / stem}.csv: got no such file, plain or .gz, expected one of a pair.")
+    return found
 
 
 def _read_class_file(name: str, path: Path, label: int) -> Beats:
@@ -184,7 +181,7 @@ def _read_class_file(name: str, path: Path, label: int) -> Beats:
 
 def _read_five(folder: Path, stem: str) -> Beats:
     """One of the two Kaggle files of MIT-BIH: nothing is known of its patients."""
-    path = _plain_or_gz(folder / f"{stem}.csv")
+    path = _plain_or_gz(folder, stem)
     windows, labels = beat.read_windows(path)
     if labels is None:
         raise ValueError(f"{path}, row 1: got {beat.LENGTH} columns, expected {beat.LENGTH} samples and a label.")
@@ -259,8 +256,8 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _side_of(path: Path) -> Path:
     """The side file of a file of windows, whether it is there or not."""
-    plain = path.with_name(f"{path.name.split('.csv')[0]}_rows.csv")
-    return plain if plain.is_file() else plain.with_name(f"{plain.name}.gz")
+    stem = f"{re.sub(r'(?i)[.]csv([.]gz)?$', '', path.name)}_rows"
+    return beat.find_csv(path.parent, stem) or path.with_name(f"{stem}.csv")
 
 
 def _read_side_file(path: Path, rows: int) -> pd.DataFrame:
