@@ -287,7 +287,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE.csv", help="plain or .gz, no header")
+    parser.add_argument("file", type=Path, metavar="FILE.csv", help="plain or gzip, as a spreadsheet writes it")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _add_model(parser)
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,11 @@ RR_CONTEXT = ("previous_rr_s", "next_rr_s", "median_rr_s")
 """Names of the columns of the RR context, in order, all in seconds."""
 RR_LIMIT = 2.0
 """An interval of the RR context counts for at most this many median RR intervals."""
+
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+"""First bytes of files that are packed."""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""First bytes of texts in UTF-16: spreadsheets call it Unicode."""
 
 Windows = npt.NDArray[np.float32]
 """(n, 187) float32, each row one beat window."""
@@ -182,7 +189,9 @@ def check_rr(rr: npt.ArrayLike) -> RrContext:
 def read_windows(path: Path) -> tuple[Windows, npt.NDArray[np.int64] | None]:
     """Read a file of beat windows in the layout of the PTB and MIT-BIH heartbeat files.
 
-    No header; a row is 187 samples in 0..1, and in a labelled file the number of its class. Plain or gzip (.gz).
+    A row is 187 samples in 0..1, and in a labelled file the number of its class. Plain or gzip, known by its content,
+    not its name. What spreadsheets add is understood: a byte order mark, UTF-16, semicolons or tabs with decimal
+    commas, any line ends, empty lines, a heading, and a first column without heading that numbers the rows.
 
     Returns
     -------
@@ -195,12 +204,16 @@ def read_windows(path: Path) -> tuple[Windows, npt.NDArray[np.int64] | None]:
         The file is empty, cannot be read as text, or a row is not a beat window: the message names file, row and
         column, counted from 1.
     """
-    rows = [_parse_row(path, number, cells) for number, cells in enumerate(_read_cells(path), 1)]
+    numbered = _drop_heading(
+        [(number, _trim(cells)) for number, cells in _read_cells(path) if any(map(str.strip, cells))]
+    )
+    rows = [_parse_row(path, number, cells) for number, cells in numbered]
     if not rows:
         raise ValueError(f"{path}: got an empty file, expected at least one row of {LENGTH} samples.")
-    for number, row in enumerate(rows, 1):
+    for (number, _), row in zip(numbered, rows, strict=True):
         if len(row) != len(rows[0]):
-            raise ValueError(f"{path}, row {number}: got {len(row)} columns, expected {len(rows[0])} as in row 1.")
+            before = f"expected {len(rows[0])} as in row {numbered[0][0]}"
+            raise ValueError(f"{path}, row {number}: got {len(row)} columns, {before}.")
     values = np.array(rows)
     windows = values[:, :LENGTH].astype(np.float32)
     return windows, values[:, LENGTH].astype(np.int64) if values.shape[1] > LENGTH else None
@@ -222,13 +235,71 @@ def read_class(path: Path, label: int) -> Windows:
     return windows
 
 
-def _read_cells(path: Path) -> list[list[str]]:
+def find_csv(folder: Path, stem: str) -> Path | None:
+    """Path of ``<stem>.csv`` or ``<stem>.csv.gz`` in a folder, in upper or lower case; None if there is none."""
+    for name in (f"{stem}.csv", f"{stem}.csv.gz"):
+        if (exact := folder / name).is_file():
+            return exact
+    wanted = (f"{stem}.csv".lower(), f"{stem}.csv.gz".lower())
+    alike = (path for path in folder.glob("*") if path.name.lower() in wanted and path.is_file())
+    return min(alike, default=None)
+
+
+def _read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each line of a CSV file, with its number, counted from 1."""
     try:
-        opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="")  # noqa: SIM115
-        with opened as file:
-            return list(csv.reader(file))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        content = path.read_bytes()
+        if content.startswith(GZIP):
+            content = gzip.decompress(content)
+        if content.startswith(ZIP):
+            raise csv.Error("it is a spreadsheet or a ZIP file; save the sheet as CSV")
+        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
+        lines = text.splitlines()
+        yield from enumerate(csv.reader(lines, delimiter=_delimiter(lines)), 1)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read as a CSV file: {error}.") from None
+
+
+def _delimiter(lines: list[str]) -> str:
+    """What stands between the cells: a tab or semicolon where the first line that is not empty has one."""
+    first = next((line for line in lines if line.strip()), "")
+    return next((mark for mark in ("\t", ";") if mark in first), ",")
+
+
+def _trim(cells: list[str]) -> list[str]:
+    """Cells of a row, without the empty one that a separator at its end makes."""
+    return cells[:-1] if len(cells) > 1 and not cells[-1].strip() else cells
+
+
+def _drop_heading(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """Rows without a heading, and without the column that numbers them, whose heading is empty."""
+    if not rows or not _is_heading(rows[0][1]):
+        return rows
+    (_, heading), *rest = rows
+    if heading[0].strip():
+        return rest
+    return [(number, cells[1:]) for number, cells in rest]
+
+
+def _is_heading(cells: list[str]) -> bool:
+    """Whether a row names its columns: most cells are no numbers, or they number the columns one by one."""
+    values = [_number(cell) for cell in cells]
+    if sum(map(math.isnan, values)) > len(values) / 2:
+        return True
+    known = [value for value in values if not math.isnan(value)]
+    return len(known) >= LENGTH and known == list(np.arange(len(known)) + known[0])
+
+
+def _number(cell: str) -> float:
+    """Value of a cell, with a decimal point or comma; NaN if it is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        pass
+    try:
+        return float(cell.replace(",", ".", 1))
+    except ValueError:
+        return math.nan
 
 
 def _parse_row(path: Path, number: int, cells: list[str]) -> list[float]:
@@ -238,10 +309,7 @@ def _parse_row(path: Path, number: int, cells: list[str]) -> list[float]:
         )
     row = []
     for column, cell in enumerate(cells, 1):
-        try:
-            value = float(cell)
-        except ValueError:
-            value = math.nan
+        value = _number(cell)
         if column <= LENGTH and not 0 <= value <= 1:
             raise ValueError(f"{path}, row {number}, column {column}: got {cell!r}, expected a sample from 0 to 1.")
         if column > LENGTH and not (value >= 0 and value.is_integer()):

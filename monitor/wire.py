@@ -4,8 +4,8 @@ Rules
 -----
 * A device id matches ``[A-Za-z0-9_-]{1,64}``. Topics are ``<prefix>/<device>/<leaf>``; the prefix is ``ecg/v1``
   unless configured otherwise.
-* Devices send JSON or MessagePack, told apart by the first byte (``{`` is JSON). Everything the monitor publishes is
-  JSON, so any MQTT client can read it.
+* Devices send JSON or MessagePack, told apart by the first byte (``{`` is JSON; white space or a byte order mark
+  may precede it). Everything the monitor publishes is JSON, so any MQTT client can read it.
 * Samples are int16 steps of `Info.resolution_uv` microvolts; `NO_SAMPLE` stands where there was no valid sample. They
   travel as little-endian bytes in MessagePack and as a list of integers in JSON; both decode to the same `Packet`.
 * Whatever a device sends either decodes or raises `PacketError`, never anything else. Fields nobody knows are ignored,
@@ -37,6 +37,11 @@ MAX_PAYLOAD = 512 * 1024
 """Most bytes in one message."""
 MAX_TIME_S = 2.0**33
 """Latest time a message may name (the year 2242)."""
+BOM = b"\xef\xbb\xbf"
+BEFORE_JSON = (b" ", b"\t", b"\r", b"\n", BOM[:1])
+"""First bytes of JSON that does not begin with its brace."""
+MAPS = (*(bytes([first]) for first in range(0x80, 0x90)), b"\xde", b"\xdf")
+"""First bytes of the maps of MessagePack."""
 
 DEVICE_ID = r"[A-Za-z0-9_-]{1,64}"
 _device_id = re.compile(DEVICE_ID)
@@ -278,7 +283,7 @@ def decode_packet(payload: bytes) -> Packet:
     _check_size(payload)
     message: _BinarySamples | Samples
     try:
-        if payload[:1] == b"{":
+        if payload[:1] == b"{" or (payload := _skip_space(payload))[:1] == b"{":
             message = _json.decode(payload)
             samples = np.array(message.samples, dtype="<i2")
         else:
@@ -287,7 +292,7 @@ def decode_packet(payload: bytes) -> Packet:
                 raise PacketError(f"Samples must be int16, two bytes each: got {len(message.samples)} bytes.")
             samples = np.frombuffer(message.samples, dtype="<i2")
     except _DECODE_ERRORS as error:
-        raise PacketError(f"Not a packet of samples: {error}") from None
+        raise PacketError(f"Not a packet of samples: {_explain(payload, error)}") from None
     if not 0 < samples.size <= MAX_SAMPLES:
         raise PacketError(f"A packet must hold 1 to {MAX_SAMPLES} samples: got {samples.size}.")
     return Packet(message.seq, message.start_s, message.rate_hz, samples)
@@ -323,11 +328,27 @@ def decode(payload: bytes, kind: type[Message]) -> Message:
     """
     _check_size(payload)
     try:
-        if payload[:1] == b"{":
+        if payload[:1] == b"{" or (payload := _skip_space(payload))[:1] == b"{":
             return msgspec.json.decode(payload, type=kind)
         return msgspec.msgpack.decode(payload, type=kind)
     except _DECODE_ERRORS as error:
-        raise PacketError(f"Not a message of kind {kind.__name__}: {error}") from None
+        raise PacketError(f"Not a message of kind {kind.__name__}: {_explain(payload, error)}") from None
+
+
+def _skip_space(payload: bytes) -> bytes:
+    """Return the payload without what may precede JSON: white space (RFC 8259), or UTF-8's byte order mark.
+
+    None of these bytes begins a map of MessagePack.
+    """
+    return payload.removeprefix(BOM).lstrip(b" \t\r\n") if payload[:1] in BEFORE_JSON else payload
+
+
+def _explain(payload: bytes, error: Exception) -> str:
+    """Say what is wrong with a payload, in words of what was sent."""
+    if payload[:1] == b"{" or payload[:1] in MAPS:
+        return str(error)
+    begins = f"it begins with {payload[:16]!r}" if payload else "it is empty"
+    return f"{begins}, expected JSON, which begins with '{{', in UTF-8, or a map of MessagePack"
 
 
 def _check_size(payload: bytes) -> None:

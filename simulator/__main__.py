@@ -40,8 +40,10 @@ def replay(options: argparse.Namespace) -> None:
     url = connection.BrokerUrl.parse(options.broker)
     faults = tuple(Fault.parse(text) for text in options.fault)
     if options.record:
-        records = [read_wfdb(path) for path in options.record]
+        records = [read_wfdb(path, options.lead, options.annotator) for path in options.record]
         print(f"playing {len(records)} WFDB records: {', '.join(record.name for record in records)}", flush=True)
+        for note in (note for record in records for note in record.notes):
+            print(f"note: {note}", flush=True)
         packet_s = 1.0 if options.packet is None else options.packet
         feeds = [record_feed(record, number + 1, packet_s, faults) for number, record in enumerate(records)]
     else:
@@ -114,6 +116,7 @@ def score(options: argparse.Namespace) -> None:
             annotations=options.annotations,
             as_json=options.json,
             lead=options.lead,
+            annotator=options.annotator,
             rate_hz=options.rate,
             model=options.model,
         )
@@ -193,6 +196,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="play this WFDB record instead, once; can be repeated",
     )
+    _add_choices_of_record(parser)
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
@@ -220,9 +224,20 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         help="write the beats that were found to this folder, as WFDB annotations",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--lead", metavar="LEAD", help="its name, or its number counted from 0; the first if not given")
+    _add_choices_of_record(parser)
     parser.add_argument("--rate", type=float, metavar="HZ", help="resample to this rate first, if not the record's own")
     parser.add_argument("--model", default="ptb", metavar="NAME", help="a bundled model, or an ONNX file")
+
+
+def _add_choices_of_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lead", metavar="LEAD", help="of a record: its name, or its number counted from 0; the first ECG if not given"
+    )
+    parser.add_argument(
+        "--annotator",
+        metavar="NAME",
+        help="of a record: end of the name of its annotation file; if not given atr, ecg, qrs, or the only one",
+    )
 
 
 def _add_broker(parser: argparse.ArgumentParser) -> None:

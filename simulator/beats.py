@@ -141,8 +141,7 @@ def next_r_peak(window: npt.NDArray[np.float32], length: int) -> int:
 
 
 def _find_file(directory: Path, label: str) -> Path | None:
-    names = (f"ptbdb_{label}.csv", f"ptbdb_{label}.csv.gz")
-    return next((directory / name for name in names if (directory / name).is_file()), None)
+    return beat.find_csv(directory, f"ptbdb_{label}")
 
 
 def _require_file(directory: Path, label: str) -> Path:
@@ -161,7 +160,7 @@ def _load_file(path: Path, number: int) -> Beats:
     if lengths.min() < MIN_LENGTH:
         row = int(lengths.argmin())
         raise ValueError(f"{path}, row {row + 1}: got {lengths[row]} samples, expected at least {MIN_LENGTH}.")
-    name = path.name.removesuffix(".gz")
+    name = f"ptbdb_{LABELS[number]}.csv"
     sources = tuple(f"{name}:{row + 1}" for row in range(len(windows)))
     return Beats(windows, (LABELS[number],) * len(windows), sources, lengths)
 

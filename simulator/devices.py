@@ -200,7 +200,9 @@ def open_feed(device: Device, library: Library) -> Feed:
 
 def record_feed(record: Record, number: int, packet_s: float = 1.0, faults: tuple[Fault, ...] = ()) -> Feed:
     """Make a device that plays a record once, at the record's own rate."""
-    profile = Profile(record.rate_hz, max(1, round(packet_s * record.rate_hz)), 1.0, record.lead, record=True)
+    profile = Profile(
+        record.rate_hz, max(1, round(packet_s * record.rate_hz)), record.resolution_uv, record.lead, record=True
+    )
     return Feed(Device(f"rec-{number:04d}", profile, seed=number, faults=faults), records.play(record))
 
 

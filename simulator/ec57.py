@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from monitor import wire
-from simulator.records import CLASS_OF, CLASSES
+from recordings.classes import CLASS_OF, CLASSES
 from simulator.stream import Played
 
 NORMAL = CLASSES[0]

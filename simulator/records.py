@@ -1,33 +1,28 @@
-"""Continuous recordings with their annotations: WFDB records, and the lead II of the PTB database.
+"""Continuous recordings to play, with their beats: WFDB records, and the lead II of the PTB database.
 
-A record is played once; then its device goes offline. Knows nothing of devices or packets.
+A record is played once; then its device goes offline. Files are read by `recordings`. Knows nothing of devices or
+packets.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from monitor import beat
+from recordings.marks import Mark, beats_of
+from recordings.reader import RANGE_UV, read_recording
 from simulator.beats import LABELS, load_beats
 from simulator.stream import Played, Signal, Stretch
 
-CLASSES = ("N", "S", "V", "F", "Q")
-"""Normal (bundle branch block included), supraventricular ectopic, ventricular ectopic, fusion, paced or unknown."""
-CLASS_OF = {
-    symbol: name
-    for name, symbols in zip(CLASSES, ("NLRBej", "AaJSn", "VEr", "F", "/fQ?"), strict=True)
-    for symbol in symbols
-}
-"""Annotation symbol of WFDB that marks a beat -> its class (ANSI/AAMI EC57; de Chazal, O'Dwyer and Reilly 2004)."""
+MAX_RESOLUTION_UV = 10.0
+"""Coarsest resolution to play at: it holds +-328 mV, more than the +-300 mV of electrode offset that ECG recorders must
+bear (IEC 60601-2-47)."""
 PTB_SIGNALS, PTB_TABLE = "ptbdb_leadII_1000hz_int16_uV.npz", "ptbdb_records.csv"
 """Files with the continuous lead II of PTB: one array a record, and a row about each."""
 
@@ -46,53 +41,48 @@ class Record:
     flutter_s: tuple[tuple[float, float], ...] = ()
     """Start and end of each episode of ventricular flutter or fibrillation: there are no beats to annotate in it."""
     annotated: bool = True
+    resolution_uv: float = 1.0
+    """Microvolts per ADC count that a device would need to send it."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or assumed in reading it."""
 
 
-def read_wfdb(path: Path, lead: str | None = None, *, needs_annotations: bool = True) -> Record:
-    """Read one lead of a WFDB record and the annotations beside it (.atr).
-
-    Parameters
-    ----------
-    path
-        The record, with or without ".hea".
-    lead
-        Its name, or its number counted from 0; the first one if not given.
-    needs_annotations
-        Whether a record without .atr is refused; else it is one without beats, not `Record.annotated`.
+def read_wfdb(path: Path, lead: str | None = None, annotator: str | None = None) -> Record:
+    """Read one lead of a WFDB record and its annotations; see `recordings.reader.read_recording`.
 
     Raises
     ------
     ValueError
-        A file is missing or broken, there is no such lead, its unit is none of volts, or `wfdb` is not installed.
+        A file is missing or broken, there is no such lead or annotator, or `wfdb` is not installed.
     """
-    base = find_base(path)
-    annotated = base.with_name(f"{base.name}.atr").is_file()
-    for suffix in (".hea", ".atr") if needs_annotations else (".hea",):
-        if not base.with_name(base.name + suffix).is_file():
-            raise ValueError(f"No file {base}{suffix}: a record needs .hea, its signal file and .atr.")
-    record, notes = _read_files(base, lead, annotated)
-    unit = {"V": 1e6, "mV": 1e3, "uV": 1.0}.get(record.units[0])
-    if unit is None:
-        raise ValueError(f"{base}: got a signal in {record.units[0]!r}, expected V, mV or uV.")
-    rate_hz = float(record.fs)
-    marks = [(float(sample) / rate_hz, symbol) for sample, symbol in notes]
+    read = read_recording(path, lead, annotator)
+    resolution_uv, notes = _choose_resolution(read.samples_uv)
     return Record(
-        base.name,
-        rate_hz,
-        str(record.sig_name[0])[:64],
-        unit * record.p_signal[:, 0],
-        _mark(base.name, [mark for mark in marks if mark[1] in CLASS_OF]),
-        _find_flutter(marks),
-        annotated,
+        read.name,
+        read.rate_hz,
+        read.lead,
+        read.samples_uv,
+        _mark(read.name, beats_of(list(read.marks))),
+        _find_flutter(list(read.marks)),
+        read.annotator is not None,
+        resolution_uv,
+        (*read.notes, *(f"{read.name}: {note}" for note in notes)),
     )
 
 
-def find_base(path: Path) -> Path:
-    """Path of a record, to which ".hea" and so on are added, given with or without one of them."""
-    return path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat", ".atr") else path
+def _choose_resolution(samples_uv: Signal) -> tuple[float, list[str]]:
+    """Microvolts per ADC count at which a signal fits in 16 bits, and what to note if those are not one."""
+    known = samples_uv[np.isfinite(samples_uv)]
+    if not known.size or (reach := float(np.abs(known).max())) <= RANGE_UV:
+        return 1.0, []
+    needed = math.ceil(10 * reach / RANGE_UV) / 10
+    span = f"it spans {known.min() / 1000:.1f} to {known.max() / 1000:.1f} mV"
+    if needed <= MAX_RESOLUTION_UV:
+        return needed, [f"{span}: played at {needed:g} uV per ADC count"]
+    return MAX_RESOLUTION_UV, [f"{span}: played at {MAX_RESOLUTION_UV:g} uV per ADC count, and clipped"]
 
 
-def _find_flutter(marks: list[tuple[float, str]]) -> tuple[tuple[float, float], ...]:
+def _find_flutter(marks: list[Mark]) -> tuple[tuple[float, float], ...]:
     """Stretches from each "[" to the next "]", or to the end of the record."""
     found = []
     start_s: float | None = None
@@ -103,50 +93,6 @@ def _find_flutter(marks: list[tuple[float, str]]) -> tuple[tuple[float, float], 
             found.append((start_s, time_s))
             start_s = None
     return tuple(found) if start_s is None else (*found, (start_s, math.inf))
-
-
-def _find_lead(base: Path, names: list[str], lead: str | None) -> int:
-    """Number of a lead given by name or number."""
-    if not names:
-        raise ValueError(f"{base}: got a record without signals, expected at least one.")
-    if lead is None:
-        return 0
-    if lead in names:
-        return names.index(lead)
-    if lead.isdecimal() and int(lead) < len(names):
-        return int(lead)
-    known = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
-    raise ValueError(f"{base}: got lead {lead!r}, expected {known}.")
-
-
-def _read_files(base: Path, lead: str | None, annotated: bool) -> tuple[Any, list[tuple[int, str]]]:
-    """Return wfdb's record with the one lead, and (sample, symbol) of its annotations."""
-    broken = f"{base} cannot be read as a WFDB record"
-    with open_wfdb(broken) as wfdb:
-        header = wfdb.rdheader(str(base), rd_segments=True)
-        names = header.get_sig_name() if isinstance(header, wfdb.MultiRecord) else header.sig_name
-    number = _find_lead(base, names or [], lead)
-    with open_wfdb(broken) as wfdb:
-        record = wfdb.rdrecord(str(base), channels=[number])
-        notes = wfdb.rdann(str(base), "atr") if annotated else None
-    if record.p_signal.size == 0 or not record.fs > 0:
-        raise ValueError(f"{broken}: got {record.p_signal.size} samples at {record.fs:g} Hz.")
-    return record, [] if notes is None else list(zip(notes.sample.tolist(), notes.symbol, strict=True))
-
-
-@contextmanager
-def open_wfdb(broken: str) -> Iterator[Any]:
-    """Give the package `wfdb`, and tell whatever goes wrong in it as one ValueError that begins with `broken`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # wfdb 4.3 uses what pandas 3 warns of; its users can do nothing about it
-        try:
-            import wfdb
-        except ImportError:
-            raise ValueError("WFDB records need the package wfdb: pip install 'ecgwatch[records]'.") from None
-        try:
-            yield wfdb
-        except Exception as error:  # wfdb raises many kinds, none documented
-            raise ValueError(f"{broken}: {' '.join(str(error).split())}") from None
 
 
 def read_ptb(directory: Path) -> list[Record]:
@@ -190,7 +136,7 @@ def play(record: Record) -> Iterator[Stretch]:
         yield Stretch(record.samples_uv[start : start + size], here)
 
 
-def _mark(name: str, marks: list[tuple[float, str]]) -> tuple[Played, ...]:
+def _mark(name: str, marks: list[Mark]) -> tuple[Played, ...]:
     """Make annotations into beats, each 1.2 times the record's median RR interval long."""
     median_rr = float(np.median(np.diff([time for time, _ in marks]))) if len(marks) > 1 else 1.0
     duration = min(beat.SPAN * median_rr, beat.LENGTH / beat.RATE_HZ)

@@ -28,9 +28,11 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
+from recordings.marks import MADE_HERE as ANNOTATOR
+from recordings.reader import find_base, open_wfdb
 from simulator.ec57 import Agreement, Answers, agree, count_answers, format_agreement, is_comparable, percent, show
 from simulator.packets import make_packets
-from simulator.records import Record, find_base, open_wfdb, play, read_wfdb
+from simulator.records import Record, play, read_wfdb
 from simulator.stream import resample
 
 Samples = npt.NDArray[np.int64]
@@ -40,10 +42,6 @@ MATCH_S = 0.15
 """How near a found beat must be to count (ANSI/AAMI EC57)."""
 TIGHT_S = 0.036
 """How near it must be for windows and intervals to be those of the annotation."""
-RESOLUTION_UV = 1.0
-"""Microvolts per step of what is sent to the engine."""
-ANNOTATOR = "ecgw"
-"""Last part of the name of the annotation files."""
 DEVICE = "record"
 
 
@@ -62,7 +60,9 @@ class ScoreSettings:
     """Where to write annotation files of what was found."""
     as_json: bool = False
     lead: str | None = None
-    """Name or number of the lead; the first one if not given."""
+    """Name or number of the lead; the first ECG if not given."""
+    annotator: str | None = None
+    """Whose annotations to compare with; see `recordings.marks.choose_annotator` if not given."""
     rate_hz: float | None = None
     """Rate to play at, if not the record's own."""
     model: str = "ptb"
@@ -106,6 +106,8 @@ class Outcome:
     """None where the record has no annotations."""
     answers: Answers | None
     """None where there are none, or the model has other classes than they."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or assumed in reading the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Score:
     """Seconds of signal per second of computing."""
     classes: Agreement | None
     """None where there are no annotations, or the model has other classes than they."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or assumed in reading the records."""
 
 
 def run_score(settings: ScoreSettings) -> None:
@@ -155,7 +159,7 @@ def run_score(settings: ScoreSettings) -> None:
     width = max(6, *(len(find_base(path).name) for path in settings.records))
     outcomes, rows = [], []
     for number, path in enumerate(settings.records):
-        record = read_wfdb(path, settings.lead, needs_annotations=False)
+        record = read_wfdb(path, settings.lead, settings.annotator)
         outcome = play_record(record, classifier, settings.rate_hz)
         if settings.annotations is not None:
             write_annotations(record, outcome.beats, settings.annotations)
@@ -188,7 +192,7 @@ def play_record(record: Record, classifier: Classifier, rate_hz: float | None = 
     played_hz = record.rate_hz if rate_hz is None else rate_hz
     packets = cut_packets(record, played_hz)
     engine = Engine(classifier)
-    about = wire.Info(rate_hz=played_hz, lead=record.lead, resolution_uv=RESOLUTION_UV, first_seen_s=0.0)
+    about = wire.Info(rate_hz=played_hz, lead=record.lead, resolution_uv=record.resolution_uv, first_seen_s=0.0)
     engine.describe(DEVICE, about, 0.0)
     start_s = time.perf_counter()
     outputs = list(_feed(engine, packets))
@@ -206,6 +210,7 @@ def play_record(record: Record, classifier: Classifier, rate_hz: float | None = 
         computing_s,
         comparison,
         answers,
+        record.notes,
     )
 
 
@@ -219,7 +224,7 @@ def cut_packets(record: Record, rate_hz: float) -> list[wire.Packet]:
     """
     _check_rate(record.name, rate_hz)
     signal = resample(play(record), record.rate_hz, rate_hz)
-    return [outgoing.packet for outgoing in make_packets(signal, rate_hz, round(rate_hz), RESOLUTION_UV)]
+    return [outgoing.packet for outgoing in make_packets(signal, rate_hz, round(rate_hz), record.resolution_uv)]
 
 
 def _feed(engine: Engine, packets: list[wire.Packet]) -> Iterator[Output]:
@@ -320,6 +325,7 @@ def summarise(name: str, outcomes: Sequence[Outcome]) -> Score:
         alerts_per_hour=round(3600 * alerts.total() / seconds, 2),
         speed=round(seconds / sum(outcome.computing_s for outcome in outcomes), 1),
         classes=agree(sum(answers, Answers())) if answers else None,
+        notes=tuple(note for outcome in outcomes for note in outcome.notes),
     )
 
 
@@ -410,7 +416,8 @@ def _tell_more(settings: ScoreSettings, rows: list[Score], gross: Score) -> Iter
     """Lines between table and legend."""
     if silent := [row.record for row in rows if not row.annotated]:
         more = f" and {len(silent) - 8} more" if len(silent) > 8 else ""
-        yield f"not scored, for want of annotations (.atr): {', '.join(silent[:8])}{more}"
+        yield f"not scored, for want of annotations: {', '.join(silent[:8])}{more}"
+    yield from (f"note: {note}" for note in gross.notes)
     yield f"withheld: {_list(gross.withheld)}"
     yield f"alerts: {_list(gross.alerts)}"
     if gross.error_median_abs_ms is not None:

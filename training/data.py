@@ -7,7 +7,7 @@ What is found in a directory, or in its folders:
   row was cut from, the diagnosis, and which side of a published split the row is on; `<name>_records.csv` the age and
   sex of each record's patient;
 * `mitbih_train.csv` and `mitbih_test.csv`: the same layout with the labels 0 to 4 of the five AAMI classes;
-* WFDB records with annotations (`<record>.hea`, `.dat`, `.atr`), cut by `training.records`.
+* WFDB records with annotations (`<record>.hea`, `.dat`, and `.atr`, `.ecg` or `.qrs`), cut by `training.records`.
 
 Every file may be plain or, but for WFDB's, end in .gz. The module knows nothing of splits and networks.
 """
@@ -15,6 +15,7 @@ Every file may be plain or, but for WFDB's, end in .gz. The module knows nothing
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from monitor import beat
+from recordings.classes import CLASSES
+from recordings.marks import PREFERRED
 from training import records
 
 Strings = npt.NDArray[np.str_]
@@ -31,7 +34,7 @@ Labels = npt.NDArray[np.int64]
 
 BINARY = ("normal", "abnormal")
 """Classes of the `_normal`, `_abnormal` pairs; the first class of any data set is the one that is not abnormal."""
-TASKS = {"ptb": BINARY, "mitbih": records.CLASSES}
+TASKS = {"ptb": BINARY, "mitbih": CLASSES}
 """What can be learned, and the name of the model that comes of it -> classes."""
 KAGGLE_FIVE = {"mitbih_train": "train", "mitbih_test": "test"}
 """File name of the Kaggle MIT-BIH data -> side of its published split."""
@@ -131,32 +134,32 @@ def _read_directory(directory: Path) -> list[tuple[str, Beats]]:
     folders = [directory, *sorted(path for path in directory.glob("*") if path.is_dir())]
     found: list[tuple[str, Beats]] = []
     for folder in folders:
-        for stem in sorted({path.name.split("_normal.csv")[0] for path in folder.glob("*_normal.csv*")}):
-            files = [_plain_or_gz(folder / f"{stem}_{of_class}.csv") for of_class in BINARY]
+        pairs = (re.fullmatch(r"(.+)_normal\.csv(\.gz)?", path.name, re.IGNORECASE) for path in folder.glob("*"))
+        for stem in sorted({pair[1] for pair in pairs if pair}):
+            files = [_plain_or_gz(folder, f"{stem}_{of_class}") for of_class in BINARY]
             read = [_read_class_file(stem, path, label) for label, path in enumerate(files)]
             found.append((stem, _join(read)))
-        if any(_is_there(folder / f"{stem}.csv") for stem in KAGGLE_FIVE):
+        if any(beat.find_csv(folder, stem) for stem in KAGGLE_FIVE):
             found.append(("mitbih", _join([_read_five(folder, stem) for stem in KAGGLE_FIVE])))
-        stems = sorted(path.with_suffix("") for path in folder.glob("*.hea") if path.with_suffix(".atr").is_file())
+        stems = sorted(path.with_suffix("") for path in folder.glob("*.hea") if _is_annotated(path))
         if stems:
             found.append((folder.resolve().name, _read_records(folder.resolve().name, stems)))
     if not found:
         raise ValueError(
             f"{directory}: got no data set, expected a pair *_normal.csv and *_abnormal.csv, mitbih_train.csv and "
-            "mitbih_test.csv (plain or .gz), or WFDB records with .atr files."
+            "mitbih_test.csv (plain or .gz), or WFDB records with .atr, .ecg or .qrs files."
         )
     return found
 
 
-def _is_there(path: Path) -> bool:
-    return path.is_file() or path.with_name(f"{path.name}.gz").is_file()
+def _is_annotated(header: Path) -> bool:
+    return any(header.with_suffix(f".{annotator}").is_file() for annotator in PREFERRED)
 
 
-def _plain_or_gz(path: Path) -> Path:
-    for candidate in (path, path.with_name(f"{path.name}.gz")):
-        if candidate.is_file():
-            return candidate
-    raise ValueError(f"{path}: got no such file, plain or .gz, expected one of a pair.")
+def _plain_or_gz(folder: Path, stem: str) -> Path:
+    if (found := beat.find_csv(folder, stem)) is None:
+        raise ValueError(f"{folder / stem}.csv: got no such file, plain or .gz, expected one of a pair.")
+    return found
 
 
 def _read_class_file(name: str, path: Path, label: int) -> Beats:
@@ -178,18 +181,18 @@ def _read_class_file(name: str, path: Path, label: int) -> Beats:
 
 def _read_five(folder: Path, stem: str) -> Beats:
     """One of the two Kaggle files of MIT-BIH: nothing is known of its patients."""
-    path = _plain_or_gz(folder / f"{stem}.csv")
+    path = _plain_or_gz(folder, stem)
     windows, labels = beat.read_windows(path)
     if labels is None:
         raise ValueError(f"{path}, row 1: got {beat.LENGTH} columns, expected {beat.LENGTH} samples and a label.")
-    for row in np.flatnonzero(labels >= len(records.CLASSES)):
+    for row in np.flatnonzero(labels >= len(CLASSES)):
         raise ValueError(f"{path}, row {row + 1}, column {beat.LENGTH + 1}: got {labels[row]}, expected 0 to 4.")
     n = len(windows)
     nobody = np.full(n, "")
     return Beats(
         windows,
         labels,
-        records.CLASSES,
+        CLASSES,
         nobody,
         np.full(n, "mitbih"),
         np.full(n, KAGGLE_FIVE[stem]),
@@ -215,17 +218,18 @@ def _read_records(name: str, stems: Sequence[Path]) -> Beats:
         }
     )
     dropped = sum(one.dropped for one in cut)
+    left_out = (f"{name}: {dropped} annotated beats have no whole window and are left out.",) if dropped else ()
     return Beats(
         np.concatenate([one.windows for one in cut]),
         np.concatenate([one.labels for one in cut]),
-        records.CLASSES,
+        CLASSES,
         each([one.patient for one in cut]),
         np.full(sum(counts), name),
         np.full(sum(counts), ""),
         each([one.name for one in cut]),
         np.concatenate([one.rr for one in cut]),
         about,
-        (f"{name}: {dropped} annotated beats have no whole window and are left out.",) if dropped else (),
+        (*left_out, *(f"{name}/{note}." for one in cut for note in one.notes)),
     )
 
 
@@ -252,8 +256,8 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _side_of(path: Path) -> Path:
     """The side file of a file of windows, whether it is there or not."""
-    plain = path.with_name(f"{path.name.split('.csv')[0]}_rows.csv")
-    return plain if plain.is_file() else plain.with_name(f"{plain.name}.gz")
+    stem = f"{re.sub(r'(?i)[.]csv([.]gz)?$', '', path.name)}_rows"
+    return beat.find_csv(path.parent, stem) or path.with_name(f"{stem}.csv")
 
 
 def _read_side_file(path: Path, rows: int) -> pd.DataFrame:

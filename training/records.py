@@ -11,20 +11,15 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import signal as filters
 
 from monitor import beat
+from recordings.classes import CLASS_OF, CLASSES
+from recordings.reader import read_recording
 
-CLASSES = ("N", "S", "V", "F", "Q")
-"""Normal (and bundle branch block), supraventricular ectopic, ventricular ectopic, fusion, paced or unclassifiable."""
-CLASS_OF = {
-    symbol: label for label, symbols in enumerate(("NLRBej", "AaJSn", "VEr", "F", "/fQ?")) for symbol in symbols
-}
-"""WFDB annotation symbol -> number in `CLASSES` (ANSI/AAMI EC57; de Chazal, O'Dwyer and Reilly 2004)."""
 R_REACH = round(0.064 * beat.RATE_HZ)
 """The R peak is the highest sample this near to the annotation, in samples; so the monitor places it as well."""
 RHYTHM = 3
@@ -56,36 +51,37 @@ class CutRecord:
     """(n, 3) float32 seconds, see `monitor.beat.rr_context`."""
     dropped: int
     """Annotated beats without a window: the record ends within it, or samples are missing."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or assumed in reading it."""
 
 
 def read_record(stem: Path) -> CutRecord:
-    """Read the first lead of a WFDB record, and cut it at its annotations.
+    """Read the first ECG lead of a WFDB record, and cut it at its annotations.
 
     Parameters
     ----------
     stem
-        Path of the record, without ".hea"; its annotations lie beside it with the suffix ".atr".
+        Path of the record, without ".hea"; see `recordings.reader.read_recording`.
 
     Raises
     ------
     ValueError
         `wfdb` is not installed, a file is missing or broken, or there are too few beats to know the rhythm.
     """
-    record, notes = _read_files(stem)
-    rate_hz = float(record.fs)
-    step = Fraction(beat.RATE_HZ / rate_hz).limit_denominator(1000)
-    signal = filters.resample_poly(record.p_signal[:, 0], step.numerator, step.denominator)
-    marks = [
-        (at, CLASS_OF[symbol]) for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in CLASS_OF
-    ]
+    read = read_recording(stem)
+    step = Fraction(beat.RATE_HZ / read.rate_hz).limit_denominator(1000)
+    signal = filters.resample_poly(read.samples_uv, step.numerator, step.denominator)
+    marks = [(time_s, CLASSES.index(CLASS_OF[symbol])) for time_s, symbol in read.marks if symbol in CLASS_OF]
     if len(marks) <= RHYTHM:
-        raise ValueError(f"{stem}.atr: got {len(marks)} beats, expected more than {RHYTHM}.")
-    fiducials = np.array([at for at, _ in marks]) * (beat.RATE_HZ / rate_hz)
+        raise ValueError(f"{stem}.{read.annotator or 'atr'}: got {len(marks)} beats, expected more than {RHYTHM}.")
+    places = np.round([time_s * read.rate_hz for time_s, _ in marks], 6)  # whole samples stay whole
+    fiducials = places * (beat.RATE_HZ / read.rate_hz)
     windows, rr, kept = cut(signal, fiducials)
     labels = np.array([label for _, label in marks], np.int64)[kept]
-    age, sex = _person(" ".join(record.comments))
+    age, sex = _person(read.comments)
     patient = SAME_PATIENT.get(stem.name, stem.name)
-    return CutRecord(stem.name, patient, age, sex, windows, labels, rr, len(marks) - len(labels))
+    dropped = len(marks) - len(labels)
+    return CutRecord(stem.name, patient, age, sex, windows, labels, rr, dropped, read.notes)
 
 
 def cut(signal: Floats, fiducials: Floats) -> tuple[beat.Windows, beat.Windows, Ints]:
@@ -150,14 +146,3 @@ def _person(comments: str) -> tuple[float, str]:
     if not found or int(found[1]) < 0:
         return math.nan, {"M": "male", "F": "female"}.get(found[2], "") if found else ""
     return float(found[1]), {"M": "male", "F": "female"}[found[2]]
-
-
-def _read_files(stem: Path) -> tuple[Any, Any]:
-    try:
-        import wfdb
-    except ImportError:
-        raise ValueError("wfdb is not installed: pip install 'ecgwatch[train]' brings it.") from None
-    try:
-        return wfdb.rdrecord(str(stem), channels=[0]), wfdb.rdann(str(stem), "atr")
-    except Exception as error:  # wfdb raises many kinds on broken files, none documented
-        raise ValueError(f"{stem}: cannot be read as an annotated WFDB record: {error}") from None

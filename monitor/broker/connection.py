@@ -47,7 +47,7 @@ class BrokerUrl:
 
     @classmethod
     def parse(cls, url: str) -> BrokerUrl:
-        """Parse ``mqtt://[user@]host[:port]`` or ``mqtts://...``.
+        """Parse ``mqtt://[user@]host[:port]`` or ``mqtts://...``; in the user's name %3A is a colon, %40 an @.
 
         Raises
         ------
@@ -68,7 +68,8 @@ class BrokerUrl:
             raise ValueError(f"Not a broker URL ({error}): {expected}.") from None
         if password is not None:  # not repeated in the message: it would end up in logs
             raise ValueError(
-                f"A broker URL must not hold a password: set {PASSWORD_VARIABLE} or use --password-file instead."
+                f"A broker URL must not hold a password: set {PASSWORD_VARIABLE} or use --password-file instead. "
+                "A colon in the user's name, as in vhost:user, is written %3A: mqtt://vhost%3Auser@host."
             )
         if scheme not in ("mqtt", "mqtts") or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError(f"Not a broker URL: got {url!r}, {expected}.")
@@ -87,22 +88,32 @@ class BrokerUrl:
 def read_password(url: BrokerUrl, file: Path | None = None) -> str | None:
     """Return the password for the URL's user: from `file` if given, else from the environment, else None.
 
+    White space at the end of the file is no part of it.
+
     Raises
     ------
     ValueError
-        The file cannot be read or is empty, or the URL names no user whose password it could be.
+        The file cannot be read, is empty or has several lines, or the URL names no user whose password it could be.
     """
     if file is None:
-        return os.environ.get(PASSWORD_VARIABLE) if url.user else None
+        return os.environ[PASSWORD_VARIABLE].rstrip("\r\n") if url.user and PASSWORD_VARIABLE in os.environ else None
     if url.user is None:
         raise ValueError(f"A password needs a user: got {url}, expected {'mqtts' if url.tls else 'mqtt'}://user@host.")
     try:
-        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+        password = _read_text(file).rstrip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The password file {file} cannot be read: {error}.") from None
     if not password:
         raise ValueError(f"The password file {file} is empty.")
+    if (lines := len(password.splitlines())) > 1:
+        raise ValueError(f"The password file {file} must hold one line, the password: got {lines} lines.")
     return password
+
+
+def _read_text(file: Path) -> str:
+    """Text of a file in UTF-8, or in UTF-16 as some shells write it, without its byte order mark."""
+    content = file.read_bytes()
+    return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
 
 
 def make_client(

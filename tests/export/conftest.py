@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from monitor import beat
-from training import data, metrics, records
+from recordings.classes import CLASSES
+from training import data, metrics
 from training.models import NETWORKS, count_parameters
 from training.run import WEIGHTS, Recipe, Run
 
@@ -22,7 +23,7 @@ def write_run(tmp_path: Path) -> WriteRun:
 
     def write(net: str = "cnn", five: bool = False, auc: float = 0.875) -> Path:
         torch.manual_seed(0)
-        classes = records.CLASSES if five else data.BINARY
+        classes = CLASSES if five else data.BINARY
         network = NETWORKS[net](len(classes), five)
         row = metrics.figures(
             np.arange(10) % len(classes), np.full((10, len(classes)), 0.2), 0.5, classes, np.full(10, "")
@@ -55,7 +56,7 @@ def write_run(tmp_path: Path) -> WriteRun:
 def drawn_beats(five: bool = False, n: int = 600) -> data.Beats:
     """Beats of random shape, every class among them."""
     rng = np.random.default_rng(0)
-    classes = records.CLASSES if five else data.BINARY
+    classes = CLASSES if five else data.BINARY
     windows = np.stack([beat.fit_window(np.cumsum(rng.normal(0, 1, rng.integers(60, 187)))) for _ in range(n)])
     rr = beat.rr_context(rng.uniform(0.4, 1.2, n), rng.uniform(0.4, 1.2, n), np.full(n, 0.8))
     text = np.full(n, "")

@@ -122,6 +122,103 @@ def test_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None
         beat.read_windows(path)
 
 
+ROWS = np.round(np.random.default_rng(0).random((4, 187)), 4)
+
+
+def _spreadsheet(
+    separator: str = ",", point: str = ".", end: str = "\n", heading: Sequence[str] = (), *, labels: bool = True
+) -> str:
+    rows = [[*(f"{value:.4f}".replace(".", point) for value in row), *(["1"] * labels)] for row in ROWS]
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in rows]
+    return "".join(separator.join(row) + end for row in ([list(heading)] if heading else []) + quoted)
+
+
+NUMBERED = [str(i) for i in range(188)]
+PANDAS = _spreadsheet(heading=NUMBERED).splitlines()
+SPREADSHEETS = {
+    "plain": _spreadsheet(),
+    "CR LF": _spreadsheet(end="\r\n"),
+    "CR": _spreadsheet(end="\r"),
+    "empty last line": _spreadsheet() + "\n",
+    "empty lines and separators": "\n" + _spreadsheet(end="\n\n") + "," * 187 + "\n \n",
+    "semicolons": _spreadsheet(";"),
+    "semicolons and decimal commas": _spreadsheet(";", ",", "\r\n"),
+    "tabs": _spreadsheet("\t"),
+    "tabs and decimal commas": _spreadsheet("\t", ","),
+    "quoted decimal commas": _spreadsheet(",", ","),
+    "separator at the end": _spreadsheet(end=",\n"),
+    "heading of words": _spreadsheet(heading=[f"t{i}" for i in range(187)] + ["label"]),
+    "heading of words, semicolons": _spreadsheet(";", ",", heading=[f"sample {i}" for i in range(187)] + ["class"]),
+    "heading of numbers": _spreadsheet(heading=NUMBERED),
+    "heading of numbers from 1": _spreadsheet(heading=[*(str(i + 1) for i in range(187)), "label"]),
+    "numbered rows": "\n".join([f",{PANDAS[0]}", *(f"{i},{row}" for i, row in enumerate(PANDAS[1:]))]) + "\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_file_from_a_spreadsheet_is_read(tmp_path: Path, kind: str, encoding: str) -> None:
+    path = tmp_path / "beats.csv"
+    path.write_bytes(SPREADSHEETS[kind].encode(encoding))
+    windows, labels = beat.read_windows(path)
+    np.testing.assert_allclose(windows, ROWS, atol=1e-6)
+    assert labels is not None
+    assert labels.tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_file_from_a_spreadsheet_need_not_have_labels(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "beats.csv"
+    path.write_text(_spreadsheet(separator, end=f"{separator}\r\n", labels=False), newline="")
+    windows, labels = beat.read_windows(path)
+    assert (windows.shape, labels) == ((4, 187), None)
+
+
+@pytest.mark.parametrize("name", ["BEATS.CSV.GZ", "beats.GZ", "beats.csv", "beats.csv.gz"])
+def test_gzip_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(_spreadsheet().encode()))
+    assert len(beat.read_windows(tmp_path / name)[0]) == 4
+    (tmp_path / name).write_text(_spreadsheet())
+    assert len(beat.read_windows(tmp_path / name)[0]) == 4
+
+
+def test_rows_are_counted_as_an_editor_counts_lines(tmp_path: Path) -> None:
+    path = tmp_path / "beats.csv"
+    path.write_text("\n" + _spreadsheet(heading=NUMBERED) + "\n" + ",".join(["x"] + ["0.5"] * 187))
+    with pytest.raises(ValueError, match="row 8, column 1: got 'x'"):
+        beat.read_windows(path)
+
+
+def test_spreadsheet_itself_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "beats.csv").write_bytes(b"PK\x03\x04....")
+    with pytest.raises(ValueError, match="spreadsheet or a ZIP file"):
+        beat.read_windows(tmp_path / "beats.csv")
+
+
+@pytest.mark.parametrize("heading", [[], NUMBERED])
+def test_file_of_nothing_but_a_heading_or_empty_lines_is_empty(tmp_path: Path, heading: list[str]) -> None:
+    (tmp_path / "beats.csv").write_text(",".join(heading) + "\n\n,,,\n")
+    with pytest.raises(ValueError, match="got an empty file"):
+        beat.read_windows(tmp_path / "beats.csv")
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        (["x.csv"], "x.csv"),
+        (["X.CSV"], "X.CSV"),
+        (["x.CSV.GZ"], "x.CSV.GZ"),
+        (["X.CSV.GZ", "x.csv.gz"], "x.csv.gz"),
+        (["x.csv.gz", "x.csv"], "x.csv"),
+        (["xy.csv", "x.csv.bak", "x.txt"], None),
+    ],
+)
+def test_file_is_found_in_upper_or_lower_case(tmp_path: Path, there: list[str], found: str | None) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    assert beat.find_csv(tmp_path, "x") == (None if found is None else tmp_path / found)
+
+
 def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.csv"):
         beat.read_windows(tmp_path / "none.csv")

@@ -106,7 +106,31 @@ def test_truncated_and_nested_payloads_are_refused(payload: bytes) -> None:
         wire.decode_packet(payload)
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"{" + tail))
+BEFORE = [b"\n", b"\r\n", b"  ", b"\t", b"\xef\xbb\xbf", b"\xef\xbb\xbf \r\n\t"]
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("after", [b"", b"\n", b" \r\n\t"])
+def test_white_space_and_a_byte_order_mark_are_no_part_of_json(before: bytes, after: bytes) -> None:
+    assert wire.decode_packet(before + _json() + after).seq == wire.decode_packet(_json()).seq
+    info = wire.Info(rate_hz=250, lead="II", resolution_uv=1.0, first_seen_s=1.0)
+    assert wire.decode(before + wire.encode(info) + after, wire.Info) == info
+
+
+@pytest.mark.parametrize(
+    "payload", [b"seq=7", b"7", b" 7", b"[1, 2]", b"\n[{}]", "{}".encode("utf-16"), b"\x01\x02", b""]
+)
+def test_payload_of_no_known_form_is_refused_in_words_of_what_was_sent(payload: bytes) -> None:
+    for decode in (wire.decode_packet, lambda p: wire.decode(p, wire.Info)):
+        with pytest.raises(wire.PacketError, match=r"it (begins with b.*|is empty), expected JSON.*'\{'"):
+            decode(payload)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.binary(max_size=300).map(lambda tail: b"{" + tail)
+    | st.tuples(st.sampled_from(BEFORE), st.binary(max_size=300)).map(b"".join)
+)
 def test_garbage_decodes_or_raises_packet_error(payload: bytes) -> None:
     for decode in (
         wire.decode_packet,

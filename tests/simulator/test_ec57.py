@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor import wire
+from recordings.classes import CLASS_OF, CLASSES
 from simulator.ec57 import MISSED, WITHHELD, Agreement, agree, count_answers, format_agreement, is_comparable
-from simulator.records import CLASS_OF, CLASSES
 from simulator.stream import Played
 
 SCORED = ("N", "S", "V", "F")

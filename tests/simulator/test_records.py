@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monitor.wire import NO_SAMPLE
 from simulator.devices import record_feed
 from simulator.records import read_ptb, read_wfdb
+from tests.recordings import wfdb_writer
 
 
 def test_wfdb_record_is_played_with_its_annotations(ecg_data: Path) -> None:
@@ -29,11 +31,26 @@ def test_wfdb_record_ends_and_its_beats_have_symbols(ecg_data: Path) -> None:
     assert len(labels) >= len(read_wfdb(ecg_data / "mitdb" / "208").beats) - 2
 
 
+def test_hole_and_offset_reach_the_device_as_missing_samples_and_a_resolution(tmp_path: Path) -> None:
+    for name, offset_mv in (("a", 0.0), ("b", 100.0)):
+        wfdb_writer.write(tmp_path, name, signals=[wfdb_writer.ecg_uv() / 1000 + offset_mv], gains=[200.0])
+    (tmp_path / "m.hea").write_text("m/3 1 250 10250\na 5000\n~ 250\nb 5000\n")
+    record = read_wfdb(tmp_path / "m")
+    feed = record_feed(record, 1)
+    assert feed.device.profile.resolution_uv == record.resolution_uv > 1
+    samples = np.concatenate([outgoing.packet.samples for outgoing, _ in feed.packets()])
+    assert np.flatnonzero(samples == NO_SAMPLE).tolist() == list(range(5000, 5250))
+    assert np.abs(samples[samples != NO_SAMPLE].astype(int)).max() < 32767
+
+
+def test_record_without_annotations_is_played_all_the_same(tmp_path: Path) -> None:
+    record = read_wfdb(wfdb_writer.write(tmp_path, annotator=None))
+    assert (record.annotated, record.beats) == (False, ())
+    assert len(list(record_feed(record, 1).packets())) == 20
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"No file .*x\.hea: a record needs"):
-        read_wfdb(tmp_path / "x")
-    (tmp_path / "x.hea").write_text("x 1 360 10\n")
-    with pytest.raises(ValueError, match=r"No file .*x\.atr"):
         read_wfdb(tmp_path / "x")
     with pytest.raises(ValueError, match="No continuous PTB records"):
         read_ptb(tmp_path)
@@ -41,7 +58,6 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 def test_broken_record_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "x.hea").write_text("nonsense")
-    (tmp_path / "x.atr").write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read as a WFDB record"):
         read_wfdb(tmp_path / "x")
 

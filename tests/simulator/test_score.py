@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from monitor import wire
 from monitor.classify import Classifier
+from recordings.reader import open_wfdb
 from simulator.__main__ import main
-from simulator.records import Record, open_wfdb, read_wfdb
+from simulator.records import Record, read_wfdb
 from simulator.score import (
     Comparison,
     Outcome,
@@ -34,6 +35,7 @@ from simulator.score import (
 from simulator.stream import Played
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 from tests.monitor.tiny_model import tiny_info, write_tiny
+from tests.recordings import wfdb_writer
 
 SECONDS, RATE_HZ = 60.0, 250.0
 BEATS = 70
@@ -386,8 +388,41 @@ def test_record_without_annotations_is_told_and_its_beats_written(
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[:8] == ["bare", "-", str(BEATS), "-", "-", "-", "-", "-"]
     assert lines[4].split()[:5] == ["gross", str(BEATS), str(2 * BEATS), "100.00", "100.00"]
-    assert "not scored, for want of annotations (.atr): bare" in lines
+    assert "not scored, for want of annotations: bare" in lines
     assert read_places(bare, "ecgw").size == BEATS
+
+
+@pytest.mark.parametrize("offset_mv", [40.0, -300.0])
+def test_offset_that_would_clip_costs_no_beat_and_is_noted_once(
+    offset_mv: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signal = 0.001 * make_ecg(beat_times(SECONDS, (0.8,)), SECONDS, RATE_HZ, 1000.0) + offset_mv
+    path = wfdb_writer.write(tmp_path, signals=[signal], gains=[100.0], annotator=None)
+    wfdb_writer.annotate(path, "qrs", beat_times(SECONDS, (0.8,)).tolist(), RATE_HZ, states=True)
+    shown = score_json(capsys, path)["gross"]
+    assert shown["f1_percent"] == 100
+    assert shown["alerts"] == {}
+    assert [note for note in shown["notes"] if "offset" in note] == [f"x: an offset of {offset_mv:.1f} mV is taken off"]
+    assert main(["score", str(path)]) == 0
+    assert capsys.readouterr().out.count("offset") == 1
+
+
+def test_signal_that_spans_more_than_sixteen_bits_is_played_more_coarsely(tmp_path: Path) -> None:
+    signal = 0.001 * make_ecg(beat_times(SECONDS, (0.8,)), SECONDS, RATE_HZ, 1000.0)
+    signal[signal.size // 2 :] += 90.0  # the offset moves
+    record = read_wfdb(wfdb_writer.write(tmp_path, signals=[signal], gains=[100.0], annotator=None))
+    assert 1 < record.resolution_uv < 3
+    assert any("uV per ADC count" in note for note in record.notes)
+    sent = np.concatenate([packet.samples for packet in cut_packets(record, RATE_HZ)])
+    assert np.abs(sent).max() < 32767
+
+
+def test_annotator_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_record(tmp_path)
+    wfdb_writer.annotate(path, "man", [1.0, 2.0, 3.0], RATE_HZ, states=False)
+    assert score_json(capsys, path, "--annotator", "man")["gross"]["reference_beats"] == 3
+    assert main(["score", str(path), "--annotator", "qrs"]) == 2
+    assert "got annotator 'qrs', expected atr or man" in capsys.readouterr().err
 
 
 def test_records_none_of_which_has_annotations_have_no_score(

@@ -45,6 +45,17 @@ def test_gzipped_file_reads_like_the_plain_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.load_beats([tmp_path]).windows, plain.windows)
 
 
+@pytest.mark.parametrize("names", [("X_NORMAL.CSV", "x_abnormal.CSV"), ("X_normal.CSV", "X_ABNORMAL.CSV.GZ")])
+def test_endings_may_be_in_upper_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    write_pair(tmp_path, [GOOD_NORMAL], [GOOD_ABNORMAL])
+    plain = data.load_beats([tmp_path])
+    for of_class, name in zip(("normal", "abnormal"), names, strict=True):
+        content = (tmp_path / f"x_{of_class}.csv").read_bytes()
+        (tmp_path / f"x_{of_class}.csv").unlink()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("GZ") else content)
+    np.testing.assert_array_equal(data.load_beats([tmp_path]).windows, plain.windows)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -9,9 +9,10 @@ import pytest
 import wfdb
 from scipy import signal as filters
 
-import simulator.records
 from monitor import beat
+from recordings.classes import CLASS_OF, CLASSES
 from tests.monitor.one_stream import Segmenter
+from tests.recordings import wfdb_writer
 from training import data, records
 
 RATE_HZ = 360
@@ -59,10 +60,6 @@ def test_symbols_become_the_classes_of_the_standard(tmp_path: Path, symbol: str,
     assert cut.labels[4] == label
 
 
-def test_simulator_scores_by_the_same_classes() -> None:
-    assert {symbol: records.CLASSES[label] for symbol, label in records.CLASS_OF.items()} == simulator.records.CLASS_OF
-
-
 def test_what_is_no_beat_is_no_beat(tmp_path: Path) -> None:
     times = [1 + RR_S * i for i in range(8)]
     cut = records.read_record(write_record(tmp_path, "100", times, "NNNN~NNN"))
@@ -104,16 +101,29 @@ def test_folder_of_records_is_a_data_set_of_five_classes_by_patient(tmp_path: Pa
         write_record(folder, name, times, "NNNNVNNN")
     beats = data.load_beats([tmp_path])
     assert beats.names() == ["mitdb"]
-    assert beats.classes == records.CLASSES
+    assert beats.classes == CLASSES
     assert beats.has_rr
     assert set(beats.patients) == {"mitdb/100", "mitdb/201"}  # 201 and 202 are one person
     assert set(beats.records) == {"mitdb/100", "mitdb/201", "mitdb/202"}
 
 
+@pytest.mark.parametrize(("frame_hz", "per_frame"), [(50.0, 5), (15.5, 16)])
+def test_frames_of_several_samples_are_cut_at_their_true_rate(tmp_path: Path, frame_hz: float, per_frame: int) -> None:
+    cut = records.read_record(wfdb_writer.write_frames(tmp_path, frame_hz, per_frame, annotated_hz=1000.0))
+    assert len(cut.labels) >= 20
+    assert (cut.windows[:, 0] > 0.95).all()
+    np.testing.assert_allclose(cut.rr[:, 2], 0.8, atol=0.01)
+
+
+def test_what_was_chosen_in_reading_is_a_note_of_the_data_set(tmp_path: Path) -> None:
+    wfdb_writer.write(tmp_path / "set", annotator="ecg")
+    assert "set/x: annotations of .ecg, for want of .atr." in data.load_beats([tmp_path]).notes
+
+
 def test_broken_record_is_refused_by_name(tmp_path: Path) -> None:
     write_record(tmp_path, "100", [1 + RR_S * i for i in range(8)], "N" * 8)
     (tmp_path / "100.dat").write_bytes(b"x")
-    with pytest.raises(ValueError, match="100: cannot be read as an annotated WFDB record"):
+    with pytest.raises(ValueError, match="100 cannot be read as a WFDB record"):
         data.load_beats([tmp_path])
 
 
@@ -129,7 +139,7 @@ def test_windows_and_rr_context_are_those_that_the_monitor_cuts_live(ecg_data: P
     stem = str(ecg_data / "mitdb" / name)
     signal = filters.resample_poly(wfdb.rdrecord(stem).p_signal[:, 0], 25, 72)
     notes = wfdb.rdann(stem, "atr")
-    marks = [at for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in records.CLASS_OF]
+    marks = [at for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in CLASS_OF]
     fiducials = np.array(marks) * (beat.RATE_HZ / RATE_HZ)
     windows, rr, kept = records.cut(signal, fiducials)
     alike, same_rr = [], []

@@ -25,6 +25,8 @@ from tests.conftest import find_mosquitto, serve_mosquitto
         ("mqtt://anna@example.org:1884", BrokerUrl("example.org", 1884, "anna")),
         ("mqtts://example.org", BrokerUrl("example.org", 8883, tls=True)),
         ("mqtts://a%40b@[::1]:9/", BrokerUrl("::1", 9, "a@b", tls=True)),
+        ("mqtt://vhost%3Auser@h", BrokerUrl("h", 1883, "vhost:user")),
+        ("mqtts://a%3ab%3Ac%40d@h:1", BrokerUrl("h", 1, "a:b:c@d", tls=True)),
     ],
 )
 def test_url_gives_host_port_user_and_tls(text: str, url: BrokerUrl) -> None:
@@ -49,6 +51,38 @@ def test_password_in_the_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="must not hold a password") as caught:
         BrokerUrl.parse("mqtt://anna:sesame@localhost")
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("user", ["vhost:user", "tenant:device:sesame", "anna:", ":anna"])
+def test_refusal_of_a_colon_says_how_to_write_one_in_a_name(user: str) -> None:
+    with pytest.raises(ValueError, match="%3A"):
+        BrokerUrl.parse(f"mqtt://{user}@localhost")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"sesame", b"sesame\n", b"sesame\r\n", b"sesame\r\n\r\n", b"sesame ", b"sesame \t\n", b"\xef\xbb\xbfsesame",
+        b"\xef\xbb\xbfsesame \r\n", "sesame\r\n".encode("utf-16"),
+    ],
+)  # fmt: skip
+def test_what_an_editor_adds_to_a_password_file_is_no_part_of_the_password(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    assert connection.read_password(BrokerUrl("h", user="anna"), file) == "sesame"
+
+
+def test_blanks_within_a_password_stay(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(" open sesame\n")
+    assert connection.read_password(BrokerUrl("h", user="anna"), file) == " open sesame"
+
+
+def test_password_file_of_several_lines_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("anna:hash\nben:hash\n")
+    with pytest.raises(ValueError, match="got 2 lines"):
+        connection.read_password(BrokerUrl("h", user="anna"), file)
 
 
 def test_password_comes_from_the_file_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
