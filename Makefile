@@ -5,15 +5,19 @@ MINUTES = 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak check format clean
+.PHONY: demo test coverage soak check format clean
 
 demo: .venv/installed
-	@$(BIN)/python -m simulator demo --seconds $(SECONDS)
+	@$(BIN)/ecgwatch demo --seconds $(SECONDS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-# Whatever may befall a monitor, and what was lost by it: twenty minutes, or more with MINUTES=5.
+# The same tests, with the share of lines that ran in this process; compiled loops and child processes are not counted.
+coverage: .venv/installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# Faults of every kind, done to a monitor, and what was lost: twenty minutes, or more with MINUTES=5.
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m long
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
@@ -34,7 +38,7 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# What runs the monitor and the simulator; no torch. The compiled loops are cached, so that every start is quick.
+# What the monitor and the simulator need; no torch. The compiled loops are cached, so every start is fast.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing into .venv (once, about a minute)"
 	@$(PIP) --editable .

@@ -32,6 +32,7 @@ import paho.mqtt.client as paho
 
 from monitor import beat, wire
 from monitor.broker import connection
+from monitor.broker.backoff import Backoff
 from monitor.broker.connection import BrokerUrl
 from simulator.devices import Device, Feed
 from simulator.outbox import Message, Outbox
@@ -54,7 +55,7 @@ DRAIN_S = 10.0
 TICK_S = 0.5
 """How often keepalives and lost connections are looked after."""
 RETRY_S = (0.5, 5.0)
-"""Shortest and longest wait before the next try to reach a broker that went away."""
+"""First and longest wait before the next attempt to reach a broker that went away; see `Backoff`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ class _Loop:
         self._selector = selectors.DefaultSelector()
         self._writing: set[_Link] = set()
         self._tick_at = self._retry_at = 0.0
-        self._wait_s = RETRY_S[0]
+        self._backoff = Backoff(*RETRY_S)
 
     def connect(self) -> None:
         """Connect all devices.
@@ -295,9 +296,9 @@ class _Loop:
         try:
             link.reconnect()
         except OSError:
-            self._retry_at, self._wait_s = now + self._wait_s, min(2 * self._wait_s, RETRY_S[1])
+            self._retry_at = now + self._backoff.next_s()
             return
-        self._wait_s = RETRY_S[0]
+        self._backoff.reset()
         self._watch(link)
 
     def _watch(self, link: _Link) -> None:

@@ -30,6 +30,7 @@ import msgspec
 
 from monitor import counters, wire
 from monitor.broker import connection
+from monitor.broker.backoff import Backoff
 from monitor.service import systemd
 from monitor.service.logs import set_up
 from monitor.service.metrics import LATE_S, HealthBoard, serve
@@ -39,8 +40,6 @@ from monitor.state.location import locate
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = (0.5, 30.0)
-"""First and longest wait before a worker that has died is restarted; it doubles while workers die at once."""
 STEADY_S = 60.0
 """A worker that has run for so long did not die at once."""
 STOP_S = 15.0
@@ -59,7 +58,7 @@ class _Worker:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
-        self._wait_s = AGAIN_S[0]
+        self._backoff = Backoff()
         self.again_at_s = 0.0
         self.deaths = self.hung = 0
         self.past: Counter[str] = Counter()
@@ -131,9 +130,8 @@ class _Worker:
             self.past.update(self.status.counts)
             self.status = None
         if time.monotonic() - self.started_s > STEADY_S:
-            self._wait_s = AGAIN_S[0]
-        self.again_at_s = time.monotonic() + self._wait_s
-        self._wait_s = min(AGAIN_S[1], 2 * self._wait_s)
+            self._backoff.reset()
+        self.again_at_s = time.monotonic() + self._backoff.next_s()
         self.deaths += 1
         self.reports.close()
         log.error("%s has died (exit status %s); restarting it", self.process.name, self.process.exitcode)
