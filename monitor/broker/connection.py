@@ -21,13 +21,29 @@ import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+
+class Scheme(NamedTuple):
+    """What stands behind the first word of a broker's URL."""
+
+    module: str
+    """Has `make_source`, which returns a `monitor.broker.source.Source`; see `monitor.broker.mqtt.MqttSource`."""
+    port: int
+    """Unless the URL names one."""
+    tls: bool
+
+
 PORT, TLS_PORT = 1883, 8883
+SCHEMES = {
+    "mqtt": Scheme("monitor.broker.mqtt", PORT, tls=False),
+    "mqtts": Scheme("monitor.broker.mqtt", TLS_PORT, tls=True),
+}
+"""All kinds of brokers."""
 DEFAULT_URL = f"mqtt://127.0.0.1:{PORT}"
 """A broker on this machine, such as the embedded one."""
 PASSWORD_VARIABLE = "ECGWATCH_PASSWORD"
@@ -44,6 +60,8 @@ class BrokerUrl:
     port: int = PORT
     user: str | None = None
     tls: bool = False
+    scheme: str = ""
+    """As in `SCHEMES`; mqtt or mqtts if empty."""
 
     @classmethod
     def parse(cls, url: str) -> BrokerUrl:
@@ -71,18 +89,22 @@ class BrokerUrl:
                 f"A broker URL must not hold a password: set {PASSWORD_VARIABLE} or use --password-file instead. "
                 "A colon in the user's name, as in vhost:user, is written %3A: mqtt://vhost%3Auser@host."
             )
-        if scheme not in ("mqtt", "mqtts") or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
+        if scheme not in SCHEMES or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError(f"Not a broker URL: got {url!r}, {expected}.")
         if port == 0:
             raise ValueError(f"A broker's port must be 1 to 65535: got 0 in {url!r}.")
-        tls = scheme == "mqtts"
-        return cls(host, port or (TLS_PORT if tls else PORT), unquote(user) if user else None, tls)
+        _, usual_port, tls = SCHEMES[scheme]
+        return cls(host, port or usual_port, unquote(user) if user else None, tls, scheme)
+
+    def __post_init__(self) -> None:
+        if not self.scheme:
+            object.__setattr__(self, "scheme", "mqtts" if self.tls else "mqtt")
 
     def __str__(self) -> str:
         """Return the URL, as it may be shown to anyone."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.user}@" if self.user else ""
-        return f"mqtt{'s' if self.tls else ''}://{user}{host}:{self.port}"
+        return f"{self.scheme}://{user}{host}:{self.port}"
 
 
 def read_password(url: BrokerUrl, file: Path | None = None) -> str | None:

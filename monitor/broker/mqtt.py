@@ -396,6 +396,10 @@ _TOO_LARGE = (
 _WRONG_PORT = "if this port speaks TLS, write mqtts://; WebSockets and HTTP are not supported."
 
 
+make_source = MqttSource
+"""For `monitor.broker.connection.SCHEMES`."""
+
+
 class _Link:
     """How the present connection is, and what was learned of the broker by those before.
 

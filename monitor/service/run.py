@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from typing import Any
 
 from monitor import wire
 from monitor.broker import connection
-from monitor.broker.mqtt import MqttSource
+from monitor.broker.connection import SCHEMES
 from monitor.broker.source import Source, Subscription
 from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
@@ -68,7 +70,7 @@ class Service:
         self.settings = settings
         self.classifier = Classifier(settings.model, settings.provider)
         self.engine = Engine(self.classifier, settings.alerts)
-        self.source = source or connect_mqtt(settings, None if report else _offline(self.classifier))
+        self.source = source or make_source(settings, None if report else _offline(self.classifier))
         self.board = HealthBoard()
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
@@ -163,8 +165,8 @@ def _offline(classifier: Classifier) -> bytes:
     return wire.encode(status)
 
 
-def connect_mqtt(settings: ServiceSettings, will: bytes | None) -> Source:
-    """Return a source on the MQTT broker of the settings.
+def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
+    """Return a source on the broker of the settings.
 
     Parameters
     ----------
@@ -174,7 +176,8 @@ def connect_mqtt(settings: ServiceSettings, will: bytes | None) -> Source:
         Its last status, published if it dies; None publishes none.
     """
     topics = wire.Topics(settings.prefix)
-    return MqttSource(
+    module: Any = import_module(SCHEMES[settings.broker.scheme].module)
+    source: Source = module.make_source(
         settings.broker,
         f"ecgwatch-{settings.own_name}",
         [Subscription(topics.of("+", leaf), 1) for leaf in LEAVES],
@@ -183,3 +186,4 @@ def connect_mqtt(settings: ServiceSettings, will: bytes | None) -> Source:
         clean=settings.state is None,
         will=None if will is None else (topics.monitor_status(settings.name), will),
     )
+    return source
