@@ -191,6 +191,22 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """All packets below this sequence number are settled: it may lie one above the last."""
 
 
+ErrorReason = Literal["rejected", "rate-limit", "retained", "no-room", "sequence", "clock", "rate"]
+
+
+class DeviceError(msgspec.Struct, frozen=True, kw_only=True):
+    """What the monitor cannot use of a device's messages, for the device: at most one a minute for each reason."""
+
+    reason: ErrorReason
+    """"rejected": not a message of the contract; "rate-limit": more than a device may send; "retained": samples with
+    the retain flag; "no-room": too many devices; "sequence", "clock", "rate": numbers, times or rates without sense."""
+    text: str
+    """What was wrong and what was expected, for a person."""
+    seq: Sequence | None = None
+    """Number of the packet, if it was one that could be read."""
+    schema: int = SCHEMA
+
+
 class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a monitor says of itself, retained; its "offline" is its last will."""
 
@@ -395,7 +411,7 @@ class Topics:
         return check_device_id(device), leaf
 
 
-LEAVES = ("info", "status", "samples", "truth", "beats", "alerts")
+LEAVES = ("info", "status", "samples", "truth", "beats", "alerts", "ack", "error")
 """Last words of a device's topics."""
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -14,6 +17,15 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
     ("deviceStatus", "{device}/status", wire.DeviceStatus, "receive", 1, True, "Also the device's last will."),
     ("truth", "{device}/truth", wire.Truth, "receive", 0, False, "Simulated devices only: what was played."),
     ("ack", "{device}/ack", wire.Ack, "send", 0, False, "What a device need not keep any more."),
+    (
+        "error",
+        "{device}/error",
+        wire.DeviceError,
+        "send",
+        0,
+        False,
+        "What is wrong with a device's messages.",
+    ),
     ("beats", "{device}/beats", wire.Beat, "send", 1, False, "Every beat's verdict, if the monitor runs with --beats."),
     ("alerts", "{device}/alerts", wire.Alert, "send", 1, False, "What a person should look at."),
     ("monitorStatus", "monitor/{name}/status", wire.MonitorStatus, "send", 1, True, "Also the monitor's last will."),
@@ -21,10 +33,53 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
 """(name, address, message, what the monitor does, QoS, retained, what it is)."""
 
 
+_ALERT: dict[str, Any] = {"id": "patch-1-1700000042480-abnormal-beats-new", "device": "patch-1", "seq": 42}
+EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
+    wire.Info: wire.Info(rate_hz=250, lead="II", resolution_uv=0.5, first_seen_s=1.7e9),
+    wire.Samples: wire.Samples(seq=42, start_s=1.700000042e9, rate_hz=250, samples=[12, 15, 11]),
+    wire.DeviceStatus: wire.DeviceStatus(state="offline"),
+    wire.Truth: wire.Truth(r_peak_s=1.70000004248e9, label="abnormal", source="ptbdb_abnormal.csv:17", duration_s=0.8),
+    wire.Ack: wire.Ack(seq=43),
+    wire.DeviceError: wire.DeviceError(reason="retained", text="Publish samples without the retain flag.", seq=42),
+    wire.Beat: wire.Beat(
+        id="patch-1-1700000042480",
+        device="patch-1",
+        r_peak_s=1.70000004248e9,
+        qrs_s=1.700000042496e9,
+        delay_s=0.33,
+        verdict="abnormal",
+        label="abnormal",
+        probability=0.97,
+        rr_s=0.8,
+        heart_rate_bpm=75.0,
+        seq=43,
+        completed_s=1.700000044e9,
+    ),
+    wire.Alert: wire.Alert(
+        **_ALERT,
+        episode="patch-1-1700000040880-abnormal-beats",
+        kind="abnormal-beats",
+        severity="warning",
+        state="new",
+        time_s=1.70000004248e9,
+        since_s=1.70000004088e9,
+        beats=3,
+        completed_s=1.700000044e9,
+    ),
+    wire.MonitorStatus: wire.MonitorStatus(
+        state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, devices=1, streaming=1
+    ),
+}
+"""One message of each kind."""
+
+
 def document() -> dict[str, Any]:
     """Return the AsyncAPI 3.0.0 document of the whole wire, as the monitor sees it."""
     messages = [message for _, _, message, *_ in _CHANNELS]
     _, schemas = msgspec.json.schema_components(messages, ref_template="#/components/schemas/{name}")
+    for name, described in _field_docstrings().items():
+        for field, text in described.items():
+            schemas.get(name, {}).get("properties", {}).get(field, {})["description"] = text
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -73,4 +128,22 @@ def _message(name: str, message: type[msgspec.Struct]) -> dict[str, Any]:
         "summary": (message.__doc__ or "").strip().splitlines()[0],
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{message.__name__}"},
+        "examples": [{"payload": msgspec.to_builtins(EXAMPLES[message])}],
     }
+
+
+def _field_docstrings() -> dict[str, dict[str, str]]:
+    """The text under each field of each struct of the wire, as it stands in the source: Python does not keep it."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(wire)).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = {
+                field.target.id: inspect.cleandoc(text.value.value).replace("\n", " ")
+                for field, text in pairwise(node.body)
+                if isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
+            }
+    return found

@@ -14,7 +14,7 @@ PUBLISHED = Path(__file__).parents[3] / "docs" / "asyncapi.json"
 
 
 def test_published_document_is_up_to_date() -> None:
-    assert json.loads(PUBLISHED.read_text()) == document(), "run: python -m monitor asyncapi > docs/asyncapi.json"
+    assert json.loads(PUBLISHED.read_text()) == document(), "run: ecgwatch asyncapi > docs/asyncapi.json"
 
 
 def test_every_leaf_has_a_channel() -> None:
@@ -36,6 +36,28 @@ def test_every_field_is_described_by_its_struct() -> None:
     for struct in (wire.Info, wire.Samples, wire.Alert, wire.Beat, wire.MonitorStatus):
         fields = {field.encode_name for field in msgspec.structs.fields(struct)}
         assert set(schemas[struct.__name__]["properties"]) == fields
+
+
+def test_every_field_that_is_not_plain_by_its_name_is_described() -> None:
+    schemas = document()["components"]["schemas"]
+    plain = {"id", "device", "kind", "schema", "state", "version", "model", "model_sha256", "heart_rate_bpm", "rate_hz"}
+    for struct in (wire.Info, wire.Samples, wire.Ack, wire.DeviceError, wire.Alert, wire.Beat, wire.MonitorStatus):
+        fields = schemas[struct.__name__]["properties"]
+        missing = {name for name, field in fields.items() if "description" not in field} - plain
+        assert not missing, struct.__name__
+
+
+def test_what_an_ack_means_stands_in_the_document() -> None:
+    assert (
+        "below this sequence number" in document()["components"]["schemas"]["Ack"]["properties"]["seq"]["description"]
+    )
+
+
+def test_every_message_has_an_example_that_decodes() -> None:
+    for name, message in document()["components"]["messages"].items():
+        [example] = message["examples"]
+        struct = getattr(wire, message["payload"]["$ref"].rpartition("/")[2])
+        assert msgspec.convert(example["payload"], struct), name
 
 
 def _references(node: object) -> list[str]:
