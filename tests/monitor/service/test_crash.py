@@ -21,6 +21,7 @@ from monitor.state.location import locate
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.service.crash_harness import TOPICS, start_monitor, undisturbed, wait
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
+from tests.subscriber import Subscriber
 
 DEVICES, SECONDS, PACKET_S, RATE_HZ = 6, 24.0, 0.5, 250.0
 
@@ -35,27 +36,14 @@ def _packets(device: int) -> list[wire.Packet]:
     ]
 
 
-class _Subscriber:
+class _Subscriber(Subscriber):
     """Keeps all that monitors tell."""
 
     def __init__(self, url: BrokerUrl) -> None:
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        self._client = connection.make_client(url, "listener")
-        self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, json.loads(m.payload)))
-        subscribed = threading.Event()
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        topics = [TOPICS.of("+", "beats"), TOPICS.of("+", "alerts"), TOPICS.monitor_status("+")]
-        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in topics])
-        connection.connect(self._client, url)
-        self._client.loop_start()
-        assert subscribed.wait(10)
+        super().__init__(url, TOPICS.of("+", "beats"), TOPICS.of("+", "alerts"), TOPICS.monitor_status("+"))
 
     def on(self, leaf: str) -> list[dict[str, Any]]:
-        return [message for topic, message in self.received if topic.endswith(f"/{leaf}")]
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        return [json.loads(payload) for topic, payload in self.received if topic.endswith(f"/{leaf}")]
 
 
 @contextmanager

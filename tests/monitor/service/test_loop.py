@@ -36,27 +36,14 @@ from monitor.state.store import OutboxMessage
 from simulator.broker import EmbeddedBroker, free_port
 from tests.conftest import find_mosquitto, listens, run_mosquitto
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
+from tests.subscriber import Subscriber
 
 RATE_HZ = 250.0
 TOPICS = wire.Topics()
 
 
-class Client:
+class Client(Subscriber):
     """A device and a subscriber in one: publishes, and keeps what arrives."""
-
-    def __init__(self, url: BrokerUrl, *topics: str, password: str | None = None) -> None:
-        self.received: list[tuple[str, bytes]] = []
-        self._client = connection.make_client(url, f"test-{time.time_ns()}", password=password)
-        self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload)))
-        subscribed = threading.Event()
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in topics])
-        connection.connect(self._client, url)
-        self._client.loop_start()
-        assert subscribed.wait(10)
-
-    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
-        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
     def play(
         self,
@@ -71,7 +58,7 @@ class Client:
         for seq, start in enumerate(range(0, samples.size, 250)):
             packet = wire.Packet(seq, 1e9 + start / RATE_HZ, RATE_HZ, samples[start : start + 250])
             for topic, payload in among:
-                self._client.publish(topic, payload, qos=1)
+                self.client.publish(topic, payload, qos=1)
             by_hand = wire.Samples(
                 seq=seq, start_s=packet.start_s, rate_hz=RATE_HZ, samples=packet.samples.astype(int).tolist()
             )
@@ -82,10 +69,6 @@ class Client:
 
     def statuses(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(p) for topic, p in self.received if topic == TOPICS.monitor_status(name)]
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
 
 @contextmanager
