@@ -88,6 +88,7 @@ class Intake:
     def housekeeping(self, now_s: float) -> None:
         """Forget limits that do not matter any more."""
         self._engine.forget_allowances(now_s)
+        self._publisher.housekeeping(now_s)
 
     def take_lateness(self) -> float | None:
         """Return the median time in s from the end of a packet to its arrival since this was asked last."""
@@ -96,23 +97,24 @@ class Intake:
 
     def _take(self, message: Message, now_s: float, arrived_s: float, time_s: float) -> str | None:
         """Take a message; return the device whose state depends on it, if any."""
+        device = None
         try:
             device, leaf = self._topics.parse(message.topic)
             number, workers = self._shard
             if workers > 1 and zlib.crc32(device.encode()) % workers != number:
                 return None
             if message.retained and leaf == "samples":
-                self._ignore_retained(device)
+                self._ignore_retained(device, now_s)
                 return None
             if message.retained and leaf == "status":
                 return None  # it may be of any age; what matters comes as it happens, or as silence
             if not self._engine.allowance(device).admits(now_s):
-                self._refuse(device)
+                self._refuse(device, now_s)
                 return None
             self._take_leaf(device, leaf, message.payload, (now_s, arrived_s, time_s))
             return device
         except wire.PacketError as error:
-            self._reject(message.topic, str(error))
+            self._reject(message.topic, device, str(error), now_s)
         except Exception:
             self._engine.counts[counters.INTERNAL_ERRORS] += 1
             topic = message.topic[:TOPIC_SHOWN]
@@ -165,24 +167,30 @@ class Intake:
             log.warning("%s Starting over.", error, extra={"device": device})
         return self._engine.knows(device)
 
-    def _ignore_retained(self, device: str) -> None:
+    def _ignore_retained(self, device: str, now_s: float) -> None:
         self._engine.counts[counters.RETAINED_SAMPLES] += 1
-        if self._complaints.is_new(f"retained {device}"):
-            text = "ignored retained samples of %s: they may be of any age; publish samples without the retain flag"
-            log.warning(text, device, extra={"device": device})
+        text = "retained samples are ignored, since they may be of any age: publish samples without the retain flag"
+        self._complain(device, "retained", text, now_s)
 
-    def _reject(self, topic: str, reason: str) -> None:
+    def _refuse(self, device: str, now_s: float) -> None:
+        self._engine.counts[counters.TOO_MANY_PACKETS] += 1
+        text = "more messages than its share; what is above the rate limit is dropped"
+        self._complain(device, "rate-limit", text, now_s)
+
+    def _reject(self, topic: str, device: str | None, reason: str, now_s: float) -> None:
         self._engine.counts[counters.REJECTED] += 1
         shown = topic[:TOPIC_SHOWN]
         if self._complaints.is_new(shown):
             text = "dropped a message on %s: %s (logged once for this topic)"
             log.warning(text, shown, reason, extra={"topic": shown})
+        if device is not None:
+            self._publisher.report_error(device, wire.DeviceError(reason="rejected", text=reason), now_s)
 
-    def _refuse(self, device: str) -> None:
-        self._engine.counts[counters.TOO_MANY_PACKETS] += 1
-        if self._complaints.is_new(device):
-            text = "%s sends more than its share; what is above its rate limit is dropped (logged once for this device)"
-            log.warning(text, device, extra={"device": device})
+    def _complain(self, device: str, reason: wire.ErrorReason, text: str, now_s: float) -> None:
+        """Log what is wrong with a device's messages, once; and tell the device."""
+        if self._complaints.is_new(f"{reason} {device}"):
+            log.warning("%s: %s (logged once for this device)", device, text, extra={"device": device})
+        self._publisher.report_error(device, wire.DeviceError(reason=reason, text=text), now_s)
 
 
 class Complaints:

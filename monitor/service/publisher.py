@@ -6,6 +6,7 @@ source sends them.
 
 from __future__ import annotations
 
+import math
 import time
 
 import msgspec
@@ -16,6 +17,8 @@ from monitor.engine import Engine, Output
 from monitor.state.checkpoint import Committed, Outbox
 from monitor.state.store import OutboxMessage
 
+ERROR_S, MOST_ERRORS = 60.0, 10_000
+"""A device hears of each kind of error once in so long; and no more than so many errors are reported in that time."""
 MOST_UNCONFIRMED = 10_000
 """While more messages wait for the broker's confirmation, beats are sent without asking for one, and are counted: their
 packet ids must not run out for the alerts."""
@@ -46,6 +49,7 @@ class Publisher:
         self._outbox = outbox
         self._topics = topics
         self._publish_beats = publish_beats
+        self._errors: dict[tuple[str, str], float] = {}  # when each device was last told of each kind of error
         self._shortened: set[str] = set()  # ids of alerts that were too large for the broker, and were shortened
 
     def publish(self, output: Output) -> None:
@@ -66,6 +70,18 @@ class Publisher:
         """Publish the alerts that an earlier process, or an earlier file, has left."""
         for message in self._outbox.resend():
             self._send(message)
+
+    def report_error(self, device: str, error: wire.DeviceError, now_s: float) -> None:
+        """Tell a device what is wrong with its messages, unless it was told the same less than a minute ago."""
+        key = device, error.reason
+        if now_s < self._errors.get(key, -math.inf) + ERROR_S or len(self._errors) >= MOST_ERRORS:
+            return
+        self._errors[key] = now_s
+        self._source.publish(self._topics.of(device, "error"), wire.encode(error), qos=0)
+
+    def housekeeping(self, now_s: float) -> None:
+        """Forget errors that may be reported again."""
+        self._errors = {key: sent_s for key, sent_s in self._errors.items() if now_s < sent_s + ERROR_S}
 
     def take_confirmed(self) -> None:
         """Let the outbox drop what the broker has confirmed, and shorten or drop what it refuses."""

@@ -85,9 +85,9 @@ def test_device_is_heard_by_the_monitor_and_hears_its_acknowledgements(broker: S
 
 
 def test_device_cannot_write_as_another_nor_what_only_the_monitor_writes(broker: Secured) -> None:
-    wanted = ("samples", "info", "status", "truth", "alerts", "beats", "ack")
+    wanted = ("samples", "info", "status", "truth", "alerts", "beats", "ack", "error")
     forbidden = [TOPICS.of("patch-2", leaf) for leaf in wanted]
-    forbidden += [TOPICS.of("patch-1", leaf) for leaf in ("alerts", "beats", "ack", "truth")]
+    forbidden += [TOPICS.of("patch-1", leaf) for leaf in ("alerts", "beats", "ack", "error", "truth")]
     forbidden += [TOPICS.monitor_status("monitor"), "elsewhere"]
     with (
         Client(broker, "monitor", *(TOPICS.of("+", leaf) for leaf in ("info", "samples", "status"))) as monitor,
@@ -103,7 +103,7 @@ def test_device_cannot_write_as_another_nor_what_only_the_monitor_writes(broker:
 def test_device_hears_nothing_of_others_nor_its_own_alerts(broker: Secured) -> None:
     with Client(broker, "monitor") as monitor, Client(broker, "patch-2", "#") as device, Client(broker, "patch-1") as p:
         p.publish(SAMPLES, b"x")
-        for leaf in ("alerts", "beats", "ack"):
+        for leaf in ("alerts", "beats", "ack", "error"):
             monitor.publish(TOPICS.of("patch-1", leaf), b"x")
         monitor.publish(TOPICS.of("patch-2", "alerts"), b"x")
         monitor.publish(TOPICS.monitor_status("monitor"), b"x")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+import pytest
 
 from monitor import counters, wire
 from monitor.alerts.episode import AlertSettings
@@ -81,3 +82,32 @@ def test_an_alert_too_large_even_without_its_waveform_is_counted_and_not_tried_a
     assert _alerts_of(service, broker) == []
     assert service.engine.counts[counters.TOO_LARGE] >= service.engine.counts[counters.ALERTS] > 0
     assert source.take_refused() == []
+
+
+def _errors(broker: MemoryBroker, device: str) -> list[wire.DeviceError]:
+    topic = TOPICS.of(device, "error")
+    return [wire.decode(message.payload, wire.DeviceError) for message in broker.published if message.topic == topic]
+
+
+def test_a_device_hears_what_is_wrong_with_its_messages_once_a_minute_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = MemoryBroker()
+    wanted = [Subscription(TOPICS.of("+", leaf), 1) for leaf in LEAVES]
+    broker.publish(TOPICS.of("old", "samples"), b"x", retain=True)
+    service = Service(SETTINGS, source=MemorySource(broker, "monitor", wanted))
+    service.source.open()
+    now_s = [1000.0]
+    monkeypatch.setattr("monitor.service.loop.time.monotonic", lambda: now_s[0])
+    with service.assembled() as loop:
+        for _ in range(3):
+            broker.publish(TOPICS.of("a", "samples"), b"{")
+            broker.publish(TOPICS.of("a", "info"), b'{"rate_hz": 1}')
+            loop.turn(0.0)
+        assert [error.reason for error in _errors(broker, "a")] == ["rejected"]
+        assert "Not a packet of samples" in _errors(broker, "a")[0].text
+        assert [error.reason for error in _errors(broker, "old")] == ["retained"]
+        now_s[0] += 61
+        broker.publish(TOPICS.of("a", "info"), b"{}")
+        loop.turn(0.0)
+    assert [error.reason for error in _errors(broker, "a")] == ["rejected", "rejected"]
