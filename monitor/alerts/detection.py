@@ -1,19 +1,27 @@
 """All detectors over all devices: findings in, alerts out.
 
-Knows no detector by name. What is remembered of a device hangs on the device (`finding.Device.trackers`); a device for
+Knows no detector by name. What is remembered of a device hangs on the device (`Device.trackers`); a device for
 which nothing is remembered, and whose beats interest nobody, is passed over without Python per beat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
 from monitor import wire
 from monitor.alerts.detector import Change, Detector, Tracker
-from monitor.alerts.finding import GONE, Beats, Device, Finding, Moment, Need, SeenBeat, make_id
+from monitor.alerts.finding import GONE, Beats, Finding, Moment, Need, SeenBeat, make_id
+
+
+class Device(Protocol):
+    """What detectors' trackers hang on."""
+
+    id: str
+    trackers: dict[wire.Kind, Tracker]
+    """Those that remember something, by kind of alert."""
 
 
 class Detection:

@@ -6,15 +6,12 @@ The engine makes these; detectors know nothing of how. Times are on the device's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor import wire
-
-if TYPE_CHECKING:
-    from monitor.alerts.detector import Tracker
 
 NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
 VERDICTS: Final[tuple[wire.Verdict, ...]] = ("normal", "abnormal", "withheld")
@@ -56,20 +53,12 @@ class Moment(Protocol):
         """End of that packet."""
 
 
-class Device(Protocol):
-    """What detectors' trackers hang on."""
-
-    id: str
-    trackers: dict[wire.Kind, Tracker]
-    """Those that remember something, by kind of alert."""
-
-
 class Beats(Protocol):
     """Beats of any devices with their verdicts: arrays of one length, in order per device."""
 
     @property
     def devices(self) -> Sequence[Any]:
-        """The `Device` of each stream."""
+        """The `monitor.alerts.detection.Device` of each stream."""
 
     @property
     def streams(self) -> npt.NDArray[np.int64]:
