@@ -142,7 +142,7 @@ def history(options: argparse.Namespace) -> int:
 def classify(options: argparse.Namespace) -> int:
     """Classify the beats of a CSV file."""
     from monitor.beat import read_windows
-    from monitor.classify import Classifier
+    from monitor.classify import Classifier, answered
 
     classifier = Classifier(options.model, options.provider)
     info = classifier.info
@@ -154,6 +154,7 @@ def classify(options: argparse.Namespace) -> int:
     windows, labels = read_windows(options.file)
     probabilities = classifier.probabilities(windows)
     abnormal = classifier.abnormal(probabilities)
+    sure = answered(probabilities).tolist()
     rows = []
     for i, (p, name) in enumerate(zip(abnormal.tolist(), classifier.labels(probabilities), strict=True)):
         verdict = name != info.classes[0]
@@ -164,8 +165,10 @@ def classify(options: argparse.Namespace) -> int:
             "confidence": p if verdict else 1 - p,
             "probability": p,
         }
+        if not sure[i]:
+            row |= {"verdict": "withheld", "class": None, "confidence": None, "probability": None}
         if labels is not None:
-            row |= {"label": int(labels[i]), "agrees": verdict == bool(labels[i])}
+            row |= {"label": int(labels[i]), "agrees": sure[i] and verdict == bool(labels[i])}
         rows.append(row)
     agree = None if labels is None else sum(bool(row["agrees"]) for row in rows)
     if options.json:
@@ -175,6 +178,9 @@ def classify(options: argparse.Namespace) -> int:
     print(f"{len(rows)} beats, model {info.name}, threshold {info.threshold:.3f}")
     width = max(map(len, info.classes))
     for row in rows:
+        if row["verdict"] == "withheld":
+            print(f"{row['row']:>6}  withheld  the model gave no answer")
+            continue
         named = f"  {row['class']:<{width}}" if len(info.classes) > 2 else ""  # of two, the verdict says which
         known = "" if labels is None else f"   label {row['label']}{'' if row['agrees'] else '   differs'}"
         print(f"{row['row']:>6}  {row['verdict']:<8}{named}  confidence {row['confidence']:.3f}{known}")
@@ -184,7 +190,9 @@ def classify(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """List the bundled models, or print the card of one."""
+    """List the bundled models, print the card of one, or adopt a model file."""
+    if options.name == "adopt":
+        return _adopt(options)
     from monitor.tools.bundled import format_list, list_models, look_up, read_card
 
     if options.json:
@@ -196,6 +204,16 @@ def models(options: argparse.Namespace) -> int:
         print(format_list(list_models()))
     else:
         print(read_card(options.name), end="")
+    return 0
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    from monitor.tools.adopt import AdoptSettings, adopt
+
+    if options.file is None or options.classes is None:
+        raise ValueError("models adopt: expected FILE --classes normal,abnormal [--threshold 0.5] [--output PATH].")
+    classes = tuple(name.strip() for name in options.classes.split(","))
+    print(adopt(AdoptSettings(options.file, classes, options.threshold, options.output)))
     return 0
 
 
@@ -293,7 +311,14 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the model whose card to print; or adopt")
+    adopting = parser.add_argument_group("adopt FILE: make a model file from elsewhere a model of the monitor")
+    adopting.add_argument("file", nargs="?", type=Path, metavar="FILE", help="ONNX file, of any framework")
+    adopting.add_argument("--classes", metavar="A,B", help="names of its classes, in its order, the normal one first")
+    adopting.add_argument(
+        "--threshold", type=float, default=0.5, metavar="P", help="from which probability a beat counts as abnormal"
+    )
+    adopting.add_argument("--output", type=Path, metavar="PATH", help="of the model; if not given FILE-adopted.onnx")
     parser.add_argument("--json", action="store_true", help="the description stored in each model, as JSON")
 
 
@@ -417,7 +442,7 @@ VERBS = (
         _add_classify,
         classify,
     ),
-    Verb("models", "list the bundled models, or print the card of one", _add_models, models),
+    Verb("models", "list the bundled models, print the card of one, or adopt a model file", _add_models, models),
     Verb(
         "bench",
         "measure on this machine: latency per beat, cost beside other software, how many devices it carries",

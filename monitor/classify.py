@@ -1,7 +1,9 @@
 """One ONNX Runtime session that judges beats: (n, 187) float32 in, (n, classes) probabilities out.
 
-A model may declare the RR context (`monitor.beat`) as a second input, (n, 3) float32. The first of its classes is the
-normal one; a beat is as abnormal as it is unlikely to be of that class.
+Files that were exported in other ways are adapted where that leaves no doubt, see `monitor.wiring`, and every file must
+give sensible answers to a few beats before it is used, see `monitor.probe`. A model may declare the RR context
+(`monitor.beat`) as a second input, (n, 3) float32. The first of its classes is the normal one; a beat is as
+abnormal as it is unlikely to be of that class.
 
 A model file describes itself: `ModelInfo` is stored in it as JSON under the metadata key ``ecgwatch``. A file that does
 not fit this runtime is refused when it is loaded, with `ModelMismatch`. The classifier keeps no state between calls
@@ -20,24 +22,21 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from monitor import beat
+from monitor import beat, probe, wiring
+from monitor.onnx_file import external_files
+from monitor.wiring import INPUT as INPUT
+from monitor.wiring import MAX_BATCH as MAX_BATCH
+from monitor.wiring import OUTPUT as OUTPUT
+from monitor.wiring import RR_INPUT as RR_INPUT
+from monitor.wiring import Form
+from monitor.wiring import ModelMismatch as ModelMismatch
 
 METADATA_KEY = "ecgwatch"
-INPUT, OUTPUT = "beats", "probabilities"
-"""Names of the input, (n, 187) float32, and the output, (n, classes) float32, of every model file."""
-RR_INPUT = "rr"
-"""Name of the second input, (n, 3) float32, of a model file that declares the RR context, and of no other."""
 MODELS = Path(__file__).parent / "models"
 """Where the bundled models lie."""
 DEFAULT_MODEL = "ptb"
-MAX_BATCH = 256
-"""Most beats in one call of the network: larger batches cost latency and gain no speed."""
 
 Provider = Literal["cpu", "cuda", "auto"]
-
-
-class ModelMismatch(ValueError):
-    """The model file contradicts what the monitor would do with it."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,8 +62,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Measured figures, such as "beat AUC, patients apart"."""
     context: list[str] = []
     """What the network sees beside the window: nothing, or `monitor.beat.RR_CONTEXT`."""
-    precision: Literal["fp32", "int8"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """Of the weights."""
+    output: Form = "probabilities"
+    """What the numbers of its output are."""
 
 
 EXPECTED = {
@@ -93,24 +94,25 @@ class Classifier:
     FileNotFoundError
         There is no such model.
     ModelMismatch
-        The file is no ONNX file, has no or other metadata, or inputs or outputs that contradict them.
+        The file is no ONNX file, has no or other metadata, inputs or outputs that contradict them, or gives answers
+        that make no sense.
     ValueError
         `provider` is "cuda" and this machine or this ONNX Runtime has none.
     """
 
     def __init__(self, model: str | Path = DEFAULT_MODEL, provider: Provider = "cpu", threads: int = 1) -> None:
         path = find_model(model)
-        data = path.read_bytes()
-        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.sha256 = _checksum(path)
         providers = ["CPUExecutionProvider"]
         if choose_provider(provider) == "cuda":
             providers.insert(0, "CUDAExecutionProvider")
             onnxruntime.preload_dlls()  # the CUDA libraries that pip installed
-        self._session = _open_session(path, data, providers, threads)
+        self._session = open_session(path, providers, threads)
         self.provider = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
         if provider == "cuda" and self.provider == "cpu":
             raise ValueError("CUDA is here but ONNX Runtime could not start it; its log says why.")
         self.info = _check_session(path, self._session)
+        self.wiring, _ = find_answers(path, self._session, self.info.classes, self.needs_rr, self.info.output)
         self.warm_up()
 
     @property
@@ -137,21 +139,19 @@ class Classifier:
         Returns
         -------
         ndarray
-            (n, classes) float32, columns in the order of ``info.classes``.
+            (n, classes) float32, columns in the order of ``info.classes``. A row that is not finite is no answer: such
+            a beat must be withheld.
 
         Raises
         ------
         ValueError
             The model needs the RR context, and it is not given, of another shape or number of rows, or not finite.
         """
-        given = {INPUT: windows}
-        if self.needs_rr:
-            given[RR_INPUT] = self._check_rr(rr, len(windows))
-        parts = [
-            self._session.run([OUTPUT], {name: rows[i : i + MAX_BATCH] for name, rows in given.items()})[0]
-            for i in range(0, len(windows), MAX_BATCH)
-        ]
-        return np.concatenate([np.empty((0, len(self.info.classes)), np.float32), *parts])
+        context = self._check_rr(rr, len(windows)) if self.needs_rr else None
+        if not len(windows):
+            return np.empty((0, len(self.info.classes)), np.float32)
+        answers = wiring.run(self._session, self.wiring, windows, context)
+        return wiring.to_probabilities(answers, self.info.output)
 
     def abnormal(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probability of not being of the first class: (n, classes) -> (n,)."""
@@ -190,6 +190,11 @@ class Classifier:
         return checked
 
 
+def answered(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Whether a model gave an answer to each beat: (n, classes) -> (n,). What is not a number is none."""
+    return np.asarray(np.isfinite(probabilities).all(axis=1), np.bool_)
+
+
 def read_info(model: str | Path) -> ModelInfo:
     """What a model says of itself, checked as `Classifier` does, without making it ready to judge.
 
@@ -199,7 +204,7 @@ def read_info(model: str | Path) -> ModelInfo:
         As `Classifier`.
     """
     path = find_model(model)
-    return _check_session(path, _open_session(path, path.read_bytes(), ["CPUExecutionProvider"], threads=1))
+    return _check_session(path, open_session(path, ["CPUExecutionProvider"], threads=1))
 
 
 def bundled_models() -> list[str]:
@@ -238,17 +243,52 @@ def _why_no_cuda() -> str | None:
     return None
 
 
-def _open_session(path: Path, data: bytes, providers: list[str], threads: int) -> Any:
+def open_session(path: Path, providers: list[str], threads: int) -> Any:
+    """Open a model file in ONNX Runtime; `ModelMismatch` if that is not possible."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: they are raised as well
+    options.log_severity_level = 4  # fatal only: errors are raised as well
     # Idle threads that spin would eat the core that reads the network.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for file in external_files(path, path.read_bytes()):
+        if not file.is_file():
+            raise ModelMismatch(
+                f"{path}: its weights lie in {file.name}, which is not beside it. Put it there, or save the model as "
+                f"one file: onnx.save(onnx.load({path.name!r}), ...)."
+            )
     try:
-        return onnxruntime.InferenceSession(data, options, providers=providers)
+        return onnxruntime.InferenceSession(str(path.absolute()), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises many kinds, none documented
-        raise ModelMismatch(f"{path} cannot be loaded as an ONNX model: {error}") from None
+        raise ModelMismatch(f"{path} cannot be loaded as an ONNX model: {' '.join(str(error).split())}") from None
+
+
+def find_answers(
+    path: Path, session: Any, classes: list[str], needs_rr: bool, declared: Form | None
+) -> tuple[wiring.Wiring, Form]:
+    """Try a session, and return where its answers are and what they are; `ModelMismatch` if they make no sense."""
+    windows, rr = probe.probe_windows()
+    try:
+        found = wiring.find_wiring(session, classes, needs_rr, windows, rr)
+
+        def answer(some: beat.Windows, their_rr: beat.RrContext) -> wiring.Answers:
+            return wiring.run(session, found, some, their_rr if needs_rr else None)
+
+        return found, probe.check_answers(answer, declared)
+    except ModelMismatch as error:
+        raise ModelMismatch(f"{path}: {error}.") from None
+    except Exception as error:  # ONNX Runtime's, on a batch of another size than the one that was tried before
+        raise ModelMismatch(f"{path}: cannot judge batches of any size: {' '.join(str(error).split())}") from None
+
+
+def _checksum(path: Path) -> str:
+    """SHA-256 of a model file, and of the files beside it that hold its weights."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content)
+    for file in external_files(path, content):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _check_session(path: Path, session: Any) -> ModelInfo:
@@ -261,34 +301,21 @@ def _check_session(path: Path, session: Any) -> ModelInfo:
         raise ModelMismatch(f"{path}: context must be [] or {list(beat.RR_CONTEXT)}: got {info.context}.")
     if len(info.classes) < 2 or len(set(info.classes)) != len(info.classes):
         raise ModelMismatch(f"{path}: classes must be two or more, all different: got {info.classes}.")
-    rr = {RR_INPUT: len(beat.RR_CONTEXT)} if info.context else {}
-    _check_nodes(f"{path}, inputs with context {info.context}", session.get_inputs(), {INPUT: beat.LENGTH} | rr)
-    _check_nodes(f"{path}, outputs", session.get_outputs(), {OUTPUT: len(info.classes)})
+    try:
+        wiring.find_input(session, bool(info.context))
+    except ModelMismatch as error:
+        raise ModelMismatch(f"{path}, {error}.") from None
     return info
 
 
 def _read_metadata(path: Path, session: Any) -> ModelInfo:
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
-        raise ModelMismatch(f"{path} has no metadata {METADATA_KEY!r}: export it with 'python -m export onnx'.")
+        raise ModelMismatch(
+            f"{path} has no metadata {METADATA_KEY!r} that say what it is. To make it a model of the monitor: "
+            f"ecgwatch models adopt {path} --classes normal,abnormal --threshold 0.5"
+        )
     try:
         return msgspec.json.decode(stored, type=ModelInfo)
     except msgspec.MsgspecError as error:
         raise ModelMismatch(f"{path}: metadata {METADATA_KEY!r} is unreadable: {error}") from None
-
-
-def _check_nodes(where: str, nodes: list[Any], widths: dict[str, int]) -> None:
-    """Inputs or outputs must be these, by name and number of columns, in any order."""
-    fits = all(
-        node.name in widths and node.type == "tensor(float)" and _is_batch_of(node.shape, widths[node.name])
-        for node in nodes
-    )
-    if len(nodes) != len(widths) or not fits:
-        wanted = " and ".join(f"one {name!r}, float32, any batch size x {width}" for name, width in widths.items())
-        got = [(node.name, node.type, node.shape) for node in nodes]
-        raise ModelMismatch(f"{where}: expected {wanted}: got {got}.")
-
-
-def _is_batch_of(shape: list[Any], width: int) -> bool:
-    """Whether a shape is (any number, width): ONNX names a free dimension, or leaves it None."""
-    return len(shape) == 2 and not isinstance(shape[0], int) and shape[1] == width

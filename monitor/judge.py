@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from monitor import beat, wire
 from monitor.alerts.finding import VERDICTS, WITHHELD, make_id
-from monitor.classify import Classifier
+from monitor.classify import Classifier, answered
 from monitor.ecg.batch import Beats, fit_windows
-from monitor.ecg.quality import INCOMPLETE, NO_RHYTHM, REASONS
+from monitor.ecg.quality import INCOMPLETE, NO_ANSWER, NO_RHYTHM, REASONS
 from monitor.ecg.resample import DELAY_S
 from monitor.ecg.segment import PAUSE
 
@@ -68,7 +68,7 @@ class Judged:
 
     @cached_property
     def is_poor(self) -> npt.NDArray[np.bool_]:
-        """(n,) withheld because the signal itself is bad."""
+        """(n,) withheld because the signal itself is bad, or nothing that the model could make sense of."""
         reasons = self.found.reasons
         return (self.verdicts == WITHHELD) & (reasons != INCOMPLETE) & (reasons != NO_RHYTHM)
 
@@ -144,11 +144,14 @@ def judge(classifier: Classifier, found: list[Beats]) -> list[Judged]:
     if classifier.needs_rr:
         rr = np.concatenate([_rr_context(one.beats[rows]) for one, rows in zip(found, fit, strict=True)])
     probabilities = classifier.probabilities(np.concatenate(windows), rr)
+    finite = answered(probabilities)
     columns, abnormal = classifier.columns(probabilities), classifier.abnormal(probabilities)
     judged, begin = [], 0
     for one, rows in zip(found, fit, strict=True):
         part = slice(begin, begin := begin + rows.size)
-        judged.append(_verdicts(classifier, one, rows, columns[part], abnormal[part]))
+        sure = finite[part]
+        one.reasons[rows[~sure]] = NO_ANSWER
+        judged.append(_verdicts(classifier, one, rows[sure], columns[part][sure], abnormal[part][sure]))
     return judged
 
 

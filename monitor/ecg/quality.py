@@ -65,9 +65,18 @@ CLIPPED_APART_S = 0.2
 """Of clipped places nearer than this, only the first is remembered."""
 CLIPPED_KEPT = 128
 
-REASONS = (None, "missing samples", "flat", "noise", "clipped", "window incomplete", "rhythm unknown")
+REASONS = (
+    None,
+    "missing samples",
+    "flat",
+    "noise",
+    "clipped",
+    "window incomplete",
+    "rhythm unknown",
+    "no answer of the model",
+)
 """Why a beat must be withheld; 0 stands for a beat that may be judged."""
-MISSING, FLAT, NOISE, CLIPPED, INCOMPLETE, NO_RHYTHM = range(1, 7)
+MISSING, FLAT, NOISE, CLIPPED, INCOMPLETE, NO_RHYTHM, NO_ANSWER = range(1, 8)
 CLIPPED_BEFORE_S = 0.04
 """A beat is clipped if the signal was, from so long before its R peak on: where a peak is cut off flat, any of its
 samples may be the highest."""

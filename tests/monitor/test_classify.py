@@ -134,7 +134,7 @@ def test_a_model_without_context_does_not_look_at_it(classifier: Classifier) -> 
         ({}, ["beats", "age"], "expected .*'rr'.*: got .*'age'"),
         ({"context": [], "classes": ["normal"]}, ["beats"], r"classes must be two or more.*: got \['normal'\]"),
         ({"classes": ["N", "S", "V", "V"]}, None, "classes must be two or more, all different"),
-        ({"precision": "fp16"}, None, "precision"),
+        ({"precision": "fp64"}, None, "precision"),
     ],
 )
 def test_a_description_that_contradicts_itself_or_the_inputs_is_refused(

@@ -119,6 +119,42 @@ def test_every_beat_gets_a_verdict_with_its_time_and_rate() -> None:
     assert alerts == []
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("packet", [50, 250, 1000])
+def test_a_beat_to_which_the_model_gives_no_number_is_withheld_and_counted(broken: float, packet: int) -> None:
+    class Failing(RateClassifier):
+        """Gives no number for the beats whose windows are of an odd length."""
+
+        def probabilities(self, windows: Windows, rr: RrContext | None) -> npt.NDArray[np.float32]:
+            answers = super().probabilities(windows, rr)
+            answers[np.count_nonzero(windows, axis=1) % 2 == 1] = broken
+            return answers
+
+    engine = _engine(classifier=Failing())
+    beats, _ = _run(engine, _packets(FITFUL, packet))
+    withheld = [beat for beat in beats if beat.verdict == "withheld"]
+    assert 0 < len(withheld) < len(beats)
+    assert {(beat.reason, beat.label, beat.probability) for beat in withheld} == {
+        ("no answer of the model", None, None)
+    }
+    assert {beat.verdict for beat in beats if beat not in withheld} <= {"normal", "abnormal"}
+    assert engine.counts["withheld: no answer of the model"] == engine.counts["beats withheld"] == len(withheld)
+    for beat in beats:
+        wire.encode(beat)
+
+
+def test_a_model_that_gives_no_answers_is_told_instead_of_silence() -> None:
+    class Silent(RateClassifier):
+        """Gives no number for any beat."""
+
+        def probabilities(self, windows: Windows, rr: RrContext | None) -> npt.NDArray[np.float32]:
+            return np.full((len(windows), 2), np.nan, np.float32)
+
+    beats, alerts = _run(_engine(classifier=Silent()), _packets(FAST))
+    assert {beat.verdict for beat in beats} == {"withheld"}
+    assert {alert.kind for alert in alerts} == {"poor-signal"}
+
+
 def test_abnormal_beats_become_one_alert_that_names_all_a_person_needs() -> None:
     engine = _engine()
     engine.describe("a", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=2.0, first_seen_s=START_S), 0.0)

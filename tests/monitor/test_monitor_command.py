@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from monitor import wire
 from monitor.__main__ import main
+from monitor.beat import RrContext, Windows
 from monitor.broker import connection
-from monitor.classify import DEFAULT_MODEL
+from monitor.classify import DEFAULT_MODEL, Classifier
 from monitor.tools.watch import describe, tell
 from tests.monitor.tiny_model import tiny_info, write_tiny
 
@@ -69,6 +71,29 @@ def test_classify_tells_verdict_and_confidence(tmp_path: Path, capsys: pytest.Ca
         abnormal = beat["probability"] >= told["threshold"]
         assert beat["verdict"] == ("abnormal" if abnormal else "normal")
         assert beat["confidence"] == pytest.approx(beat["probability"] if abnormal else 1 - beat["probability"])
+
+
+def test_classify_withholds_what_the_model_gives_no_number_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Classifier.probabilities
+
+    def no_number_for_the_second(self: Classifier, windows: Windows, rr: RrContext | None = None) -> Windows:
+        given = usual(self, windows, rr)
+        given[1:2] = np.nan
+        return given
+
+    monkeypatch.setattr(Classifier, "probabilities", no_number_for_the_second)
+    file = _write(tmp_path / "b.csv", [[*BEAT, 0.0], [*BEAT, 0.0]])
+    assert main(["classify", file, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["beats"][0]["verdict"] != "withheld"
+    assert shown["beats"][1] == {
+        "row": 2, "verdict": "withheld", "class": None, "confidence": None, "probability": None, "label": 0,
+        "agrees": False,
+    }  # fmt: skip
+    assert main(["classify", file]) == 0
+    assert "     2  withheld  the model gave no answer" in capsys.readouterr().out.splitlines()
 
 
 def test_classify_compares_with_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
