@@ -5,7 +5,8 @@ the greeting and the subscriptions. What may be wrong with a broker is found by 
 
 * No answer to the greeting: the port speaks TLS, WebSockets or something else.
 * A connection that ends instead of an answer: some brokers end those that bring a retained last will, or one above
-  their highest QoS. After two such ends, weaker wills are tried; what the broker does not take is not used again.
+  their highest QoS. After two such ends, weaker wills are tried. One that is accepted proves nothing, since a broker
+  that restarts ends connections as well: the full will is tried once more, and only then counts as refused.
 * A connection that ends whenever a certain message is published: the message is too large (`monitor.broker.size`).
 * A subscription that is refused: nothing will ever come. One that is granted with QoS 0: what is sent with a higher QoS
   would end the connection, so QoS 0 is used for everything.
@@ -37,6 +38,8 @@ ANSWER_S = 8.0
 """How long a broker may take to answer the greeting."""
 BRIEF_S = 5.0
 """After a connection that lived no longer, the next one is not made at once."""
+MOST_AT_START = 65_536
+"""Messages that may come before the broker has answered: no more can be under way."""
 PAUSE_S = 0.2
 """Between two tries of `MqttSource.open`."""
 
@@ -152,13 +155,13 @@ class MqttSource(Source):
 
     def open(self) -> None:
         """Connect, and wait for the broker's answer; see `Source.open`."""
-        for _ in WILLS:
+        for _ in range(MOST_TRIES):
             self._prepare_will()
             self._link.greet()
             connection.connect(self._client, self._url)
             until_s = time.monotonic() + ANSWER_S
             while not self._link.is_up and not self._link.is_over and time.monotonic() < until_s:
-                if not self._turn(0.1, 1):
+                if not self._turn(0.1, MOST_AT_START):
                     self._link.end()
                 self._send()
             self._check_refusal()
@@ -294,10 +297,14 @@ class MqttSource(Source):
         if reason.is_failure:
             self._link.refusal = str(reason)
             return
+        if not self._link.is_sure_of_will():
+            client.disconnect()
+            return
         self._client.connection = self._link.accept(resumed=flags.session_present)
         if self._subscriptions:  # each time: the broker may have forgotten a session, and does not remember a clean one
             client.subscribe([(one.topic, one.qos) for one in self._subscriptions])
-        if flags.session_present or not self._subscriptions:  # what was kept may come before the answer to that
+        is_usual = flags.session_present and self._link.how == WILLS[0]
+        if is_usual or not self._subscriptions:  # what was kept may come before the answer to that
             self._come_up()
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _props: Any) -> None:
@@ -400,6 +407,10 @@ make_source = MqttSource
 """For `monitor.broker.connection.SCHEMES`."""
 
 
+MOST_TRIES, RETRY_S = 2 * len(WILLS), 0.4
+"""So many connections that end instead of an answer are soon followed by another; then they become rarer."""
+
+
 class _Link:
     """How the present connection is, and what was learned of the broker by those before.
 
@@ -421,6 +432,8 @@ class _Link:
         self.most_qos = 1
         self.retry_at_s = 0.0
         self._unanswered = 0  # connections in a row that ended instead of an answer
+        self._accepted_will: Will | None = None  # weaker than it should be
+        self._tries = 0
         self._greeted_s: float | None = None
         self._accepted_s: float | None = None
         self._backoff = Backoff()
@@ -460,9 +473,17 @@ class _Link:
         self.number += 1
         self.resumed = resumed
         self._accepted_s = time.monotonic()
-        if self.how == WILLS[0]:
-            self._unanswered = 0
+        self._tries = 0
         return self.number
+
+    def is_sure_of_will(self) -> bool:
+        """Whether the will that was accepted is the strongest that the broker takes; if not, try the full one again."""
+        if self.will is None or self.how == WILLS[0]:
+            self._unanswered, self._accepted_will = 0, None
+        elif self._accepted_will != self.how:
+            self._unanswered, self._accepted_will = 0, self.how
+            return False
+        return True
 
     def end(self) -> float | None:
         """Note that the connection is over; return how long it lived, or None if it was never answered."""
@@ -477,14 +498,16 @@ class _Link:
         self.retry_at_s = time.monotonic() + self._backoff.next_s()
 
     def reset_backoff(self) -> None:
-        """Make the next connection at once, and try again what the broker did not take."""
+        """Make the next connection at once."""
         self._backoff.reset()
-        self._unanswered = 0
         self.retry_at_s = 0.0
 
     def count_unanswered(self) -> None:
-        """Note that a connection ended instead of an answer."""
+        """Note that a connection ended instead of an answer; the first ones are soon tried again."""
         self._unanswered += self.will is not None
+        self._tries += 1
+        if self._tries <= MOST_TRIES:
+            self.retry_at_s = time.monotonic() + RETRY_S
 
     def weaker_will(self, url: connection.BrokerUrl) -> str | None:
         """What is to be said of the last will, if it could not be brought as it should."""

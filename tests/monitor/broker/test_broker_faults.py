@@ -194,3 +194,16 @@ def test_two_clients_of_one_name_are_not_taken_for_messages_that_are_too_large(t
             number += 1
         assert one.take_refused() == two.take_refused() == []
         assert "max_packet_size" not in f"{one.fault}{two.fault}"
+
+
+def test_a_broker_that_restarts_is_not_taken_for_one_that_refuses_wills(caplog: pytest.LogCaptureFixture) -> None:
+    manners = Manners()
+    with fake_broker(manners) as url, Proxy(url.port) as proxy, _source(proxy.url) as source:
+        manners.refuses_will = 0x24
+        proxy.cut()
+        _until(source, lambda: len(manners.greetings) >= 4)  # it ends connections while it starts
+        manners.refuses_will = 0
+        _until(source, lambda: source.connected)
+        assert manners.greetings[-1] & 0x24 == 0x24
+        assert source.fault is None
+    assert "last will" not in caplog.text
