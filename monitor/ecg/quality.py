@@ -25,6 +25,8 @@ They are fused by one logistic regression (method of Clifford et al., Physiol. M
 averaged over the last eight beats. It was fitted on every second recording: CinC 2017 labelled too noisy against
 all else (CinC N, A, O; MIT-BIH DS1; PTB; PTB-XL), each recording weighing the same, the two classes alike.
 
+Noise that is hum of the mains, more than `monitor.ecg.mains` could take out, has a reason of its own.
+
 An electrode is off where the signal has no valid sample, or does not change, for two seconds; that is watched at the
 device's rate, and so is where the signal was clipped.
 
@@ -41,6 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
+from monitor.ecg import mains
 from monitor.ecg.kernels import compiled, median, sort
 from monitor.wire import NO_SAMPLE
 
@@ -65,6 +68,11 @@ CLIPPED_APART_S = 0.2
 """Of clipped places nearer than this, only the first is remembered."""
 CLIPPED_KEPT = 128
 
+HUM_SHARE = 0.5
+"""Noise so much of whose second differences is one frequency, near 50 or 60 Hz, is hum of the mains."""
+HUM_PART = 25
+"""It is looked for in parts of 0.2 s, in which its phase need not be the same."""
+
 REASONS = (
     None,
     "missing samples",
@@ -74,9 +82,10 @@ REASONS = (
     "window incomplete",
     "rhythm unknown",
     "no answer of the model",
+    "mains",
 )
 """Why a beat must be withheld; 0 stands for a beat that may be judged."""
-MISSING, FLAT, NOISE, CLIPPED, INCOMPLETE, NO_RHYTHM, NO_ANSWER = range(1, 8)
+MISSING, FLAT, NOISE, CLIPPED, INCOMPLETE, NO_RHYTHM, NO_ANSWER, MAINS = range(1, 9)
 CLIPPED_BEFORE_S = 0.04
 """A beat is clipped if the signal was, from so long before its R peak on: where a peak is cut off flat, any of its
 samples may be the highest."""
@@ -139,6 +148,9 @@ CONTACT = np.dtype(
 """What is remembered of a stream's electrode, and of where it was clipped: 1.1 kB."""
 
 
+_fold = compiled(mains.fold)
+
+
 @compiled
 def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, start_s: Any) -> npt.NDArray[np.uint8]:
     """Which of `REASONS` keeps each beat from being judged.
@@ -163,6 +175,8 @@ def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, sta
             reasons[i] = NO_RHYTHM
         else:
             reasons[i] = _judge(gates[row], signals[i, : one.length])
+            if reasons[i] == NOISE and _is_hum(signals[i, : one.length], contacts[row].rate_hz):
+                reasons[i] = MAINS
             if reasons[i] == 0 and _is_clipped(contacts[row], start_s[i], one.length / RATE_HZ):
                 reasons[i] = CLIPPED
     return reasons
@@ -174,6 +188,26 @@ def _judge(state: Any, signal: Signal) -> int:
     if fault in (MISSING, FLAT) or signal.size < SHORTEST:
         return fault
     return NOISE if _push(state, signal) > NOISE_SCORE else fault
+
+
+@compiled
+def _is_hum(signal: Signal, rate_hz: float) -> bool:
+    """Whether most of what is rapid in a beat is hum of the mains, as seen at the device's rate."""
+    bends = signal[2:] - 2 * signal[1:-1] + signal[:-2]
+    for line_hz in mains.LINES_HZ:
+        turn = 2 * math.pi * _fold(line_hz, rate_hz) / RATE_HZ
+        total = hum = 0.0
+        for begin in range(0, bends.size - HUM_PART + 1, HUM_PART):
+            cosine = sine = 0.0
+            for i in range(HUM_PART):
+                bend = bends[begin + i]
+                total += bend * bend
+                cosine += bend * math.cos(turn * i)
+                sine += bend * math.sin(turn * i)
+            hum += 2 * (cosine * cosine + sine * sine) / HUM_PART
+        if hum > HUM_SHARE * total:
+            return True
+    return False
 
 
 @compiled

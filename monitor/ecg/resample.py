@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
+from monitor.ecg import mains
 from monitor.ecg.kernels import compiled
 from monitor.wire import MAX_RATE_HZ, NO_SAMPLE
 
 DELAY_S = 0.08
 """An output sample is ready once the input reaches this far beyond it."""
 STOP_HZ, STOP_DB = 75.0, 55.0
+IMAGES_BELOW_HZ = 135.0
+"""Of a slower device the hum of the mains has images in the output: there it is taken out of the input."""
 PHASES = 512
 """Positions between two input samples that have a filter of their own: 1/1024 of a sample is the largest error."""
 
@@ -38,6 +41,7 @@ STATE = np.dtype(
         ("step", np.float64),  # input samples from one output sample to the next
         ("consumed", np.int64),  # input samples that have left the history
         ("produced", np.int64),
+        ("mains", mains.LINE, len(mains.LINES_HZ)),
         ("kept", np.int64),  # samples in the history
         ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ)),
     ],
@@ -55,13 +59,28 @@ def begin(state: np.void, rate_hz: float, start_s: float) -> int:
     return first
 
 
-def design_kernel(rate_hz: float) -> Signal:
-    """Filters of all phases, (PHASES + 1, taps) float32, each summing to 1; those of rates within 0.5 % are shared.
+class Kernel(NamedTuple):
+    """What depends on the rate of a device alone."""
+
+    filters: Signal
+    """(PHASES + 1, taps) float32, those of all phases, each summing to 1."""
+    frame: int
+    """With `turns` and `measures`: of `monitor.ecg.mains.design`, at the rate at which the hum is taken out."""
+    turns: npt.NDArray[np.float64]
+    measures: npt.NDArray[np.float32]
+    slow: bool
+    """Whether that is the rate of the device."""
+
+
+def design_kernel(rate_hz: float) -> Kernel:
+    """Filters and how the hum is measured; those of rates within 0.5 % are shared.
 
     Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", ISCAS 1974: the window's shape
     follows from the attenuation, and the width of the transition from the length.
     """
-    return _design_kernel(float(f"{rate_hz:.3g}"))
+    shared_hz = float(f"{rate_hz:.3g}")
+    slow = shared_hz < IMAGES_BELOW_HZ
+    return Kernel(_design_kernel(shared_hz), *mains.design(shared_hz if slow else RATE_HZ), slow)
 
 
 @lru_cache(maxsize=64)
@@ -82,7 +101,7 @@ def _design_kernel(rate_hz: float) -> Signal:
 
 @compiled
 def resample(
-    states: Any, rows: npt.NDArray[np.int64], samples: Any, ends: npt.NDArray[np.int64], kernel: Signal
+    states: Any, rows: npt.NDArray[np.int64], samples: Any, ends: npt.NDArray[np.int64], kernel: Kernel
 ) -> tuple[Signal, npt.NDArray[np.int64]]:
     """Resample the next samples of many streams that share a kernel.
 
@@ -129,11 +148,12 @@ def _to_signal(samples: Any, signal: Signal) -> None:
 
 
 @compiled
-def _push(state: Any, samples: Any, kernel: Signal, x: Signal, out: Signal) -> int:
+def _push(state: Any, samples: Any, kernel: Any, x: Signal, out: Signal) -> int:
     """Write the outputs that are ready to `out`, return how many; `x` is room for the history and the samples."""
     if samples.size == 0:
         return 0
-    phases, taps = kernel.shape[0] - 1, kernel.shape[1]
+    filters = kernel.filters
+    phases, taps = filters.shape[0] - 1, filters.shape[1]
     half = taps // 2
     history, kept = state.history, state.kept
     if kept == 0:
@@ -144,13 +164,15 @@ def _push(state: Any, samples: Any, kernel: Signal, x: Signal, out: Signal) -> i
         x[:kept] = history[:kept]
     size = kept + samples.size
     _to_signal(samples, x[kept:])
+    if kernel.slow:
+        mains.cancel(state.mains, kernel.frame, kernel.turns, kernel.measures, x[kept:size])
     first = half - 1 + state.consumed  # input number of the sample before which x[0] lies `half` - 1 samples
     ready = 0
     position = state.offset + state.produced * state.step
     whole = math.floor(position)
     while whole + half < state.consumed + size:
         begin = whole - first
-        weights, near = kernel[int((position - whole) * phases + 0.5)], x[begin : begin + taps]
+        weights, near = filters[int((position - whole) * phases + 0.5)], x[begin : begin + taps]
         total = np.float32(0)
         for k in range(taps):
             total += weights[k] * near[k]
@@ -163,4 +185,6 @@ def _push(state: Any, samples: Any, kernel: Signal, x: Signal, out: Signal) -> i
     state.kept = size - drop
     history[: size - drop] = x[drop:size]
     state.consumed += drop
+    if not kernel.slow:
+        mains.cancel(state.mains, kernel.frame, kernel.turns, kernel.measures, out[:ready])
     return ready

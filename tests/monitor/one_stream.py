@@ -125,9 +125,10 @@ def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
 class BeatQuality:
     """Judges one stream, beat by beat."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate_hz: float = 250.0) -> None:
         self.state = np.zeros(1, quality.STATE)
         self._contact = np.zeros(1, quality.CONTACT)
+        quality.begin_contact(self._contact[0], rate_hz)
 
     def why_unfit(self, signal: Signal) -> str | None:
         """Why a beat must be withheld, or None; every finished beat must pass here, in order.

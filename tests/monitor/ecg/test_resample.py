@@ -24,8 +24,10 @@ def _inner(signal: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return signal[125:-125]
 
 
-@pytest.mark.parametrize("rate_hz", RATES)
-@pytest.mark.parametrize("frequency_hz", [1.0, 10.0, 25.0, 40.0])
+@pytest.mark.parametrize(
+    ("rate_hz", "frequency_hz"),
+    [(rate, f) for rate in RATES for f in (1.0, 10.0, 25.0, 40.0) if (rate, f) != (100.0, 40.0)],
+)  # at 100 Hz, 40 Hz is where the mains of 60 Hz are seen
 def test_the_band_of_the_ecg_passes_unchanged(rate_hz: float, frequency_hz: float) -> None:
     start_s = 1000.003
     resampler = Resampler(rate_hz, start_s)
@@ -61,7 +63,7 @@ def test_it_equals_its_naive_twin(rate_hz: float) -> None:
     signal = np.random.default_rng(4).normal(size=2000).astype(np.float32)
     resampler = Resampler(rate_hz, 0.0)
     out = resampler.push(signal)
-    kernel = design_kernel(float(f"{rate_hz:.3g}")).astype(np.float64)
+    kernel = design_kernel(rate_hz).filters.astype(np.float64)
     half = kernel.shape[1] // 2
     for k in range(20, out.size, 7):
         position = k / 125 * rate_hz

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from monitor.beat import Signal, fit_window
 from monitor.classify import Classifier
-from monitor.ecg.segment import DECIDED_WITHIN, KEPT, LONGEST_RR, STATE
+from monitor.ecg.segment import DECIDED_WITHIN, KEPT, LONGEST_RR, RELEARN, STATE
+from monitor.engine import NO_BEATS_S
 from tests.monitor.one_stream import Heartbeat, Resampler, Segmenter
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
@@ -98,6 +99,17 @@ def test_a_sudden_change_of_gain_costs_no_beat(factor: float) -> None:
     signal = make_ecg(times, 60.0, 250.0).astype(np.float32)
     signal[round(30.6 * 250) :] *= factor  # between a T and a P wave
     _assert_found(times, _cut(signal, 250.0), missed=1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_beats_are_found_in_the_noise_after_a_heart_has_stopped_until_that_is_reported(seed: int) -> None:
+    times = beat_times(60.0)
+    signal = make_ecg(times[times < 29.7], 60.0, 250.0).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(0, 15, signal.size)
+    signal += np.convolve(noise, np.ones(12) / 4, "same").astype(np.float32)
+    stopped = round(125 * times[times < 29.7][-1])
+    decided = np.array([beat.decided for beat in _cut(signal, 250.0) if beat.fiducial > stopped + 30])
+    assert (decided > stopped + 125 * NO_BEATS_S).all()
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
@@ -250,6 +262,10 @@ def test_when_the_stream_ends_the_last_beat_is_whole_but_nothing_is_known_of_the
     beats = _cut(make_ecg(times, 30.0, 250.0)[: round(250 * (times[-1] + 1.2))], 250.0, next_rr=True)
     assert beats[-1].fiducial / 125 == pytest.approx(times[-1], abs=0.01)
     assert (beats[-1].complete, beats[-1].next_rr, beats[-1].pause_after) == (True, None, False)
+
+
+def test_thresholds_are_learned_again_only_after_it_was_reported_that_there_are_no_beats() -> None:
+    assert NO_BEATS_S + 0.5 < RELEARN / 125 < KEPT / 125 - 2
 
 
 def test_the_longest_wait_is_shorter_than_what_is_always_at_hand() -> None:
