@@ -135,7 +135,7 @@ class Engine:
         if info.first_seen_s in known.first_seen_s[:-1]:
             return
         known.resolution_uv = info.resolution_uv
-        if info.first_seen_s in known.first_seen_s:
+        if info.first_seen_s is None or info.first_seen_s in known.first_seen_s:
             return
         if known.first_seen_s:
             known.stream.restart()
