@@ -22,7 +22,7 @@ from monitor.alerts.detector import Tracker
 from monitor.alerts.finding import GONE
 from monitor.ecg.batch import Batch, Event
 from monitor.rate_limit import Allowance
-from monitor.stream import Stream
+from monitor.stream import Notice, Stream
 
 MAX_DEVICES = 20_000
 """Most devices that are remembered at a time."""
@@ -79,6 +79,8 @@ class Devices:
     def __init__(self, batch: Batch, counts: Counter[str]) -> None:
         self.tombstones: dict[str, list[Hourly]] = {}
         """Devices that were forgotten or evicted and are not buried yet, and their beats that no store counts yet."""
+        self.notices: list[Notice] = []
+        """What is wrong with what devices send, since the engine was asked last."""
         self._batch = batch
         self._counts = counts
         self._devices: dict[str, Device] = {}
@@ -110,7 +112,7 @@ class Devices:
                 return None
             known = Device(device, arrived_s, self.allowance(device))
             self._unknown.pop(device)
-            known.stream = Stream(known, self._batch, self._counts)
+            known.stream = Stream(known, self._batch, self._counts, self.notices)
             self._devices[device] = self._heard_once[device] = known
         elif known.heard_once:
             known.heard_once = False

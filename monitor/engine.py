@@ -32,7 +32,7 @@ from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.judge import Judged, judge
 from monitor.rate_limit import Allowance
-from monitor.stream import SavedStream, Stream
+from monitor.stream import Notice, SavedStream, Stream
 
 STARTS = 4
 """Starts of a device that are remembered."""
@@ -126,8 +126,9 @@ class Engine:
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`.
 
-        One that began to stream at another time than was said was started again, whatever its clock says now. A time
-        that was said before, of late, comes again: a broker sends again what was not acknowledged.
+        One that began to stream at another time than it named before has restarted, whatever its clock shows now,
+        unless its packets simply go on: some devices send the current time with every message. A time that was named
+        before, of late, is ignored: a broker resends what was not acknowledged.
         """
         known = self._devices.obtain(device, arrived_s)
         if known is None:
@@ -135,7 +136,7 @@ class Engine:
         if info.first_seen_s in known.first_seen_s[:-1]:
             return
         known.resolution_uv = info.resolution_uv
-        if info.first_seen_s in known.first_seen_s:
+        if info.first_seen_s is None or info.first_seen_s in known.first_seen_s:
             return
         if known.first_seen_s:
             known.stream.restart()
@@ -210,6 +211,13 @@ class Engine:
         alerts = self._detection.take()
         self.counts[counters.ALERTS] += len(alerts)
         return Output(judged, alerts)
+
+    def take_notices(self) -> list[Notice]:
+        """Return what is wrong with what devices send, once for each device (the owner is its id) and reason."""
+        notices = self._devices.notices
+        taken = [notice._replace(owner=notice.owner.id) for notice in notices]
+        notices.clear()
+        return taken
 
     def knows(self, device: str) -> bool:
         """Whether anything is remembered of a device."""
@@ -329,7 +337,13 @@ class Engine:
     def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
         found, classes = judged.found, judged.classifier.info.classes
-        rows = found.beats["stream"], found.time_s, judged.verdicts, judged.columns, found.beats["median_rr"]
+        rows = (
+            found.beats["stream"],
+            found.time_s,
+            judged.verdicts,
+            judged.columns,
+            found.beats["median_rr"] * found.pace,
+        )
         for stream, time_s, verdict, column, median_rr in zip(*(row.tolist() for row in rows), strict=True):
             hourly = found.stretches[stream].owner.hourly
             hour, withheld = int(time_s // 3600), verdict == WITHHELD

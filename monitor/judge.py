@@ -105,7 +105,8 @@ class Judged:
         found, verdict = self.found, int(self.verdicts[i])
         one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
         device = found.stretches[one["stream"]].owner.id
-        median_rr = float(one["median_rr"])
+        pace = float(found.pace[i])
+        median_rr = float(one["median_rr"]) * pace
         return wire.Beat(
             id=make_id(device, time_s),
             device=device,
@@ -116,7 +117,7 @@ class Judged:
             label=None if withheld else self.classifier.info.classes[self.columns[i]],
             probability=None if withheld else float(self.probability[i]),
             reason=REASONS[found.reasons[i]],
-            rr_s=int(one["rr"]) / beat.RATE_HZ or None,
+            rr_s=int(one["rr"]) / beat.RATE_HZ * pace or None,
             heart_rate_bpm=None if math.isnan(median_rr) else round(60 * beat.RATE_HZ / median_rr, 1),
             seq=int(found.seq[i]),
             completed_s=float(found.completed_s[i]),
@@ -142,7 +143,9 @@ def judge(classifier: Classifier, found: list[Beats]) -> list[Judged]:
     windows = [fit_windows(one.signals, one.beats["length"], rows) for one, rows in zip(found, fit, strict=True)]
     rr = None
     if classifier.needs_rr:
-        rr = np.concatenate([_rr_context(one.beats[rows]) for one, rows in zip(found, fit, strict=True)])
+        rr = np.concatenate(
+            [_rr_context(one.beats[rows], one.pace[rows]) for one, rows in zip(found, fit, strict=True)]
+        )
     probabilities = classifier.probabilities(np.concatenate(windows), rr)
     finite = answered(probabilities)
     columns, abnormal = classifier.columns(probabilities), classifier.abnormal(probabilities)
@@ -169,8 +172,9 @@ def _verdicts(
     return Judged(found, verdicts, spread, probability, classifier)
 
 
-def _rr_context(beats: npt.NDArray[np.void]) -> beat.RrContext:
+def _rr_context(beats: npt.NDArray[np.void], pace: npt.NDArray[np.float64]) -> beat.RrContext:
     """(n, 3) RR context of beats whose rhythm is known."""
     before = np.where(beats["rr"] > 0, beats["rr"], np.nan)
     after = np.where(beats["next_rr"] > 0, beats["next_rr"], np.where(beats["next_rr"] == PAUSE, np.inf, np.nan))
-    return beat.rr_context(before / beat.RATE_HZ, after / beat.RATE_HZ, beats["median_rr"] / beat.RATE_HZ)
+    before_s, after_s, median_s = (samples / beat.RATE_HZ * pace for samples in (before, after, beats["median_rr"]))
+    return beat.rr_context(before_s, after_s, median_s)

@@ -1,8 +1,12 @@
 """One device's packets: put in order, and joined to unbroken stretches.
 
 Packets may come twice or out of order; a packet that overtook others waits for them, for a while. What cannot be
-joined (packets lost, a clock that jumps, a new rate, a device started again) ends the stretch: the filters start over,
+joined (packets lost, a clock set back, another rate, a device that restarted) ends the stretch: the filters start over,
 and a gap is reported.
+
+Contiguous numbers are believed before time stamps: stamps that are coarse, late or drifting make a smooth clock
+(`monitor.clock`), not a gap. Numbers that do not count packets are made to (`monitor.sequence`). What keeps a device's
+signal from being judged is noted once, in words for the people who build it.
 
 Knows nothing of what is in the samples, of other devices, of models or of alerts, and never reads a clock: times come
 from the packets.
@@ -12,12 +16,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from monitor import counters, wire
+from monitor import counters, sequence, wire
+from monitor.clock import Clock
 from monitor.ecg.batch import PART_S, Batch, Event, SavedStretch, Stretch
 
 EARLY_PACKETS, EARLY_SAMPLES = 3, wire.MAX_SAMPLES
@@ -25,11 +31,19 @@ EARLY_PACKETS, EARLY_SAMPLES = 3, wire.MAX_SAMPLES
 LATE_PACKETS = 10
 """After so many packets in a row from the past, the device is taken to have been restarted with its clock set back."""
 CLOCK_TOLERANCE_S = 0.5
-"""A packet's time may be this far from where the ones before it end; more is a jump of the clock."""
+"""A packet's time may be this far from where the ones before it end; more is a jump of a good clock."""
+EXACT_S = 0.005
+"""A clock is good as long as no stamp is further than this from the count of samples."""
+STALL_S = 60.0
+"""A stamp may be this late: radios stall, and then deliver all at once."""
+PROVEN_PACKETS = 3
+"""Packets that show whether a clock is good; before, the first may have been a late one."""
 CLOCK_DRIFT = 0.01
-"""Most that a device's clock is taken to stretch fast or slow against its sampling rate."""
+"""Most that a device's clock is taken to run fast or slow against its sampling rate, when that is not known better."""
 CLOCK_FOLLOWS_S = 10.0
-"""Time constant with which beat times follow a device whose clock drifts against its sampling rate."""
+"""Time constant with which beat times follow a good clock that drifts against its sampling rate."""
+SAME_RATE = 0.05
+"""Rates that differ by less are one rate, measured anew."""
 FORMER_STRETCHES = 4
 """So many stretches that ended are remembered: after a lost connection a broker resends packets of any of them."""
 AGAIN_S = 86400.0
@@ -37,6 +51,25 @@ AGAIN_S = 86400.0
 RATE_PACKETS, RATE_CHANGES = 50, 10
 """A device may change its rate once in so many packets, and so many times more now and then. A new rate costs up to
 50 ms for its filters, more than anything else a packet can ask for: so it is 1 ms a packet at most."""
+BRIEF_S = 4.0
+"""In a stretch that ends sooner no beat can be judged: its rhythm is not known yet."""
+REPEATS = 20
+"""So many packets in a row with one number are no repetitions by a broker."""
+NOTED_S, NOTED_RATE = 0.1, 0.01
+"""Stamps that stray further than this, or a rate that is further off, are noted."""
+
+Reason = Literal["clock", "rate", "seq", "broken"]
+
+
+class Notice(NamedTuple):
+    """Something that is wrong with what a device sends; once for each device and reason."""
+
+    owner: Any
+    reason: Reason
+    text: str
+    """In words for the people who build the device."""
+    seq: int
+    """Number of the packet that showed it."""
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
@@ -49,6 +82,9 @@ class Past(msgspec.Struct, frozen=True, array_like=True):
     next_seq: int
     shortest_s: float
     longest_s: float
+    pace: float
+    most_off_s: float
+    seq: int
 
 
 class SavedStream(msgspec.Struct, frozen=True, array_like=True):
@@ -60,6 +96,11 @@ class SavedStream(msgspec.Struct, frozen=True, array_like=True):
     late: int
     past: list[Past]
     owed: int
+    numbering: sequence.Numbering
+    before: tuple[int, int, float, float] | None
+    odd: int
+    unjudged_s: float
+    has_announced: bool
 
 
 class Stream:
@@ -73,28 +114,56 @@ class Stream:
         Where the samples go.
     counts
         Where duplicates and breaks are counted, by name.
+    notices
+        Where what is wrong with the packets is noted.
     """
 
-    __slots__ = ("_batch", "_counts", "_early", "_late", "_owed", "_owner", "_past", "_stretch")
+    __slots__ = (
+        "_batch", "_before", "_counts", "_early", "_has_announced", "_is_plain", "_late", "_noted", "_notices",
+        "_numbering", "_odd", "_owed", "_owner", "_past", "_repeated", "_stretch", "_unjudged_s",
+    )  # fmt: skip
 
-    def __init__(self, owner: Any, batch: Batch, counts: Counter[str]) -> None:
+    def __init__(self, owner: Any, batch: Batch, counts: Counter[str], notices: list[Notice] | None = None) -> None:
         self._owner = owner
         self._batch = batch
         self._counts = counts
+        self._notices = notices
+        self._noted: set[Reason] | None = None
         self._stretch: Stretch | None = None
         self._early: dict[int, wire.Packet] | None = None
         self._late = 0
         self._past: deque[Past] = deque(maxlen=FORMER_STRETCHES)
         self._owed = 0  # packets, for changes of the rate
+        self._numbering = sequence.PACKETS
+        self._before: sequence.Arrival | None = None  # the packet before, if it was not joined
+        self._odd = 0  # packets in a row that follow in time, but not in number
+        self._repeated = (-1, 0)  # number of the latest packet that was dropped, and how often in a row
+        self._unjudged_s = 0.0  # signal in stretches that were too brief, since the last that was not
+        self._has_announced = False
+        self._is_plain = True  # whether numbers count packets, and no restart was announced
 
     def feed(self, packet: wire.Packet) -> None:
         """Take a packet as it came, and those that waited for it."""
         stretch = self._stretch
         if self._owed:
             self._owed -= 1
+        is_next = self._is_plain and stretch is not None and packet.seq == stretch.next_seq
+        if not is_next:
+            packet = self._number(packet)
+            stretch = self._stretch
         if self._past and self._is_of_a_former_stretch(packet):
-            self._counts[counters.DUPLICATES] += 1  # unacknowledged packets are redelivered, also across a restart
-        elif stretch is None:
+            self._drop_duplicate(packet)  # unacknowledged packets are redelivered, also across a restart
+        elif is_next:
+            self._join(packet)
+        else:
+            self._sort_in(packet, stretch)
+
+    def _sort_in(self, packet: wire.Packet, stretch: Stretch | None) -> None:
+        """Take a packet that may not be the one expected."""
+        if self._has_announced and self._has_restarted(packet):
+            self._start_over()
+            stretch = None
+        if stretch is None:
             # A stream begins with packet 0. Joined much later, whether there were others before is unknown.
             if packet.seq == 0 or (packet.seq > EARLY_PACKETS and not self._early):
                 self._join(packet)
@@ -104,14 +173,14 @@ class Stream:
             self._join(packet)
         elif packet.seq > stretch.next_seq:
             self._wait(packet)
-            if packet.rate_hz != stretch.rate_hz:  # breaks the stretch anyway
+            if _is_another_rate(packet, stretch):  # breaks the stretch anyway
                 self._give_up_waiting(packet.seq)
         elif _is_repeated(stretch, packet):
-            self._counts[counters.DUPLICATES] += 1
+            self._drop_duplicate(packet)
         else:
             self._late += 1
             if packet.start_s < stretch.end_s - CLOCK_TOLERANCE_S / 2 and self._late <= LATE_PACKETS:
-                self._counts[counters.DUPLICATES] += 1
+                self._drop_duplicate(packet)
                 return
             # The count began again and time went on, or only the past comes: the device was restarted.
             self._give_up_waiting()
@@ -119,17 +188,22 @@ class Stream:
 
     @property
     def next_seq(self) -> int | None:
-        """Sequence number of the packet that is needed next, if any is known: 0 while the first ones wait for it."""
+        """Number of the packet that is needed next, as the device would write it; see `monitor.sequence`.
+
+        None if there is nothing to go by; 0 while the first packets wait for it.
+        """
+        if self._numbering.none or self._has_announced:
+            return None
         if self._stretch is None:
             return 0 if self._early else None
-        return self._stretch.next_seq
+        return self._numbering.own(self._stretch.next_seq)
 
     @property
     def latest(self) -> tuple[int, float] | None:
         """Sequence number, and end on the device's clock, of the packet that was taken last, if any was."""
         if self._stretch is not None:
-            return self._stretch.next_seq - 1, self._stretch.completed_s
-        return (self._past[-1].next_seq - 1, self._past[-1].end_s) if self._past else None
+            return self._stretch.seq, self._stretch.completed_s
+        return (self._past[-1].seq, self._past[-1].end_s) if self._past else None
 
     def finish(self) -> None:
         """No more will come: take what still waits, and finish the last beats."""
@@ -137,16 +211,18 @@ class Stream:
         self._break()
 
     def restart(self) -> None:
-        """The device has announced that it restarted: whatever comes next begins a new stretch."""
-        self._counts[counters.DEVICE_RESTARTS] += 1
-        self._give_up_waiting()
-        self._break()
+        """The device announces that it has restarted. The next packet shows it: some announce it every few seconds."""
+        if self._stretch is not None or self._early:
+            self._has_announced, self._is_plain = True, False
 
     def save(self) -> SavedStream:
         """All that is remembered of the stream; nothing may wait in the batch."""
         early = [(p.seq, p.start_s, p.rate_hz, p.samples.tobytes()) for p in (self._early or {}).values()]
         stretch = None if self._stretch is None else self._batch.save(self._stretch)
-        return SavedStream(stretch, early, self._late, list(self._past), self._owed)
+        return SavedStream(
+            stretch, early, self._late, list(self._past), self._owed, self._numbering, self._before, self._odd,
+            self._unjudged_s, self._has_announced,
+        )  # fmt: skip
 
     def restore(self, saved: SavedStream) -> None:
         """Go on where a stream was saved; to be called before anything is fed."""
@@ -155,14 +231,119 @@ class Stream:
         self._late, self._owed = saved.late, saved.owed
         self._past.extend(saved.past)
         self._stretch = None if saved.stretch is None else self._batch.restore(self._owner, saved.stretch)
+        if saved.numbering != sequence.PACKETS:
+            self._numbering = saved.numbering
+        self._before = None if saved.before is None else sequence.Arrival(*saved.before)
+        self._odd, self._unjudged_s, self._has_announced = saved.odd, saved.unjudged_s, saved.has_announced
+        self._is_plain = self._numbering is sequence.PACKETS and not self._has_announced
+
+    def _note(self, reason: Reason, text: str, seq: int) -> None:
+        self._noted = set() if self._noted is None else self._noted
+        if self._notices is not None and reason not in self._noted:
+            self._notices.append(Notice(self._owner, reason, text, seq))
+        self._noted.add(reason)
+
+    def _drop_duplicate(self, packet: wire.Packet) -> None:
+        self._counts[counters.DUPLICATES] += 1
+        seq, times = self._repeated
+        self._repeated = packet.seq, times + 1 if seq == packet.seq else 1
+        if self._repeated[1] == REPEATS:
+            text = f"seq is {packet.seq} in {REPEATS} packets in a row, and start_s does not tell them apart"
+            self._note("seq", f"{text}: they are taken for repetitions. Count packets in seq, from 0.", packet.seq)
+
+    def _number(self, packet: wire.Packet) -> wire.Packet:
+        """Return a packet whose number is not the one expected, with one that counts if it does not."""
+        stretch, before = self._stretch, self._before
+        numbering = self._numbering
+        if stretch is None:
+            last = self._past[-1].next_seq if self._past else 0
+            number = last if numbering.none else numbering.unwrap(packet.seq, last)
+            return packet if number == packet.seq else replace(packet, seq=number)
+        joined = sequence.Arrival(
+            stretch.next_seq - numbering.step(stretch.size), stretch.size, stretch.begin_s, stretch.end_s
+        )
+        # How many packets on, by its time: half of them may be missing.
+        length_s = max(stretch.samples / stretch.rate_hz / stretch.packets, 1e-3)
+        near = stretch.next_seq + (packet.start_s - stretch.end_s) / length_s * numbering.step(stretch.size)
+        if numbering.bits and packet.seq == numbering.own(stretch.next_seq):
+            near = stretch.next_seq
+        number = numbering.unwrap(packet.seq, near)
+        end_s = packet.start_s + packet.samples.size / stretch.rate_hz
+        arrival = sequence.Arrival(number, packet.samples.size, packet.start_s, end_s)
+        if number == stretch.next_seq:
+            self._before, self._odd = None, 0
+        else:
+            before = before or joined
+            self._before = arrival
+            found = None if numbering.none else sequence.recognise(before, arrival, numbering)
+            self._odd = self._odd + 1 if found is None and sequence.is_odd(before, arrival, numbering) else 0
+            if self._odd >= sequence.ODD and not numbering.none:
+                found = sequence.Numbering(none=True)
+            if found is not None:
+                self._renumber(found, before, arrival)
+                numbering = self._numbering
+                number = numbering.unwrap(packet.seq, stretch.next_seq if numbering.bits else packet.seq)
+        if numbering.none and self._stretch is not None:
+            stretch = self._stretch
+            joined = sequence.Arrival(0, stretch.size, stretch.begin_s, stretch.end_s)
+            number = sequence.by_time(stretch.next_seq, joined, arrival)
+        return packet if number == packet.seq else replace(packet, seq=number)
+
+    def _renumber(self, found: sequence.Numbering, before: sequence.Arrival, after: sequence.Arrival) -> None:
+        """Go on with another way to number; say so if it is not that of the contract."""
+        known, self._numbering = self._numbering, sequence.PACKETS if found == sequence.PACKETS else found
+        self._is_plain = self._numbering is sequence.PACKETS and not self._has_announced
+        self._before, self._odd = None, 0
+        stretch = self._stretch
+        assert stretch is not None
+        went = f"seq went from {before.number} to {after.number} where no packet is missing"
+        if found.none:
+            early, self._early = self._early or {}, None
+            for packet in early.values():
+                self._join(replace(packet, seq=self._stretch.next_seq if self._stretch else packet.seq))
+            text = f"{went}, so it has no rule. Packets are ordered by start_s, and are not acknowledged"
+            self._note("seq", f"{text}. Count packets in seq, from 0.", after.number)
+        elif found.samples and not known.samples:
+            self._note("seq", f"{went}: taken for the index of the first sample. Better count packets.", after.number)
+        if found.samples == known.samples:
+            return
+        if stretch.packets > 1 or self._early:
+            self._give_up_waiting()
+            self._break()
+            return
+        was, step = known.step(stretch.size), found.step(stretch.size)
+        stretch.next_seq += step - was
+        stretch.counted = 1
+        stretch.shortest_s = stretch.longest_s = stretch.longest_s * was / step
+
+    def _has_restarted(self, packet: wire.Packet) -> bool:
+        """Whether a packet after the announcement of a restart shows one; it does not where it simply goes on."""
+        stretch = self._stretch
+        if stretch is not None and not _is_another_rate(packet, stretch):
+            if _is_repeated(stretch, packet):
+                return False
+            ahead, late_s = packet.seq - stretch.next_seq, packet.start_s - stretch.end_s
+            most_s = (ahead + 1) * stretch.longest_s + CLOCK_TOLERANCE_S
+            is_near = ahead <= EARLY_PACKETS * self._numbering.step(stretch.size)
+            if ahead > 0 and is_near and -CLOCK_TOLERANCE_S < late_s < most_s:
+                return False
+        self._has_announced = False
+        self._is_plain = self._numbering is sequence.PACKETS
+        return stretch is None or _why_not_joined(stretch, packet) is not None
+
+    def _start_over(self) -> None:
+        self._counts[counters.DEVICE_RESTARTS] += 1
+        self._give_up_waiting()
+        self._break()
 
     def _break(self) -> None:
         """End the stretch, if there is one."""
-        if self._stretch is not None:
-            self._batch.close(self._stretch)
-            if self._stretch.samples > AGAIN_S * self._stretch.rate_hz:
+        stretch = self._stretch
+        if stretch is not None:
+            self._batch.close(stretch)
+            if stretch.samples > AGAIN_S * stretch.rate_hz:
                 self._past.clear()
-            self._past.append(Past(*(getattr(self._stretch, name) for name in Past.__struct_fields__)))
+            self._past.append(Past(*(getattr(stretch, name) for name in Past.__struct_fields__)))
             self._stretch = None
 
     def _is_of_a_former_stretch(self, packet: wire.Packet) -> bool:
@@ -195,17 +376,19 @@ class Stream:
         """Take a packet and those that waited for it."""
         stretch = self._stretch
         before = stretch or (self._past[-1] if self._past else None)
-        if before is not None and packet.rate_hz != before.rate_hz:
-            if self._owed > RATE_PACKETS * (RATE_CHANGES - 1):
-                self._counts[counters.RATE_CHANGES_REFUSED] += 1
-                return
-            self._owed += RATE_PACKETS
+        if before is not None and packet.rate_hz != before.rate_hz and not self._takes_rate(packet, before.rate_hz):
+            return
         self._late = 0
         if stretch is not None and (broken := _why_not_joined(stretch, packet)) is not None:
             self._counts[broken] += 1
             self._break()
             end_s = packet.start_s + packet.samples.size / packet.rate_hz
-            self._batch.add(Event(self._owner, "gap", packet.start_s, packet.seq, end_s))
+            seq = self._numbering.own(packet.seq)
+            self._batch.add(Event(self._owner, "gap", packet.start_s, seq, end_s))
+            if stretch.samples < BRIEF_S * stretch.rate_hz:
+                self._leave_unjudged(stretch.samples / stretch.rate_hz, packet, broken)
+            else:
+                self._unjudged_s = 0.0
             stretch = None
         if stretch is None:
             stretch = self._stretch = Stretch(self._owner, packet.rate_hz, packet.start_s, packet.seq)
@@ -214,27 +397,103 @@ class Stream:
         while self._early and (following := self._early.pop(stretch.next_seq, None)) is not None:
             self._join(following)
 
+    def _takes_rate(self, packet: wire.Packet, rate_hz: float) -> bool:
+        """Whether a packet of a new rate may be taken; one that is only measured anew always may."""
+        if abs(packet.rate_hz - rate_hz) <= SAME_RATE * rate_hz:
+            return True
+        if self._owed > RATE_PACKETS * (RATE_CHANGES - 1):
+            self._counts[counters.RATE_CHANGES_REFUSED] += 1
+            text = f"rate_hz keeps changing, now from {rate_hz:g} to {packet.rate_hz:g}: such packets are refused"
+            self._note("rate", f"{text}. Send the nominal rate of the device.", packet.seq)
+            self._leave_unjudged(packet.samples.size / packet.rate_hz, packet, counters.RATE_CHANGES)
+            return False
+        self._owed += RATE_PACKETS
+        return True
+
+    def _leave_unjudged(self, seconds: float, packet: wire.Packet, why: str) -> None:
+        """Note signal that came and is not judged; after a while, report that there are no beats."""
+        self._unjudged_s += seconds
+        if self._unjudged_s <= self._batch.silence_s:
+            return
+        seq, end_s = self._numbering.own(packet.seq), packet.start_s + packet.samples.size / packet.rate_hz
+        self._batch.add(Event(self._owner, "no-beats", end_s, seq, end_s))
+        text = f"the signal breaks every few seconds, so no beat can be judged; the latest reason is: {why}"
+        self._note("broken", f"{text} (seq {seq}, start_s {packet.start_s:.3f}).", seq)
+
     def _take(self, stretch: Stretch, packet: wire.Packet) -> None:
         """Add a packet that follows to the stretch."""
         start_s, samples = packet.start_s, packet.samples
-        duration_s = samples.size / stretch.rate_hz
+        size = samples.size
+        duration_s = size / stretch.rate_hz
         if stretch.waits:
             self._batch.advance()
-        stretch.drift_s += (start_s - stretch.end_s) * min(1.0, duration_s / CLOCK_FOLLOWS_S)
-        stretch.samples += samples.size
-        stretch.shortest_s, stretch.longest_s = min(stretch.shortest_s, duration_s), max(stretch.longest_s, duration_s)
-        stretch.end_s = stretch.started_s + stretch.samples / stretch.rate_hz + stretch.drift_s
         stretch.next_seq = packet.seq + 1
+        off_s = start_s - stretch.end_s
+        if stretch.clock is None and -EXACT_S <= off_s <= EXACT_S:
+            stretch.drift_s += off_s * min(1.0, duration_s / CLOCK_FOLLOWS_S)
+            stretch.samples += size
+            stretch.end_s = stretch.started_s + stretch.samples / stretch.rate_hz + stretch.drift_s
+            stretch.completed_s = start_s + duration_s
+        else:
+            start_s = self._follow_clock(stretch, packet, duration_s)
+        step_s = duration_s if self._numbering is sequence.PACKETS else self._count(stretch, packet, duration_s)
+        if step_s < stretch.shortest_s:
+            stretch.shortest_s = step_s
+        if step_s > stretch.longest_s:
+            stretch.longest_s = step_s
         stretch.part_s = start_s
-        stretch.completed_s = start_s + duration_s
         if duration_s <= PART_S:
             self._batch.put(stretch, samples)
             return
         part = math.ceil(PART_S * stretch.rate_hz)
-        for begin in range(0, samples.size, part):
+        for begin in range(0, size, part):
             stretch.part_s = start_s + begin / stretch.rate_hz
             self._batch.put(stretch, samples[begin : begin + part])
             self._batch.advance()
+        stretch.part_s = start_s
+
+    def _count(self, stretch: Stretch, packet: wire.Packet, duration_s: float) -> float:
+        """Let a stretch go on by a packet that is not numbered as packets are counted; return its length per number."""
+        step = self._numbering.step(packet.samples.size)
+        stretch.next_seq, stretch.own_seq = packet.seq + step, self._numbering.own(packet.seq)
+        if self._numbering.samples:
+            stretch.counted += 1
+        return duration_s / step
+
+    def _follow_clock(self, stretch: Stretch, packet: wire.Packet, duration_s: float) -> float:
+        """Let a stretch's clock take a stamp that does not agree with the count; return when the packet begins."""
+        at_s = stretch.samples / stretch.rate_hz
+        clock = stretch.clock
+        if clock is None:
+            packets = stretch.counted or packet.seq - stretch.first_seq
+            clock = stretch.clock = Clock.begin(stretch.started_s, at_s, stretch.drift_s, packets)
+        stretch.stamp_s = packet.start_s
+        off_s = packet.start_s - stretch.end_s
+        stretch.most_off_s = max(stretch.most_off_s, abs(off_s))
+        if clock.take(at_s, duration_s, packet.start_s, packet.start_s - stretch.started_s - at_s):
+            self._counts[counters.CLOCK_JUMPS] += 1
+        begin_s = stretch.started_s + at_s + clock.offset_s - clock.slope * duration_s
+        stretch.samples += packet.samples.size
+        stretch.drift_s, stretch.pace = clock.offset_s, 1.0 + clock.slope
+        stretch.end_s = stretch.completed_s = stretch.started_s + stretch.samples / stretch.rate_hz + stretch.drift_s
+        if self._notices is not None:
+            self._note_clock(stretch, clock, packet.seq)
+        return begin_s
+
+    def _note_clock(self, stretch: Stretch, clock: Clock, seq: int) -> None:
+        noted = self._noted or set()
+        if clock.spread_s > NOTED_S and "clock" not in noted:
+            text = f"start_s strays from the clock of the samples by {clock.spread_s:.3g} s; packets are not missing"
+            self._note("clock", f"{text}, so times come from their count. Stamp the first sample, to the ms.", seq)
+        if abs(clock.slope) > NOTED_RATE and clock.fitted_s > max(30.0, 60 * clock.spread_s) and "rate" not in noted:
+            true_hz = stretch.rate_hz / stretch.pace
+            text = f"rate_hz is {stretch.rate_hz:g}, but by start_s there are {true_hz:.4g} samples a second"
+            self._note("rate", f"{text}: heart rates follow start_s.", seq)
+
+
+def _is_another_rate(packet: wire.Packet, other: Stretch | Past) -> bool:
+    rate_hz = other.rate_hz
+    return packet.rate_hz != rate_hz and abs(packet.rate_hz - rate_hz) > SAME_RATE * rate_hz
 
 
 def _is_repeated(stretch: Stretch, packet: wire.Packet) -> bool:
@@ -242,36 +501,45 @@ def _is_repeated(stretch: Stretch, packet: wire.Packet) -> bool:
 
     How long the packets before the stretch were is not known: 0.5 to 1.5 times as long as those of the stretch.
     """
-    if packet.seq >= stretch.first_seq or packet.rate_hz != stretch.rate_hz:
+    if packet.seq >= stretch.first_seq or _is_another_rate(packet, stretch):
         return _is_of(stretch, packet)
-    before_s = (
-        (stretch.first_seq - packet.seq) * stretch.samples / stretch.rate_hz / (stretch.next_seq - stretch.first_seq)
-    )
-    return abs(stretch.started_s - before_s - packet.start_s) <= CLOCK_TOLERANCE_S + before_s / 2
+    before_s = (stretch.first_seq - packet.seq) * stretch.samples / stretch.rate_hz
+    before_s /= stretch.next_seq - stretch.first_seq
+    tolerance_s = CLOCK_TOLERANCE_S + 2 * stretch.most_off_s
+    return abs(stretch.started_s - before_s - packet.start_s) <= tolerance_s + before_s / 2
 
 
 def _is_of(stretch: Stretch | Past, packet: wire.Packet) -> bool:
-    """Whether a packet has a number of a stretch, and lies where packets of the stretch's lengths put that number.
+    """Whether a packet has a number of a stretch, and lies where packets of its lengths put that number.
 
     It is counted from the nearer end of the stretch, where the device's clock can have moved least.
     """
-    if not stretch.first_seq <= packet.seq < stretch.next_seq or packet.rate_hz != stretch.rate_hz:
+    if not stretch.first_seq <= packet.seq < stretch.next_seq or _is_another_rate(packet, stretch):
         return False
     packets, distance_s = packet.seq - stretch.first_seq, packet.start_s - stretch.started_s
     if packets > stretch.next_seq - packet.seq:
         packets, distance_s = stretch.next_seq - packet.seq, stretch.end_s - packet.start_s
-    nearest_s = packets * stretch.shortest_s * (1 - CLOCK_DRIFT) - CLOCK_TOLERANCE_S
-    return nearest_s <= distance_s <= packets * stretch.longest_s * (1 + CLOCK_DRIFT) + CLOCK_TOLERANCE_S
+    drift, tolerance_s = CLOCK_DRIFT + abs(stretch.pace - 1.0), CLOCK_TOLERANCE_S + 2 * stretch.most_off_s
+    nearest_s = packets * stretch.shortest_s * (1 - drift) - tolerance_s
+    return nearest_s <= distance_s <= packets * stretch.longest_s * (1 + drift) + tolerance_s
 
 
 def _why_not_joined(stretch: Stretch, packet: wire.Packet) -> str | None:
     """Why a packet cannot be joined to a stretch, or None if it can."""
-    if packet.rate_hz != stretch.rate_hz:
+    if packet.rate_hz != stretch.rate_hz and _is_another_rate(packet, stretch):
         return counters.RATE_CHANGES
     if packet.seq < stretch.next_seq:
         return counters.DEVICE_RESTARTS
     if packet.seq > stretch.next_seq:
         return counters.GAPS
-    if abs(packet.start_s - stretch.end_s) > CLOCK_TOLERANCE_S:
+    if abs(packet.start_s - stretch.end_s) > CLOCK_TOLERANCE_S and _is_clock_jump(stretch, packet):
         return counters.CLOCK_JUMPS
     return None
+
+
+def _is_clock_jump(stretch: Stretch, packet: wire.Packet) -> bool:
+    """Whether a stamp is further off than a clock of that kind can be: late ones may be, but none is early."""
+    off_s, clock = packet.start_s - stretch.end_s, stretch.clock
+    wide_s = 0.0 if clock is None else 2 * clock.spread_s + max(clock.grain_s, clock.float_grain_s)
+    early_s = CLOCK_TOLERANCE_S if stretch.packets >= PROVEN_PACKETS else STALL_S
+    return not -early_s - wide_s <= off_s <= STALL_S + wide_s

@@ -52,6 +52,7 @@ class PacketError(ValueError):
 
 
 Time = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIME_S, description="seconds since 1970, UTC")]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=int(MAX_TIME_S) * 1000, description="milliseconds since 1970, UTC")]
 Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE_HZ, le=MAX_RATE_HZ, description="Hz")]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -81,8 +82,9 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     """Unit of the signal."""
     resolution_uv: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     """Microvolts per step of a sample."""
-    first_seen_s: Time
-    """When the device began to stream."""
+    first_seen_s: Time | None = None
+    """When the device began to stream, if it knows: the same in every info until it restarts and counts its packets
+    from 0 again. With it a restart is seen at once, even if the clock was set back; without it, by the packets."""
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,7 +263,8 @@ class _BinarySamples(msgspec.Struct, frozen=True, kw_only=True):
     """A packet of samples as MessagePack."""
 
     seq: Sequence
-    start_s: Time
+    start_s: Time | msgspec.UnsetType = msgspec.UNSET
+    start_ms: Milliseconds | msgspec.UnsetType = msgspec.UNSET
     rate_hz: Rate
     samples: bytes
 
@@ -271,10 +274,13 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: Sequence
     """Counts the device's packets, from 0."""
-    start_s: Time
-    """Time of the first sample, on the device's clock."""
+    start_s: Time | msgspec.UnsetType = msgspec.UNSET
+    """Time of the first sample, on the device's clock. A packet needs this or `start_ms`; of both, this one counts.
+    Write at least milliseconds, and no 32-bit float: those are 128 s apart today."""
+    start_ms: Milliseconds | msgspec.UnsetType = msgspec.UNSET
+    """The same as an integer, in milliseconds since 1970."""
     rate_hz: Rate
-    """Sampling rate; any number, such as 130.06."""
+    """Nominal sampling rate; any number, such as 130.06. The same in every packet."""
     samples: list[Annotated[int, msgspec.Meta(ge=-32768, le=32767)]]
     """Steps of `Info.resolution_uv` microvolts; -32768 = no valid sample."""
 
@@ -311,7 +317,12 @@ def decode_packet(payload: bytes) -> Packet:
         raise PacketError(f"Not a packet of samples: {_explain(payload, error)}") from None
     if not 0 < samples.size <= MAX_SAMPLES:
         raise PacketError(f"A packet must hold 1 to {MAX_SAMPLES} samples: got {samples.size}.")
-    return Packet(message.seq, message.start_s, message.rate_hz, samples)
+    start_s = message.start_s
+    if start_s is msgspec.UNSET:
+        if message.start_ms is msgspec.UNSET:
+            raise PacketError("A packet must say when its first sample was taken: got neither start_s nor start_ms.")
+        start_s = message.start_ms / 1000
+    return Packet(message.seq, start_s, message.rate_hz, samples)
 
 
 def encode_packet(packet: Packet) -> bytes:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
+from monitor.clock import Clock
 from monitor.ecg import quality, resample, segment
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
@@ -28,7 +29,7 @@ PART_S = 10.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 2
+VERSION = 3
 """Of what is saved of a device besides the records; grows when any of it changes."""
 LAYOUT = hashlib.sha256(
     repr(
@@ -53,12 +54,13 @@ class Stretch:
     started_s
         Time of the first of them, on the device's clock.
     seq
-        Sequence number of the first packet.
+        Number of the first packet; numbers grow from packet to packet, and do not wrap.
     """
 
     __slots__ = (
-        "completed_s", "drift_s", "end_s", "first_seq", "lane", "longest_s", "next_seq", "off_s", "owner", "part_s",
-        "rate_hz", "samples", "shortest_s", "started_s", "waits",
+        "clock", "completed_s", "counted", "drift_s", "end_s", "first_seq", "lane", "longest_s", "most_off_s",
+        "next_seq", "off_s", "own_seq", "owner", "pace", "part_s", "rate_hz", "samples", "shortest_s",
+        "stamp_s", "started_s", "waits",
     )  # fmt: skip
 
     def __init__(self, owner: Any, rate_hz: float, started_s: float, seq: int) -> None:
@@ -66,11 +68,23 @@ class Stretch:
         self.rate_hz = rate_hz
         self.started_s = started_s
         self.first_seq = self.next_seq = seq
+        self.own_seq = -1
+        """Number of the latest packet as the device wrote it, if not the one before `next_seq`."""
+        self.counted = 0
+        """Packets so far, if numbers do not count them."""
         self.samples = 0
         self.shortest_s, self.longest_s = np.inf, 0.0
-        """Length of its shortest packet and of its longest."""
+        """Length of its shortest packet and of its longest, over how much the number grows by a packet."""
         self.drift_s = 0.0
         """How far the device's clock has moved against its count of samples."""
+        self.clock: Clock | None = None
+        """Of a device whose stamps do not agree with its count of samples."""
+        self.pace = 1.0
+        """Seconds of the device's clock per second of its nominal rate."""
+        self.most_off_s = 0.0
+        """Most by which a stamp missed where it should have been."""
+        self.stamp_s = started_s
+        """Time stamp of the latest packet, if that is not where it begins by the clock."""
         self.end_s = started_s
         """Where the next packet should begin, by the count of samples and the drift."""
         self.completed_s = self.part_s = started_s
@@ -80,6 +94,26 @@ class Stretch:
         self.waits = False
         """Whether it was given samples that have not been processed yet."""
         self.lane = -1
+
+    @property
+    def seq(self) -> int:
+        """Number of the latest packet, as the device wrote it."""
+        return self.next_seq - 1 if self.own_seq < 0 else self.own_seq
+
+    @property
+    def packets(self) -> int:
+        """Packets so far."""
+        return self.counted or self.next_seq - self.first_seq
+
+    @property
+    def begin_s(self) -> float:
+        """Time stamp of the latest packet."""
+        return self.part_s if self.clock is None else self.stamp_s
+
+    @property
+    def size(self) -> int:
+        """Samples of the latest packet."""
+        return round((self.completed_s - self.part_s) * self.rate_hz)
 
 
 class SavedStretch(msgspec.Struct, frozen=True, array_like=True):
@@ -97,6 +131,12 @@ class SavedStretch(msgspec.Struct, frozen=True, array_like=True):
     completed_s: float
     part_s: float
     off_s: float
+    own_seq: int
+    counted: int
+    clock: Clock | None
+    pace: float
+    most_off_s: float
+    stamp_s: float
     rows: list[bytes]
     """What its lane holds: contact, gate, resampler, segmenter and its missing samples."""
 
@@ -119,6 +159,8 @@ class Beats(NamedTuple):
     """(n,) sequence number of the packet that completed the beat."""
     completed_s: Floats
     """(n,) end of that packet, on the device's clock."""
+    pace: Floats
+    """(n,) seconds of the device's clock per second of signal at its nominal rate."""
 
 
 class Event(NamedTuple):
@@ -149,6 +191,7 @@ class Batch:
 
     def __init__(self, capacity: int, next_rr: bool, silence_s: float) -> None:
         self._next_rr = next_rr
+        self.silence_s = silence_s
         self._silence = round(silence_s * RATE_HZ)
         self._contacts = np.zeros(capacity, quality.CONTACT)
         self._resamplers = np.zeros(capacity, resample.STATE)
@@ -235,7 +278,8 @@ class Batch:
         ]
         return SavedStretch(
             r.rate_hz, r.started_s, r.first_seq, r.next_seq, r.samples, r.shortest_s, r.longest_s,
-            r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, rows,
+            r.drift_s, r.end_s, r.completed_s, r.part_s, r.off_s, r.own_seq, r.counted, r.clock, r.pace,
+            r.most_off_s, r.stamp_s, rows,
         )  # fmt: skip
 
     def restore(self, owner: Any, saved: SavedStretch) -> Stretch:
@@ -290,14 +334,18 @@ class Batch:
         grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
         begin_s = grid_s - self._started_s[lanes[streams]]
         reasons = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
+        pace = np.array([stretch.pace for stretch in stretches])[streams]
         time_s = grid_s + np.array([stretch.drift_s for stretch in stretches])[streams]
+        if (pace != 1.0).any():  # the drift is that at the end of the latest packet
+            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in stretches])
+            time_s -= (pace - 1.0) * (counted_s[streams] - grid_s)
         outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
-        seq = np.array([stretch.next_seq - 1 for stretch in stretches])[streams]
+        seq = np.array([stretch.seq for stretch in stretches])[streams]
         completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
-        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s))
+        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s, pace))
 
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
-        self._log.append(Event(stretch.owner, what, time_s, stretch.next_seq - 1, stretch.completed_s))
+        self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:

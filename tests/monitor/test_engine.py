@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -281,6 +282,7 @@ def test_the_last_beat_before_the_end_or_a_restart_is_judged_without_the_next(re
     _run(engine, _packets(make_ecg(times, 30.0, RATE_HZ)[: round((times[-1] + 1.2) * RATE_HZ)]))  # its window, no more
     if restarts:
         engine.describe("a", msgspec.structs.replace(info, first_seen_s=START_S + 100), 0.0)
+        engine.feed("a", wire.Packet(0, START_S + 100, RATE_HZ, CALM[:250]), 0.0)
     else:
         engine.forget(float("inf"))
     [last] = engine.flush().beats
@@ -453,7 +455,7 @@ def test_a_device_that_names_a_new_rate_in_each_packet_is_refused_but_for_a_few(
     for seq in range(packets):
         if restarts:
             engine.describe("a", _info(START_S + seq), 0.0)
-        engine.feed("a", wire.Packet(seq, START_S + seq, 100.0 + seq, CALM[:100]), 0.0)
+        engine.feed("a", wire.Packet(seq, START_S + seq, 60 * 1.06 ** (seq * 29 % 70), CALM[:100]), 0.0)
         engine.flush()
     taken = packets - engine.counts["refused: rate changes"]
     assert taken == pytest.approx(1 + RATE_CHANGES + packets / RATE_PACKETS, abs=1)
@@ -463,10 +465,10 @@ def test_a_packet_that_was_refused_for_its_rate_is_needed_and_taken_later() -> N
     engine = _engine()
     start_s = START_S
     for seq in range(2 * RATE_CHANGES):
-        engine.feed("a", wire.Packet(seq, start_s, 100.0 + seq, CALM[:100]), 0.0)
+        engine.feed("a", wire.Packet(seq, start_s, rate_hz := 100.0 + 100 * seq, CALM[:100]), 0.0)
         if engine.counts["refused: rate changes"]:
             break
-        start_s += 100 / (100.0 + seq)
+        start_s += 100 / rate_hz
     assert engine.next_seq("a") == seq == 1 + RATE_CHANGES
     then = _again(CALM, seq, start_s)
     for packet in then[:1] * RATE_PACKETS + then:
@@ -980,3 +982,41 @@ def test_a_status_makes_no_device_and_its_online_is_a_sign_of_life() -> None:
     assert engine.tick(205.0) == []
     engine.status("a", wire.DeviceStatus(state="offline"), 200.0)
     assert engine.tick(300.0) == []  # that it is away is known
+
+
+def test_an_info_that_names_another_start_each_time_breaks_nothing_while_the_packets_go_on() -> None:
+    engine, beats = _engine(), []
+    for packet in _packets(CALM):
+        if packet.seq % 10 == 0:
+            engine.describe("a", _info(packet.start_s), 0.0)
+        beats += _run(engine, [packet])[0]
+    assert beats == _run(_engine(), _packets(CALM))[0]
+    assert not {"device restarts", "gaps"} & set(engine.counts)
+
+
+def test_what_a_device_must_be_told_of_a_restart_waits_for_its_next_packet() -> None:
+    engine = _engine()
+    engine.describe("a", _info(START_S), 0.0)
+    _run(engine, _packets(CALM)[:20])
+    engine.describe("a", _info(START_S + 20), 0.0)
+    assert engine.next_seq("a") is None  # an old number would have it drop packets that were never sent
+    engine.feed("a", _packets(CALM)[20], 0.0)
+    assert engine.next_seq("a") == 21
+
+
+def test_a_device_need_not_say_when_it_began() -> None:
+    engine = _engine()
+    for packet in _packets(CALM):
+        engine.describe("a", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=2.0), 0.0)
+        engine.feed("a", packet, 0.0)
+    assert engine.counts["device restarts"] == 0
+
+
+def test_what_is_wrong_with_a_devices_packets_is_noted_once() -> None:
+    engine = _engine()
+    for packet in _packets(CALM, 50):
+        engine.feed("a", replace(packet, start_s=float(int(packet.start_s))), 0.0)
+    engine.flush()
+    [notice] = engine.take_notices()
+    assert (notice.owner, notice.reason) == ("a", "clock")
+    assert engine.take_notices() == []

@@ -73,6 +73,38 @@ def test_field_of_wrong_type_or_range_is_refused(make: object, fields: dict[str,
         wire.decode_packet(make(**fields))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("make", [_json, _binary])
+def test_a_time_may_be_an_integer_in_milliseconds(make: Callable[..., bytes]) -> None:
+    payload = _decoded(make(start_ms=1_700_000_000_250))
+    del payload["start_s"]
+    assert wire.decode_packet(_encoded(make, payload)).start_s == 1_700_000_000.25
+    assert wire.decode_packet(make(start_ms=1)).start_s == 1.5  # of both, the seconds count
+    del payload["start_ms"]
+    with pytest.raises(wire.PacketError, match="neither start_s nor start_ms"):
+        wire.decode_packet(_encoded(make, payload))
+
+
+@pytest.mark.parametrize("make", [_json, _binary])
+@pytest.mark.parametrize("start_ms", [-1, 1.5, "1", 2**33 * 1000 + 1])
+def test_milliseconds_are_an_integer_in_range(make: Callable[..., bytes], start_ms: object) -> None:
+    with pytest.raises(wire.PacketError, match="start_ms"):
+        wire.decode_packet(make(start_ms=start_ms))
+
+
+def test_a_device_need_not_say_when_it_began() -> None:
+    info = wire.decode(b'{"rate_hz": 250, "lead": "II", "resolution_uv": 1}', wire.Info)
+    assert info.first_seen_s is None
+
+
+def _decoded(payload: bytes) -> dict[str, object]:
+    fields = json.loads(payload) if payload[:1] == b"{" else msgspec.msgpack.decode(payload)
+    return dict(fields)
+
+
+def _encoded(make: Callable[..., bytes], fields: dict[str, object]) -> bytes:
+    return json.dumps(fields).encode() if make is _json else msgspec.msgpack.encode(fields)
+
+
 @pytest.mark.parametrize("samples", [[40000], [-40000], [1.5], ["1"], [None], [math.nan], [True]])
 def test_json_samples_must_be_int16(samples: list[object]) -> None:
     with pytest.raises(wire.PacketError):
