@@ -104,7 +104,7 @@ def fit_window(signal: npt.ArrayLike) -> Windows:
 
 
 def check_windows(windows: npt.ArrayLike) -> Windows:
-    """Return `windows` as (n, 187) float32, or say what is wrong with them.
+    """Return `windows` as (n, 187) float32, or raise an error that names what is wrong with them.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def rr_context(previous_s: npt.ArrayLike, next_s: npt.ArrayLike, median_s: npt.A
 
 
 def check_rr(rr: npt.ArrayLike) -> RrContext:
-    """Return `rr` as (n, 3) float32, or say what is wrong with it.
+    """Return `rr` as (n, 3) float32, or raise an error that names what is wrong with it.
 
     Raises
     ------

@@ -40,7 +40,7 @@ Provider = Literal["cpu", "cuda", "auto"]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model file says of itself."""
+    """The description that a model file holds of itself."""
 
     name: str
     """Name of the model, such as "ptb"."""
@@ -74,7 +74,7 @@ EXPECTED = {
     "length": beat.LENGTH,
     "scaling": "minmax",
 }
-"""What `ModelInfo` of any usable file must say."""
+"""Values that `ModelInfo` of any usable file must have."""
 
 
 class Classifier:
@@ -162,7 +162,7 @@ class Classifier:
         """Class of each beat, by its column; the one place where a beat is decided to be normal or not.
 
         From ``info.threshold`` on a beat is abnormal, and of the most probable class but the first; else it is of the
-        first. In double precision: whoever compares the two numbers of an alert comes to the same verdict.
+        first. In double precision: a client that compares the two numbers of an alert comes to the same verdict.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ def answered(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 def read_info(model: str | Path) -> ModelInfo:
-    """What a model says of itself, checked as `Classifier` does, without making it ready to judge.
+    """Description of a model, checked as `Classifier` does, but without asking the network anything.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def _checksum(path: Path) -> str:
 
 
 def _check_session(path: Path, session: Any) -> ModelInfo:
-    """Return the description in a loaded model file, or say how it contradicts the monitor or the file."""
+    """Return the description in a loaded model file; `ModelMismatch` if it contradicts the monitor or the file."""
     info = _read_metadata(path, session)
     for field, expected in EXPECTED.items():
         if (got := getattr(info, field)) != expected:
@@ -312,7 +312,7 @@ def _read_metadata(path: Path, session: Any) -> ModelInfo:
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
         raise ModelMismatch(
-            f"{path} has no metadata {METADATA_KEY!r} that say what it is. To make it a model of the monitor: "
+            f"{path} has no metadata {METADATA_KEY!r} that describe it. To make it a model of the monitor: "
             f"ecgwatch models adopt {path} --classes normal,abnormal --threshold 0.5"
         )
     try:

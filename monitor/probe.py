@@ -2,7 +2,7 @@
 
 A network in which something is wrong seldom fails: it answers, and every beat is normal, or abnormal, or depends on
 whose beats come with it. So a few windows are tried when a model is loaded. Its answers must be finite; the same for
-the same beat, alone and among others; and probabilities, or what its description says they are.
+the same beat, alone and among others; and probabilities, or what its description declares.
 
 Knows nothing of files or metadata.
 """
@@ -43,7 +43,7 @@ def check_answers(run: Run, declared: Form | None) -> Form:
     run
         The network.
     declared
-        What its answers are said to be; None if nothing is said.
+        What its answers are declared to be; None if nothing is declared.
 
     Raises
     ------

@@ -148,7 +148,7 @@ def to_probabilities(answers: Answers, form: Form) -> Answers:
 
 
 def find_form(answers: Answers) -> Form | None:
-    """Tell what finite answers to several windows are; None if that cannot be told."""
+    """Form of finite answers to several windows; None if they leave a doubt."""
     low, high, one_column = float(answers.min()), float(answers.max()), answers.shape[1] == 1
     if low >= 0 and high <= 1 + SUM_TOLERANCE:
         return "probabilities" if one_column or _adds_up(answers, 1) else None

@@ -41,7 +41,7 @@ def is_ecg(name: str) -> bool:
 
 
 def is_other(name: str) -> bool:
-    """Whether a signal's name says that it is something else than an ECG."""
+    """Whether a signal's name is that of something else than an ECG."""
     return not is_ecg(name) and any(word.rstrip("0123456789") in OTHERS or word in OTHERS for word in _words(name))
 
 

@@ -1,4 +1,4 @@
-"""Which annotation files lie beside a WFDB record, and what they say, in seconds.
+"""Which annotation files lie beside a WFDB record, and their contents, with times in seconds.
 
 An annotation file is named for its record and its annotator: ``100.atr``. Its times count in its own resolution where
 it states one, else in the record's frames. Knows nothing of signals.

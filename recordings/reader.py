@@ -5,7 +5,7 @@ Rules
 * A lead has the rate at which it was sampled: the frame rate times its samples per frame. Nothing is averaged.
 * Where there is no signal there is NaN: invalid samples, empty segments, segments without the lead. Nothing is filled
   in.
-* An offset that a device of 16 bits and 1 uV a step could not send is taken off; any other signal stays as it is.
+* An offset that a device of 16 bits and 1 uV per ADC count could not send is taken off; any other signal stays.
 * Whatever was chosen or assumed that the record does not state is one line of `Recording.notes`.
 
 Both the simulator and training read records through this module. It detects nothing, and knows nothing of devices.
@@ -31,7 +31,7 @@ Signal = npt.NDArray[np.float64]
 """(n,) microvolts; NaN where there is no signal."""
 
 RANGE_UV = 32_767.0
-"""What 16 bits of 1 uV a step hold, to either side of zero."""
+"""What 16 bits of 1 uV per ADC count hold, to either side of zero."""
 OFFSET_UV = 1000.0
 """A smaller median of a signal is no offset worth naming."""
 BYTES_PER_SAMPLE = {
@@ -52,7 +52,7 @@ class Recording:
     lead: str
     samples_uv: Signal
     annotator: str | None
-    """Who annotated it; None where nobody did, or there is no telling whom to go by."""
+    """Who annotated it; None where nobody did, or several did and none is preferred."""
     marks: tuple[Mark, ...]
     """All annotations within the record, beats or not, by time."""
     comments: str
@@ -63,7 +63,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What the headers say of the lead."""
+    """What the headers state of the lead."""
 
     number: int
     """Of the lead among the signals; of the layout segment where segments differ."""
@@ -143,7 +143,7 @@ def _with(base: Path, suffix: str) -> Path:
 
 
 def _read_header(wfdb: Any, base: Path, lead: str | None) -> tuple[_Header, list[str]]:
-    """Read the headers, choose the lead, and say what was chosen or assumed."""
+    """Read the headers, choose the lead, and note what was chosen or assumed."""
     record = wfdb.rdheader(str(base), rd_segments=False)
     is_layout = isinstance(record, wfdb.MultiRecord) and record.layout == "variable"
     if isinstance(record, wfdb.MultiRecord):
@@ -161,7 +161,7 @@ def _read_header(wfdb: Any, base: Path, lead: str | None) -> tuple[_Header, list
     number = leads.choose_lead(names, units) if lead is None else leads.find_lead(names, lead)
     notes = _note_lead(names, number) if lead is None else []
     if not _gain_field(about, number).partition("/")[0].partition("(")[0].strip("0."):
-        notes.append("the header states no gain: 200 steps a mV are assumed")
+        notes.append("the header states no gain: 200 ADC counts per mV are assumed")
     if len(_header_lines(base)[0].split()) < 3:
         notes.append(f"the header states no rate: {record.fs:g} Hz is assumed")
     header = _Header(
@@ -178,7 +178,7 @@ def _read_header(wfdb: Any, base: Path, lead: str | None) -> tuple[_Header, list
 
 
 def _read_segment(wfdb: Any, base: Path, header: _Header, name: str, frames: int | None) -> Signal:
-    """Microvolts of the lead in one segment, as long as the record says that it is; NaN where it has no such lead."""
+    """Microvolts of the lead in one segment, as long as the record states; NaN where it has no such lead."""
     missing = np.full((frames or 0) * header.samples_per_frame, np.nan)
     if name == EMPTY:
         return missing
@@ -203,7 +203,7 @@ def _read_segment(wfdb: Any, base: Path, header: _Header, name: str, frames: int
 
 
 def _check_size(path: Path, signals: Any, number: int) -> None:
-    """Refuse a signal file that is shorter than the header says, as an interrupted download is."""
+    """Refuse a signal file that is shorter than the header states, as an interrupted download is."""
     file = path.with_name(signals.file_name[number])
     size = BYTES_PER_SAMPLE.get(str(signals.fmt[number]))
     if size is None or not signals.sig_len or not file.is_file():
@@ -215,7 +215,7 @@ def _check_size(path: Path, signals: Any, number: int) -> None:
 
 
 def _take_offset_off(samples_uv: Signal) -> tuple[Signal, list[str]]:
-    """Centre a signal that does not fit in 16 bits of 1 uV a step."""
+    """Centre a signal that does not fit in 16 bits of 1 uV per ADC count."""
     known = samples_uv[np.isfinite(samples_uv)]
     if not known.size or np.abs(known).max() <= RANGE_UV:
         return samples_uv, []
@@ -260,7 +260,7 @@ def _note_lead(names: list[str], number: int) -> list[str]:
         before = ", ".join(f"{i} ({name})" for i, name in enumerate(names[:number]))
         return [f"{taken} is taken for the ECG; passed over: {before}"]
     if leads.is_other(names[number]):
-        return [f"{taken} is taken for the ECG, though its name says otherwise"]
+        return [f"{taken} is taken for the ECG, though its name is that of something else"]
     return []
 
 
@@ -275,7 +275,7 @@ def _units(path: Path) -> list[str]:
 
 
 def _gain_field(path: Path, number: int) -> str:
-    """What a header says of the gain of one signal, such as ``200(1024)/mV``; empty if nothing."""
+    """What a header states of the gain of one signal, such as ``200(1024)/mV``; empty if nothing."""
     fields = _header_lines(path)[1 + number].split()
     return fields[2] if len(fields) > 2 else ""
 

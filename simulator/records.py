@@ -144,7 +144,7 @@ def _mark(name: str, marks: list[Mark]) -> tuple[Played, ...]:
 
 
 def _ptb_beats(directory: Path) -> dict[str, list[Played]]:
-    """Beats of each record, from the CSV files and the tables that say where each row was cut."""
+    """Beats of each record, from the CSV files and the tables of where each row was cut."""
     beats = load_beats(directory)
     rows = [row for label in LABELS for row in _read_rows(directory / f"ptbdb_{label}_rows.csv")]
     if len(rows) != len(beats):

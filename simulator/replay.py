@@ -5,7 +5,7 @@ Rules
 * Each packet has a target time that counts from the start: a late packet delays no other, so the clock never drifts.
 * A packet is published when its last sample is due. `start_s` is the true UTC time at which its samples are taken at
   speed 1; at speed N the device's clock runs N times faster.
-* A device's clock starts on a whole multiple of 8 ms, the raster of 125 Hz, and the devices start one after the other
+* A device's clock starts on a whole multiple of 8 ms, the grid of 125 Hz, and the devices start one after the other
   within the length of a packet, as real ones would.
 * Each device has its own connection, since a last will belongs to a connection; one thread drives them all.
 * The truth of a beat is published right after the packet that completes its window.
@@ -47,7 +47,7 @@ MAX_UNACKNOWLEDGED = 50
 LATENESS_KEPT = 100_000
 """Newest packets whose lateness is remembered."""
 STALLED_S = 10.0
-"""A broker that has something to confirm and says nothing for so long is taken for lost: a dead line tells nothing."""
+"""A broker that owes a confirmation and sends nothing for so long is taken for lost: a dead line reports nothing."""
 CONNECT_S = 10.0
 """How long the broker may take to greet all devices."""
 DRAIN_S = 10.0
@@ -107,9 +107,9 @@ class _Link:
         self.refused: str | None = None
         self.connects = 0
         self._greeting: tuple[Message, ...] = ()
-        self._said_goodbye = False
+        self._sent_offline = False
         self._unconfirmed: dict[int, Message] = {}  # by packet id
-        self._moved_s = 0.0  # when the broker last had nothing to say, or said something
+        self._moved_s = 0.0  # when the broker last owed no confirmation, or sent one
         client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
         client.will_set(topics.of(device.id, "status"), _status("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -118,7 +118,7 @@ class _Link:
         client.on_publish = self._on_publish
 
     def greet_with(self, first_seen_s: float) -> None:
-        """Set what the device says of itself on each connection: info and status, both retained."""
+        """Set what the device publishes on each connection: info and status, both retained."""
         profile = self.device.profile
         info = wire.Info(
             rate_hz=profile.rate_hz, lead=profile.lead, resolution_uv=profile.resolution_uv, first_seen_s=first_seen_s
@@ -137,7 +137,7 @@ class _Link:
         self.pump()
 
     def close(self) -> None:
-        """Say goodbye once everything is acknowledged; call `pump` until `closed`."""
+        """Publish the offline status once everything is acknowledged; call `pump` until `closed`."""
         self.closing = True
         self.outbox.hurry(time.monotonic())
         self.pump()
@@ -153,8 +153,8 @@ class _Link:
         if self.closing and self.connected and self.outbox.is_empty and not self._unconfirmed:
             self._leave()
 
-    def look_after(self, now: float) -> None:
-        """Send keepalives, knock, and end a connection that is dead."""
+    def maintain(self, now: float) -> None:
+        """Periodic housekeeping: send keepalives, probe the broker, and end a connection that is dead."""
         self.client.loop_misc()
         self.pump()
         sock: Any = self.client.socket()
@@ -170,11 +170,11 @@ class _Link:
         self.client.reconnect()
 
     def _leave(self) -> None:
-        if self._said_goodbye:
+        if self._sent_offline:
             self.closed, self.connected = True, False
             self.client.disconnect()
         else:
-            self._said_goodbye = True
+            self._sent_offline = True
             self._publish(self._retained("status", _status("offline")))
 
     def _retained(self, leaf: str, payload: bytes) -> Message:
@@ -193,7 +193,7 @@ class _Link:
         if reason.is_failure:
             self.refused = str(reason)
             return
-        self.connected, self.refused, self._said_goodbye = True, None, False
+        self.connected, self.refused, self._sent_offline = True, None, False
         self._moved_s = time.monotonic()
         # paho would send first what was under way, before older packets that the broker may have lost as well.
         client.drop_out_messages()
@@ -271,14 +271,14 @@ class _Loop:
             self._writing ^= {link}
             self._selector.modify(sock, _events(link in self._writing), link)
 
-    def look_after(self, now: float) -> None:
+    def maintain(self, now: float) -> None:
         """Send keepalives and reconnect what is disconnected; cheap to call often."""
         if now < self._tick_at:
             return
         self._tick_at = now + TICK_S
         for link in self._links:
             if link.client.socket() is not None:
-                link.look_after(now)
+                link.maintain(now)
                 self.settle(link)
             elif not link.closed and now >= self._retry_at:
                 self._reconnect(link, now)
@@ -373,7 +373,7 @@ class Replay:
         self._next: list[tuple[Outgoing, tuple[Played, ...]] | None] = [None] * len(feeds)
         self._lateness: deque[float] = deque(maxlen=LATENESS_KEPT)
         self._beats = 0
-        # A client id names the run as well: a second simulator must not throw out the devices of the first.
+        # A client id names this process as well: a second simulator must not throw out the devices of the first.
         run = f"{time.time_ns() & 0xFFFFFFFF:08x}"
         self._links = [
             _Link(
@@ -425,7 +425,7 @@ class Replay:
             due, number = schedule[0]
             if due > now:
                 self._loop.turn(min(due, end, now + 0.1) - now)
-                self._loop.look_after(now)
+                self._loop.maintain(now)
                 continue
             self._lateness.append(now - due)
             self._send(number)
@@ -488,14 +488,14 @@ class Replay:
                 self._on_beat(link.device, truth, played.window)
 
     def _drain(self) -> None:
-        """Wait until the broker has acknowledged everything, and say goodbye."""
+        """Wait until the broker has acknowledged everything, and publish the offline statuses."""
         for link in self._links:
             if not link.closing:
                 link.close()
         deadline = time.monotonic() + DRAIN_S
         while not all(link.closed for link in self._links) and (now := time.monotonic()) < deadline:
             self._loop.turn(0.02)
-            self._loop.look_after(now)
+            self._loop.maintain(now)
 
     def _summarise(self, seconds: float) -> Summary:
         late = np.percentile(self._lateness or [0.0], [50, 99])

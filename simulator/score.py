@@ -228,7 +228,7 @@ def cut_packets(record: Record, rate_hz: float) -> list[wire.Packet]:
 
 
 def _feed(engine: Engine, packets: list[wire.Packet]) -> Iterator[Output]:
-    """Feed packets one by one, and at the end say that no more will come."""
+    """Feed packets one by one, and drop the device at the end, so that what still waits is judged."""
     for packet in packets:
         engine.feed(DEVICE, packet, packet.start_s)
         yield engine.flush()
@@ -245,11 +245,12 @@ def find_places(record: Record, beats: Sequence[wire.Beat]) -> Samples:
 def compare(record: Record, found: Samples) -> Comparison:
     """Compare what was found with the annotations, ventricular flutter left out."""
     reference = np.rint([played.r_peak_s * record.rate_hz for played in record.beats]).astype(np.int64)
-    known, heard = _outside_flutter(record, reference), _outside_flutter(record, found)
+    annotated, outside = _outside_flutter(record, reference), _outside_flutter(record, found)
     tolerance = round(MATCH_S * record.rate_hz)
-    pairs = [(int(known[i]), int(heard[j])) for i, j in match(reference[known], found[heard], tolerance)]
+    pairs = [(int(annotated[i]), int(outside[j])) for i, j in match(reference[annotated], found[outside], tolerance)]
     errors = np.array([found[j] - reference[i] for i, j in pairs], np.int64)
-    return Comparison(known.size, heard.size, errors, record.rate_hz, dict.fromkeys(known.tolist()) | dict(pairs))
+    partners = dict.fromkeys(annotated.tolist()) | dict(pairs)
+    return Comparison(annotated.size, outside.size, errors, record.rate_hz, partners)
 
 
 def _outside_flutter(record: Record, places: Samples) -> Samples:

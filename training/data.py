@@ -3,7 +3,7 @@
 What is found in a directory, or in its folders:
 
 * `<name>_normal.csv` and `<name>_abnormal.csv`: no header, 187 samples of one beat window (see `monitor.beat`), then
-  the label, 0 or 1. A side file `<name>_normal_rows.csv` may say, row by row, who the patient is, which record the
+  the label, 0 or 1. A side file `<name>_normal_rows.csv` may give, row by row, the patient, which record the
   row was cut from, the diagnosis, and which side of a published split the row is on; `<name>_records.csv` the age and
   sex of each record's patient;
 * `mitbih_train.csv` and `mitbih_test.csv`: the same layout with the labels 0 to 4 of the five AAMI classes;
@@ -53,13 +53,13 @@ class Beats:
     """(n,) numbers in `classes`."""
     classes: tuple[str, ...]
     patients: Strings
-    """(n,) "<data set>/<patient>"; empty where the files do not say."""
+    """(n,) "<data set>/<patient>"; empty where the files do not name it."""
     datasets: Strings
     """(n,) name of the data set."""
     given: Strings
     """(n,) "train", "val" or "test" where the data set was published with a split, else empty."""
     records: Strings
-    """(n,) "<data set>/<record>"; empty where the files do not say."""
+    """(n,) "<data set>/<record>"; empty where the files do not name it."""
     rr: beat.Windows
     """(n, 3) float32 seconds, the RR context of `monitor.beat.rr_context`; NaN where it is unknown."""
     about: pd.DataFrame
@@ -261,7 +261,7 @@ def _side_of(path: Path) -> Path:
 
 
 def _read_side_file(path: Path, rows: int) -> pd.DataFrame:
-    """What the file beside a CSV file says of each row; no columns where there is none."""
+    """Contents of the file beside a CSV file, a row for each of its rows; no columns where there is none."""
     side = _side_of(path)
     if not side.is_file():
         return pd.DataFrame(index=range(rows))
@@ -280,7 +280,7 @@ def _record_column(table: pd.DataFrame) -> str | None:
 
 
 def _patients(name: str, path: Path, side: pd.DataFrame) -> tuple[Strings, tuple[str, ...]]:
-    """Who each row is of: the patient, or the record where the patient is unknown (blank or -1)."""
+    """Whose beat each row is: the patient, or the record where the patient is unknown (blank or -1)."""
     if side.columns.empty:
         return np.full(len(side), ""), ()
     patient = _column(side, "patient", len(side))

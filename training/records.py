@@ -1,6 +1,6 @@
 """Annotated WFDB records -> labelled beat windows with their RR context, cut as the live monitor would cut them.
 
-The annotations say where the QRS complexes are and what they are; classes are those of ANSI/AAMI EC57. Nothing is
+The annotations give the places of the QRS complexes and their classes; classes are those of ANSI/AAMI EC57. Nothing is
 detected here. Knows nothing of splits or networks.
 """
 
@@ -40,7 +40,7 @@ class CutRecord:
     name: str
     patient: str
     age: float
-    """NaN where the header does not say."""
+    """NaN where the header does not give it."""
     sex: str
     """"female", "male", or empty."""
     windows: beat.Windows

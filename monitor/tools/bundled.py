@@ -1,4 +1,4 @@
-"""The bundled models: what each says of itself, in one line or as JSON, and its card."""
+"""The bundled models: the description stored in each, in one line or as JSON, and its card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Bundled(NamedTuple):
     is_default: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Whatever the model says of itself, and what can be said of its file."""
+        """The description stored in the file, and the size and checksum of the file."""
         about = {"default": self.is_default, "size_bytes": self.size_bytes, "sha256": self.sha256}
         return {**msgspec.to_builtins(self.info), **about}
 
@@ -69,7 +69,7 @@ def format_list(models: list[Bundled]) -> str:
 def headline(figures: dict[str, float]) -> str:
     """The first figures of the test part, or of any if there is none: as many of a kind as fit.
 
-    Names are "test, data, split: heading"; what stands before the colon is said once.
+    Names are "test, data, split: heading"; what precedes the colon is printed once.
     """
     names = [name for name in figures if name.startswith("test")] or list(figures)
     text, group = "", None

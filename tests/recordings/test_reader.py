@@ -225,7 +225,7 @@ def test_header_may_leave_out_or_embellish_what_it_says(
     read = read_recording(path)
     assert (read.rate_hz, read.samples_uv.size) == (250.0, 5000)
     assert np.ptp(read.samples_uv) == pytest.approx(np.ptp(ecg_uv()) * 1000 / steps_a_mv, rel=0.01)
-    assert ("x: the header states no gain: 200 steps a mV are assumed" in read.notes) == (steps_a_mv == 200)
+    assert ("x: the header states no gain: 200 ADC counts per mV are assumed" in read.notes) == (steps_a_mv == 200)
     assert ("x: the header states no rate: 250 Hz is assumed" in read.notes) == (rate == "")
 
 
