@@ -24,13 +24,13 @@ def _add_onnx(parser: argparse.ArgumentParser) -> None:
         help="install it among the bundled models under this name, replacing one of that name",
     )
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the weights")
-    _add_data(parser, "directories with labelled beats to prove it on; int8 needs them")
+    _add_data(parser, "directories with labelled beats for the check; int8 requires them")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="model file")
     parser.add_argument("run", type=Path, help="run folder that it was exported from")
-    _add_data(parser, "directories with labelled beats to prove it on; int8 needs them")
+    _add_data(parser, "directories with labelled beats for the check; int8 requires them")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def _verify(args: argparse.Namespace) -> None:
 
     run, network = load_run(args.run)
     proof = prove(args.file, network, load_beats(args.data, run.classes) if args.data else None)
-    print(f"{args.file} answers as {args.run} does: {proof}.")
+    print(f"{args.file} gives the same outputs as {args.run}: {proof}.")
     print(f"{describe(args.file)}.")
 
 
@@ -91,15 +91,21 @@ def _evaluate(args: argparse.Namespace) -> None:
 VERBS = (
     Verb(
         "onnx",
-        "write a run's network as an ONNX file with its card beside it, and prove that it answers alike",
+        "write a run's network as an ONNX file with its model card, and check that its outputs are the same",
         _add_onnx,
         _onnx,
         extra="train",
     ),
-    Verb("verify", "prove that a model file answers as the network of a run does", _add_verify, _verify, extra="train"),
+    Verb(
+        "verify",
+        "check that a model file gives the same outputs as the network of a run",
+        _add_verify,
+        _verify,
+        extra="train",
+    ),
     Verb(
         "evaluate",
-        "classify labelled beats that a model file has never met, and print its figures",
+        "evaluate a model file on labelled beats it was not trained on",
         _add_evaluate,
         _evaluate,
         extra="train",

@@ -1,6 +1,6 @@
-"""What a model says of itself: the description inside its file, and the card beside it.
+"""The self-description of a model: the metadata inside its file, and the model card beside it.
 
-Every figure is taken from the run; only the prose stands here.
+Every figure comes from the run; only the prose is here.
 """
 
 from __future__ import annotations
@@ -39,52 +39,52 @@ DATA_SETS = {
         "Magazine 20(3), 45-50 (2001). https://doi.org/10.13026/C2F305",
     ),
 }
-"""Name of a data set -> what it is, its licence, how to cite it."""
+"""Name of a data set -> description, licence, citation."""
 OF_A_CLASS = {"sensitivity": "sensitivity", "ppv": "PPV", "f1": "F1"}
-SPLITS = {"patient": "patients apart", "beat": "beats at random"}
+SPLITS = {"patient": "inter-patient", "beat": "intra-patient"}
 
 
 @dataclass(frozen=True)
-class Story:
-    """What only a person can say of a kind of model."""
+class Prose:
+    """The parts of a card that are written by hand, for one kind of model."""
 
-    judges: str
+    task: str
     labels: str
     limits: tuple[str, ...]
 
 
-TWO_CLASSES = Story(
+TWO_CLASSES = Prose(
     "Judges one heartbeat as normal or abnormal: does its shape look like those of people with a healthy heart, or of "
     "people with infarction, ST/T changes, conduction disturbance or hypertrophy?",
-    "The labels belong to whole recordings: every beat of a patient with a diagnosis counts as abnormal, also one that "
-    "looks normal. So no network can reach an AUC of 1, and a few abnormal beats of many mean little.",
+    "The labels belong to whole recordings: every beat of a patient with a diagnosis counts as abnormal, even one that "
+    "looks normal. So no network can reach an AUC of 1, and a few abnormal beats among many mean little.",
     (
         "Lead II, adults in hospital at rest. Wearables see other leads, movement and other people.",
-        "A window starts at its own R peak, so it does not show how early the beat came: premature beats of normal "
-        "shape are not what this model finds. The model `mitbih` is for arrhythmia.",
-        '"Abnormal" mixes infarction, ST/T changes, conduction disturbance and hypertrophy; the model does not tell '
-        "them apart.",
-        "Of PTB Diagnostic there are few patients: its figures swing with each of them.",
+        "A window starts at its own R peak, so it does not show how early the beat came: this model does not find "
+        "premature beats of normal shape. The model `mitbih` is for arrhythmia.",
+        '"Abnormal" mixes infarction, ST/T changes, conduction disturbance and hypertrophy; the model does not '
+        "distinguish them.",
+        "PTB Diagnostic has few patients: its figures vary with each of them.",
     ),
 )
-FIVE_CLASSES = Story(
+FIVE_CLASSES = Prose(
     "Judges one heartbeat as one of the five classes of ANSI/AAMI EC57: N (normal, bundle branch block, escape), "
     "S (supraventricular ectopic), V (ventricular ectopic), F (fusion of both), Q (paced or unclassifiable). Anything "
     "but N is abnormal. It sees the window, and how early the beat came (the RR context).",
     "Each beat was labelled by cardiologists. The records are few, and rare classes come from fewer still: nearly all "
-    "F are of record 208, most S of four records. Q has so few beats that it is not judged in earnest.",
+    "F are of record 208, most S of four records. Q has too few beats for a meaningful evaluation.",
     (
-        "22 records of one hospital from the 1970s, first lead (mostly modified lead II), 30 minutes each. New "
-        "patients fare very differently from one another; S and F are found badly.",
-        "Atrial fibrillation makes RR intervals irregular: its beats are taken for S more often than others.",
-        "The verdict waits for the next beat (at most two median RR intervals), which the model `ptb` does not.",
+        "22 records of one hospital from the 1970s, first lead (mostly modified lead II), 30 minutes each. The "
+        "figures vary widely between new patients; S and F are detected poorly.",
+        "Atrial fibrillation makes RR intervals irregular: its beats are classified as S more often than others.",
+        "The verdict waits for the next beat (at most two median RR intervals), unlike that of the model `ptb`.",
     ),
 )
 
 TEMPLATE = """\
 # Model card: `{name}`
 
-{judges}
+{task}
 
 Written by `python -m export onnx`; every figure comes from the run.
 
@@ -112,12 +112,12 @@ pacemakers; decisions about a person's work, insurance or fitness.
 {notes}
 ## How it was trained
 Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
-patients with few beats are drawn more often than their share.{teaching}{augmentation}
+patients with few beats are oversampled.{teaching}{augmentation}
 The threshold was chosen on: {threshold_from}.{on_all_beats}
 
 ## Figures
-Two kinds of split, side by side. *Patients apart*: nobody who is judged was in training; this is what a new wearer can
-expect. *Beats at random*: the usual way in publications; the same people are on both sides, so the figures flatter.
+Two kinds of split. *Inter-patient*: no patient in the evaluation was in training; this is what a new wearer can
+expect. *Intra-patient*: usual in publications; the same people are on both sides, so the figures are optimistic.
 
 {figures}
 
@@ -131,14 +131,14 @@ Command:
 {limits}
 """
 TEACHING = """
-It learned from the labels and from the mean opinion of {teachers}, trained on the same beats before it."""
+It learned from the labels and from the mean probability of {teachers}, trained on the same beats before it."""
 ON_ALL_BEATS = """
-The figures are those of networks that were trained in this way on the other folds. The bundled one was trained on all
-beats: measured on these data again, it flatters. Networks and recipe were tried out on these data as well, so only
-people and records that nobody has used yet can show the true figures."""
+The figures are those of networks trained in this way on the other folds. The bundled one was trained on all beats:
+evaluated on these data again, its figures are optimistic. Networks and recipe were developed on these data as well, so
+only people and records that nobody has used yet can show the true figures."""
 AUGMENTATION = """
-Training beats vary as devices, detectors and hearts would have them: R peak early or late, low-pass, baseline wander,
-moving electrodes, noise, pace, another end."""
+Training beats are augmented as devices, detectors and hearts would vary them: R peak early or late, low-pass filter,
+baseline wander, electrode motion, noise, pace, another end."""
 
 
 def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run, folder: Path) -> None:
@@ -155,11 +155,10 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
     proof
         What `export.onnx.prove` returned.
     run, folder
-        The run that was exported, and where it lies; a `figures.md` there, which a comparison leaves behind, is taken
-        in as it is.
+        The exported run, and its folder; a `figures.md` there, which a comparison writes, is included unchanged.
     """
     content = model.read_bytes()
-    story = TWO_CLASSES if len(info.classes) == 2 else FIVE_CLASSES
+    prose = TWO_CLASSES if len(info.classes) == 2 else FIVE_CLASSES
     compared = folder / FIGURES
     window = f"{info.rate_hz:g} Hz, each window scaled to 0..1, zero-padded"
     inputs = f"`{INPUT}` (n, {beat.LENGTH}) float32: `{info.contract}`, {window}"
@@ -167,7 +166,7 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         inputs += f"; `{RR_INPUT}` (n, {len(info.context)}) float32: {', '.join(info.context)}"
     text = TEMPLATE.format(
         name=info.name,
-        judges=story.judges,
+        task=prose.task,
         file=model.name,
         size=len(content),
         opset=OPSET,
@@ -183,7 +182,7 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         normal=info.classes[0],
         proof=proof,
         data="\n".join(_data_line(name, run.sha256[name]) for name in run.split_kinds),
-        labels=story.labels,
+        labels=prose.labels,
         notes="".join(f"- {note}\n" for note in run.notes),
         epochs=run.recipe.epochs,
         teaching=TEACHING.format(teachers=", ".join(run.recipe.teachers)) if run.recipe.teachers else "",
@@ -192,13 +191,13 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         on_all_beats=ON_ALL_BEATS if compared.is_file() else "",
         figures=_lower(compared.read_text()) if compared.is_file() else "\n\n".join(_tables(run)),
         command=run.command,
-        limits="\n".join(f"- {limit}" for limit in story.limits),
+        limits="\n".join(f"- {limit}" for limit in prose.limits),
     )
     path.write_text(text)
 
 
 def model_info(name: str, run: Run, precision: Literal["fp32", "int8"] = "fp32") -> ModelInfo:
-    """The description of a run's network that is stored in its model file."""
+    """Return the description of a run's network for its model file."""
     return ModelInfo(
         name=name,
         network=run.recipe.title,
@@ -222,7 +221,7 @@ def model_info(name: str, run: Run, precision: Literal["fp32", "int8"] = "fp32")
 
 
 def _columns(run: Run) -> dict[str, str]:
-    """Key of a figure -> its heading, the most telling first."""
+    """Return key of a figure -> its heading, the most informative first."""
     if len(run.classes) == 2:
         return {
             "roc_auc": "ROC-AUC",
@@ -251,7 +250,7 @@ def _data_line(name: str, sha256: str) -> str:
 
 
 def _lower(markdown: str) -> str:
-    """Markdown with its headings two levels lower, to stand below those of the card."""
+    """Move the headings of Markdown two levels down, below those of the card."""
     return re.sub(r"^#", "###", markdown.strip(), flags=re.MULTILINE)
 
 

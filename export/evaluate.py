@@ -1,4 +1,4 @@
-"""A model file judged on labelled beats that it has never met: other patients, other records."""
+"""Evaluate a model file on labelled beats it was not trained on: other patients, other records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.fit import figures_of
 
 
 def evaluate(model: str | Path, directories: Sequence[str | Path]) -> tuple[Classifier, dict[str, metrics.Figures]]:
-    """Judge every beat of some data sets through the monitor's classifier.
+    """Classify every beat of some data sets with the monitor's classifier, and compute its figures.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
-"""A trained network as a self-describing ONNX file, and the proof that it answers alike.
+"""Export a trained network as a self-describing ONNX file, and prove that its outputs match PyTorch's.
 
-The file holds its whole description (`monitor.classify.ModelInfo`), takes any number of beats at once, and reaches its
-place only after the monitor's own classifier has loaded it and answered as PyTorch does.
+The file holds its whole description (`monitor.classify.ModelInfo`), takes batches of any size, and is moved to its
+final path only after the monitor's own classifier has loaded it and given the same outputs as PyTorch.
 
-In int8, weights and activations are 8-bit integers with scales that are fixed beforehand on real beats. Scales found
-anew for each batch would be simpler and as fast, but then a verdict would depend on which other devices' beats happen
-to be in the batch.
+In int8, weights and activations are 8-bit integers with static scales, calibrated on real beats. Dynamic scales for
+each batch would be simpler and as fast, but then a verdict would depend on which other devices' beats happen to be in
+the batch.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ AUC_LOSS = 0.002
 """Largest allowed loss of ROC-AUC by int8, on real beats."""
 PROOF_SEED = 0
 CALIBRATION_BEATS = 2048
-"""Real beats on which the scales of int8 are found."""
+"""Number of real beats on which the scales of int8 are calibrated."""
 REAL_BEATS = 20_000
-"""Most real beats of a proof."""
+"""Maximum number of real beats of a proof."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """How alike a model file and its network answer."""
+    """How closely the outputs of a model file match those of its network."""
 
     difference: float
-    """Largest difference of a probability, over drawn windows and real ones."""
+    """Largest difference of a probability, over synthetic and real windows."""
     real_beats: int
     """How many of the windows were real."""
     auc_loss: float | None
@@ -54,12 +54,12 @@ class Proof:
 
     def __str__(self) -> str:
         loss = "" if self.auc_loss is None else f", ROC-AUC loss {self.auc_loss:+.5f}"
-        counts = f"{MAX_BATCH} drawn, {self.real_beats} real beats"
+        counts = f"{MAX_BATCH} synthetic, {self.real_beats} real beats"
         return f"largest difference from PyTorch {self.difference:.1e} ({counts}{loss})"
 
 
 def place_of(name: str, run: Path, out: Path | None = None, *, bundle: bool = False) -> Path:
-    """Return where a model file goes: to `out` if given, into the run folder, or among the bundled models.
+    """Return the path for a model file: to `out` if given, into the run folder, or among the bundled models.
 
     Raises
     ------
@@ -91,20 +91,20 @@ def export_network(network: BeatNetwork, info: ModelInfo, out: Path, beats: Beat
     info
         The description stored in the file; its `precision` says how to write the weights.
     out
-        Path of the file. What lies there is replaced only by a file that has passed `prove`.
+        Path of the file. An existing file is replaced only by one that has passed `prove`.
     beats
-        Labelled real beats to prove it on, and for int8 to find the scales on.
+        Labelled real beats for the proof, and for int8 to calibrate the scales.
 
     Raises
     ------
     ValueError
-        The file would be larger than 1 MB or answers differently, or int8 is wanted without beats; nothing is left
+        The file would be larger than 1 MB or its outputs differ, or int8 is requested without beats; no file is left
         behind.
     ModelMismatch
         `info` contradicts the monitor.
     """
     if info.precision == "int8" and beats is None:
-        raise ValueError(f"{out}: got no beats, expected real ones to find the scales of int8 on: --data DIR.")
+        raise ValueError(f"{out}: got no beats, expected real ones to calibrate the scales of int8: --data DIR.")
     out.parent.mkdir(parents=True, exist_ok=True)
     unproven = out.with_name(f"{out.name}.unproven")
     try:
@@ -139,7 +139,7 @@ def _quantise(path: Path, beats: Beats, takes_rr: bool) -> None:
             return batches.pop() if batches else None
 
     prepared = path.with_name(f"{path.name}.prepared")
-    logging.disable(logging.WARNING)  # it recommends what was just done
+    logging.disable(logging.WARNING)  # it recommends the pre-processing that was just done
     try:
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(str(prepared), str(path), Reader(), per_channel=True)
@@ -157,7 +157,7 @@ def prove(path: Path, network: BeatNetwork, beats: Beats | None = None) -> Proof
         The monitor refuses the file.
     ValueError
         A probability of an fp32 file differs by more than 1e-5, or int8 loses more than 0.002 of ROC-AUC on the real
-        beats; or the file and the network, or the beats, do not belong together.
+        beats; or the file does not match the network or the beats.
     """
     classifier = Classifier(path)
     if (declared := classifier.needs_rr) != network.takes_rr or len(classifier.info.classes) != network.classes:
@@ -186,31 +186,31 @@ def prove(path: Path, network: BeatNetwork, beats: Beats | None = None) -> Proof
 
 
 def _prove_on(beats: Beats, classifier: Classifier, network: BeatNetwork, difference: float) -> Proof:
-    """Compare on real beats as well, drawn at random if there are very many."""
+    """Compare on real beats as well, on a random sample if there are very many."""
     if list(beats.classes) != classifier.info.classes:
         raise ValueError(f"Classes: got beats of {list(beats.classes)}, expected {classifier.info.classes}.")
     rows = np.sort(np.random.default_rng(PROOF_SEED).permutation(len(beats))[:REAL_BEATS])
-    windows, rr, truth = beats.windows[rows], beats.rr[rows], beats.labels[rows] > 0
+    windows, rr, true = beats.windows[rows], beats.rr[rows], beats.labels[rows] > 0
     expected = probabilities(network, windows, rr)
     got = classifier.probabilities(windows, rr)
     difference = max(difference, float(np.abs(got - expected).max()))
-    if not truth.any() or truth.all():
+    if not true.any() or true.all():
         return Proof(difference, len(rows), None)
-    loss = metrics.auc(truth, metrics.abnormal(expected)) - metrics.auc(truth, metrics.abnormal(got))
+    loss = metrics.auc(true, metrics.abnormal(expected)) - metrics.auc(true, metrics.abnormal(got))
     return Proof(difference, len(rows), loss)
 
 
 def describe(path: Path) -> str:
-    """Checksum, opset and size of a model file, in one line."""
+    """Return checksum, opset and size of a model file, in one line."""
     content = path.read_bytes()
     opset = onnx.load_model_from_string(content).opset_import[0].version
     return f"SHA-256 {hashlib.sha256(content).hexdigest()}, opset {opset}, {len(content)} bytes"
 
 
 def proof_windows() -> beat.Windows:
-    """Windows to compare on: (256, 187) float32; all zero, all one, the shortest and the longest first.
+    """Return windows to compare on: (256, 187) float32; all zero, all one, the shortest and the longest first.
 
-    The others are drawn beats: a QRS complex at the start, a T wave, the next P wave and QRS complex, noise; at
+    The others are synthetic beats: a QRS complex at the start, a T wave, the next P wave and QRS complex, noise; at
     heart rates of 40 to 180 a minute.
     """
     rng = np.random.default_rng(PROOF_SEED)
@@ -220,17 +220,17 @@ def proof_windows() -> beat.Windows:
         beat.fit_window([1.0, 0.0]),
         beat.fit_window(np.linspace(1, 0, beat.LENGTH)),
     ]
-    return np.stack([*edges, *(_drawn_beat(rng) for _ in range(MAX_BATCH - len(edges)))])
+    return np.stack([*edges, *(_synthetic_beat(rng) for _ in range(MAX_BATCH - len(edges)))])
 
 
 def _proof_contexts() -> beat.RrContext:
-    """RR contexts to compare on: (256, 3), from far too early to the limit."""
+    """Return RR contexts to compare on: (256, 3), from far too early to the limit."""
     rng = np.random.default_rng(PROOF_SEED)
     median = rng.uniform(0.3, 2.0, MAX_BATCH)
     return beat.rr_context(median * rng.uniform(0.2, 2.5, MAX_BATCH), median * rng.uniform(0.2, 2.5, MAX_BATCH), median)
 
 
-def _drawn_beat(rng: np.random.Generator) -> beat.Windows:
+def _synthetic_beat(rng: np.random.Generator) -> beat.Windows:
     rr_s = 60 / rng.uniform(40, 180)
     time_s = np.arange(beat.window_length(rr_s * beat.RATE_HZ)) / beat.RATE_HZ
     centers_s = np.array([0, 0.3, 0.84, 1]) * rr_s  # R, T, P, next R

@@ -15,7 +15,7 @@ NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 TASKS = ("ptb", "mitbih")
 """The keys of `training.data.TASKS`, likewise."""
 SOURCES = ("kaggle", "ptbdb", "mitdb")
-"""What `training.fetch` can fetch."""
+"""The sources that `training.fetch` knows."""
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -32,20 +32,18 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default="patient",
         help="inter-patient: no patient in two parts; or intra-patient, by beat",
     )
-    parser.add_argument(
-        "--rr", action="store_true", help="let the network take the RR context as well; WFDB records have it"
-    )
+    parser.add_argument("--rr", action="store_true", help="also feed the network the RR context; WFDB records have it")
     parser.add_argument(
         "--teachers",
         nargs="*",
         type=Path,
         metavar="RUN",
         default=[],
-        help="runs on the same split to learn from as well",
+        help="runs on the same split whose networks teach this one (knowledge distillation)",
     )
     parser.add_argument("--out", type=Path, help="run folder; default: runs/NET-SPLIT", default=argparse.SUPPRESS)
-    parser.add_argument("--plain", action="store_true", help="do not vary the training beats")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in the folder")
+    parser.add_argument("--plain", action="store_true", help="train without data augmentation")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted run in the folder")
     parser.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
     _add_training(parser)
 
@@ -56,8 +54,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nets", nargs="+", choices=NETS, default=list(NETS), metavar="NET", help="networks to compare"
     )
-    parser.add_argument("--folds", type=int, default=5, help="folds of patients")
-    parser.add_argument("--jobs", type=int, default=1, help="networks to train side by side")
+    parser.add_argument("--folds", type=int, default=5, help="number of folds; each patient is in one of them")
+    parser.add_argument("--jobs", type=int, default=1, help="networks to train in parallel")
     _add_training(parser)
 
 
@@ -69,7 +67,7 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, metavar="FILE", help=".npz file: samples (devices, n) int16, rate_hz, resolution_uv"
     )
-    parser.add_argument("--net", choices=NETS, default="cnn", help="network, with random weights")
+    parser.add_argument("--net", choices=NETS, default="cnn", help="network; its weights are random")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -79,15 +77,17 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--data",
         nargs="+",
         metavar="DIR",
-        help="where its data are now; default: where they were when it was fitted",
+        help="where its data are now; default: where they were at training time",
         default=argparse.SUPPRESS,
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _add_fetch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=f"any of {', '.join(SOURCES)}", default=["kaggle"])
-    parser.add_argument("--out", type=Path, default=Path("data"), help="directory that gets one folder for each source")
+    parser.add_argument(
+        "sources", nargs="*", metavar="SOURCE", help=f"one or more of {', '.join(SOURCES)}", default=["kaggle"]
+    )
+    parser.add_argument("--out", type=Path, default=Path("data"), help="directory; each source gets a folder in it")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +96,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="of split, weights and sampling")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of split, weights and sampling")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of each network")
     parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="where to train")
 
@@ -160,7 +160,7 @@ def _cost(_args: argparse.Namespace) -> None:
 
     networks = {net: NETWORKS[net](2, False).eval() for net in NETS}
     costs = measure(networks, {f"bundled {name}": find_model(name) for name in bundled_models()})
-    print(f"{machine()}\nONNX Runtime, one thread, batches of {BATCH}, medians of {ROUNDS} rounds taken in turns\n")
+    print(f"{machine()}\nONNX Runtime, one thread, batches of {BATCH}, medians of {ROUNDS} interleaved rounds\n")
     print(f"{'':<16}{'parameters':>12}{'file kB':>9}{'us per beat':>13}{'times as fast as cnn':>22}")
     for name, cost in costs.items():
         parameters = f"{cost.parameters:,}" if cost.parameters else ""
@@ -171,11 +171,11 @@ def _cost(_args: argparse.Namespace) -> None:
 def _baselines(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from training.baselines import find_rivals, make_judge, measure, read_streams
+    from training.baselines import find_baselines, make_judge, measure, read_streams
     from training.cost import machine
 
     streams = read_streams(args.file)
-    found, missing = find_rivals()
+    found, missing = find_baselines()
     if not found:
         raise ValueError("; ".join(missing.values()) + ".")
     for reason in missing.values():
@@ -189,7 +189,7 @@ def _baselines(args: argparse.Namespace) -> None:
     print(
         f"{machine()}\n{len(streams.signals)} devices, {seconds:g} s at {streams.rate_hz:g} Hz; one thread; medians\n"
     )
-    print(f"{'':<18}{'detection':>12}{'+ ' + args.net:>14}{'devices a core':>16}{'detection alone':>17}{'beats':>8}")
+    print(f"{'':<18}{'detection':>12}{'+ ' + args.net:>14}{'devices per core':>16}{'detection alone':>17}{'beats':>8}")
     for name, cost in costs.items():
         us = f"{1e6 * cost.detection_s:>9.0f} us{1e6 * cost.model_s:>11.0f} us"
         devices = f"{cost.devices_per_core:>16.0f}{cost.devices_per_core_detection:>17.0f}"
@@ -223,7 +223,7 @@ def _fetch(args: argparse.Namespace) -> None:
 
     unknown = [source for source in args.sources if source not in SOURCES]
     if unknown:
-        raise ValueError(f"Source: got {unknown[0]!r}, expected any of {', '.join(SOURCES)}.")
+        raise ValueError(f"Source: got {unknown[0]!r}, expected one of {', '.join(SOURCES)}.")
     for source in args.sources:
         print(f"Wrote {fetch(source, args.out / source)}.")
 
@@ -232,29 +232,29 @@ VERBS = (
     Verb("fit", "train a network on beat windows and write a run folder", _add_fit, _fit, extra="train"),
     Verb(
         "compare",
-        "train all networks alike, evaluate them inter-patient and intra-patient, choose one and train it on all "
-        "beats; continues where it was interrupted",
+        "train all networks the same way, evaluate them inter-patient and intra-patient, choose one and retrain it "
+        "on all beats; resumes where it was interrupted",
         _add_compare,
         _compare,
         extra="train",
     ),
     Verb(
         "cost",
-        "time every network and every bundled model under ONNX Runtime, in turns, on one thread",
+        "benchmark every network and every bundled model under ONNX Runtime, interleaved, on one thread",
         _add_cost,
         _cost,
         extra="train",
     ),
     Verb(
         "baselines",
-        "time the usual alternatives to the monitor: sleepecg or NeuroKit2 on the last 10 s of each device, every "
+        "benchmark the usual alternatives to the monitor: sleepecg or NeuroKit2 on the last 10 s of each device, every "
         "second, and a network in PyTorch, beat by beat; needs ecgwatch[versus]",
         _add_baselines,
         _baselines,
         extra="versus",
         aliases=("rivals",),
     ),
-    Verb("evaluate", "measure a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),
+    Verb("evaluate", "evaluate a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),
     Verb(
         "fetch",
         "download data sets: Kaggle's heartbeat CSV files, or PhysioNet records",
@@ -263,7 +263,7 @@ VERBS = (
         extra="fetch",
     ),
 )
-PROGRAM = Program("training", "python -m training", "Train, compare and measure networks that classify beats.", VERBS)
+PROGRAM = Program("training", "python -m training", "Train, compare and evaluate networks that classify beats.", VERBS)
 
 
 def main(words: Sequence[str] | None = None) -> int:

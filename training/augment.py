@@ -1,8 +1,8 @@
-"""Beats as another device, detector or hour would have delivered them: for the training part only.
+"""Data augmentation of the training part: beats as another device, R-peak detector or hour would have recorded them.
 
-Each kind of variation imitates something a live window may differ by. Gain needs no imitation: every window is scaled
-by its own minimum and maximum. Polarity cannot be imitated on a window: the other way round, its R peak would lie
-elsewhere, and another window would have been cut.
+Each kind simulates one way in which a live window may differ. Gain needs no simulation: every window is scaled by its
+own minimum and maximum. Polarity cannot be simulated on a window: in the inverted signal the R peak would lie
+elsewhere, and a different window would have been cut.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from torch import Tensor
 from monitor import beat
 
 KINDS = ("shift", "pace", "smoothing", "wander", "motion", "noise", "ending", "rhythm")
-"""R peak found early or late; heart and device rate; a device's or resampler's low-pass; baseline wander by breathing;
-electrodes that move; muscle and electrode noise; a median RR interval that ends the window elsewhere; QRS complexes
-placed early or late, which changes the RR context."""
+"""R peak detected early or late; heart rate and sampling rate; the low-pass filter of a device or resampler; baseline
+wander from breathing; electrode motion; muscle and electrode noise; a median RR interval that ends the window
+elsewhere; QRS complexes detected early or late, which changes the RR context."""
 SHIFT = 1.5
-"""Most samples that a window starts early or late."""
+"""Maximum shift of a window's start, in samples."""
 PACE = 0.15
-"""Largest change of pace."""
+"""Maximum relative change of pace."""
 SMOOTHING = 0.15
-"""Most weight of either neighbour in a three-point mean; 0.09 is -3 dB at 45 Hz."""
+"""Maximum weight of either neighbour in a three-point mean; 0.09 is -3 dB at 45 Hz."""
 WANDER = 0.1
-"""Highest amplitude of baseline wander, in window heights."""
+"""Maximum amplitude of baseline wander, in window heights."""
 WANDER_HZ = (0.05, 0.7)
 MOTION = 0.05
-"""Highest standard deviation of the nodes of a random line through the window, in window heights."""
+"""Maximum standard deviation of the nodes of a random polyline added to the window, in window heights."""
 MOTION_NODES = 8
 NOISE = 0.02
-"""Highest standard deviation of white noise, in window heights."""
+"""Maximum standard deviation of white noise, in window heights."""
 ENDING = 0.06
-"""Largest share of a window that may be missing at its end."""
+"""Maximum fraction of a window that may be missing at its end."""
 RHYTHM = 0.03
-"""Standard deviation of each RR interval, as a share of it."""
+"""Standard deviation of the jitter of each RR interval, as a fraction of it."""
 
 
 def augment(
     windows: Tensor, rr: Tensor, generator: torch.Generator, without: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Vary some beats at random.
+    """Augment a batch of beats.
 
     Parameters
     ----------
     windows, rr
         (n, 187) float32 in 0..1, zero-padded, and (n, 3) their RR context, or NaN.
     generator
-        Where the randomness comes from; on the device of `windows`.
+        Random number generator, on the same device as `windows`.
     without
         One of `KINDS` to leave out, or None.
 
     Returns
     -------
     windows, rr
-        The same shapes: beat windows again, in 0..1, zero-padded.
+        Augmented, of the same shapes; the windows again in 0..1 and zero-padded.
     """
     n, device = len(windows), windows.device
 
@@ -90,7 +90,7 @@ def augment(
 
 
 def _sample(windows: Tensor, at: Tensor, lengths: Tensor) -> Tensor:
-    """Value of each window at the positions `at` (n, 187), linear between samples, mirrored at the R peak."""
+    """Interpolate each window at the positions `at` (n, 187), linear between samples, mirrored at the R peak."""
     at = torch.minimum(at.abs(), lengths - 1)
     left = at.floor().long()
     right = torch.minimum(left + 1, lengths.long() - 1)

@@ -1,13 +1,13 @@
-"""What it costs to watch devices with the usual Python libraries instead of the monitor.
+"""What it costs to monitor devices with the usual Python libraries instead of this monitor.
 
-Method. What one writes with a library that finds R peaks in a whole recording, and a network in PyTorch: once a second
-the last 10 s of each device go to the detector; the beats of the newest second whose windows are complete are cut by
-the recipe of `monitor.beat`, and each is judged by itself. So each beat is judged once, 1.5 to 2.5 s after its R peak.
-Nothing else is paid for: no broker, no decoding, no signal quality, no alerts.
+Method. The program one would write with a library that detects R peaks in a whole recording, and a network in PyTorch:
+once a second the last 10 s of each device go to the detector; the beats of the newest second whose windows are
+complete are cut by the rules of `monitor.beat`, and each is classified by itself. So each beat is classified once, 1.5
+to 2.5 s after its R peak. Nothing else is included: no broker, no decoding, no signal quality, no alerts.
 
-Figures are seconds of processor time per second of one device's signal, from the medians over all windows and all
-beats, so that a slow moment of the machine does not count; the first windows warm up. The libraries take turns, device
-by device. The network's weights are random: they do not change what it costs.
+Figures are seconds of CPU time per second of one device's signal, computed from medians over all windows and all beats,
+so that a slow moment of the machine does not count; the first windows are warm-up. The libraries are interleaved,
+device by device. The network's weights are random, which does not affect its cost.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from monitor import beat
 from training.models import NETWORKS
 
 WINDOW_S, STEP_S = 10.0, 1.0
-"""Each detection looks at so much signal, and comes so often."""
+"""How much signal each detection sees, and the interval between detections."""
 HOLD_S = 1.5
-"""A beat is judged when so much signal follows its R peak: the longest window, 187 samples, is complete then."""
+"""A beat is classified when this much signal follows its R peak: the longest window, 187 samples, is complete then."""
 WARM_UP = 5
-"""Windows of the first device that go to each library unmeasured."""
+"""Windows of the first device that each library processes before it is timed."""
 
 Signal = npt.NDArray[np.float64]
 """(n,) or (devices, n) millivolts."""
 Detect = Callable[[Signal, float], npt.NDArray[np.int64]]
-"""Finds R peaks: (n,) millivolts, Hz -> (beats,) samples."""
+"""Detects R peaks: (n,) millivolts, Hz -> (beats,) samples."""
 Judge = Callable[[beat.Windows], float]
-"""Judges one beat: (187,) -> probability that it is abnormal."""
+"""Classifies one beat: (187,) -> probability that it is abnormal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Streams:
-    """Signals of some devices.
+    """Signals of several devices.
 
     Raises
     ------
     ValueError
-        They are shorter than what is measured at least.
+        They are too short to be measured.
     """
 
     signals: Signal
@@ -60,12 +60,12 @@ class Streams:
         shortest_s = WINDOW_S + WARM_UP * STEP_S
         if self.signals.ndim != 2 or not self.signals.size or self.signals.shape[1] < shortest_s * self.rate_hz:
             raise ValueError(
-                f"Streams must be (devices, samples) and last {shortest_s:g} s or more: "
+                f"Streams must be (devices, samples) and at least {shortest_s:g} s long: "
                 f"got {self.signals.shape} at {self.rate_hz:g} Hz."
             )
 
     def windows(self, device: int) -> Iterator[Signal]:
-        """What the detector sees of a device, one window a second."""
+        """Yield the signal windows of a device that the detector sees, one a second."""
         size, step = round(WINDOW_S * self.rate_hz), STEP_S * self.rate_hz
         for number in range(int((self.signals.shape[1] - size) / step) + 1):
             start = round(number * step)
@@ -73,35 +73,35 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True)
-class RivalCost:
-    """What watching one device costs, in seconds of processor time per second of its signal."""
+class BaselineCost:
+    """Cost of monitoring one device, in seconds of CPU time per second of its signal."""
 
     version: str
     device_seconds: float
-    """How much was measured."""
+    """Duration of the signal that was measured, summed over devices."""
     beats: int
-    """Beats that were judged."""
+    """Beats that were classified."""
     detection_s: float
     model_s: float
-    """Cutting windows and judging them, one by one."""
+    """Cutting windows and classifying them, one by one."""
     devices_per_core: float
-    """Devices that one core keeps up with."""
+    """Devices that one core can keep up with."""
     devices_per_core_detection: float
-    """The same if no beat were judged."""
+    """The same with detection only, without classification."""
 
 
 @dataclass(slots=True)
 class _Times:
-    """Seconds of processor time."""
+    """Seconds of CPU time."""
 
     windows: list[float] = field(default_factory=list)
     beats: list[float] = field(default_factory=list)
 
-    def summarise(self, version: str) -> RivalCost:
+    def summarise(self, version: str) -> BaselineCost:
         device_seconds = len(self.windows) * STEP_S
         detection_s = float(np.median(self.windows)) / STEP_S
         model_s = float(np.median(self.beats)) * len(self.beats) / device_seconds if self.beats else 0.0
-        return RivalCost(
+        return BaselineCost(
             version,
             device_seconds,
             len(self.beats),
@@ -118,14 +118,14 @@ def read_streams(path: Path) -> Streams:
     Raises
     ------
     ValueError
-        It is no such file.
+        The file does not have this format.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             samples, rate_hz, resolution_uv = (file[name] for name in ("samples", "rate_hz", "resolution_uv"))
             signals, rate = samples * (float(resolution_uv) / 1000), float(rate_hz)
     except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} holds no streams: {error}.") from None
+        raise ValueError(f"{path} is not a file of streams: {error}.") from None
     return Streams(signals, rate)
 
 
@@ -148,16 +148,18 @@ def _load_neurokit2() -> Detect:
 
 
 LIBRARIES: dict[str, Callable[[], Detect]] = {"sleepecg": _load_sleepecg, "neurokit2": _load_neurokit2}
-"""Libraries by the names of their packages, each with its own default detector."""
+"""Package name -> loader of that library's default detector."""
 
 
-def find_rivals(libraries: Mapping[str, Callable[[], Detect]] = LIBRARIES) -> tuple[dict[str, Detect], dict[str, str]]:
-    """Import the libraries that are there: their detectors, and of each one that is missing how to get it."""
+def find_baselines(
+    libraries: Mapping[str, Callable[[], Detect]] = LIBRARIES,
+) -> tuple[dict[str, Detect], dict[str, str]]:
+    """Import the installed libraries; return their detectors, and for each missing one how to install it."""
     found: dict[str, Detect] = {}
     missing: dict[str, str] = {}
     for name, load in libraries.items():
         try:
-            with warnings.catch_warnings(action="ignore"):  # NeuroKit2 imports what scipy has deprecated
+            with warnings.catch_warnings(action="ignore"):  # NeuroKit2 imports names that scipy has deprecated
                 found[name] = load()
         except ModuleNotFoundError as error:
             missing[name] = f"{name} is not measured ({error}): pip install 'ecgwatch[versus]'"
@@ -165,7 +167,7 @@ def find_rivals(libraries: Mapping[str, Callable[[], Detect]] = LIBRARIES) -> tu
 
 
 def make_judge(net: str, seed: int = 0) -> Judge:
-    """Return a network of random weights that judges one beat at a time, on one thread."""
+    """Return a network with random weights that classifies one beat at a time, on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     network = NETWORKS[net](2, False).eval()
@@ -177,28 +179,28 @@ def make_judge(net: str, seed: int = 0) -> Judge:
     return judge
 
 
-def measure(rivals: Mapping[str, Detect], judge: Judge, streams: Streams) -> dict[str, RivalCost]:
-    """Let detectors watch all devices, in turns, and time them."""
-    times = {name: _Times() for name in rivals}
-    with warnings.catch_warnings(action="ignore"):  # what a library says of a window is not measured
-        for detect in rivals.values():
+def measure(detectors: Mapping[str, Detect], judge: Judge, streams: Streams) -> dict[str, BaselineCost]:
+    """Time detectors on all devices, interleaved."""
+    times = {name: _Times() for name in detectors}
+    with warnings.catch_warnings(action="ignore"):  # a library's warnings about a window are of no interest here
+        for detect in detectors.values():
             _warm_up(detect, judge, streams)
         for device in range(len(streams.signals)):
-            for name, detect in rivals.items():
+            for name, detect in detectors.items():
                 for signal in streams.windows(device):
-                    _watch(signal, streams.rate_hz, detect, judge, times[name])
+                    _process(signal, streams.rate_hz, detect, judge, times[name])
     return {name: taken.summarise(_version(name)) for name, taken in times.items()}
 
 
 def new_windows(signal: Signal, peaks: npt.NDArray[np.int64], rate_hz: float) -> Iterator[beat.Windows]:
-    """Cut the beats that no earlier window of signal had whole: those of one second, `HOLD_S` before its end.
+    """Cut the beats that have become complete since the previous window: those of one second, `HOLD_S` before its end.
 
     Parameters
     ----------
     signal
         (n,) the last 10 s.
     peaks
-        (beats,) R peaks in it, samples. A single one has no RR interval, and so no window.
+        (beats,) R peaks in it, samples. A single one has no RR interval, hence no window.
     """
     if len(peaks) < 2:
         return
@@ -209,20 +211,20 @@ def new_windows(signal: Signal, peaks: npt.NDArray[np.int64], rate_hz: float) ->
         yield beat.fit_window(np.interp(peak + steps, np.arange(signal.size), signal))
 
 
-def _watch(signal: Signal, rate_hz: float, detect: Detect, judge: Judge, times: _Times) -> None:
-    """Do once what is done each second for a device, and keep how long it took."""
+def _process(signal: Signal, rate_hz: float, detect: Detect, judge: Judge, times: _Times) -> None:
+    """Do the work of one second for one device, and record how long it took."""
     began = time.process_time()
     peaks = detect(signal, rate_hz)
     found = time.process_time()
-    judged = sum(0 <= judge(window) <= 1 for window in new_windows(signal, np.asarray(peaks), rate_hz))
+    classified = sum(0 <= judge(window) <= 1 for window in new_windows(signal, np.asarray(peaks), rate_hz))
     times.windows.append(found - began)
-    times.beats += [(time.process_time() - found) / judged] * judged if judged else []
+    times.beats += [(time.process_time() - found) / classified] * classified if classified else []
 
 
 def _warm_up(detect: Detect, judge: Judge, streams: Streams) -> None:
     for number, signal in enumerate(streams.windows(0)):
         if number < WARM_UP:
-            _watch(signal, streams.rate_hz, detect, judge, _Times())
+            _process(signal, streams.rate_hz, detect, judge, _Times())
     judge(np.zeros(beat.LENGTH, np.float32))
 
 

@@ -1,9 +1,9 @@
-"""Networks trained alike, measured on the same beats, by patients apart and by beats at random, side by side.
+"""Networks trained the same way and evaluated on the same beats, inter-patient and intra-patient.
 
-Patients apart: k folds of patients; every beat is judged once, by a network that never met its patient. Beats at
-random: one of k folds of beats, whoever they are of. The operating point of a fold is chosen on the out-of-fold beats
-of the others, never on its own. All that was computed lies in the output folder, fold by fold; a comparison that was
-interrupted goes on from there.
+Inter-patient: k-fold cross-validation over patients; every beat is judged once, by a network that has seen no beat of
+its patient. Intra-patient: one of k folds of beats, regardless of patient. The operating point of a fold is chosen on
+the out-of-fold beats of the others, never on its own. All results are kept in the output folder, fold by fold; an
+interrupted comparison resumes from there.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
 TEACHERS = ("cnn", "cnn-lstm", "compact")
-"""Whose mean opinion teaches the taught network: each of them trained on the very same beats."""
+"""Networks that teach the taught one (knowledge distillation), each trained on the same beats."""
 JUDGED = "judged.npz"
-"""What a fold leaves: the rows that were held out, their probabilities, and those of the same beats varied."""
+"""Output of a fold: the held-out rows, their probabilities, and those of the same beats augmented."""
 OWNER = "comparison-of.json"
-"""What the networks in the output folder were trained on, and how."""
-YARDSTICK = "cnn"
+"""File that identifies the comparison whose networks are in the output folder: data and settings."""
+REFERENCE = "cnn"
 FASTER = 8
-"""A network that is to be chosen must judge this many times as many beats a second as the yardstick."""
+"""To be chosen, a network must judge this many times as many beats per second as the reference network."""
 RULE = (
-    "Of the networks that judge at least {faster} times as many beats a second as `{yardstick}`, the one with the "
-    "highest {figure}, patients apart."
+    "Of the networks that judge at least {faster} times as many beats per second as `{reference}`, the one with the "
+    "highest inter-patient {figure}."
 )
 SPLITS: tuple[SplitKind, ...] = ("patient", "beat")
 
@@ -52,7 +52,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Settings:
-    """What a comparison was asked to do."""
+    """Settings of a comparison."""
 
     data: list[str]
     """Directories of data sets."""
@@ -63,26 +63,26 @@ class Settings:
     seed: int
     device: str
     jobs: int
-    """Processes that train side by side."""
+    """Networks that are trained in parallel, each in its own process."""
     command: str
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the networks of one recipe said of the beats that were held out from them."""
+    """Predictions of one recipe's networks on the beats that were held out from each."""
 
     recipe: Recipe
     split: SplitKind
     rows: Ints
     """(k,) rows of `Task.beats`, each once."""
     fold: Ints
-    """(k,) in which fold each was held out."""
+    """(k,) fold in which each was held out."""
     probabilities: Floats
-    """(k, classes), offsets of the operating points taken in."""
+    """(k, classes), with the offsets of the operating points applied."""
     thresholds: Floats
     """(k,)"""
-    varied: Floats
-    """(k,) probability of not being normal of the same beats, varied as training beats are."""
+    augmented: Floats
+    """(k,) probability of not being normal of the same beats, augmented as training beats are."""
     histories: list[list[dict[str, float]]]
     """Rows of `history.csv`, fold by fold."""
 
@@ -95,7 +95,7 @@ class Line:
     """`Recipe.title`"""
     split: SplitKind
     data: str
-    """Which beats."""
+    """Data set, or the published validation part of one."""
     figures: metrics.Figures
     intervals: dict[str, tuple[float, float]]
     """95 %, over patients; empty for the ablation."""
@@ -103,26 +103,26 @@ class Line:
 
 @dataclass(frozen=True)
 class Task:
-    """All that was measured on the data sets of one kind."""
+    """All results on the data sets that share one set of classes."""
 
     name: str
     beats: data.Beats
     judged: list[Judged]
-    """Candidates by patient, candidates by beat."""
+    """Candidates on the inter-patient split, then on the intra-patient split."""
     ablation: list[Judged]
-    """By patient, what was varied in training."""
+    """Inter-patient, with kinds of augmentation left out."""
     costs: dict[str, Cost]
     """By `Recipe.title`."""
     lines: list[Line]
     ablation_lines: list[Line]
     groups: list[tuple[str, str, metrics.Figures]]
-    """Of the chosen network, patients apart: kind of group, group, figures."""
+    """Of the chosen network, inter-patient: kind of group, group, figures."""
     rule: str
     chosen: Recipe
 
 
 def compare(settings: Settings) -> list[Task]:
-    """Train and measure everything, and train the chosen networks on all beats.
+    """Train and evaluate everything, and retrain the chosen networks on all beats.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def compare(settings: Settings) -> list[Task]:
     for beats in loaded:
         for note in beats.notes:
             console.print(f"[bold yellow]Note:[/] {escape(note)}")
-        for kind in SPLITS:  # refuse what cannot be folded before hours are spent
+        for kind in SPLITS:  # refuse data that cannot be split before hours are spent
             fold_beats(beats, kind, settings.folds, settings.seed)
     _claim(settings, loaded)
     _train_all(settings, loaded, names)
@@ -145,7 +145,7 @@ def compare(settings: Settings) -> list[Task]:
 
 
 def _claim(settings: Settings, loaded: Sequence[data.Beats]) -> None:
-    """Make the output folder this comparison's, or refuse it: networks of other data or settings lie there."""
+    """Claim the output folder for this comparison; refuse one that holds networks of other data or settings."""
     rows = [hash_rows(beats, np.full(len(beats), "")) for beats in loaded]
     mine = {name: getattr(settings, name) for name in ("folds", "epochs", "seed")} | {"sha256": rows}
     path = Path(settings.out) / OWNER
@@ -157,7 +157,7 @@ def _claim(settings: Settings, loaded: Sequence[data.Beats]) -> None:
 
 
 def candidates(settings: Settings, beats: data.Beats) -> list[Recipe]:
-    """What is compared: every network plain, and the compact one taught by some of them."""
+    """Return the recipes to compare: every network plain, and the compact one taught by some of them."""
     plain = Recipe("", beats.has_rr, epochs=settings.epochs, seed=settings.seed, device=settings.device)
     recipes = [replace(plain, net=net) for net in settings.nets]
     teachers = tuple(net for net in settings.nets if net in TEACHERS)
@@ -165,14 +165,14 @@ def candidates(settings: Settings, beats: data.Beats) -> list[Recipe]:
 
 
 def ablations(settings: Settings, beats: data.Beats) -> list[Recipe]:
-    """The compact network with each kind of variation left out in turn, and with all of them; of two classes only.
+    """Return the compact network without any augmentation, and without each kind in turn; for two classes only.
 
-    Of the five classes there are too few records to tell such small differences apart.
+    The five classes have too few records to resolve such small differences.
     """
     if "compact" not in settings.nets or len(beats.classes) > 2:
         return []
     plain = Recipe("compact", beats.has_rr, epochs=settings.epochs, seed=settings.seed, device=settings.device)
-    kinds = [kind for kind in KINDS if kind != "rhythm"]  # which concerns the RR context
+    kinds = [kind for kind in KINDS if kind != "rhythm"]  # only affects the RR context
     return [replace(plain, augment=False), *(replace(plain, without=kind) for kind in kinds)]
 
 
@@ -184,14 +184,14 @@ class _Job:
     split: SplitKind
     recipe: Recipe
     fold: int | None
-    """Which is held out; None: nothing is."""
+    """The held-out fold; None: nothing is held out."""
     folder: Path
     teachers: tuple[Path, ...]
-    """Folders of the networks that the recipe is taught by, of the same fold."""
+    """Folders of the recipe's teachers, trained on the same fold."""
 
 
 def _train_all(settings: Settings, loaded: Sequence[data.Beats], names: Sequence[str]) -> None:
-    """Train what is not there yet on every fold."""
+    """Train the networks of all folds that are missing."""
     jobs = [
         _job(settings, number, names[number], split, recipe, fold)
         for recipes_of, splits in ((candidates, SPLITS), (ablations, SPLITS[:1]))
@@ -211,7 +211,7 @@ def _job(settings: Settings, task: int, name: str, split: SplitKind, recipe: Rec
 
 
 def _run(settings: Settings, jobs: Sequence[_Job]) -> None:
-    """Train side by side what is not there yet, teachers before those they teach."""
+    """Train the missing networks in parallel, teachers before the networks they teach."""
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     context = multiprocessing.get_context("spawn")
     with (
@@ -227,13 +227,13 @@ def _run(settings: Settings, jobs: Sequence[_Job]) -> None:
 
 
 def folder_of(out: Path, task: str, split: SplitKind, recipe: Recipe, fold: int | None) -> Path:
-    """Where a network of a comparison lies."""
+    """Return the folder of a network of a comparison."""
     title = recipe.title.replace(", ", "-").replace(" ", "-")
     return out / task / split / title / ("all" if fold is None else f"fold-{fold}")
 
 
 _loaded: list[data.Beats] = []
-"""In a process that trains: the beats, read once."""
+"""In a training process: the beats, read once."""
 
 
 def _load_once(settings: Settings) -> None:
@@ -241,7 +241,7 @@ def _load_once(settings: Settings) -> None:
 
 
 def _train(settings: Settings, job: _Job) -> None:
-    """Train on all folds but one, and judge that one; do nothing if that was done before."""
+    """Train on all folds but one, and predict that one; do nothing if this was done before."""
     if (job.folder / WEIGHTS).is_file():
         return
     beats = _loaded[job.task]
@@ -255,12 +255,14 @@ def _train(settings: Settings, job: _Job) -> None:
     network = fit.train_network(job.recipe, beats, train, held_out, job.folder, teachers=teachers, resume=True)
     if job.fold is not None:
         windows, rr = beats.windows[held_out], beats.rr[held_out]
-        varied, varied_rr = augment(torch.from_numpy(windows), torch.from_numpy(rr), torch.Generator().manual_seed(0))
+        augmented, augmented_rr = augment(
+            torch.from_numpy(windows), torch.from_numpy(rr), torch.Generator().manual_seed(0)
+        )
         np.savez(
             job.folder / JUDGED,
             rows=held_out,
             probabilities=models.probabilities(network, windows, rr),
-            varied=metrics.abnormal(models.probabilities(network, varied.numpy(), varied_rr.numpy())),
+            varied=metrics.abnormal(models.probabilities(network, augmented.numpy(), augmented_rr.numpy())),
         )
     torch.save(network.state_dict(), job.folder / WEIGHTS)
     (job.folder / fit.CHECKPOINT).unlink()
@@ -273,7 +275,7 @@ def _load(folder: Path, recipe: Recipe, beats: data.Beats) -> models.BeatNetwork
 
 
 def _gather(settings: Settings, beats: data.Beats, name: str, split: SplitKind, recipe: Recipe) -> Judged:
-    """Join the folds of a recipe; each gets the operating point that is best on the others, of one fold its halves."""
+    """Join the folds of a recipe; each gets the best operating point of the others (a single fold: by halves)."""
     folds = range(settings.folds if split == "patient" else 1)
     folders = [folder_of(Path(settings.out), name, split, recipe, fold) for fold in folds]
     read = [np.load(folder / JUDGED) for folder in folders]
@@ -298,12 +300,12 @@ def _gather(settings: Settings, beats: data.Beats, name: str, split: SplitKind, 
     )
 
 
-def _choose_point(beats: data.Beats, rows: Ints, probabilities: Floats) -> metrics.Point:
+def _choose_point(beats: data.Beats, rows: Ints, probabilities: Floats) -> metrics.OperatingPoint:
     return metrics.choose_point(beats.labels[rows], probabilities, beats.classes, beats.patients[rows])
 
 
 def _measure(settings: Settings, beats: data.Beats, name: str) -> Task:
-    """Put all that was judged into figures, and choose."""
+    """Compute the figures of all predictions, and choose a network."""
     recipes = candidates(settings, beats)
     judged = [_gather(settings, beats, name, split, recipe) for split in SPLITS for recipe in recipes]
     ablation = [_gather(settings, beats, name, "patient", recipe) for recipe in ablations(settings, beats)]
@@ -324,13 +326,13 @@ def _measure(settings: Settings, beats: data.Beats, name: str) -> Task:
         lines,
         [line for one in ablation for line in _lines(beats, one, with_intervals=False)],
         _figures_of_groups(beats, best),
-        RULE.format(faster=FASTER, yardstick=YARDSTICK, figure=figure),
+        RULE.format(faster=FASTER, reference=REFERENCE, figure=figure),
         chosen,
     )
 
 
 def _lines(beats: data.Beats, judged: Judged, *, with_intervals: bool) -> list[Line]:
-    """The lines of one recipe on one split: each data set, and its published val part if there is one."""
+    """Return the table lines of one recipe on one split: each data set, and its published val part if there is one."""
     lines = []
     for name in beats.names():
         of_set = beats.datasets[judged.rows] == name
@@ -347,7 +349,7 @@ def _lines(beats: data.Beats, judged: Judged, *, with_intervals: bool) -> list[L
                 beats.records[rows],
             )
             found = metrics.figures(*given)
-            found["roc_auc_varied"] = metrics.auc(beats.labels[rows] > 0, judged.varied[chosen])
+            found["roc_auc_varied"] = metrics.auc(beats.labels[rows] > 0, judged.augmented[chosen])
             found["patients"] = float(len(set(beats.patients[rows].tolist()) - {""}))
             intervals = metrics.intervals(*given, beats.patients[rows]) if with_intervals else {}
             lines.append(Line(judged.recipe.title, judged.split, what, found, intervals))
@@ -355,9 +357,9 @@ def _lines(beats: data.Beats, judged: Judged, *, with_intervals: bool) -> list[L
 
 
 def _choose(recipes: Sequence[Recipe], costs: dict[str, Cost], lines: Sequence[Line], beats: data.Beats) -> Recipe:
-    """The network to bundle, by `RULE`; without a yardstick all are fast enough."""
+    """Choose the network to bundle by `RULE`; without the reference network all are fast enough."""
     figure = "macro_f1" if len(beats.classes) > 2 else "roc_auc"
-    slowest = costs[YARDSTICK].us_per_beat / FASTER if YARDSTICK in costs else float("inf")
+    slowest = costs[REFERENCE].us_per_beat / FASTER if REFERENCE in costs else float("inf")
     fast = [one for one in recipes if costs[one.title].us_per_beat <= slowest] or list(recipes)
 
     def merit(recipe: Recipe) -> float:
@@ -368,7 +370,7 @@ def _choose(recipes: Sequence[Recipe], costs: dict[str, Cost], lines: Sequence[L
 
 
 def _figures_of_groups(beats: data.Beats, judged: Judged) -> list[tuple[str, str, metrics.Figures]]:
-    """Figures by sex, age, heart rate, signal quality and diagnosis; of a diagnosis against all that is normal."""
+    """Figures by sex, age, heart rate, signal quality and diagnosis; a diagnosis is compared with all normal beats."""
     rows = judged.rows
     found = []
     for kind, (order, group) in groups_of(beats).items():
@@ -391,7 +393,7 @@ def _figures_of_groups(beats: data.Beats, judged: Judged) -> list[tuple[str, str
 
 
 def groups_of(beats: data.Beats) -> dict[str, tuple[list[str], data.Strings]]:
-    """Kind of group -> the groups in order, and the group of each beat (n,), empty where it is unknown."""
+    """Return, by kind of group, the groups in order and the group of each beat (n,), empty where unknown."""
     age = beats.about["age"].to_numpy(float)
     lengths = beat.LENGTH - (beats.windows[:, ::-1] > 0).argmax(axis=1)
     median_s = np.where(np.isfinite(beats.rr[:, 2]), beats.rr[:, 2], lengths / beat.SPAN / beat.RATE_HZ)
@@ -409,26 +411,26 @@ def groups_of(beats: data.Beats) -> dict[str, tuple[list[str], data.Strings]]:
 
 
 def _cut(values: Floats, edges: Sequence[float], names: list[str]) -> tuple[list[str], data.Strings]:
-    """Names of the groups, and which each value is in: the n-th from the n-th edge on; empty where it is NaN."""
+    """Return the group names and the group of each value: bins split at the edges; empty where it is NaN."""
     group = np.array(names)[np.searchsorted(edges, values, side="right")]
     return names, np.where(np.isnan(values), "", group)
 
 
 def _diagnoses(diagnosis: data.Strings, labels: data.Labels) -> data.Strings:
-    """Diagnoses of abnormal beats; those of fewer than 100 beats, mostly combinations, are put together."""
+    """Diagnosis of each abnormal beat; those of fewer than 100 beats, mostly combinations, become "other"."""
     names, counts = np.unique(diagnosis[labels > 0], return_counts=True)
     frequent = set(names[counts >= 100].tolist())
     return np.array([one if not one or one in frequent else "other" for one in np.where(labels > 0, diagnosis, "")])
 
 
 def _noise(windows: beat.Windows) -> Floats:
-    """Median bend of the signal from sample to sample after the QRS complex, in window heights: (n, 187) -> (n,)."""
-    bend = np.abs(np.diff(windows[:, 15:], n=2))
-    return np.array([np.median(row[row > 0]) if (row > 0).any() else 0.0 for row in bend])
+    """Median absolute second difference of the signal after the QRS complex, in window heights: (n, 187) -> (n,)."""
+    curvature = np.abs(np.diff(windows[:, 15:], n=2))
+    return np.array([np.median(row[row > 0]) if (row > 0).any() else 0.0 for row in curvature])
 
 
 def _train_final(settings: Settings, tasks: Sequence[Task]) -> None:
-    """Train each chosen network on all beats, its teachers likewise, and leave it as a run."""
+    """Train each chosen network, and its teachers, on all beats, and write its run folder."""
     jobs = [_job(settings, number, task.name, "patient", task.chosen, None) for number, task in enumerate(tasks)]
     plain = [
         _job(settings, job.task, tasks[job.task].name, "patient", replace(job.recipe, net=net, teachers=()), None)
@@ -437,11 +439,11 @@ def _train_final(settings: Settings, tasks: Sequence[Task]) -> None:
     ]
     _run(settings, [*plain, *jobs])
     for task, job in zip(tasks, jobs, strict=True):
-        _leave_run(settings, task, job.folder)
+        _write_run(settings, task, job.folder)
 
 
-def _leave_run(settings: Settings, task: Task, folder: Path) -> None:
-    """Write the run of a network trained on all beats; its operating point is the best on all out-of-fold beats."""
+def _write_run(settings: Settings, task: Task, folder: Path) -> None:
+    """Write the run of a network trained on all beats; its operating point is the best one on all out-of-fold beats."""
     beats = task.beats
     raw = [
         np.load(folder_of(Path(settings.out), task.name, "patient", task.chosen, fold) / JUDGED)
@@ -453,7 +455,7 @@ def _leave_run(settings: Settings, task: Task, folder: Path) -> None:
     out = Path(settings.out) / task.name / "final"
     out.mkdir(exist_ok=True)
     fit.finish(network, point, out)
-    of_split = {"patient": f"patients apart, {settings.folds} folds", "beat": "beats at random"}
+    of_split = {"patient": f"inter-patient, {settings.folds} folds", "beat": "intra-patient"}
     figures: dict[str, dict[str, metrics.Figures]] = {}
     for line in task.lines:
         if line.network == task.chosen.title:
@@ -476,7 +478,7 @@ def _leave_run(settings: Settings, task: Task, folder: Path) -> None:
 
 
 def as_json(settings: Settings, tasks: Sequence[Task], machine: str) -> str:
-    """All figures of a comparison."""
+    """Return all figures of a comparison as JSON."""
     return json.dumps(
         {
             "settings": asdict(settings),

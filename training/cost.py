@@ -1,4 +1,4 @@
-"""What a network costs where it will run: as an ONNX file, under ONNX Runtime, on one thread."""
+"""Cost of a network in deployment: as an ONNX file, under ONNX Runtime, on one thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROUNDS = 60
 
 
 def machine() -> str:
-    """Processor, cores, and the versions that a figure may hang on."""
+    """Return processor, cores, and the versions that a figure may depend on."""
     info = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
     processor = named[1].strip() if named else platform.processor() or platform.machine()
@@ -38,7 +38,7 @@ def machine() -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs."""
+    """Size and inference time of a network."""
 
     parameters: int
     file_bytes: int
@@ -47,7 +47,7 @@ class Cost:
 
 
 class WithProbabilities(nn.Module):
-    """A network whose logits become probabilities."""
+    """A network followed by a softmax."""
 
     def __init__(self, network: BeatNetwork) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class WithProbabilities(nn.Module):
 
 
 def write_onnx(network: BeatNetwork, path: Path) -> None:
-    """Write a network as a bare ONNX file: without the description that the monitor asks for, see `export.onnx`."""
+    """Write a network as a bare ONNX file, without the description that the monitor requires; see `export.onnx`."""
     example = (torch.zeros(2, beat.LENGTH), torch.ones(2, len(beat.RR_CONTEXT)))
     inputs = [INPUT, RR_INPUT] if network.takes_rr else [INPUT]
     with warnings.catch_warnings():
-        # PyTorch's older exporter folds batch normalisation into the convolutions and needs nothing but onnx; it calls
-        # itself deprecated, and doubts that an LSTM keeps its batch free: `export.onnx` proves that it does.
+        # PyTorch's older exporter folds batch normalisation into the convolutions and needs nothing but onnx. It warns
+        # that it is deprecated, and that an LSTM may fix the batch size: `export.onnx` proves that it does not.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             WithProbabilities(network).eval(),
@@ -79,10 +79,10 @@ def write_onnx(network: BeatNetwork, path: Path) -> None:
 
 
 def measure(networks: Mapping[str, BeatNetwork], files: Mapping[str, Path] | None = None) -> dict[str, Cost]:
-    """What some networks, and some model files, cost.
+    """Measure the cost of networks and of model files.
 
-    They are measured in turns, round by round, so that a slow moment of the machine meets all. The parameters of a
-    file are not counted: 0.
+    Measurements are interleaved, round by round, so that a slow moment of the machine affects all. The parameters of
+    a file are not counted: 0.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.onnx" for number, name in enumerate(networks)}
@@ -97,7 +97,7 @@ def measure(networks: Mapping[str, BeatNetwork], files: Mapping[str, Path] | Non
 
 
 def time_files(paths: Mapping[str, Path]) -> dict[str, float]:
-    """Microseconds per beat of some ONNX files, batches of 64 on one thread: medians over rounds taken in turns."""
+    """Microseconds per beat of ONNX files, batches of 64 on one thread: medians over interleaved rounds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -115,7 +115,7 @@ def time_files(paths: Mapping[str, Path]) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(ROUNDS):
         for name, session in sessions.items():
-            session.run(None, given[name])  # once to bring its weights back into the cache
+            session.run(None, given[name])  # once untimed, to bring its weights back into the cache
             begin = time.perf_counter()
             session.run(None, given[name])
             taken[name].append(time.perf_counter() - begin)

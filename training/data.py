@@ -1,6 +1,6 @@
 """Labelled beats from files: beat windows in the Kaggle layout, or annotated WFDB records.
 
-What is found in a directory, or in its folders:
+What is recognised in a directory, or in its subfolders:
 
 * `<name>_normal.csv` and `<name>_abnormal.csv`: no header, 187 samples of one beat window (see `monitor.beat`), then
   the label, 0 or 1. A side file `<name>_normal_rows.csv` may give, row by row, the patient, which record the
@@ -9,7 +9,7 @@ What is found in a directory, or in its folders:
 * `mitbih_train.csv` and `mitbih_test.csv`: the same layout with the labels 0 to 4 of the five AAMI classes;
 * WFDB records with annotations (`<record>.hea`, `.dat`, and `.atr`, `.ecg` or `.qrs`), cut by `training.records`.
 
-Every file may be plain or, but for WFDB's, end in .gz. The module knows nothing of splits and networks.
+Every file may be plain or, but for WFDB's, end in .gz. The module knows nothing about splits and networks.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Labels = npt.NDArray[np.int64]
 BINARY = ("normal", "abnormal")
 """Classes of the `_normal`, `_abnormal` pairs; the first class of any data set is the one that is not abnormal."""
 TASKS = {"ptb": BINARY, "mitbih": CLASSES}
-"""What can be learned, and the name of the model that comes of it -> classes."""
+"""Task, which is also the name of its model -> classes."""
 KAGGLE_FIVE = {"mitbih_train": "train", "mitbih_test": "test"}
 """File name of the Kaggle MIT-BIH data -> side of its published split."""
 SIDES = ("", "train", "val", "test")
 SEXES = {"0": "male", "1": "female", "male": "male", "female": "female"}
-"""As PTB-XL writes them, and as words."""
+"""As PTB-XL codes them, and in words."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Beats:
     about: pd.DataFrame
     """n rows: "age" (years, NaN unknown), "sex" and "diagnosis" (empty unknown)."""
     notes: tuple[str, ...] = field(default=())
-    """What a reader of any figure from these beats must know."""
+    """What a reader of figures on these beats must know."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,13 +81,13 @@ class Beats:
 
 
 def default_directories() -> list[str]:
-    """The directory that the environment variable ECGWATCH_DATA names, if it does."""
+    """Return the directory named by the environment variable ECGWATCH_DATA, if it is set."""
     named = os.environ.get("ECGWATCH_DATA")
     return [named] if named else []
 
 
 def load_tasks(directories: Sequence[str | Path]) -> list[Beats]:
-    """Read every data set in some directories, those of the same classes joined: at most one `Beats` a kind.
+    """Read every data set in some directories, those of the same classes joined into one `Beats`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def load_beats(directories: Sequence[str | Path], classes: Sequence[str] | None 
     Raises
     ------
     ValueError
-        A directory has no data set, a file holds something else than labelled beats (the message names file, row and
+        A directory has no data set, a file holds something other than labelled beats (the message names file, row and
         column, counted from 1), or the data sets have other classes, or different ones.
     """
     tasks = load_tasks(directories)
@@ -180,7 +180,7 @@ def _read_class_file(name: str, path: Path, label: int) -> Beats:
 
 
 def _read_five(folder: Path, stem: str) -> Beats:
-    """One of the two Kaggle files of MIT-BIH: nothing is known of its patients."""
+    """One of the two Kaggle files of MIT-BIH: its patients are unknown."""
     path = _plain_or_gz(folder, stem)
     windows, labels = beat.read_windows(path)
     if labels is None:
@@ -248,7 +248,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path}: got an empty file, expected at least one row.") from None
     except (pd.errors.ParserError, UnicodeDecodeError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: got something that is no CSV table: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: got something other than a CSV table: {' '.join(str(error).split())}") from None
     if table.empty:
         raise ValueError(f"{path}: got no rows, expected at least one.")
     return table
@@ -294,7 +294,7 @@ def _patients(name: str, path: Path, side: pd.DataFrame) -> tuple[Strings, tuple
     record = np.char.add(f"{name}/record ", side[column].to_numpy(np.str_))
     note = (
         f"{_side_of(path).name}: {np.count_nonzero(~known)} of {len(side)} rows name a record but no patient; "
-        "their records are kept apart instead."
+        "they are split by record instead."
     )
     return np.where(known, ids, record), (note,)
 

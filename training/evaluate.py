@@ -1,4 +1,4 @@
-"""Figures of a run on its own val and test parts, and what they mean."""
+"""Evaluate a run on its own val and test parts, and explain the figures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from training.run import Run, load_run
 from training.split import hash_rows, split_beats
 
 MEANING = {
-    "patient": "patients apart: no patient of val or test is in train, so the figures say how new patients fare",
-    "beat": "beats at random: the same patients are on every side, so the figures flatter; new patients fare worse",
+    "patient": "inter-patient: no patient of val or test is in train, so the figures hold for new patients",
+    "beat": "intra-patient: the same patients are in all parts, so the figures are optimistic for new patients",
 }
 COLUMNS = {
     "accuracy": "acc.",
@@ -31,14 +31,14 @@ COLUMNS = {
 
 
 def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Run, dict[str, dict[str, Figures]]]:
-    """Measure a run again, from its weights and its data.
+    """Evaluate a run again, from its weights and its data.
 
     Parameters
     ----------
     folder
         A run folder.
     directories
-        Where its data lie now; None: where they lay when it was fitted.
+        Where its data are now; None: where they were at training time.
 
     Returns
     -------
@@ -48,27 +48,25 @@ def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Ru
     Raises
     ------
     ValueError
-        There is no such run or data, or the rows are not those that it was fitted on.
+        There is no such run or data, or the rows are not those that it was trained on.
     """
     run, network = load_run(folder)
     if "test" not in run.figures:
         raise ValueError(
             f"{folder}: got a network that was trained on all its beats, expected one with a test part; export it, and "
-            "measure it on other beats with 'python -m export evaluate'."
+            "evaluate it on other beats with 'python -m export evaluate'."
         )
     beats = data.load_beats(directories or run.data, run.classes)
     parts = split_beats(beats, run.split, run.recipe.seed)
     if (got := hash_rows(beats, parts)) != run.sha256:
-        raise ValueError(
-            f"Data of {folder} have changed since it was fitted: got SHA-256 {got}, expected {run.sha256}."
-        )
+        raise ValueError(f"Data of {folder} have changed since training: got SHA-256 {got}, expected {run.sha256}.")
     p = models.probabilities(network, beats.windows, beats.rr)
     thresholds = np.full(len(beats), run.threshold)
     return run, {part: figures_of(beats, p, thresholds, parts == part) for part in ("val", "test")}
 
 
 def print_figures(run: Run, figures: dict[str, dict[str, Figures]], console: Console) -> None:
-    """Print a table of figures that fits a terminal of 80 columns, and below it what they mean."""
+    """Print a table of figures that fits a terminal of 80 columns, and an explanation below it."""
     console.print(f"{run.recipe.title}, split by {run.split}, threshold {run.threshold:.3f}\n")
     width = max(len(name) for of_part in figures.values() for name in of_part)
     columns = {

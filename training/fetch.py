@@ -1,7 +1,7 @@
 """Download data sets: Kaggle's heartbeat CSV files through kagglehub, PhysioNet's records through wfdb.
 
-Whatever was fetched is checked: PhysioNet's files against the SHA-256 sums that PhysioNet publishes beside them,
-Kaggle's, for which no sums are published, as beat windows and by their number of rows.
+Every download is checked: PhysioNet's files against the SHA-256 sums that PhysioNet publishes with them; Kaggle's, for
+which no sums are published, by parsing them as beat windows and counting their rows.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ FILES_AT_ONCE = 8
 DownloadKaggle = Callable[[str], str]
 """Name of a file of the Kaggle data set -> path of the downloaded copy."""
 DownloadPhysioNet = Callable[[str, Path, Sequence[str]], None]
-"""Database, directory, files: put the files of the database into the directory."""
+"""Database, directory, files: download these files of the database into the directory."""
 
-_MISSING = "{} is not installed: pip install 'ecgwatch[fetch]' brings it."
+_MISSING = "{} is not installed: pip install 'ecgwatch[fetch]' installs it."
 
 console = Console(stderr=True)
 
@@ -48,7 +48,7 @@ def fetch(source: str, out: Path) -> Path:
     source
         "kaggle", or a PhysioNet database such as "ptbdb".
     out
-        Directory; made if it is not there.
+        Directory; created if it does not exist.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def fetch(source: str, out: Path) -> Path:
     Raises
     ------
     ValueError
-        The extra is not installed, there is no network, or what came is not what is published.
+        The extra is not installed, there is no network, or the download differs from what is published.
     """
     if source == "kaggle":
         return fetch_kaggle(out, _kagglehub())
@@ -107,11 +107,11 @@ def _check_sum(path: Path, expected: str) -> None:
 
 @contextlib.contextmanager
 def _one_clear_error(what: str) -> Iterator[None]:
-    """Turn whatever a download raises into one sentence; the libraries' own chatter is swallowed."""
+    """Turn any error of a download into one sentence; the libraries' own output is suppressed."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
-    except Exception as error:  # kagglehub, wfdb and what they stand on raise many kinds, few documented
+    except Exception as error:  # kagglehub, wfdb and their dependencies raise many kinds, few documented
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{what} cannot be reached or read; is there a network? {why}") from None
 

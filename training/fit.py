@@ -1,6 +1,6 @@
-"""Train one network on beats: one loop, read top to bottom; and the run folder that it leaves behind.
+"""Train one network on beats, in one loop that reads top to bottom, and write its run folder.
 
-See `training.run` for what that folder holds.
+See `training.run` for the contents of that folder.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from training.run import DESCRIPTION, WEIGHTS, Recipe, Run, load_run
 from training.split import SplitKind, hash_rows, split_beats, split_kinds
 
 BATCH = 256
-MOST_DRAWN = 16_000
-"""Beats drawn in an epoch, if there are so many."""
+EPOCH_BEATS = 16_000
+"""Beats sampled per epoch, if there are that many."""
 LEARNING_RATE = 3e-3
-"""Highest of the one-cycle schedule (Smith and Topin 2018), which rises to it and then falls to nothing."""
+"""Maximum of the one-cycle schedule (Smith and Topin 2018), which rises to it and then decays to zero."""
 WARM_UP = 0.2
-"""Share of the steps in which it rises."""
+"""Fraction of the steps in which it rises."""
 WEIGHT_DECAY = 1e-2
-TEACHING = 0.7
-"""Weight of what the teachers say, against what the labels say (Hinton, Vinyals and Dean 2015)."""
+TEACHER_WEIGHT = 0.7
+"""Weight of the teachers' probabilities in the loss, the labels having the rest (Hinton, Vinyals and Dean 2015)."""
 CHECKPOINT = "checkpoint.pt"
 HISTORY = ("epoch", "loss", "train_auc", "val_loss", "val_auc", "seconds")
 
@@ -47,10 +47,10 @@ History = list[dict[str, float]]
 console = Console(stderr=True)
 
 
-class Watcher(Protocol):
-    """Who is told of every epoch: one row of `history.csv`."""
+class EpochCallback(Protocol):
+    """Called after every epoch with its row of `history.csv`."""
 
-    def __call__(self, row: dict[str, float]) -> None:  # noqa: D102 # the class says it
+    def __call__(self, row: dict[str, float]) -> None:  # noqa: D102 # described by the class
         ...
 
 
@@ -83,11 +83,11 @@ def fit(
     hashes = hash_rows(beats, parts)
     taught_by = [_load_teacher(folder, hashes, beats) for folder in teachers]
     recipe = replace(recipe, teachers=tuple(run.recipe.title for run, _ in map(load_run, teachers)))
-    (out / DESCRIPTION).unlink(missing_ok=True)  # of an earlier run, whose weights are about to go
-    with _progress(recipe) as progress, _board(out, tensorboard) as board:
-        watch = _Shown(progress, recipe.epochs, board)
+    (out / DESCRIPTION).unlink(missing_ok=True)  # of an earlier run, whose weights are about to be replaced
+    with _progress(recipe) as progress, _tensorboard_writer(out, tensorboard) as writer:
+        on_epoch = _ProgressBar(progress, recipe.epochs, writer)
         train, val = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val")
-        network = train_network(recipe, beats, train, val, out, watch, teachers=taught_by, resume=resume)
+        network = train_network(recipe, beats, train, val, out, on_epoch, teachers=taught_by, resume=resume)
     before = models.probabilities(network, beats.windows[val], beats.rr[val])
     point = metrics.choose_point(beats.labels[val], before, beats.classes, beats.patients[val])
     finish(network, point, out)
@@ -116,7 +116,7 @@ def fit(
 
 
 def _load_teacher(folder: Path, sha256: dict[str, str], beats: data.Beats) -> models.BeatNetwork:
-    """The network of a run on the very same parts: one that has met val or test would tell of them."""
+    """Load the network of a run on the very same parts: one trained on val or test beats would leak them."""
     run, network = load_run(folder)
     if run.sha256 != sha256:
         raise ValueError(f"{folder}: got a teacher of other beats or another split, expected the same train part.")
@@ -131,7 +131,7 @@ def train_network(
     train: Ints,
     val: Ints,
     out: Path,
-    watch: Watcher | None = None,
+    on_epoch: EpochCallback | None = None,
     *,
     teachers: Sequence[models.BeatNetwork] = (),
     resume: bool = False,
@@ -145,15 +145,15 @@ def train_network(
     beats
         n beats.
     train, val
-        Row numbers: what it learns from, and what its history tells of; that changes nothing in the network.
+        Row numbers: the beats it learns from, and those on which the history reports; the latter do not affect it.
     out
-        Folder; made if it is not there.
-    watch
-        Told of each epoch.
+        Folder; created if it does not exist.
+    on_epoch
+        Called after each epoch, and on resuming once for each epoch before.
     teachers
         The trained networks that the recipe names.
     resume
-        Go on where an interrupted run stopped, if `out` holds one of the same recipe and rows.
+        Continue where an interrupted run stopped, if `out` holds one of the same recipe and rows.
 
     Returns
     -------
@@ -163,8 +163,8 @@ def train_network(
     Raises
     ------
     ValueError
-        No such network or device; the network takes the RR context and the data have none; the folder holds another
-        run than the one to be resumed.
+        No such network or device; the network takes the RR context and the data have none; the folder holds the
+        checkpoint of a different run.
     """
     if recipe.net not in models.NETWORKS:
         raise ValueError(f"Network: got {recipe.net!r}, expected one of {', '.join(models.NETWORKS)}.")
@@ -177,30 +177,30 @@ def train_network(
     torch.manual_seed(recipe.seed)
     network = models.NETWORKS[recipe.net](len(beats.classes), recipe.rr).to(device)
     teachers = [one.to(device).eval() for one in teachers]
-    torch.set_num_threads(1)  # with more, sums are rounded differently from machine to machine
+    torch.set_num_threads(1)  # with more, floating-point sums differ from machine to machine
     rng = np.random.default_rng(recipe.seed)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     batch = min(BATCH, len(train))
-    steps = min(MOST_DRAWN, len(train)) // batch  # of an epoch
+    steps = min(EPOCH_BEATS, len(train)) // batch  # of an epoch
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    total = max(10, steps * recipe.epochs)  # the schedule needs a few
+    total = max(10, steps * recipe.epochs)  # the schedule needs a minimum
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total + 1, pct_start=WARM_UP)
-    half = device.type == "cuda"  # mixed precision: half the memory, twice the speed; not worth it elsewhere
+    half = device.type == "cuda"  # mixed precision: half the memory, twice the speed; not worthwhile on other devices
     scaler = torch.amp.GradScaler("cuda", enabled=half)
     windows = torch.from_numpy(beats.windows).to(device)  # (n, 187)
     contexts = torch.from_numpy(beats.rr).to(device)  # (n, 3)
     targets = torch.from_numpy(beats.labels).to(device)  # (n,)
-    chances = drawing_chances(beats, train)  # (train,)
-    of = {"recipe": asdict(recipe), "sha256": hash_rows(beats, _parts(len(beats), train, val))}
+    chances = sampling_probabilities(beats, train)  # (train,)
+    identity = {"recipe": asdict(recipe), "sha256": hash_rows(beats, _parts(len(beats), train, val))}
     stateful = {"network": network, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    keeper = _Keeper(out / CHECKPOINT, of, stateful, generator, rng)
-    history = keeper.restore() if resume else []
+    checkpoint = _Checkpoint(out / CHECKPOINT, identity, stateful, generator, rng)
+    history = checkpoint.restore() if resume else []
     for row in history:
-        _tell(watch, row)
+        _report(on_epoch, row)
     started = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         network.train()
-        losses, said, truth = [], [], []
+        losses, predicted, true = [], [], []
         drawn = rng.choice(train, (steps, batch), p=chances)
         for rows in torch.from_numpy(drawn).to(device):
             x, rr = windows[rows], contexts[rows]  # (256, 187), (256, 3)
@@ -210,15 +210,17 @@ def train_network(
                 y = network(x, rr if recipe.rr else None)  # (256, classes)
                 loss = f.cross_entropy(y, targets[rows])
                 if teachers:
-                    loss = (1 - TEACHING) * loss + TEACHING * f.cross_entropy(y, _opinion(teachers, x, rr))
+                    loss = (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * f.cross_entropy(
+                        y, _teacher_probabilities(teachers, x, rr)
+                    )
             optimizer.zero_grad()
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             scaler.step(optimizer)
             scaler.update()
             schedule.step()
             losses.append(loss.item())
-            said.append(1 - y.detach().float().softmax(1)[:, 0].cpu())
-            truth.append((targets[rows] > 0).cpu())
+            predicted.append(1 - y.detach().float().softmax(1)[:, 0].cpu())
+            true.append((targets[rows] > 0).cpu())
         val_loss = val_auc = float("nan")
         if len(val):
             val_logits = models.logits(network, windows[val], contexts[val])  # (val, classes)
@@ -227,20 +229,20 @@ def train_network(
         row = {
             "epoch": float(epoch),
             "loss": float(np.mean(losses)),
-            "train_auc": metrics.auc(torch.cat(truth).numpy(), torch.cat(said).numpy()),
+            "train_auc": metrics.auc(torch.cat(true).numpy(), torch.cat(predicted).numpy()),
             "val_loss": val_loss,
             "val_auc": val_auc,
             "seconds": time.monotonic() - started,
         }
         history.append(row)
-        _tell(watch, row)
-        keeper.save(history)
+        _report(on_epoch, row)
+        checkpoint.save(history)
         _write_history(out, history)
     return network.cpu().eval()
 
 
-def finish(network: models.BeatNetwork, point: metrics.Point, out: Path) -> None:
-    """Put an operating point's offsets into a network's last layer, and write `weights.pt`."""
+def finish(network: models.BeatNetwork, point: metrics.OperatingPoint, out: Path) -> None:
+    """Fold an operating point's offsets into a network's last layer, and write `weights.pt`."""
     last = network.head[-1]
     assert isinstance(last, nn.Linear)
     last.bias.data += torch.tensor(point.offsets, dtype=last.bias.dtype)
@@ -248,17 +250,17 @@ def finish(network: models.BeatNetwork, point: metrics.Point, out: Path) -> None
 
 
 @torch.no_grad()
-def _opinion(teachers: Sequence[models.BeatNetwork], x: Tensor, rr: Tensor) -> Tensor:
+def _teacher_probabilities(teachers: Sequence[models.BeatNetwork], x: Tensor, rr: Tensor) -> Tensor:
     """Mean probability that the teachers give each class: (batch, classes)."""
     return torch.stack([one(x, rr if one.takes_rr else None).softmax(1) for one in teachers]).mean(0)
 
 
-def drawing_chances(beats: data.Beats, train: Ints) -> npt.NDArray[np.float64]:
-    """Chance of each training row (train,) to be drawn.
+def sampling_probabilities(beats: data.Beats, train: Ints) -> npt.NDArray[np.float64]:
+    """Probability of each training row (train,) to be sampled.
 
-    A class of a data set is drawn as often as the square root of its beats, and within it a patient likewise: rare
-    classes and small data sets are seen often enough to be learned, yet less often than if all were made equal, and a
-    patient with hours of beats does not drown the others.
+    A class of a data set is sampled in proportion to the square root of its number of beats, and so is a patient within
+    it: rare classes and small data sets are seen often enough to be learned, yet less often than if all were balanced,
+    and a patient with hours of beats does not dominate the others.
     """
 
     def groups(of: list[Any]) -> tuple[Ints, Ints]:
@@ -268,56 +270,56 @@ def drawing_chances(beats: data.Beats, train: Ints) -> npt.NDArray[np.float64]:
     strata = [f"{name}/{label}" for name, label in zip(beats.datasets[train], beats.labels[train], strict=True)]
     stratum, of_stratum = groups(strata)
     patient, of_patient = groups([f"{a} {b}" for a, b in zip(strata, beats.patients[train], strict=True)])
-    share = 1 / np.sqrt(of_patient[patient])  # of a patient's beat: the root of their number, divided by it
+    weight = 1 / np.sqrt(of_patient[patient])  # of a beat: the root of its patient's number of beats, divided by it
     chance: npt.NDArray[np.float64] = (
-        np.sqrt(of_stratum[stratum]) * share / np.bincount(stratum, weights=share)[stratum]
+        np.sqrt(of_stratum[stratum]) * weight / np.bincount(stratum, weights=weight)[stratum]
     )
     chance /= chance.sum()
     return chance
 
 
-class _Keeper:
-    """The checkpoint of a run, which is good for that run only."""
+class _Checkpoint:
+    """The checkpoint file of a run, valid for that run only."""
 
     def __init__(
         self,
         path: Path,
-        of: dict[str, Any],
+        identity: dict[str, Any],
         stateful: dict[str, Any],
         generator: torch.Generator,
         rng: np.random.Generator,
     ) -> None:
-        self._path, self._of = path, of
+        self._path, self._identity = path, identity
         self._stateful, self._generator, self._rng = stateful, generator, rng
 
     def save(self, history: History) -> None:
         """Write everything that the next epoch depends on."""
-        kept = {name: one.state_dict() for name, one in self._stateful.items()}
-        chance = {
+        states = {name: one.state_dict() for name, one in self._stateful.items()}
+        random_states = {
             "generator": self._generator.get_state(),
             "torch": torch.get_rng_state(),
             "numpy": self._rng.bit_generator.state,
         }
         unfinished = self._path.with_suffix(".part")
-        torch.save({**kept, **chance, "history": history, "of": self._of}, unfinished)
+        torch.save({**states, **random_states, "history": history, "of": self._identity}, unfinished)
         unfinished.replace(self._path)
 
     def restore(self) -> History:
-        """Go back to where the checkpoint was written, if there is one; return the history until then."""
+        """Restore the state of the checkpoint, if there is one; return its history."""
         if not self._path.is_file():
             return []
         try:
-            kept = torch.load(self._path, weights_only=True)
+            stored = torch.load(self._path, weights_only=True)
         except Exception as error:  # torch raises many kinds on a broken file
             raise ValueError(f"{self._path}: cannot be read as a checkpoint: {error}") from None
-        if kept["of"] != self._of:
-            raise ValueError(f"{self._path}: got a checkpoint of {kept['of']}, expected one of {self._of}.")
+        if stored["of"] != self._identity:
+            raise ValueError(f"{self._path}: got a checkpoint of {stored['of']}, expected one of {self._identity}.")
         for name, one in self._stateful.items():
-            one.load_state_dict(kept[name])
-        self._generator.set_state(kept["generator"])
-        torch.set_rng_state(kept["torch"])
-        self._rng.bit_generator.state = kept["numpy"]
-        history: History = kept["history"]
+            one.load_state_dict(stored[name])
+        self._generator.set_state(stored["generator"])
+        torch.set_rng_state(stored["torch"])
+        self._rng.bit_generator.state = stored["numpy"]
+        history: History = stored["history"]
         return history
 
 
@@ -327,13 +329,13 @@ def _parts(n: int, train: Ints, val: Ints) -> data.Strings:
     return parts
 
 
-def _tell(watch: Watcher | None, row: dict[str, float]) -> None:
-    if watch is not None:
-        watch(row)
+def _report(on_epoch: EpochCallback | None, row: dict[str, float]) -> None:
+    if on_epoch is not None:
+        on_epoch(row)
 
 
 def read_history(out: Path) -> History:
-    """Rows of a run folder's `history.csv`."""
+    """Read the rows of a run folder's `history.csv`."""
     with (out / "history.csv").open(newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
@@ -348,12 +350,12 @@ def _write_history(out: Path, history: History) -> None:
 def figures_of(
     beats: data.Beats, probabilities: Floats, thresholds: npt.NDArray[np.float64], rows: npt.NDArray[np.bool_]
 ) -> dict[str, metrics.Figures]:
-    """Figures on some rows, of each data set and, if there are several, of all: see `Run.figures`.
+    """Compute figures on some rows, of each data set and, if there are several, of all: see `Run.figures`.
 
     Parameters
     ----------
     probabilities, thresholds, rows
-        (n, classes), (n,), and (n,) which of them to count.
+        (n, classes), (n,), and (n,) mask of the rows to include.
     """
 
     def of(chosen: npt.NDArray[np.bool_]) -> metrics.Figures:
@@ -368,60 +370,59 @@ def figures_of(
 
 
 def split_notes(beats: data.Beats, kind: SplitKind) -> list[str]:
-    """What a reader must know of how the beats were split."""
+    """Return what a reader of the figures must know about the split."""
     return [
-        f"{name}: BEATS SPLIT AT RANDOM: the same patient is in train and in test; figures say how well known patients "
-        "are recognised, not how well new ones are."
-        + ("" if kind == "beat" else " Its files do not say who the patients are.")
+        f"{name}: INTRA-PATIENT SPLIT: the same patients are in train and in test, so the figures do not "
+        "hold for new patients." + ("" if kind == "beat" else " Its files do not identify the patients.")
         for name, of_set in split_kinds(beats, kind).items()
         if of_set == "beat"
     ]
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to train on; "auto" takes CUDA or MPS where there is one, and says so where there is none.
+    """Return the device to train on; "auto" takes CUDA or MPS if available, and prints a line if neither is.
 
     Raises
     ------
     ValueError
-        PyTorch does not find the device that was named.
+        PyTorch does not find the named device.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        found = next((name for name in ("cuda", "mps") if there[name]), "cpu")
+        found = next((name for name in ("cuda", "mps") if available[name]), "cpu")
         if found == "cpu":
-            print("No CUDA and no MPS here: training on the CPU.", file=sys.stderr)
+            print("Neither CUDA nor MPS is available: training on the CPU.", file=sys.stderr)
         return torch.device(found)
-    if not there.get(device):
-        raise ValueError(f"Device: got {device}, which PyTorch does not find here, expected --device cpu or auto.")
+    if not available.get(device):
+        raise ValueError(f"Device: got {device}, which PyTorch does not find, expected --device cpu or auto.")
     return torch.device(device)
 
 
-class _Shown:
-    """Shows each epoch on a progress bar, and hands it to TensorBoard if asked."""
+class _ProgressBar:
+    """Shows each epoch on a progress bar, and passes it to TensorBoard if wanted."""
 
-    def __init__(self, progress: Progress, epochs: int, board: Any) -> None:
-        self._progress, self._board = progress, board
+    def __init__(self, progress: Progress, epochs: int, writer: Any) -> None:
+        self._progress, self._writer = progress, writer
         self._task = progress.add_task("", total=epochs, figures="")
 
     def __call__(self, row: dict[str, float]) -> None:
         figures = f"loss {row['loss']:.3f}  val loss {row['val_loss']:.3f}  val AUC {row['val_auc']:.4f}"
         self._progress.update(self._task, advance=1, figures=figures)
-        if self._board is not None:
+        if self._writer is not None:
             for name in HISTORY[1:-1]:
-                self._board.add_scalar(name, row[name], int(row["epoch"]))
+                self._writer.add_scalar(name, row[name], int(row["epoch"]))
 
 
 @contextmanager
-def _board(out: Path, wanted: bool) -> Iterator[Any]:
-    """A writer of TensorBoard's event files, or None if that is not wanted."""
+def _tensorboard_writer(out: Path, wanted: bool) -> Iterator[Any]:
+    """Yield a writer of TensorBoard's event files, or None if none is wanted."""
     if not wanted:
         yield None
         return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("TensorBoard is not installed: pip install 'ecgwatch[tensorboard]' brings it.") from None
+        raise ValueError("TensorBoard is not installed: pip install 'ecgwatch[tensorboard]' installs it.") from None
     with SummaryWriter(str(out / "tensorboard")) as writer:
         yield writer
 

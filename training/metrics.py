@@ -1,4 +1,4 @@
-"""Figures of a judgement: labels and probabilities in, numbers out. Knows nothing of networks or files.
+"""Metrics of a classifier: labels and probabilities in, numbers out. Knows nothing about networks or files.
 
 Class 0 is normal; every other class counts as abnormal, with the probability 1 - P(class 0).
 """
@@ -21,19 +21,19 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 SPECIFICITY = 0.95
-"""At which the sensitivity is told."""
+"""At which the sensitivity is reported."""
 RESAMPLES = 200
 """Of the bootstrap."""
 BINS = 10
 """Of the expected calibration error."""
 MACRO = ("N", "S", "V", "F")
-"""Classes of the macro-averaged F1 of MIT-BIH; Q is left out, as usual: AAMI's records hold next to none."""
+"""Classes of the macro-averaged F1 of MIT-BIH; Q is left out, as usual: it is almost absent from AAMI's records."""
 
 
 def figures(
     labels: Ints, probabilities: Floats, threshold: Floats | float, classes: Sequence[str], records: Strings
 ) -> Figures:
-    """Figures of a model on some beats.
+    """Compute the figures of a model on some beats.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def figures(
     classes
         Their names, the normal one first.
     records
-        (n,) which record a beat is of; empty where nobody knows.
+        (n,) the record of each beat; empty where unknown.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def figures(
         "beats", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "f1", "roc_auc", "pr_auc",
         "brier", "calibration_error", "sensitivity_at_95", "record_auc", all of abnormal against normal. With more
         than two classes also "class_accuracy", "macro_f1", and "sensitivity V", "ppv V", "f1 V" of each class. A
-        figure that needs a class which is not there is NaN.
+        figure that needs a class that does not occur is NaN.
     """
     return _figures(labels, probabilities, threshold, classes, _numbered(records))
 
@@ -63,12 +63,12 @@ def _figures(
     labels: Ints, probabilities: Floats, threshold: Floats | float, classes: Sequence[str], record: Ints | None
 ) -> Figures:
     p = abnormal(probabilities)
-    truth = labels > 0
-    said = p >= threshold
-    found = {"beats": float(len(labels)), **_binary(truth, said), **_ranked(truth, p)}
-    found["record_auc"] = float("nan") if record is None else _record_auc(truth, p, record)
+    true = labels > 0
+    predicted = p >= threshold
+    found = {"beats": float(len(labels)), **_binary(true, predicted), **_ranked(true, p)}
+    found["record_auc"] = float("nan") if record is None else _record_auc(true, p, record)
     if len(classes) > 2:
-        found |= _many(labels, decide(probabilities, said), classes)
+        found |= _many(labels, predict_classes(probabilities, predicted), classes)
     return found
 
 
@@ -79,7 +79,7 @@ def _numbered(records: Strings) -> Ints | None:
 
 
 def known(figures: Figures) -> Figures:
-    """Those that are no NaN, which JSON cannot hold."""
+    """The figures that are not NaN, which JSON cannot represent."""
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
@@ -89,18 +89,18 @@ def abnormal(probabilities: Floats) -> Floats:
     return p
 
 
-def decide(probabilities: Floats, said: Flags) -> Ints:
-    """Class of each beat (n,): normal, or where it was `said` (n,) to be abnormal, the most probable other class."""
-    return np.where(said, 1 + probabilities[:, 1:].argmax(axis=1), 0)
+def predict_classes(probabilities: Floats, is_abnormal: Flags) -> Ints:
+    """Class of each beat (n,): normal, or where `is_abnormal` (n,), the most probable abnormal class."""
+    return np.where(is_abnormal, 1 + probabilities[:, 1:].argmax(axis=1), 0)
 
 
-def _binary(truth: Flags, said: Flags) -> Figures:
-    true_positives, false_positives = _count(said & truth), _count(said & ~truth)
-    sensitivity = _ratio(true_positives, _count(truth))
-    specificity = _ratio(_count(~said & ~truth), _count(~truth))
-    missed = _count(~said & truth)
+def _binary(true: Flags, predicted: Flags) -> Figures:
+    true_positives, false_positives = _count(predicted & true), _count(predicted & ~true)
+    sensitivity = _ratio(true_positives, _count(true))
+    specificity = _ratio(_count(~predicted & ~true), _count(~true))
+    missed = _count(~predicted & true)
     return {
-        "accuracy": _ratio(_count(said == truth), len(truth)),
+        "accuracy": _ratio(_count(predicted == true), len(true)),
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "sensitivity": sensitivity,
         "specificity": specificity,
@@ -109,24 +109,24 @@ def _binary(truth: Flags, said: Flags) -> Figures:
     }
 
 
-def _ranked(truth: Flags, p: Floats) -> Figures:
+def _ranked(true: Flags, p: Floats) -> Figures:
     return {
-        "roc_auc": auc(truth, p),
-        "pr_auc": average_precision(truth, p),
-        "brier": float(np.mean((p - truth) ** 2)) if len(p) else float("nan"),
-        "calibration_error": calibration_error(truth, p),
-        "sensitivity_at_95": sensitivity_at(truth, p, SPECIFICITY),
+        "roc_auc": auc(true, p),
+        "pr_auc": average_precision(true, p),
+        "brier": float(np.mean((p - true) ** 2)) if len(p) else float("nan"),
+        "calibration_error": calibration_error(true, p),
+        "sensitivity_at_95": sensitivity_at(true, p, SPECIFICITY),
     }
 
 
-def _many(labels: Ints, decided: Ints, classes: Sequence[str]) -> Figures:
-    found = {"class_accuracy": _ratio(_count(labels == decided), len(labels))}
+def _many(labels: Ints, predicted_classes: Ints, classes: Sequence[str]) -> Figures:
+    found = {"class_accuracy": _ratio(_count(labels == predicted_classes), len(labels))}
     for number, name in enumerate(classes):
-        hits = _count((labels == number) & (decided == number))
-        of_class, said = _count(labels == number), _count(decided == number)
+        hits = _count((labels == number) & (predicted_classes == number))
+        of_class, predicted = _count(labels == number), _count(predicted_classes == number)
         found[f"sensitivity {name}"] = _ratio(hits, of_class)
-        found[f"ppv {name}"] = _ratio(hits, said)
-        found[f"f1 {name}"] = _ratio(2 * hits, of_class + said)
+        found[f"ppv {name}"] = _ratio(hits, predicted)
+        found[f"f1 {name}"] = _ratio(2 * hits, of_class + predicted)
     counted = [found[f"f1 {name}"] for name in classes if name in MACRO]
     found["macro_f1"] = float(np.mean(counted)) if counted else float("nan")
     return found
@@ -140,117 +140,117 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
-def auc(truth: Flags, p: Floats) -> float:
+def auc(true: Flags, p: Floats) -> float:
     """Area under the ROC curve: the chance that an abnormal beat is ranked above a normal one (Mann-Whitney U)."""
-    positives, negatives = _count(truth), _count(~truth)
+    positives, negatives = _count(true), _count(~true)
     ranks = rankdata(p)
-    return _ratio(float(ranks[truth].sum()) - positives * (positives + 1) / 2, positives * negatives)
+    return _ratio(float(ranks[true].sum()) - positives * (positives + 1) / 2, positives * negatives)
 
 
-def roc_curve(truth: Flags, p: Floats) -> tuple[Floats, Floats]:
-    """False positive rate and sensitivity at each threshold, from none said abnormal to all."""
-    hits, false, _ = _cumulated(truth, p)
-    return false / max(1, _count(~truth)), hits / max(1, _count(truth))
+def roc_curve(true: Flags, p: Floats) -> tuple[Floats, Floats]:
+    """False positive rate and sensitivity at each threshold, from none predicted abnormal to all."""
+    hits, false, _ = _cumulated(true, p)
+    return false / max(1, _count(~true)), hits / max(1, _count(true))
 
 
-def pr_curve(truth: Flags, p: Floats) -> tuple[Floats, Floats]:
+def pr_curve(true: Flags, p: Floats) -> tuple[Floats, Floats]:
     """Sensitivity and PPV at each threshold."""
-    hits, _, said = _cumulated(truth, p)
-    return hits[1:] / max(1, _count(truth)), hits[1:] / said[1:]
+    hits, _, predicted = _cumulated(true, p)
+    return hits[1:] / max(1, _count(true)), hits[1:] / predicted[1:]
 
 
-def _cumulated(truth: Flags, p: Floats) -> tuple[Floats, Floats, Floats]:
-    """True positives, false positives and both, with a cut below each distinct probability; first with none said."""
+def _cumulated(true: Flags, p: Floats) -> tuple[Floats, Floats, Floats]:
+    """True positives, false positives and both, at each threshold, descending; first for none predicted."""
     order = np.argsort(-p, kind="stable")
     last_of_equals = np.append(np.diff(p[order]) != 0, True)
-    hits = np.append(0.0, np.cumsum(truth[order])[last_of_equals])
-    said = np.append(0.0, np.flatnonzero(last_of_equals) + 1.0)
-    return hits, said - hits, said
+    hits = np.append(0.0, np.cumsum(true[order])[last_of_equals])
+    predicted = np.append(0.0, np.flatnonzero(last_of_equals) + 1.0)
+    return hits, predicted - hits, predicted
 
 
-def average_precision(truth: Flags, p: Floats) -> float:
-    """Area under the precision-recall curve, as the sum of PPV over the steps of the sensitivity."""
-    if not truth.any():
+def average_precision(true: Flags, p: Floats) -> float:
+    """Area under the precision-recall curve, as the sum of PPV times the increase of sensitivity."""
+    if not true.any():
         return float("nan")
-    sensitivity, ppv = pr_curve(truth, p)
+    sensitivity, ppv = pr_curve(true, p)
     return float(np.sum(np.diff(sensitivity, prepend=0.0) * ppv))
 
 
-def sensitivity_at(truth: Flags, p: Floats, specificity: float) -> float:
+def sensitivity_at(true: Flags, p: Floats, specificity: float) -> float:
     """Highest sensitivity of any threshold with at least the given specificity."""
-    if not truth.any() or truth.all():
+    if not true.any() or true.all():
         return float("nan")
-    false, sensitivity = roc_curve(truth, p)
+    false, sensitivity = roc_curve(true, p)
     return float(sensitivity[false <= 1 - specificity + 1e-12].max())
 
 
-def calibration(truth: Flags, p: Floats) -> tuple[Floats, Floats, Ints]:
-    """Mean probability, share of abnormal beats and number of beats in each of ten equal bins of the probability."""
+def calibration(true: Flags, p: Floats) -> tuple[Floats, Floats, Ints]:
+    """Mean probability, fraction of abnormal beats and number of beats, in each of ten equal bins of probability."""
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
     n = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
         return (
             np.bincount(bins, weights=p, minlength=BINS) / n,
-            np.bincount(bins, weights=truth, minlength=BINS) / n,
+            np.bincount(bins, weights=true, minlength=BINS) / n,
             n.astype(np.int64),
         )
 
 
-def calibration_error(truth: Flags, p: Floats) -> float:
-    """Expected calibration error: mean distance of the two, weighted by the beats (Naeini et al. 2015)."""
+def calibration_error(true: Flags, p: Floats) -> float:
+    """Expected calibration error: mean absolute difference of the two, weighted by beats (Naeini et al. 2015)."""
     if not len(p):
         return float("nan")
-    said, happened, n = calibration(truth, p)
-    return float(np.nansum(np.abs(said - happened) * n) / n.sum())
+    predicted, observed, n = calibration(true, p)
+    return float(np.nansum(np.abs(predicted - observed) * n) / n.sum())
 
 
-def _record_auc(truth: Flags, p: Floats, record: Ints) -> float:
-    """ROC-AUC of records, by the mean probability of their beats; only where all beats of a record are of one class."""
+def _record_auc(true: Flags, p: Floats, record: Ints) -> float:
+    """ROC-AUC of records, by the mean probability of their beats; NaN unless every record has one class of beats."""
     of_row = np.unique(record, return_inverse=True)[1]
     n = np.bincount(of_row)
-    share = np.bincount(of_row, weights=truth) / n
-    if not np.isin(share, [0, 1]).all():
+    abnormal_fraction = np.bincount(of_row, weights=true) / n
+    if not np.isin(abnormal_fraction, [0, 1]).all():
         return float("nan")
-    return auc(share == 1, np.bincount(of_row, weights=p) / n)
+    return auc(abnormal_fraction == 1, np.bincount(of_row, weights=p) / n)
 
 
-def best_threshold(truth: Flags, p: Floats) -> float:
-    """Threshold of the highest balanced accuracy, halfway between the two probabilities it parts."""
+def best_threshold(true: Flags, p: Floats) -> float:
+    """Threshold of the highest balanced accuracy, halfway between the two probabilities that it separates."""
     order = np.argsort(p, kind="stable")
-    sorted_p, is_abnormal = p[order].astype(np.float64), truth[order]
-    # With the cut before position i, those below are said to be normal: i = 0..n.
+    sorted_p, is_abnormal = p[order].astype(np.float64), true[order]
+    # With the threshold before position i, the beats below it are predicted normal: i = 0..n.
     sensitivity = 1 - np.concatenate([[0], np.cumsum(is_abnormal)]) / max(1, _count(is_abnormal))
     specificity = np.concatenate([[0], np.cumsum(~is_abnormal)]) / max(1, _count(~is_abnormal))
     cuts = np.concatenate([[0.0], (sorted_p[1:] + sorted_p[:-1]) / 2, [1.0]])
     balanced = sensitivity + specificity
-    balanced[1:-1][sorted_p[1:] == sorted_p[:-1]] = -1  # equal probabilities cannot be parted
+    balanced[1:-1][sorted_p[1:] == sorted_p[:-1]] = -1  # equal probabilities cannot be separated
     best = np.flatnonzero(balanced == balanced.max())
     return float(cuts[best[len(best) // 2]])
 
 
 @dataclass(frozen=True)
-class Point:
-    """An operating point: from when on a beat is abnormal, and of which class."""
+class OperatingPoint:
+    """An operating point: when a beat counts as abnormal, and as which class."""
 
     threshold: float
     """Probability of not being normal from which a beat counts as abnormal."""
     offsets: tuple[float, ...]
-    """(classes,) what to add to the logits."""
+    """(classes,) to add to the logits."""
 
     def apply(self, probabilities: Floats) -> Floats:
-        """Probabilities with the offsets taken in: (n, classes) -> (n, classes)."""
+        """Apply the offsets to probabilities: (n, classes) -> (n, classes)."""
         weighed = probabilities * np.exp(self.offsets)
         moved: Floats = (weighed / weighed.sum(axis=1, keepdims=True)).astype(np.float32)
         return moved
 
 
-def choose_point(labels: Ints, probabilities: Floats, classes: Sequence[str], patients: Strings) -> Point:
-    """The operating point that is best on some beats, which must be neither trained nor measured on.
+def choose_point(labels: Ints, probabilities: Floats, classes: Sequence[str], patients: Strings) -> OperatingPoint:
+    """Return the best operating point on some beats, which must be used neither for training nor for evaluation.
 
-    Of two classes: the threshold of the highest balanced accuracy. Of more: a threshold of one half, and offsets to the
-    logits. They begin where they undo that training draws a class by the square root of its beats, and those of classes
-    that several patients have go on to the highest macro F1, found class by class. A class that is mostly one patient's
-    stays: its best offset would be that patient's.
+    For two classes: the threshold of the highest balanced accuracy. For more: a threshold of one half, and offsets to
+    the logits. They start where they compensate that training samples a class by the square root of its size; those of
+    classes that several patients have are then optimised for the highest macro F1, class by class. The offset of a
+    class that is mostly one patient's is not optimised: it would fit that patient.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def choose_point(labels: Ints, probabilities: Floats, classes: Sequence[str], pa
         (n,)
     """
     if len(classes) == 2:
-        return Point(best_threshold(labels > 0, abnormal(probabilities)), (0.0, 0.0))
+        return OperatingPoint(best_threshold(labels > 0, abnormal(probabilities)), (0.0, 0.0))
     counts = np.bincount(labels, minlength=len(classes)).clip(1)
     offsets = np.log(counts / counts[0]) / 2
     tried = [
@@ -272,8 +272,8 @@ def choose_point(labels: Ints, probabilities: Floats, classes: Sequence[str], pa
     ]
 
     def score(candidate: Floats) -> float:
-        moved = Point(0.5, tuple(candidate)).apply(probabilities)
-        found = _many(labels, decide(moved, abnormal(moved) >= 0.5), classes)
+        moved = OperatingPoint(0.5, tuple(candidate)).apply(probabilities)
+        found = _many(labels, predict_classes(moved, abnormal(moved) >= 0.5), classes)
         return float(np.nansum([found[f"f1 {name}"] for name in MACRO]))
 
     best = score(offsets)
@@ -284,11 +284,11 @@ def choose_point(labels: Ints, probabilities: Floats, classes: Sequence[str], pa
                 candidate[number] = value
                 if (reached := score(candidate)) > best + 1e-9:
                     best, offsets = reached, candidate
-    return Point(0.5, tuple(offsets.tolist()))
+    return OperatingPoint(0.5, tuple(offsets.tolist()))
 
 
 def _shared(of_class: Flags, patients: Strings) -> bool:
-    """Whether no patient has more than half of a class's beats; nobody knows of files without patients, which count."""
+    """Whether no patient has more than half of a class's beats; assumed where the patients are unknown."""
     if not of_class.any():
         return False
     names, counts = np.unique(patients[of_class], return_counts=True)
@@ -303,7 +303,7 @@ def intervals(
     records: Strings,
     patients: Strings,
 ) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap interval of each figure: patients are drawn with replacement, with all their beats.
+    """95 % bootstrap interval of each figure: patients are resampled with replacement, with all their beats.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def intervals(
     threshold
         (n,)
     patients
-        (n,); a beat of nobody known is drawn for itself.
+        (n,); a beat of an unknown patient is resampled by itself.
 
     Returns
     -------
@@ -328,7 +328,7 @@ def intervals(
     for _ in range(RESAMPLES):
         chosen = [rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))]
         rows = np.concatenate(chosen)
-        # A patient who is drawn twice has twice the records.
+        # A patient who is drawn twice counts as two, with two sets of records.
         draw = np.repeat(np.arange(len(chosen)), [len(one) for one in chosen])
         again = None if record is None else record[rows] + draw * (record.max() + 1)
         drawn.append(_figures(labels[rows], probabilities[rows], threshold[rows], classes, again))

@@ -1,8 +1,8 @@
 """The networks: beat windows (n, 187), and for some the RR context (n, 3), to logits (n, classes).
 
-`Cnn` and `CnnLstm` are what most publications on these data use, and the yardstick; `Transformer` is the fashion;
-`Compact` is ours. All are built the same way: something that makes features of a window, pooled, joined by what the RR
-intervals say if the network takes them, and a fully connected head.
+`Cnn` and `CnnLstm` are what most publications on these data use, and the reference; `Transformer` follows the current
+trend; `Compact` is ours. All have the same structure: an encoder of the window, pooled, concatenated with RR features
+if the network takes them, and a fully connected head.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RR_FEATURES = 5
 
 
 def rr_features(rr: Tensor) -> Tensor:
-    """What the RR context says of how early a beat came: (n, 3) seconds -> (n, 5)."""
+    """Features that describe how premature a beat is: (n, 3) seconds -> (n, 5)."""
     previous, following, median = rr[:, 0:1], rr[:, 1:2], rr[:, 2:3]
     return torch.cat(
         [
@@ -39,16 +39,16 @@ def rr_features(rr: Tensor) -> Tensor:
 
 
 class BeatNetwork(nn.Module, ABC):
-    """What all networks share: how features of the window and the RR context come to logits.
+    """Base of all networks: turns features of the window and the RR context into logits.
 
     Parameters
     ----------
     width
-        Features that `encode` makes of a window.
+        Number of features that `encode` returns.
     hidden
-        Units of the head's hidden layer; 0: none.
+        Units of the head's hidden layer; 0 for none.
     classes
-        Columns of the output.
+        Number of classes.
     rr
         Whether the network takes the RR context as well.
     dropout
@@ -61,7 +61,7 @@ class BeatNetwork(nn.Module, ABC):
         self.rr = nn.Sequential(nn.Linear(RR_FEATURES, 16), nn.ReLU()) if rr else None
         joined = width + (16 if rr else 0)
         if rr and not hidden:
-            hidden = 32  # the shape of a beat and how early it came mean something only together
+            hidden = 32  # shape and prematurity of a beat are informative only in combination
         layers: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden:
             layers += [nn.Linear(joined, hidden), nn.ReLU(), nn.Dropout(dropout)]
@@ -122,7 +122,7 @@ class CnnLstm(BeatNetwork):
 class Transformer(BeatNetwork):
     """Patches of 11 samples, two encoder layers with four heads of attention: 70 thousand parameters.
 
-    Layers are normalised before attention (Xiong et al. 2020), which trains without a warm-up of its own.
+    Pre-norm layers (Xiong et al. 2020), which train without an extra warm-up.
     """
 
     PATCH, WIDTH, HEADS, LAYERS = 11, 64, 4, 2
@@ -167,11 +167,11 @@ class _Attention(nn.Module):
 
 
 class Compact(BeatNetwork):
-    """Four strided convolutions, mean and maximum over the window: made for one core under ONNX Runtime.
+    """Four strided convolutions, mean and maximum over the window: designed for one core under ONNX Runtime.
 
     A strided convolution whose kernel is two strides long is a product of one matrix with pairs of neighbouring
-    patches. Written so, a batch is one large matrix product a layer, which runs at the speed of the processor; as
-    convolutions, the same sums took twice as long.
+    patches. In this form, a batch is one large matrix product per layer, which is compute-bound; as convolutions, the
+    same arithmetic took twice as long.
     """
 
     CHANNELS, STRIDES = (24, 48, 72, 96), (4, 2, 2, 2)
@@ -213,7 +213,7 @@ class _Pairs(nn.Module):
         return f.relu(f.linear(pairs, *self._folded()))
 
     def _folded(self) -> tuple[Tensor, Tensor]:
-        """Weights and biases with the normalisation, as it is in evaluation mode, folded in."""
+        """Weights and biases with batch normalisation, in evaluation mode, folded in."""
         norm, linear = self.norm, self.linear
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -227,11 +227,11 @@ NETWORKS: dict[str, Callable[[int, bool], BeatNetwork]] = {
     "transformer": Transformer,
     "compact": Compact,
 }
-"""Name -> network, made from the number of classes and whether it takes the RR context."""
+"""Name -> constructor, called with the number of classes and whether the network takes the RR context."""
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers in a network."""
+    """Number of trainable parameters of a network."""
     return sum(weights.numel() for weights in network.parameters())
 
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that needs nothing else. The plots are drawn by `training.plots`."""
+"""The page of a comparison: one self-contained HTML file. The plots are drawn by `training.plots`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from training.tables import (
 )
 
 OCCLUDED = 400
-"""Most beats to look where the network looks."""
+"""Maximum number of beats for the occlusion plot."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Section:
 
 
 def page(settings: compare.Settings, tasks: Sequence[compare.Task], machine: str, out: Path) -> str:
-    """The page, which needs nothing but itself.
+    """Return the page, which is self-contained.
 
     Parameters
     ----------
     out
-        Folder of the comparison, for the network of fold 0 that is looked into.
+        Folder of the comparison, which holds the network of fold 0 for the occlusion plot.
     """
     chapters = [(task.name, title_of(task), task_sections(task, out)) for task in tasks]
     end = [
@@ -90,12 +90,12 @@ def _p(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """What stands between backticks is code."""
+    """Escape text; text between backticks becomes code."""
     return re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _panels(pictures: Iterable[str], caption: str, kind: str = "panels") -> str:
-    """Pictures side by side where there is room, and how to read them."""
+    """Return pictures side by side where there is room, with a caption."""
     cells = "".join(f"<div>{one}</div>" for one in pictures)
     return f'<figure><div class="{kind}">{cells}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
@@ -110,22 +110,22 @@ def _summary_html(tasks: Sequence[compare.Task]) -> str:
 
 
 SUMMARY = (
-    "Large: on patients that the network never met, with the 95 % interval; expect this of a new wearer. Small: when "
-    "beats are drawn at random, as is usual, and the same patients are on both sides."
+    "Large: inter-patient, on patients that the network has not seen, with the 95 % interval: what a new wearer can "
+    "expect. Small: intra-patient, as is usual, with the same patients in training and evaluation."
 )
 
 
 def _summary_card(task: compare.Task) -> str:
-    """The choice in ten seconds: figure of merit patients apart beside beats at random, and the cost."""
+    """Summarise a task: figure of merit, inter-patient and intra-patient, and the cost of the chosen network."""
     key, name = plots.merit_of(task)
     numbers = []
     for dataset in task.beats.names():
-        apart, random = (plots.line_of(task, task.chosen.title, split, dataset) for split in compare.SPLITS)
+        inter, intra = (plots.line_of(task, task.chosen.title, split, dataset) for split in compare.SPLITS)
         numbers.append(
-            f'<div class="number"><b>{show_number(apart.figures[key])}</b>'
-            f"<small>{show_interval(apart.intervals.get(key))}</small>"
-            f"<span>{escape(name)} on {escape(name_data(task, dataset))}, patients apart</span>"
-            f"<span>{show_number(random.figures[key])} with beats at random</span></div>"
+            f'<div class="number"><b>{show_number(inter.figures[key])}</b>'
+            f"<small>{show_interval(inter.intervals.get(key))}</small>"
+            f"<span>{escape(name)} on {escape(name_data(task, dataset))}, inter-patient</span>"
+            f"<span>{show_number(intra.figures[key])} intra-patient</span></div>"
         )
     return (
         f"<article><h4>{escape(title_of(task))}</h4><p>Chosen: {escape(headline(task))}</p>"
@@ -134,7 +134,7 @@ def _summary_card(task: compare.Task) -> str:
 
 
 def task_sections(task: compare.Task, out: Path) -> list[Section]:
-    """The parts of the page that are about one task."""
+    """Return the sections of the page about one task."""
     names, chosen = task.beats.names(), {one: plots.judged_of(task, task.chosen.title, one) for one in compare.SPLITS}
     candidates = [one for one in task.judged if one.split == "patient"]
 
@@ -149,16 +149,16 @@ def task_sections(task: compare.Task, out: Path) -> list[Section]:
             + _list(notes_of(task))
             + _panels(
                 (one for name in names for one in plots.waveforms(task.beats, name)),
-                "Mean beat of each class from its R peak on, padding left out; the band is one standard deviation to "
-                "either side: where the bands part, a beat alone can tell.",
+                "Mean beat of each class from its R peak on, without padding; the band is one standard deviation to "
+                "either side: where the bands separate, a single beat is informative.",
             ),
         ),
         (
             "Figures",
             _panels(
                 (plots.gap(task, name) for name in names),
-                "Full dots: patients apart, with 95 % interval; hollow dots: beats at random. The line between them is "
-                "how much the usual split flatters.",
+                "Full dots: inter-patient, with 95 % interval; hollow dots: intra-patient. The line between them is "
+                "how optimistic the usual split is.",
             )
             + "".join(
                 f"<h4>{SPLIT_NAMES[split].capitalize()}</h4>{_p(SPLIT_SENTENCES[split])}"
@@ -172,13 +172,13 @@ def task_sections(task: compare.Task, out: Path) -> list[Section]:
             _panels(
                 on_each("roc"),
                 "ROC curves, abnormal against normal: the nearer to the upper left corner the better; the dashed line "
-                "is guessing. The dot is where the chosen network works; each fold has its own threshold, so it may "
-                "lie beside the curve.",
+                "is chance. The dot is the operating point of the chosen network; each fold has its own threshold, so "
+                "it may lie beside the curve.",
             )
             + _panels(
                 on_each("pr"),
                 "Precision-recall curves: the nearer to the upper right corner the better; the dashed line is the "
-                "share of abnormal beats, which guessing reaches.",
+                "fraction of abnormal beats, which is chance.",
             ),
         ),
         (
@@ -186,24 +186,24 @@ def task_sections(task: compare.Task, out: Path) -> list[Section]:
             _panels(
                 (_confusion_html(task, chosen[split], name) for name in names for split in compare.SPLITS),
                 "Confusion matrices of the chosen network: a row is a true class, its percentages add up to 100; the "
-                "diagonal is right, small numbers are beats.",
+                "diagonal is correct, small numbers are beats.",
             ),
         ),
         (
             "Calibration",
             _panels(
                 (plots.reliability(task, chosen[split], name) for name in names for split in compare.SPLITS),
-                "Of the beats that were given a probability of about p, what share is abnormal? On the dashed line the "
-                "probability can be taken at its word; bars count the beats.",
+                "Of the beats with a predicted probability of about p, what fraction is abnormal? On the dashed line "
+                "the probability is calibrated; bars count the beats.",
             ),
         ),
         (
             "Training",
             _panels(
                 (plots.history(task, one) for one in candidates),
-                "Epoch by epoch, patients apart, a thin line per fold: grey on the varied training beats, in colour on "
-                "held-out patients. Where colour turns back while grey goes on, a network learns by heart. The "
-                "training loss of a taught network is measured against its teachers as well.",
+                "Epoch by epoch, inter-patient, a thin line per fold: grey on the augmented training beats, in colour "
+                "on held-out patients. Where colour turns back while grey continues, a network overfits. The training "
+                "loss of a taught network includes the one against its teachers.",
                 "panels small",
             ),
         ),
@@ -212,24 +212,24 @@ def task_sections(task: compare.Task, out: Path) -> list[Section]:
             as_html(costs_table(task))
             + _panels(
                 [plots.speed(task)],
-                "Upper left is best: good on new patients, and cheap; networks left of the dashed line are fast enough "
-                "to be chosen.",
+                "Upper left is best: accurate on new patients, and cheap; networks left of the dashed line are fast "
+                "enough to be chosen.",
             )
             + f"<p>{_code(f'Rule: {task.rule} It chose `{task.chosen.title}`.')}</p>",
         ),
         (
-            "Variation in training",
+            "Augmentation",
             f"{as_html(ablation_table(task))}<p class='note'>{escape(ABLATION_CAPTION)}</p>" if task.ablation else "",
         ),
         ("By group", f"{as_html(groups_table(task))}<p class='note'>{escape(GROUPS_CAPTION)}</p>"),
         ("Best and worst", _cases_html(task, chosen["patient"])),
-        ("Where it looks", _attention_html(task, chosen["patient"], out)),
+        ("Occlusion", _attention_html(task, chosen["patient"], out)),
     ]
     return [Section(f"{task.name}-{number}", heading, body) for number, (heading, body) in enumerate(sections) if body]
 
 
 def _balance_html(task: compare.Task) -> str:
-    """A bar per data set, divided by class."""
+    """Return a bar per data set, divided by class."""
     colors = plots.class_colors(task.beats.classes)
     bars = []
     for name in task.beats.names():
@@ -246,18 +246,18 @@ def _balance_html(task: compare.Task) -> str:
     )
     return _panels(
         [f'{"".join(bars)}<p class="legend">{legend}</p>'],
-        "Class balance: the length of a colour is the share of beats of that class.",
+        "Class balance: the length of a colour is the fraction of beats of that class.",
         "plain",
     )
 
 
 def _confusion_html(task: compare.Task, judged: compare.Judged, dataset: str) -> str:
-    """A confusion matrix as a table, shaded by row."""
+    """Return a confusion matrix as a table, shaded by row."""
     classes = task.beats.classes
     inside = task.beats.datasets[judged.rows] == dataset
     labels, probabilities = task.beats.labels[judged.rows[inside]], judged.probabilities[inside]
-    said = metrics.decide(probabilities, metrics.abnormal(probabilities) >= judged.thresholds[inside])
-    counts = np.bincount(labels * len(classes) + said, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    predicted = metrics.predict_classes(probabilities, metrics.abnormal(probabilities) >= judged.thresholds[inside])
+    counts = np.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2).reshape(len(classes), -1)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     rows = []
     for label, of_class in enumerate(classes):
@@ -271,7 +271,7 @@ def _confusion_html(task: compare.Task, judged: compare.Judged, dataset: str) ->
     title = f"{dataset}, {SPLIT_NAMES[judged.split]}"
     return (
         f'<h5>{escape(title)}</h5><div class="scroll"><table class="confusion">'
-        f"<thead><tr><th>is ↓ &nbsp; said →</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<thead><tr><th>true ↓ &nbsp; predicted →</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -279,27 +279,31 @@ def _cases_html(task: compare.Task, judged: compare.Judged) -> str:
     cases, classes = plots.choose_cases(task.beats, judged), task.beats.classes
 
     def card(case: plots.Case, picture: str) -> str:
-        words = f"is {classes[case.truth]}, said {classes[case.said]} with {100 * case.probability:.1f} %"
+        words = f"true {classes[case.true]}, predicted {classes[case.predicted]} with {100 * case.probability:.1f} %"
         return f"{picture}<p><b>{escape(case.record)}</b>{escape(words)}</p>"
 
     cards = [card(*one) for one in zip(cases, plots.sparklines(task.beats, cases), strict=True)]
-    wrong, right = (
-        [one for one, case in zip(cards, cases, strict=True) if case.right is kind] for kind in (False, True)
+    wrong, correct = (
+        [one for one, case in zip(cards, cases, strict=True) if case.is_correct is kind] for kind in (False, True)
     )
     return _panels(
         wrong,
-        "The most confident errors of the chosen network, patients apart, at most one beat a record: the beat in the "
+        "The most confident errors of the chosen network, inter-patient, at most one beat per record: the beat in the "
         "colour of its true class over the mean of that class in grey.",
         "cases",
     ) + (
-        _panels(right, "And its most confident right verdicts, the classes taking turns, of other records.", "cases")
-        if right
+        _panels(
+            correct,
+            "And its most confident correct predictions, alternating between classes, from other records.",
+            "cases",
+        )
+        if correct
         else ""
     )
 
 
 def _attention_html(task: compare.Task, judged: compare.Judged, out: Path) -> str:
-    """Occlusion of held-out beats of fold 0."""
+    """Return the occlusion plots of held-out beats of fold 0."""
     folder = compare.folder_of(out, task.name, "patient", task.chosen, 0)
     network = models.NETWORKS[task.chosen.net](len(task.beats.classes), task.chosen.rr)
     network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
@@ -308,9 +312,9 @@ def _attention_html(task: compare.Task, judged: compare.Judged, out: Path) -> st
     seconds, change = plots.occlusion(network, task.beats.windows[rows], task.beats.rr[rows])
     return _panels(
         plots.attention(task.beats, rows, seconds, change),
-        "Coloured: how much the probability of being abnormal changes, on average, when 0.08 s around that moment are "
-        "covered by a straight line (occlusion, Zeiler and Fergus 2014); black: the mean beat. High means that the "
-        "network looks there. Held-out beats of one fold; padding is never covered.",
+        "Coloured: mean change of the probability of being abnormal when 0.08 s around that moment are replaced by a "
+        "straight line (occlusion, Zeiler and Fergus 2014); black: the mean beat. High means that the network relies "
+        "on that part. Held-out beats of one fold; padding is never occluded.",
     )
 
 
@@ -328,10 +332,10 @@ def _sources_html(tasks: Sequence[compare.Task]) -> str:
     )
     return (
         f"<ul>{lines}</ul><p>From PhysioNet (Goldberger et al. 2000). The page holds no recording: only mean beats, "
-        "and the few single beats that are drawn above.</p>"
+        "and the few single beats that are shown above.</p>"
     )
 
 
 def _read(name: str) -> str:
-    """Text of a file of this package."""
+    """Read a text file of this package."""
     return files("training").joinpath(name).read_text(encoding="utf-8")

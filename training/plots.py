@@ -1,7 +1,7 @@
-"""The plots of a comparison, as SVG text to be put into a page, and the arithmetic behind them.
+"""The plots of a comparison, as SVG to be embedded in a page, and the computations behind them.
 
-Knows nothing of files and pages. Each panel is a picture of its own, so that a page can put them beside or below each
-other; its words are text in the font of the page.
+Knows nothing about files and pages. Each panel is a separate picture, so that a page can arrange them freely; its text
+is text in the font of the page.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 WIDE, HIGH = 4.6, 3.3
-"""Inches of a usual panel."""
+"""Size of a standard panel in inches."""
 POINTS = 200
-"""Most of a curve that are drawn."""
-STRETCH_S = 0.08
-"""What is covered at a time to see where a network looks."""
+"""Maximum number of points drawn per curve."""
+OCCLUSION_S = 0.08
+"""Length of the occluded segment."""
 STRIDE = 2
-"""Samples from one covered stretch to the next."""
-FEWEST = 0.1
-"""Share of beats that must still have signal for their mean to be drawn."""
+"""Samples from one occluded segment to the next."""
+MIN_SHARE = 0.1
+"""Fraction of beats that must still have signal for their mean to be drawn."""
 
 
 def _draw(
@@ -69,7 +69,7 @@ def _draw(
     height: float = HIGH,
     shares: Sequence[float] = (1,),
 ) -> str:
-    """One panel, as SVG: painters below each other, with their shares of the height."""
+    """Draw one panel as SVG: axes below each other, with their shares of the height."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(len(paint), squeeze=False, height_ratios=shares)[:, 0]
@@ -80,12 +80,12 @@ def _draw(
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """A picture without what only a file of its own needs, as wide as the page lets it be."""
+    """Return the SVG for embedding: without what only a standalone file needs, and scaled by the page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     body = file.getvalue()
     body = body[body.index("<svg") :]
-    body = re.sub(r' id="[a-zA-Z]+_[\w.]+"', "", body)  # several pictures on a page would share them
+    body = re.sub(r' id="[a-zA-Z]+_[\w.]+"', "", body)  # ids must be unique on a page
     body = re.sub(
         r"font: (?:(bold|\d+) )?([\d.]+px)[^;\"]*",
         lambda found: f"font-weight: {found[1] or 'normal'}; font-size: {found[2]}",
@@ -103,17 +103,17 @@ def class_colors(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def judged_of(task: compare.Task, title: str, split: SplitKind) -> compare.Judged:
-    """What a network said under one split."""
+    """Return the predictions of a network under one split."""
     return next(one for one in task.judged if one.recipe.title == title and one.split == split)
 
 
 def line_of(task: compare.Task, title: str, split: SplitKind, dataset: str) -> compare.Line:
-    """The figures of a network on a data set under one split."""
+    """Return the figures of a network on a data set under one split."""
     return next(one for one in task.lines if (one.network, one.split, one.data) == (title, split, dataset))
 
 
 def merit_of(task: compare.Task) -> tuple[str, str]:
-    """Key and name of the figure by which the network was chosen."""
+    """Return key and name of the figure by which the network was chosen."""
     return ("macro_f1", "macro F1 (N S V F)") if len(task.beats.classes) > 2 else ("roc_auc", "ROC-AUC")
 
 
@@ -127,7 +127,7 @@ def _color_of(task: compare.Task, title: str) -> str:
 
 
 def gap(task: compare.Task, dataset: str) -> str:
-    """A line per network: its figure of merit patients apart, with its interval, and beats at random."""
+    """Plot a line per network: its inter-patient figure of merit, with its interval, and the intra-patient one."""
     key, name = merit_of(task)
     titles = _titles(task)[::-1]
 
@@ -135,13 +135,13 @@ def gap(task: compare.Task, dataset: str) -> str:
         for place, title in enumerate(titles):
             color = _color_of(task, title)
             line = line_of(task, title, "patient", dataset)
-            apart, random = line.figures[key], line_of(task, title, "beat", dataset).figures[key]
-            low, high = line.intervals.get(key, (apart, apart))
-            axes.plot([apart, random], [place, place], color="#cbd2d9", zorder=1)
+            inter, intra = line.figures[key], line_of(task, title, "beat", dataset).figures[key]
+            low, high = line.intervals.get(key, (inter, inter))
+            axes.plot([inter, intra], [place, place], color="#cbd2d9", zorder=1)
             axes.plot([low, high], [place, place], color=color, linewidth=3, alpha=0.35, solid_capstyle="round")
-            axes.plot(apart, place, "o", color=color, markersize=8, label="patients apart" if not place else None)
-            axes.plot(random, place, "o", color=color, markersize=7, markerfacecolor="white")
-            axes.annotate(f"{apart:.3f}", (apart, place), (0, 7), textcoords="offset points", ha="center", color=color)
+            axes.plot(inter, place, "o", color=color, markersize=8, label="inter-patient" if not place else None)
+            axes.plot(intra, place, "o", color=color, markersize=7, markerfacecolor="white")
+            axes.annotate(f"{inter:.3f}", (inter, place), (0, 7), textcoords="offset points", ha="center", color=color)
         axes.set_yticks(range(len(titles)), titles)
         for label, title in zip(axes.get_yticklabels(), titles, strict=True):
             label.set_fontweight("bold" if title == task.chosen.title else "normal")
@@ -153,7 +153,7 @@ def gap(task: compare.Task, dataset: str) -> str:
 
 
 def speed(task: compare.Task) -> str:
-    """Figure of merit against cost: upper left is best."""
+    """Plot the figure of merit against cost: upper left is best."""
     key, name = merit_of(task)
 
     def paint(axes: Axes) -> None:
@@ -173,10 +173,10 @@ def speed(task: compare.Task) -> str:
                 color=color,
                 fontweight=bold,
             )
-        if compare.YARDSTICK in task.costs:
-            limit = task.costs[compare.YARDSTICK].us_per_beat / compare.FASTER
+        if compare.REFERENCE in task.costs:
+            limit = task.costs[compare.REFERENCE].us_per_beat / compare.FASTER
             axes.axvline(limit, color=FAINT, linestyle="--", linewidth=1, zorder=0)
-            words = f" {compare.FASTER} times as fast as {compare.YARDSTICK}"
+            words = f" {compare.FASTER} times as fast as {compare.REFERENCE}"
             axes.text(limit, 0.01, words, color=FAINT, fontsize="small", transform=axes.get_xaxis_transform())
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -186,19 +186,19 @@ def speed(task: compare.Task) -> str:
         axes.set_xlabel("µs per beat, one thread")
         axes.set_ylabel(f"mean {name}")
 
-    return _draw("Cost and merit, patients apart", paint)
+    return _draw("Cost and inter-patient figure of merit", paint)
 
 
 def signal_lengths(windows: beat.Windows) -> Ints:
-    """Samples of each window before its padding, which is the trailing zeros: (n, 187) -> (n,)."""
+    """Length of each window without its padding, the trailing zeros: (n, 187) -> (n,)."""
     lengths: Ints = beat.LENGTH - (windows[:, ::-1] > 0).argmax(axis=1)
     return lengths
 
 
 def mean_window(windows: beat.Windows) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of some windows, padding left out: (n, 187) -> (187,), (187,).
+    """Mean and standard deviation of windows without padding: (n, 187) -> (187,), (187,).
 
-    NaN where less than a tenth of the windows have signal left.
+    NaN where less than a tenth of the windows still have signal.
     """
     inside = np.arange(beat.LENGTH) < signal_lengths(windows)[:, None]
     mean = mean_of(windows, inside)
@@ -206,14 +206,14 @@ def mean_window(windows: beat.Windows) -> tuple[Floats, Floats]:
 
 
 def mean_of(values: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
-    """Column means over what is inside, NaN where that is less than a tenth of the rows: (n, k), (n, k) -> (k,)."""
+    """Masked column means, NaN where the mask is true in less than a tenth of the rows: (n, k), (n, k) -> (k,)."""
     count = inside.sum(axis=0)
     mean = np.where(inside, values, 0).sum(axis=0) / count.clip(min=1)
-    return np.where(count >= max(1, FEWEST * len(values)), mean, np.nan)
+    return np.where(count >= max(1, MIN_SHARE * len(values)), mean, np.nan)
 
 
 def waveforms(beats: data.Beats, dataset: str) -> list[str]:
-    """Mean beat of each class that is not normal, with one standard deviation, over that of the normal class."""
+    """Plot the mean beat of each abnormal class, with one standard deviation, over that of the normal class."""
     seconds = np.arange(beat.LENGTH) / beat.RATE_HZ
     colors = class_colors(beats.classes)
     of_set = beats.datasets == dataset
@@ -231,15 +231,15 @@ def waveforms(beats: data.Beats, dataset: str) -> list[str]:
 
         return _draw(f"{dataset}: {beats.classes[number]} and {beats.classes[0]}", paint)
 
-    there = set(beats.labels[of_set].tolist())
-    return [panel(number) for number in range(1, len(beats.classes)) if {0, number} <= there]
+    present = set(beats.labels[of_set].tolist())
+    return [panel(number) for number in range(1, len(beats.classes)) if {0, number} <= present]
 
 
-SPLIT_NAMES: dict[SplitKind, str] = {"patient": "patients apart", "beat": "beats at random"}
+SPLIT_NAMES: dict[SplitKind, str] = {"patient": "inter-patient", "beat": "intra-patient"}
 
 
 def curves(task: compare.Task, split: SplitKind, dataset: str, kind: str) -> str:
-    """ROC or precision-recall curves of all networks on one data set.
+    """Plot ROC or precision-recall curves of all networks on one data set.
 
     Parameters
     ----------
@@ -279,17 +279,17 @@ def curves(task: compare.Task, split: SplitKind, dataset: str, kind: str) -> str
 
 
 def reliability(task: compare.Task, judged: compare.Judged, dataset: str) -> str:
-    """Share of abnormal beats against the probability that was said, over how often it was said."""
+    """Plot the fraction of abnormal beats against the predicted probability, and a histogram of the latter."""
     chosen = task.beats.datasets[judged.rows] == dataset
-    truth, p = task.beats.labels[judged.rows[chosen]] > 0, metrics.abnormal(judged.probabilities[chosen])
-    said, happened, n = metrics.calibration(truth, p)
+    true, p = task.beats.labels[judged.rows[chosen]] > 0, metrics.abnormal(judged.probabilities[chosen])
+    predicted, observed, n = metrics.calibration(true, p)
     color = _color_of(task, judged.recipe.title)
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
-        axes.plot(said, happened, "o-", color=color, markersize=4)
+        axes.plot(predicted, observed, "o-", color=color, markersize=4)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        axes.set_ylabel("share that is abnormal")
+        axes.set_ylabel("fraction abnormal")
         axes.tick_params(labelbottom=False)
 
     def count(axes: Axes) -> None:
@@ -300,11 +300,11 @@ def reliability(task: compare.Task, judged: compare.Judged, dataset: str) -> str
 
 
 HISTORY = {"cross-entropy": ("loss", "val_loss"), "ROC-AUC": ("train_auc", "val_auc")}
-"""What is drawn of a training -> its columns of `history.csv`, in training and held out."""
+"""Name of a curve -> its columns of `history.csv`, in training and held out."""
 
 
 def history(task: compare.Task, judged: compare.Judged) -> str:
-    """Loss and ROC-AUC in training and on held-out beats, a thin line per fold; the same scale for all networks."""
+    """Plot loss and ROC-AUC in training and on held-out beats, a line per fold, on the same scale for all networks."""
     colors = (FAINT, _color_of(task, judged.recipe.title))
     rows = [row for one in task.judged if one.split == judged.split for fold in one.histories for row in fold]
 
@@ -318,8 +318,8 @@ def history(task: compare.Task, judged: compare.Judged) -> str:
             known = np.array([row[key] for row in rows for key in HISTORY[what] if np.isfinite(row[key])])
             if known.size:
                 low, high = np.quantile(known, [0, 0.99])
-                room = 0.05 * (high - low) + 1e-3
-                axes.set_ylim(low - room, high + room)
+                margin = 0.05 * (high - low) + 1e-3
+                axes.set_ylim(low - margin, high + margin)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.set_ylabel(what)
             if what == "ROC-AUC":
@@ -333,59 +333,63 @@ def history(task: compare.Task, judged: compare.Judged) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """A beat that was judged very well or very badly."""
+    """A beat with a confident prediction, correct or not."""
 
     row: int
     """Of `Task.beats`."""
     record: str
-    truth: int
+    true: int
     """Its class."""
-    said: int
-    """What it was taken for."""
+    predicted: int
+    """The predicted class."""
     probability: float
-    """Of what was said."""
+    """Of the predicted class."""
 
     @property
-    def right(self) -> bool:
-        """Whether it was taken for what it is."""
-        return self.truth == self.said
+    def is_correct(self) -> bool:
+        """Whether the prediction is correct."""
+        return self.true == self.predicted
 
 
 def choose_cases(beats: data.Beats, judged: compare.Judged, worst: int = 12, best: int = 6) -> list[Case]:
-    """The most confident errors, then the most confident right verdicts of each class in turn; one beat a record.
+    """Choose the most confident errors, then the most confident correct beats of alternating classes; one per record.
 
-    A beat of a record that is not known goes by its patient, or where nobody is known by itself.
+    Where the record is unknown the patient stands for it, and where that is unknown each beat.
     """
     rows, labels = judged.rows, beats.labels[judged.rows]
-    said = metrics.decide(judged.probabilities, metrics.abnormal(judged.probabilities) >= judged.thresholds)
-    of_truth = np.take_along_axis(judged.probabilities, labels[:, None], axis=1)[:, 0]
+    predicted = metrics.predict_classes(
+        judged.probabilities, metrics.abnormal(judged.probabilities) >= judged.thresholds
+    )
+    p_true = np.take_along_axis(judged.probabilities, labels[:, None], axis=1)[:, 0]
     names = np.where(beats.records[rows] != "", beats.records[rows], beats.patients[rows])
     names = np.where(names != "", names, np.char.add("row ", rows.astype(np.str_)))
 
     def firsts(candidates: Ints) -> Ints:
-        """Of each record the first one, in the same order."""
+        """Keep the first of each record, in the same order."""
         return candidates[np.sort(np.unique(names[candidates], return_index=True)[1])]
 
-    order = np.argsort(of_truth, kind="stable")
-    wrong = firsts(order[said[order] != labels[order]])[:worst]
-    sure = order[::-1]
-    right = firsts(sure[(said[sure] == labels[sure]) & ~np.isin(names[sure], names[wrong])])
-    turn = pd.Series(labels[right]).groupby(labels[right]).cumcount().to_numpy()
-    right = right[np.lexsort((labels[right], turn))][:best]
+    order = np.argsort(p_true, kind="stable")
+    wrong = firsts(order[predicted[order] != labels[order]])[:worst]
+    confident = order[::-1]
+    correct = firsts(confident[(predicted[confident] == labels[confident]) & ~np.isin(names[confident], names[wrong])])
+    turn = pd.Series(labels[correct]).groupby(labels[correct]).cumcount().to_numpy()
+    correct = correct[np.lexsort((labels[correct], turn))][:best]
     return [
-        Case(int(rows[i]), str(names[i]), int(labels[i]), int(said[i]), float(judged.probabilities[i, said[i]]))
-        for i in [*wrong, *right]
+        Case(
+            int(rows[i]), str(names[i]), int(labels[i]), int(predicted[i]), float(judged.probabilities[i, predicted[i]])
+        )
+        for i in [*wrong, *correct]
     ]
 
 
 def sparklines(beats: data.Beats, cases: Sequence[Case]) -> list[str]:
-    """Each beat, small, over the mean beat of its class in its data set."""
-    kinds = {(str(beats.datasets[case.row]), case.truth) for case in cases}
+    """Draw each beat as a sparkline over the mean beat of its class in its data set."""
+    kinds = {(str(beats.datasets[case.row]), case.true) for case in cases}
     means = {
         (name, label): mean_window(beats.windows[(beats.datasets == name) & (beats.labels == label)])[0]
         for name, label in kinds
     }
-    return [_sparkline(beats, case, means[str(beats.datasets[case.row]), case.truth]) for case in cases]
+    return [_sparkline(beats, case, means[str(beats.datasets[case.row]), case.true]) for case in cases]
 
 
 def _sparkline(beats: data.Beats, case: Case, mean: Floats) -> str:
@@ -396,29 +400,29 @@ def _sparkline(beats: data.Beats, case: Case, mean: Floats) -> str:
         return f'<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="{width}"/>'
 
     label = html.escape(f"Beat of {case.record}", quote=True)
-    lines = line(mean, "#cbd2d9", 2.5) + line(window, class_colors(beats.classes)[case.truth], 1.6)
+    lines = line(mean, "#cbd2d9", 2.5) + line(window, class_colors(beats.classes)[case.true], 1.6)
     return f'<svg viewBox="0 0 187 80" role="img" aria-label="{label}">{lines}</svg>'
 
 
 def occlusion(network: models.BeatNetwork, windows: beat.Windows, rr: beat.RrContext) -> tuple[Floats, Floats]:
-    """How much a network's verdict hangs on each stretch of the window (Zeiler and Fergus 2014).
+    """Measure how much a network's output depends on each part of the window (Zeiler and Fergus 2014).
 
-    A stretch of 0.08 s is covered by a straight line between its ends, and slid over the window.
+    A segment of 0.08 s is replaced by a straight line between its ends, and slid over the window.
 
     Parameters
     ----------
     network
-        Any.
+        Any network.
     windows, rr
         (n, 187), (n, 3).
 
     Returns
     -------
     seconds, change
-        (k,) middles of the stretches, seconds after the R peak; (n, k) absolute change of the probability of not being
-        normal, NaN where the stretch reaches into the padding.
+        (k,) middles of the segments, seconds after the R peak; (n, k) absolute change of the probability of not being
+        normal, NaN where the segment reaches into the padding.
     """
-    width = round(STRETCH_S * beat.RATE_HZ)
+    width = round(OCCLUSION_S * beat.RATE_HZ)
     starts = np.arange(0, beat.LENGTH - width, STRIDE)
     before = metrics.abnormal(models.probabilities(network, windows, rr))
     lengths = signal_lengths(windows)
@@ -426,21 +430,21 @@ def occlusion(network: models.BeatNetwork, windows: beat.Windows, rr: beat.RrCon
     for place, start in enumerate(starts):
         inside = start + width < lengths
         if inside.any():
-            covered = windows[inside]
-            line = np.linspace(covered[:, start], covered[:, start + width], width + 1, axis=1)
-            covered[:, start : start + width + 1] = line
-            after = metrics.abnormal(models.probabilities(network, covered, rr[inside]))
+            occluded = windows[inside]
+            line = np.linspace(occluded[:, start], occluded[:, start + width], width + 1, axis=1)
+            occluded[:, start : start + width + 1] = line
+            after = metrics.abnormal(models.probabilities(network, occluded, rr[inside]))
             change[inside, place] = np.abs(after - before[inside])
     return (starts + width / 2) / beat.RATE_HZ, change
 
 
 def attention(beats: data.Beats, rows: Ints, seconds: Floats, change: Floats) -> list[str]:
-    """Where the network looks: for each class the mean of `occlusion` over the mean beat.
+    """Plot for each class the mean of `occlusion` over the mean beat.
 
     Parameters
     ----------
     rows
-        (n,) rows of `beats` that `change` (n, k) is of.
+        (n,) rows of `beats` to which `change` (n, k) belongs.
     """
     labels = beats.labels[rows]
     known = np.isfinite(change)
@@ -467,9 +471,9 @@ def attention(beats: data.Beats, rows: Ints, seconds: Floats, change: Floats) ->
     return [panel(label) for label in means]
 
 
-def choose_rows(labels: Ints, most: int) -> Ints:
-    """At most so many places in `labels` (n,), as many of each class as there are, drawn at random."""
+def choose_rows(labels: Ints, limit: int) -> Ints:
+    """Draw at most `limit` positions in `labels` (n,) at random, the same number of each class as far as it goes."""
     rng = np.random.default_rng(0)
     classes = np.unique(labels)
-    drawn = [rng.permutation(np.flatnonzero(labels == one))[: most // len(classes)] for one in classes]
+    drawn = [rng.permutation(np.flatnonzero(labels == one))[: limit // len(classes)] for one in classes]
     return np.sort(np.concatenate(drawn))

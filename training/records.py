@@ -21,9 +21,9 @@ from recordings.classes import CLASS_OF, CLASSES
 from recordings.reader import read_recording
 
 R_REACH = round(0.064 * beat.RATE_HZ)
-"""The R peak is the highest sample this near to the annotation, in samples; so the monitor places it as well."""
+"""The R peak is the highest sample within this distance of the annotation, in samples, as in the monitor."""
 RHYTHM = 3
-"""Fewest RR intervals that a median is taken of."""
+"""Minimum number of RR intervals for a median."""
 LONGEST_RR_S = 3.0
 """Longer intervals are pauses or gaps, not part of the rhythm."""
 SAME_PATIENT = {"202": "201"}
@@ -52,7 +52,7 @@ class CutRecord:
     dropped: int
     """Annotated beats without a window: the record ends within it, or samples are missing."""
     notes: tuple[str, ...] = ()
-    """What was chosen or assumed in reading it."""
+    """Choices and assumptions made in reading it."""
 
 
 def read_record(stem: Path) -> CutRecord:
@@ -66,7 +66,7 @@ def read_record(stem: Path) -> CutRecord:
     Raises
     ------
     ValueError
-        `wfdb` is not installed, a file is missing or broken, or there are too few beats to know the rhythm.
+        `wfdb` is not installed, a file is missing or broken, or there are too few beats for a median RR interval.
     """
     read = read_recording(stem)
     step = Fraction(beat.RATE_HZ / read.rate_hz).limit_denominator(1000)
@@ -92,17 +92,19 @@ def cut(signal: Floats, fiducials: Floats) -> tuple[beat.Windows, beat.Windows, 
     signal
         (samples,) at 125 Hz, any unit, NaN where there is none.
     fiducials
-        (n,) annotated places, samples at 125 Hz, ascending.
+        (n,) annotated positions, samples at 125 Hz, ascending.
 
     Returns
     -------
     windows, rr, kept
-        (k, 187) windows, (k, 3) their RR context, and (k,) which of the n they are of: those whose window lies
+        (k, 187) windows, (k, 3) their RR context, and (k,) their indices among the n: those whose window lies
         within the signal and has no sample missing.
     """
     median = median_rr(fiducials)
     previous_s = np.diff(fiducials, prepend=np.nan) / beat.RATE_HZ
-    previous_s[previous_s > LONGEST_RR_S] = np.nan  # live, what came before a pause is not known any more
+    previous_s[previous_s > LONGEST_RR_S] = (
+        np.nan
+    )  # in the live monitor, what came before a pause is not known any more
     next_s = np.diff(fiducials, append=np.nan) / beat.RATE_HZ
     rr = beat.rr_context(previous_s, next_s, median / beat.RATE_HZ)
     windows, kept = [], []
@@ -124,8 +126,8 @@ def cut(signal: Floats, fiducials: Floats) -> tuple[beat.Windows, beat.Windows, 
 def median_rr(fiducials: Floats) -> Floats:
     """Median RR interval of the last 10 s at each QRS complex, samples: (n,) -> (n,).
 
-    At least three intervals count; the complexes before the rhythm is known get the first median that is, and those
-    after a pause keep the last.
+    At least three intervals count; earlier complexes get the first known median, and those after a pause keep the
+    last.
     """
     rr = np.diff(fiducials, prepend=np.nan)
     median = np.full(len(fiducials), np.nan)

@@ -39,9 +39,9 @@ def write_reports(settings: compare.Settings, tasks: Sequence[compare.Task], out
     Parameters
     ----------
     settings, tasks
-        What was asked for, and what was measured.
+        The settings and the results.
     out
-        Folder of the comparison, where its networks lie.
+        Folder of the comparison, which holds its networks.
 
     Returns
     -------
@@ -63,12 +63,12 @@ def write_reports(settings: compare.Settings, tasks: Sequence[compare.Task], out
 
 
 def strict_json(text: str) -> str:
-    """JSON as the standard has it: null where Python writes NaN or infinity."""
+    """Return standard JSON: null where Python writes NaN or infinity."""
     return json.dumps(json.loads(text, parse_constant=lambda _: None), indent=1, allow_nan=False) + "\n"
 
 
 def markdown(settings: compare.Settings, tasks: Sequence[compare.Task], machine: str) -> str:
-    """The tables of a comparison, for reading beside the code."""
+    """Return the tables of a comparison in Markdown."""
     parts = ["# Comparison of networks", f"**{DISCLAIMER}**", as_markdown(summary_table(tasks))]
     for task in tasks:
         parts += [
@@ -85,7 +85,7 @@ def markdown(settings: compare.Settings, tasks: Sequence[compare.Task], machine:
             f"Rule: {task.rule} It chose **{plain(headline(task))}**.",
         ]
         if task.ablation:
-            parts += ["### What variation in training gives", ABLATION_CAPTION, as_markdown(ablation_table(task))]
+            parts += ["### Effect of augmentation", ABLATION_CAPTION, as_markdown(ablation_table(task))]
         parts += ["### By group", GROUPS_CAPTION, as_markdown(groups_table(task))]
     parts += [
         "## Method",

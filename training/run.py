@@ -1,7 +1,7 @@
-"""A run folder: what a training leaves behind, and how it is read again.
+"""A run folder: the output of a training, and how to read it.
 
-It holds `run.json` (`Run`), `weights.pt` (a PyTorch state dict, loaded without running any code in it), `history.csv`
-(one line an epoch), and while it is under way `checkpoint.pt`.
+It holds `run.json` (`Run`), `weights.pt` (a PyTorch state dict, loaded without executing any code in it), `history.csv`
+(one line per epoch), and during training `checkpoint.pt`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.split import SplitKind
 
 DESCRIPTION, WEIGHTS = "run.json", "weights.pt"
 FIGURES = "figures.md"
-"""What a comparison leaves beside the network it chose: its figures and those of the others, for the model's card."""
+"""Written by a comparison beside the network it chose: figures of all networks, for the model's card."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Recipe:
     rr: bool = False
     """Whether it takes the RR context."""
     teachers: tuple[str, ...] = ()
-    """Networks, trained alike on the same beats, whose mean probability it learns from as well as from the labels."""
+    """Networks trained on the same beats whose mean probability it learns from, in addition to the labels."""
     augment: bool = True
-    """Whether training beats are varied, see `training.augment`."""
+    """Whether training beats are augmented, see `training.augment`."""
     without: str | None = None
-    """One kind of variation to leave out."""
+    """One kind of augmentation to leave out."""
     epochs: int = 10
     seed: int = 0
     device: str = "cpu"
@@ -55,7 +55,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` says of a finished run."""
+    """A finished run: the contents of `run.json`."""
 
     recipe: Recipe
     data: list[str]
@@ -63,7 +63,7 @@ class Run:
     split: SplitKind
     """"patient" or "beat"."""
     command: str
-    """The command that repeats it."""
+    """The command that reproduces it."""
     classes: list[str]
     parameters: int
     split_kinds: dict[str, str]
@@ -75,7 +75,7 @@ class Run:
     threshold: float
     """Probability of not being normal from which a beat counts as abnormal."""
     threshold_from: str
-    """Where the threshold was chosen, in words."""
+    """The beats on which the threshold was chosen, in words."""
     figures: dict[str, dict[str, Figures]]
     """Part (such as "test") -> data set -> figures of `training.metrics`, and "patients"."""
 
@@ -85,7 +85,7 @@ class Run:
 
 
 def load_run(folder: Path) -> tuple[Run, BeatNetwork]:
-    """A run and its network, in evaluation mode on the CPU.
+    """Load a run and its network, in evaluation mode on the CPU.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Which beats train a network, which choose its threshold, and which measure it.
+"""Split beats into train, val and test, or into folds.
 
-By patient, all beats of a patient are on one side: what a new wearer can expect. By beat, rows are drawn at random,
-whoever they are of: the usual way in publications, which flatters. Either way equal windows are on one side. Knows
-nothing of files and networks.
+Inter-patient (`"patient"`), all beats of a patient are in one part: what a new wearer can expect. Intra-patient
+(`"beat"`), beats are split at random regardless of patient: usual in publications, and optimistic. In both, identical
+windows are in one part. Knows nothing about files and networks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SplitKind = Literal["patient", "beat"]
 
 PARTS = ("train", "val", "test")
 EIGHTHS = ("train", "val", "test", *("train",) * 5)
-"""What becomes of eight equal parts where no split was published; see `fold_groups` for their order."""
-FEWEST_PATIENTS = 3
-"""One for each part: fewer patients cannot be kept apart."""
+"""Assignment of eight equal folds where no split was published; see `fold_groups` for their order."""
+MIN_PATIENTS = 3
+"""One for each part: fewer patients cannot be split."""
 
 
 def split_kinds(beats: Beats, kind: SplitKind) -> dict[str, SplitKind]:
-    """How each data set can be split: by patient only where every row says who the patient is."""
+    """Return how each data set can be split: by patient only where every row identifies its patient."""
     return {
         name: "patient" if kind == "patient" and (beats.patients[beats.datasets == name] != "").all() else "beat"
         for name in beats.names()
@@ -36,7 +36,7 @@ def split_kinds(beats: Beats, kind: SplitKind) -> dict[str, SplitKind]:
 
 
 def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
-    """Divide beats into train, val and test.
+    """Split beats into train, val and test.
 
     By patient, a published split is respected: its train rows stay in train; where it has no test rows, its val rows
     are shared between val and test, and where it has no val rows, its train rows between train and val.
@@ -46,9 +46,9 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
     beats
         n beats.
     kind
-        "patient" or "beat"; a data set that does not say who its patients are is split by beat, see `split_kinds`.
+        "patient" or "beat"; a data set that does not identify its patients is split by beat, see `split_kinds`.
     seed
-        Of the random draw.
+        Random seed.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
     Raises
     ------
     ValueError
-        A class of a data set has fewer than three patients, or a published split has one patient, or
-        one window, on two sides.
+        A class of a data set has fewer than three patients, or a published split has the same patient, or the same
+        window, in two parts.
     """
     groups = group_beats(beats, kind)
     sides = _published(beats, groups) if kind == "patient" else np.full(groups.max() + 1, "")  # (groups,)
@@ -68,16 +68,16 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
     order = np.argsort(beats.given != "", kind="stable")
     name_of[groups[order]] = beats.datasets[order]
     shares_of = [_shares(side, sides_of[name]) for side, name in zip(sides.tolist(), name_of.tolist(), strict=True)]
-    _check_enough(beats, groups, FEWEST_PATIENTS)
+    _check_enough(beats, groups, MIN_PATIENTS)
     parts = np.full(len(beats), "", dtype="<U5")
     of_group = np.bincount(groups) / np.array([np.count_nonzero(beats.datasets == name) for name in name_of])
     for shares in set(shares_of):
         ours = np.array([one == shares for one in shares_of])
         large = ours & (of_group > 1 / len(shares)) & ("train" in shares)
-        if min(_counts(beats, groups, (ours & ~large)[groups])) < FEWEST_PATIENTS:
+        if min(_counts(beats, groups, (ours & ~large)[groups])) < MIN_PATIENTS:
             large[:] = False
         parts[large[groups]] = (
-            "train"  # who would fill a whole part stays out of val and test, if enough others are left
+            "train"  # a patient who would fill a whole part stays out of val and test, if enough others are left
         )
         rows = np.flatnonzero((ours & ~large)[groups])
         parts[rows] = np.array(shares)[fold_groups(groups[rows], _strata(beats)[rows], len(shares), seed)]
@@ -85,7 +85,7 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
 
 
 def _shares(side: str, sides: set[str]) -> tuple[str, ...]:
-    """Parts of equal size among which to divide what a published split put on one side."""
+    """Return the equal parts among which to divide one side of a published split."""
     if side == "":
         return EIGHTHS
     if side == "val" and "test" not in sides:
@@ -96,40 +96,40 @@ def _shares(side: str, sides: set[str]) -> tuple[str, ...]:
 
 
 def _strata(beats: Beats) -> Ints:
-    """Number of each beat's data set and class together: what every part should have its share of."""
+    """Number the strata: the combination of data set and class, which every part should hold in proportion."""
     names = np.unique(beats.datasets, return_inverse=True)[1]
     return names * len(beats.classes) + beats.labels
 
 
 def _counts(beats: Beats, groups: Ints, rows: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """How many groups have normal beats, and how many abnormal ones, among some rows (n,)."""
+    """Count the groups with normal beats, and those with abnormal ones, among some rows (n,)."""
     normal, abnormal = (len(np.unique(groups[rows & of_class])) for of_class in (beats.labels == 0, beats.labels > 0))
     return normal, abnormal
 
 
-def _check_enough(beats: Beats, groups: Ints, fewest: int) -> None:
+def _check_enough(beats: Beats, groups: Ints, minimum: int) -> None:
     for name in beats.names():
         counts = _counts(beats, groups, beats.datasets == name)
         for what, count in zip(("normal", "abnormal"), counts, strict=True):
-            if count < fewest:
+            if count < minimum:
                 raise ValueError(
-                    f"{name}, {what}: got {count} patients, expected at least {fewest}, to keep them apart."
+                    f"{name}, {what}: got {count} patients, expected at least {minimum}, to split by patient."
                 )
 
 
 def fold_beats(beats: Beats, kind: SplitKind, folds: int, seed: int) -> Ints:
-    """Divide beats into folds of about equal size and class shares, each data set by itself.
+    """Divide beats into folds of about equal size and class proportions, each data set by itself.
 
     Parameters
     ----------
     beats
         n beats.
     kind
-        See `split_beats`; published splits are not asked.
+        See `split_beats`; published splits are ignored.
     folds
-        How many.
+        Number of folds.
     seed
-        Of the random draw.
+        Random seed.
 
     Returns
     -------
@@ -147,10 +147,10 @@ def fold_beats(beats: Beats, kind: SplitKind, folds: int, seed: int) -> Ints:
 
 
 def fold_groups(groups: Ints, strata: Ints, folds: int, seed: int) -> Ints:
-    """Give each group to a fold, so that every fold has about its share of every stratum.
+    """Assign each group to a fold, so that every fold has about the same share of every stratum.
 
-    Groups go by their largest share of any stratum, the largest first, each to the fold that has least of what it
-    brings; the first of several. So the largest group of all is in fold 0, and no fold is empty while there are groups.
+    Groups are assigned by their largest share of any stratum, the largest first, each to the fold that has least of its
+    strata; the first of equals. So the largest group is in fold 0, and no fold is empty as long as there are groups.
 
     Parameters
     ----------
@@ -166,12 +166,12 @@ def fold_groups(groups: Ints, strata: Ints, folds: int, seed: int) -> Ints:
     counts = np.zeros((of_row.max() + 1, strata.max() + 1))  # (groups, strata)
     np.add.at(counts, (of_row, strata), 1)
     shares = counts / counts.sum(axis=0).clip(min=1)
-    # Sizes are blurred, so that the seed decides between groups of about one size.
-    blurred = shares.max(axis=1) * np.random.default_rng(seed).uniform(0.7, 1.0, len(shares))
+    # Sizes are jittered, so that the seed decides between groups of similar size.
+    jittered = shares.max(axis=1) * np.random.default_rng(seed).uniform(0.7, 1.0, len(shares))
     load = np.zeros((folds, shares.shape[1]))
     fold_of = np.zeros(len(shares), np.int64)
-    for group in np.argsort(-blurred):
-        # The sum of squared loads grows least there.
+    for group in np.argsort(-jittered):
+        # The fold where the sum of squared loads grows least.
         fold = int(np.argmin(load @ shares[group]))
         fold_of[group] = fold
         load[fold] += shares[group]
@@ -179,7 +179,7 @@ def fold_groups(groups: Ints, strata: Ints, folds: int, seed: int) -> Ints:
 
 
 def _published(beats: Beats, groups: Ints) -> Strings:
-    """Side of each group (groups,) in the published split of its data set, empty where there is none."""
+    """Return the side of each group (groups,) in the published split of its data set, empty where there is none."""
     sides = np.full(groups.max() + 1, "", dtype="<U5")
     for side in PARTS:
         inside = np.bincount(groups, weights=beats.given == side) > 0
@@ -194,7 +194,7 @@ def _published(beats: Beats, groups: Ints) -> Strings:
 
 
 def group_beats(beats: Beats, kind: SplitKind) -> Ints:
-    """Number beats that must stay on one side alike: equal windows and, by patient, all beats of a patient.
+    """Number the groups of beats that must stay together: equal windows and, by patient, all beats of a patient.
 
     Returns
     -------
@@ -202,14 +202,14 @@ def group_beats(beats: Beats, kind: SplitKind) -> Ints:
         (n,) group numbers, from 0.
     """
     n = len(beats)
-    # Copies may have been written with more or fewer digits.
+    # Copies may have been written with a different number of digits.
     rounded = np.ascontiguousarray(np.round(beats.windows * 10_000).astype(np.int16))
     copies = np.unique(rounded.view(f"V{2 * beat.LENGTH}").ravel(), return_inverse=True)[1].ravel()
     keys = [copies]
     if kind == "patient":
         unnamed = np.char.add("row ", np.arange(n).astype(np.str_))
         keys.append(np.unique(np.where(beats.patients == "", unnamed, beats.patients), return_inverse=True)[1])
-    # Rows are joined to their keys; the groups are the connected parts of that graph.
+    # Each row is connected to its keys; the groups are the connected components of that graph.
     rows = np.tile(np.arange(n), len(keys))
     columns = np.concatenate([keys[0], *(key + keys[0].max() + 1 for key in keys[1:])]) + n
     nodes = int(columns.max()) + 1

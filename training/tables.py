@@ -1,6 +1,6 @@
 """The tables and texts of a comparison, in Markdown and in HTML.
 
-Tells what `training.compare` measured, and decides nothing.
+Presents what `training.compare` measured, and decides nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DISCLAIMER = (
     "mean an absence of disease."
 )
 WHOLE_RECORDINGS = (
-    "The labels belong to whole recordings: a beat is called abnormal because its recording was, even where the beat "
-    "itself looks normal. No network can be perfect on such labels, and none should be believed that is."
+    "The labels belong to whole recordings: a beat is labelled abnormal because its recording was, even where the beat "
+    "itself looks normal. No network can be perfect on such labels; distrust any that is."
 )
 SPLIT_SENTENCES: dict[SplitKind, str] = {
-    "patient": "No network has met the patients it is judged on: this is what a new wearer can expect.",
-    "beat": "The same patients are on both sides, as in most publications: these figures flatter. New patients fare as "
-    "in the table above.",
+    "patient": "No network has seen the patients it is evaluated on: this is what a new wearer can expect.",
+    "beat": "The same patients are in training and evaluation, as in most publications: these figures are optimistic. "
+    "For new patients, see the table above.",
 }
 SOURCES = {
     "ptbdb": ("PTB Diagnostic ECG Database", "ODC-By 1.0", "Bousseljot, Kreiseler and Schnabel 1995", "ptbdb"),
@@ -37,7 +37,7 @@ SOURCES = {
     "mitdb": ("MIT-BIH Arrhythmia Database", "ODC-By 1.0", "Moody and Mark 2001", "mitdb"),
     "mitbih": ("MIT-BIH Arrhythmia Database", "ODC-By 1.0", "Moody and Mark 2001", "mitdb"),
 }
-"""Name of a data set -> what it is, its licence, whom to cite, its name on PhysioNet."""
+"""Name of a data set -> title, licence, citation, its name on PhysioNet."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Column:
     """In `metrics.Figures`."""
     heading: str
     main: bool = False
-    """Whether its interval is told."""
+    """Whether its interval is shown."""
     lower: bool = False
-    """Whether less is better."""
+    """Whether lower is better."""
 
 
 COLUMNS = (
@@ -66,21 +66,21 @@ COLUMNS = (
     Column("brier", "Brier", lower=True),
     Column("calibration_error", "calibration error", lower=True),
     Column("sensitivity_at_95", "sensitivity at 95 % specificity"),
-    Column("roc_auc_varied", "ROC-AUC, beats varied"),
+    Column("roc_auc_varied", "ROC-AUC, augmented beats"),
 )
 """Of two classes."""
 MEANINGS = (
-    "PPV: of the beats called abnormal, the share that is. Balanced accuracy: mean of sensitivity and specificity. "
+    "PPV: the fraction of beats predicted abnormal that are. Balanced accuracy: mean of sensitivity and specificity. "
     "ROC-AUC: the chance that an abnormal beat gets a higher probability than a normal one. PR-AUC: mean PPV over all "
     "sensitivities. Record ROC-AUC: of whole records, by the mean probability of their beats. Brier: mean squared "
-    "distance of probability and truth. Calibration error: mean distance of the probability from the share of abnormal "
-    "beats (Naeini et al. 2015). Beats varied: the same beats as another device, detector or hour would have delivered "
-    "them."
+    "difference of probability and label. Calibration error: mean difference of the probability and the fraction of "
+    "abnormal beats (Naeini et al. 2015). Augmented beats: the same beats as another device, detector or hour might "
+    "have recorded them."
 )
 
 
 def columns(classes: Sequence[str]) -> tuple[Column, ...]:
-    """What is told of a network on some classes."""
+    """Return the columns for a network on some classes."""
     if len(classes) == 2:
         return COLUMNS
     counted = [*(one for one in classes[1:] if one in metrics.MACRO), classes[0]]
@@ -114,28 +114,28 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     words: int = 1
-    """How many of the first columns hold words."""
+    """Number of leading columns that hold text."""
     marked: frozenset[int] = field(default=frozenset())
     """Rows of the chosen network."""
     grouped: bool = False
-    """Whether rows with the same first cell follow each other."""
+    """Whether rows with the same first cell are grouped."""
 
 
 def title_of(task: compare.Task) -> str:
-    """What a task is about, in words."""
+    """Describe a task in words."""
     many = len(task.beats.classes)
     return "Normal or abnormal" if many == 2 else f"{many} classes of beats: {' '.join(task.beats.classes)}"
 
 
 def figures_table(task: compare.Task, split: SplitKind) -> Table:
-    """A line per data set and network; the best of each data set stand out."""
+    """A line per data set and network; the best of each data set is highlighted."""
     shown = columns(task.beats.classes)
     of_split = [line for line in task.lines if line.split == split]
     lines = [line for name in dict.fromkeys(one.data for one in of_split) for line in of_split if line.data == name]
 
     def best(column: Column, line: compare.Line) -> bool:
-        rivals = [round(one.figures[column.key], 3) for one in lines if one.data == line.data]
-        known = [value for value in rivals if math.isfinite(value)]
+        values = [round(one.figures[column.key], 3) for one in lines if one.data == line.data]
+        known = [value for value in values if math.isfinite(value)]
         value = round(line.figures[column.key], 3)
         return len(known) > 1 and value == (min(known) if column.lower else max(known))
 
@@ -164,9 +164,9 @@ def _named(task: compare.Task, title: str) -> str:
 
 
 def name_data(task: compare.Task, name: str) -> str:
-    """Name of a data set, with a warning where its patients could not be kept apart."""
+    """Name of a data set, with a warning where it could not be split by patient."""
     unknown = split_kinds(task.beats, "patient").get(name) == "beat"
-    return f"{name} (patients unknown: beats at random)" if unknown else name
+    return f"{name} (patients unknown: intra-patient)" if unknown else name
 
 
 def show_number(value: float) -> str:
@@ -175,12 +175,12 @@ def show_number(value: float) -> str:
 
 
 def show_interval(found: tuple[float, float] | None) -> str:
-    """From low to high in parentheses, or nothing."""
+    """Low and high bound in parentheses, or nothing."""
     return f"({found[0]:.3f}{DASH}{found[1]:.3f})" if found and all(map(math.isfinite, found)) else ""
 
 
 def beats_table(task: compare.Task) -> Table:
-    """What was compared: beats, patients and records of each class."""
+    """Beats, patients and records of each class."""
     beats = task.beats
     rows = []
     for name in beats.names():
@@ -199,10 +199,10 @@ def beats_table(task: compare.Task) -> Table:
 
 
 def costs_table(task: compare.Task) -> Table:
-    """What each network costs."""
-    slow = task.costs[compare.YARDSTICK].us_per_beat if compare.YARDSTICK in task.costs else math.nan
+    """The cost of each network."""
+    slow = task.costs[compare.REFERENCE].us_per_beat if compare.REFERENCE in task.costs else math.nan
     return Table(
-        ["network", "parameters", "file, kB", "µs per beat", f"times as fast as {compare.YARDSTICK}"],
+        ["network", "parameters", "file, kB", "µs per beat", f"times as fast as {compare.REFERENCE}"],
         [
             [
                 Cell(_named(task, title)),
@@ -222,14 +222,14 @@ def _times(value: float) -> str:
 
 
 def ablation_table(task: compare.Task) -> Table:
-    """What was left out in training, and what that changed against the full recipe."""
-    shown = [("roc_auc", "ROC-AUC"), ("roc_auc_varied", "ROC-AUC, beats varied")]
+    """The augmentation left out in training, and the change against the full recipe."""
+    shown = [("roc_auc", "ROC-AUC"), ("roc_auc_varied", "ROC-AUC, augmented beats")]
     if len(task.beats.classes) > 2:
         shown.insert(0, ("macro_f1", "macro F1"))
     full = {line.data: line for line in task.lines if (line.network, line.split) == ("compact", "patient")}
     left_out = {
         one.recipe.title: one.recipe.without or "all of it" for one in task.ablation
-    }  # "beats not varied" has no one kind
+    }  # "beats not varied" leaves out all kinds
     lines = [line for line in task.ablation_lines if line.data in task.beats.names() and line.data in full]
 
     def cells(line: compare.Line) -> list[Cell]:
@@ -253,7 +253,7 @@ def _signed(value: float) -> str:
 
 
 def groups_table(task: compare.Task) -> Table:
-    """Figures of the chosen network by group, patients apart."""
+    """Inter-patient figures of the chosen network by group."""
     shown = [column for column in columns(task.beats.classes) if column.key in ("roc_auc", "pr_auc", "macro_f1")]
     shown += [Column(key, key.replace("_", " ")) for key in ("balanced_accuracy", "sensitivity", "specificity")]
     return Table(
@@ -274,45 +274,45 @@ def groups_table(task: compare.Task) -> Table:
 
 
 def notes_of(task: compare.Task) -> list[str]:
-    """What a reader of the figures must know of the data."""
+    """Return what a reader of the figures must know about the data."""
     unknown = [name for name, kind in split_kinds(task.beats, "patient").items() if kind == "beat"]
     return [
         *([WHOLE_RECORDINGS] if tuple(task.beats.classes) == BINARY else []),
         *task.beats.notes,
         *(
-            f"{name}: its files do not say who the patients are. Its beats are split at random in every table: its "
-            "figures flatter everywhere."
+            f"{name}: its files do not identify the patients. Its beats are split at random in every table, so its "
+            "figures are optimistic everywhere."
             for name in unknown
         ),
     ]
 
 
 def method(settings: compare.Settings, tasks: Sequence[compare.Task]) -> list[str]:
-    """How the figures came about."""
+    """Describe how the figures were obtained."""
     taught = {one.recipe.title: one.recipe.teachers for task in tasks for one in task.judged if one.recipe.teachers}
     return [
-        f"Patients apart: {settings.folds} folds of patients; every beat is judged once, by a network that was trained "
-        "on the other folds and never met its patient.",
-        f"Beats at random: one of {settings.folds} folds of beats is judged, by a network that was trained on the "
-        "others, whoever they are of. Either way equal windows are on one side.",
-        f"All networks are trained alike: {settings.epochs} epochs, seed {settings.seed}, the last epoch counts. "
-        "Neither weights nor operating points are chosen on the beats that are judged; the network is, by the rule.",
+        f"Inter-patient: {settings.folds}-fold cross-validation over patients; every beat is judged once, by a network "
+        "that was trained on the other folds and has seen no beat of its patient.",
+        f"Intra-patient: one of {settings.folds} folds of beats is judged, by a network that was trained on the "
+        "others, regardless of patient. In both splits, identical windows are on one side.",
+        f"All networks are trained the same way: {settings.epochs} epochs, seed {settings.seed}, the last epoch "
+        "counts. Neither weights nor operating points are chosen on the evaluated beats; the network is, by the rule.",
         *(
-            f"{title}: learns from the mean probability of {', '.join(teachers)}, trained on the same beats, as well "
-            "as from the labels (Hinton, Vinyals and Dean 2015)."
+            f"{title}: learns from the mean probability of {', '.join(teachers)}, trained on the same beats, in "
+            "addition to the labels (Hinton, Vinyals and Dean 2015)."
             for title, teachers in taught.items()
         ),
         "The operating point of a fold is the one that is best on the held-out beats of the other folds: with two "
-        "classes the threshold of the highest balanced accuracy, with more the offsets of the highest macro F1. Of "
-        "beats at random, each half gets the point of the other.",
-        f"Intervals hold 95 % of {metrics.RESAMPLES} bootstrap draws of patients, each with all their beats (Efron and "
-        "Tibshirani 1993); they tell of the patients that were judged, not of other trainings.",
-        "Microseconds per beat: the median under ONNX Runtime, one thread, batches of 64, all networks in turns.",
+        "classes the threshold of the highest balanced accuracy, with more the offsets of the highest macro F1. In "
+        "the intra-patient split, each half gets the point of the other.",
+        f"Intervals hold 95 % of {metrics.RESAMPLES} bootstrap resamples of patients, each with all their beats (Efron "
+        "and Tibshirani 1993); they reflect the variation between patients, not between training runs.",
+        "Microseconds per beat: the median under ONNX Runtime, one thread, batches of 64, all networks interleaved.",
     ]
 
 
 def sources(tasks: Sequence[compare.Task]) -> list[tuple[str, str]]:
-    """(sentence, address or nothing) for each data set."""
+    """Return (sentence, URL or "") for each data set."""
     found = []
     for name in dict.fromkeys(name for task in tasks for name in task.beats.names()):
         if name in SOURCES:
@@ -324,29 +324,29 @@ def sources(tasks: Sequence[compare.Task]) -> list[tuple[str, str]]:
 
 
 ABLATION_CAPTION = (
-    "What changes when a kind of variation of the training beats is left out, patients apart, network compact: a minus "
-    "says that the kind was of use. Shift: R peak found early or late; pace: another heart or device rate; smoothing: "
-    "a device's low-pass; wander: breathing; motion: electrodes that move; noise: muscles and electrodes; ending: a "
-    "window that ends elsewhere; rhythm: QRS complexes placed early or late."
+    "What changes when a kind of augmentation is left out of training, inter-patient, network compact: a minus means "
+    "that the kind helped. Shift: R peak detected early or late; pace: another heart rate or sampling rate; smoothing: "
+    "a device's low-pass filter; wander: breathing; motion: electrode motion; noise: muscles and electrodes; ending: a "
+    "window that ends elsewhere; rhythm: QRS complexes detected early or late."
 )
 GROUPS_CAPTION = (
-    "The chosen network, patients apart, group by group; a diagnosis is set against all that is normal. Small groups "
-    "say little: look at the number of patients first. Signal quality goes by the noise of the window itself."
+    "The chosen network, inter-patient, by group; a diagnosis is compared with all normal beats. Small groups mean "
+    "little: look at the number of patients first. Signal quality is measured by the noise of the window itself."
 )
 
 
 def headline(task: compare.Task) -> str:
-    """The choice, in one sentence."""
+    """Return the chosen network and its cost, in one sentence."""
     cost = task.costs[task.chosen.title]
     found = f"{task.chosen.title}: {cost.parameters:,} parameters, {cost.us_per_beat:.1f} µs per beat"
-    if compare.YARDSTICK in task.costs and task.chosen.title != compare.YARDSTICK:
-        times = task.costs[compare.YARDSTICK].us_per_beat / cost.us_per_beat
-        found += f", {_times(times)} times as fast as {compare.YARDSTICK}"
+    if compare.REFERENCE in task.costs and task.chosen.title != compare.REFERENCE:
+        times = task.costs[compare.REFERENCE].us_per_beat / cost.us_per_beat
+        found += f", {_times(times)} times as fast as {compare.REFERENCE}"
     return found
 
 
 def summary_table(tasks: Sequence[compare.Task]) -> Table:
-    """The figure of merit of the chosen networks, patients apart beside beats at random."""
+    """The figure of merit of the chosen networks, inter-patient and intra-patient."""
     rows = []
     for task in tasks:
         key, name = plots.merit_of(task)
@@ -360,12 +360,12 @@ def summary_table(tasks: Sequence[compare.Task]) -> Table:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown takes for text."""
+    """Escape text for Markdown."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("*", "\\*").replace("`", "\\`")
 
 
 def as_markdown(table: Table) -> str:
-    """A table in Markdown's pipes."""
+    """Format a table in Markdown."""
 
     def cell(one: Cell) -> str:
         text = plain(f"{one.text} {one.interval}".strip())
@@ -377,7 +377,7 @@ def as_markdown(table: Table) -> str:
 
 
 def as_html(table: Table) -> str:
-    """A table that scrolls by itself; rows with the same first cell come below that cell as their heading."""
+    """Format a table in HTML, in a box of its own that scrolls; grouped rows get their first cell as a heading."""
     skip = 1 if table.grouped else 0
     words = table.words - skip
     head = "".join(f"<th{_side(i, words)}>{escape(one)}</th>" for i, one in enumerate(table.headings[skip:]))
@@ -401,5 +401,5 @@ def _cell(cell: Cell) -> str:
 
 
 def escape(text: object) -> str:
-    """Text that HTML takes for text."""
+    """Escape text for HTML."""
     return html.escape(str(text), quote=True)

@@ -53,7 +53,7 @@ def write_run(tmp_path: Path) -> WriteRun:
     return write
 
 
-def drawn_beats(five: bool = False, n: int = 600) -> data.Beats:
+def random_beats(five: bool = False, n: int = 600) -> data.Beats:
     """Beats of random shape, every class among them."""
     rng = np.random.default_rng(0)
     classes = CLASSES if five else data.BINARY
@@ -62,4 +62,4 @@ def drawn_beats(five: bool = False, n: int = 600) -> data.Beats:
     text = np.full(n, "")
     labels = np.arange(n) % len(classes)
     about = pd.DataFrame(index=range(n))
-    return data.Beats(windows, labels, classes, text, np.full(n, "drawn"), text, text, rr, about)
+    return data.Beats(windows, labels, classes, text, np.full(n, "random"), text, text, rr, about)

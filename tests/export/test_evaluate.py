@@ -10,7 +10,7 @@ from export.__main__ import main
 from tests.training.conftest import write_toy
 
 
-def test_model_file_judges_beats_it_has_never_met(
+def test_model_file_is_evaluated_on_beats_it_was_not_trained_on(
     write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = str(tmp_path / "m.onnx")

@@ -17,7 +17,7 @@ from export.card import model_info
 from export.onnx import _proof_contexts, export_network, place_of, proof_windows, prove
 from monitor import beat
 from monitor.classify import MAX_BATCH, Classifier, ModelMismatch
-from tests.export.conftest import drawn_beats
+from tests.export.conftest import random_beats
 from training.cost import OPSET
 from training.models import NETWORKS, BeatNetwork, probabilities
 from training.run import load_run
@@ -25,11 +25,11 @@ from training.run import load_run
 
 @pytest.mark.parametrize("five", [False, True])
 @pytest.mark.parametrize("net", NETWORKS)
-def test_exported_file_answers_in_the_monitor_as_the_network_does_in_pytorch(
+def test_exported_file_gives_the_same_outputs_in_the_monitor_as_in_pytorch(
     write_run: Callable[..., Path], tmp_path: Path, net: str, five: bool
 ) -> None:
     run, network = load_run(write_run(net, five))
-    out, beats = tmp_path / "model.onnx", drawn_beats(five)
+    out, beats = tmp_path / "model.onnx", random_beats(five)
     proof = export_network(network, model_info("ptb", run), out, beats)
     assert proof.difference <= 1e-5
     assert proof.real_beats == len(beats)
@@ -55,11 +55,11 @@ def test_file_describes_itself(write_run: Callable[..., Path], tmp_path: Path) -
     assert (info.context, info.precision) == ([], "fp32")
 
 
-def test_int8_file_is_smaller_answers_nearly_alike_and_no_verdict_depends_on_its_batch(
+def test_int8_file_is_smaller_nearly_the_same_and_independent_of_the_batch(
     write_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run, network = load_run(write_run("compact"))
-    beats = drawn_beats()
+    beats = random_beats()
     paths = {precision: tmp_path / f"{precision}.onnx" for precision in ("fp32", "int8")}
     export_network(network, model_info("ptb", run), paths["fp32"])
     proof = export_network(network, model_info("ptb", run, "int8"), paths["int8"], beats)
@@ -81,7 +81,7 @@ def test_int8_without_real_beats_or_with_too_much_loss_is_refused(
         export_network(network, info, out)
     monkeypatch.setattr(export.onnx, "AUC_LOSS", -1.0)
     with pytest.raises(ValueError, match="ROC-AUC lost by int8"):
-        export_network(network, info, out, drawn_beats())
+        export_network(network, info, out, random_beats())
     assert not list(tmp_path.glob("model*"))
 
 
@@ -94,7 +94,7 @@ def test_file_of_other_classes_than_its_run_or_its_beats_is_refused(
     with pytest.raises(ValueError, match="2 classes without RR context, expected 5 with it"):
         prove(out, five)
     with pytest.raises(ValueError, match="got beats of"):
-        prove(out, network, drawn_beats(five=True))
+        prove(out, network, random_beats(five=True))
 
 
 def test_graph_is_one_file_without_batch_normalisation_and_of_the_stated_opset(
@@ -114,7 +114,7 @@ def test_graph_is_one_file_without_batch_normalisation_and_of_the_stated_opset(
     ("field", "value"),
     [("contract", "beat/2"), ("rate_hz", 360.0), ("length", 186), ("scaling", "z-score"), ("classes", ["a", "a"])],
 )
-def test_description_that_contradicts_the_monitor_is_refused_and_leaves_nothing(
+def test_description_that_contradicts_the_monitor_is_refused_and_leaves_no_file(
     write_run: Callable[..., Path], tmp_path: Path, field: str, value: Any
 ) -> None:
     run, network = load_run(write_run())
@@ -125,8 +125,8 @@ def test_description_that_contradicts_the_monitor_is_refused_and_leaves_nothing(
     assert not list(tmp_path.glob("model*"))
 
 
-class Shorter(BeatNetwork):
-    """Says more classes than it has."""
+class WrongOutput(BeatNetwork):
+    """Returns a different number of columns than it declares."""
 
     def __init__(self) -> None:
         super().__init__(1, 0, 2, rr=False, dropout=0)
@@ -141,10 +141,10 @@ class Shorter(BeatNetwork):
 def test_network_with_another_output_is_refused(write_run: Callable[..., Path], tmp_path: Path) -> None:
     run, _ = load_run(write_run())
     with pytest.raises(ModelMismatch, match="expected one 'probabilities'"):
-        export_network(Shorter(), model_info("ptb", run), tmp_path / "model.onnx")
+        export_network(WrongOutput(), model_info("ptb", run), tmp_path / "model.onnx")
 
 
-def test_file_that_answers_differently_is_refused_and_the_old_one_stays(
+def test_file_with_different_outputs_is_refused_and_the_old_one_stays(
     write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, network = load_run(write_run())
@@ -168,7 +168,7 @@ def test_file_too_large_is_refused(
     assert not list(tmp_path.glob("model*"))
 
 
-def test_proof_covers_the_edges_and_many_heart_rates() -> None:
+def test_proof_covers_edge_cases_and_many_heart_rates() -> None:
     windows = beat.check_windows(proof_windows())
     assert len(windows) == MAX_BATCH
     lengths = beat.LENGTH - (windows[:, ::-1] > 0).argmax(axis=1)
@@ -187,9 +187,9 @@ def test_verify_accepts_a_file_from_its_run_and_refuses_one_from_another(
     out = str(tmp_path / "model.onnx")
     assert main(["onnx", str(run), "--out", out]) == 0
     assert main(["verify", out, str(run)]) == 0
-    told = capsys.readouterr().out
-    assert "largest difference" in told
-    assert f"SHA-256 {Classifier(out).sha256}, opset {OPSET}" in told
+    printed = capsys.readouterr().out
+    assert "largest difference" in printed
+    assert f"SHA-256 {Classifier(out).sha256}, opset {OPSET}" in printed
     assert main(["verify", out, str(other)]) == 2
     assert "probabilities differ" in capsys.readouterr().err
     with pytest.raises(ValueError, match="differ"):
@@ -199,7 +199,7 @@ def test_verify_accepts_a_file_from_its_run_and_refuses_one_from_another(
 @pytest.mark.parametrize(
     "words", [["onnx", "/nowhere", "--out", "/nowhere/x.onnx"], ["verify", "/nowhere/x.onnx", "/nowhere"]]
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_command_prints_one_line_and_returns_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
     assert "/nowhere" in error
@@ -220,7 +220,7 @@ def test_help_does_not_load_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_a_model_goes_beside_its_run_unless_it_is_to_be_bundled(
+def test_a_model_is_written_beside_its_run_unless_it_is_to_be_bundled(
     write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, models = write_run(), tmp_path / "models"

@@ -17,14 +17,14 @@ def contexts(n: int) -> torch.Tensor:
     return torch.tensor([[0.5, 1.1, 0.8]]).repeat(n, 1)
 
 
-def varied(x: torch.Tensor, seed: int = 0, without: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def augmented(x: torch.Tensor, seed: int = 0, without: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     return augment(x, contexts(len(x)), torch.Generator().manual_seed(seed), without)
 
 
-def test_varied_beats_are_beat_windows_still() -> None:
+def test_augmented_beats_are_still_beat_windows() -> None:
     lengths = [10, 100, 187]
     longest = 1 / (1 - PACE)
-    x = varied(windows(lengths))[0].numpy()
+    x = augmented(windows(lengths))[0].numpy()
     beat.check_windows(x)
     for window, length in zip(x, lengths, strict=True):
         assert not window[int(length * longest) + 1 :].any()
@@ -34,12 +34,12 @@ def test_varied_beats_are_beat_windows_still() -> None:
 
 def test_edge_windows_survive() -> None:
     edges = torch.stack([torch.zeros(187), torch.ones(187), torch.tensor([1.0] + [0.0] * 186)])
-    beat.check_windows(varied(edges)[0].numpy())
+    beat.check_windows(augmented(edges)[0].numpy())
 
 
-def test_same_seed_varies_alike_and_another_does_not() -> None:
+def test_same_seed_augments_identically_and_another_does_not() -> None:
     x = windows([120] * 4)
-    (first, rr), (second, _), (other, _) = (varied(x, seed) for seed in (1, 1, 2))
+    (first, rr), (second, _), (other, _) = (augmented(x, seed) for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1])
@@ -47,16 +47,16 @@ def test_same_seed_varies_alike_and_another_does_not() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_variation_can_be_left_out_and_makes_a_difference(kind: str) -> None:
+def test_each_kind_of_augmentation_can_be_left_out_and_makes_a_difference(kind: str) -> None:
     x = windows([120] * 4)
-    full, full_rr = varied(x)
-    less, less_rr = varied(x, without=kind)
+    full, full_rr = augmented(x)
+    less, less_rr = augmented(x, without=kind)
     assert not torch.equal(torch.cat([full, full_rr], 1), torch.cat([less, less_rr], 1))
 
 
 def test_rhythm_keeps_a_premature_beat_premature_and_a_faster_heart_has_shorter_intervals() -> None:
     x = windows([120] * 500)
-    rr = varied(x)[1]
+    rr = augmented(x)[1]
     assert (rr[:, 0] < rr[:, 2]).float().mean() > 0.99
     assert rr[:, 2].std() > 0.05
     torch.testing.assert_close(rr.mean(0), torch.tensor([0.5, 1.1, 0.8]), atol=0.02, rtol=0)
@@ -71,5 +71,5 @@ def test_shape_of_a_real_beat_is_kept() -> None:
     time = np.arange(130)
     wave = np.exp(-0.5 * (time / 2) ** 2) + 0.3 * np.exp(-0.5 * ((time - 40) / 8) ** 2)
     x = torch.from_numpy(np.stack([beat.fit_window(wave)] * 64))
-    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(x.numpy(), varied(x)[0].numpy(), strict=True)]
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(x.numpy(), augmented(x)[0].numpy(), strict=True)]
     assert np.median(correlations) > 0.8

@@ -42,7 +42,7 @@ def test_detector_sees_the_last_ten_seconds_once_a_second() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [125.0, 250.0, 360.0, 512.617])
-def test_each_beat_is_judged_once(rate_hz: float) -> None:
+def test_each_beat_is_classified_once(rate_hz: float) -> None:
     judged: list[beat.Windows] = []
 
     def judge(window: beat.Windows) -> float:
@@ -56,7 +56,7 @@ def test_each_beat_is_judged_once(rate_hz: float) -> None:
     assert len(judged) > cost.beats  # those of the warm-up as well
 
 
-def test_windows_begin_at_the_r_peak_and_follow_the_recipe() -> None:
+def test_windows_start_at_the_r_peak_and_are_cut_by_the_rules() -> None:
     [signal, *_] = streams().windows(0)
     peaks = highest(signal, 250.0)
     windows = list(baselines.new_windows(signal, peaks, 250.0))
@@ -76,12 +76,12 @@ def test_signal_without_beats_costs_the_detection_alone() -> None:
     def detect_nothing(signal: Signal, rate_hz: float) -> npt.NDArray[np.int64]:
         return np.flatnonzero(np.sort(signal) > 1e9)
 
-    cost = baselines.measure({"deaf": detect_nothing}, lambda _: 0.0, streams())["deaf"]
+    cost = baselines.measure({"none": detect_nothing}, lambda _: 0.0, streams())["none"]
     assert (cost.beats, cost.model_s) == (0, 0.0)
     assert cost.devices_per_core == cost.devices_per_core_detection == pytest.approx(1 / cost.detection_s)
 
 
-def test_dear_detector_and_dear_network_are_told_apart() -> None:
+def test_cost_of_detector_and_network_are_measured_separately() -> None:
     def spend(seconds: float) -> None:
         until = time.process_time() + seconds
         while time.process_time() < until:
@@ -108,12 +108,14 @@ def test_missing_library_is_one_clear_message_and_the_others_are_found() -> None
     def missing() -> baselines.Detect:
         raise ModuleNotFoundError("No module named 'sleepecg'")
 
-    found, told = baselines.find_rivals({"sleepecg": missing, "own": lambda: highest})
+    found, reasons = baselines.find_baselines({"sleepecg": missing, "own": lambda: highest})
     assert list(found) == ["own"]
-    assert told == {"sleepecg": "sleepecg is not measured (No module named 'sleepecg'): pip install 'ecgwatch[versus]'"}
+    assert reasons == {
+        "sleepecg": "sleepecg is not measured (No module named 'sleepecg'): pip install 'ecgwatch[versus]'"
+    }
 
 
-def test_judge_answers_with_the_probability_of_its_network() -> None:
+def test_judge_returns_the_probability_of_its_network() -> None:
     judge, again = baselines.make_judge("cnn"), baselines.make_judge("cnn")
     window = beat.fit_window(np.sin(np.arange(120)))
     assert 0 < judge(window) < 1
@@ -128,17 +130,17 @@ def test_file_of_streams_is_read_in_millivolts(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.signals, samples * 0.0005)
 
 
-def test_file_that_holds_no_streams_is_refused(tmp_path: Path) -> None:
+def test_file_without_streams_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "streams.npz"
     for content in (b"", b"PK\x03\x04", b"x,y"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="holds no streams"):
+        with pytest.raises(ValueError, match="is not a file of streams"):
             baselines.read_streams(path)
     np.savez(path, rate_hz=250.0)
-    with pytest.raises(ValueError, match=r"holds no streams: .*samples"):
+    with pytest.raises(ValueError, match=r"is not a file of streams: .*samples"):
         baselines.read_streams(path)
     np.savez(path, samples=np.zeros((1, 100), np.int16), rate_hz=250.0, resolution_uv=1.0)
-    with pytest.raises(ValueError, match=r"last 15 s or more: got \(1, 100\) at 250 Hz"):
+    with pytest.raises(ValueError, match=r"at least 15 s long: got \(1, 100\) at 250 Hz"):
         baselines.read_streams(path)
 
 
@@ -146,29 +148,29 @@ def test_command_prints_a_table_or_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "streams.npz", 20)
-    monkeypatch.setattr(baselines, "find_rivals", lambda: ({"own": highest}, {"other": "other is not measured"}))
+    monkeypatch.setattr(baselines, "find_baselines", lambda: ({"own": highest}, {"other": "other is not measured"}))
     assert main(["rivals", str(path)]) == 0
     shown = capsys.readouterr()
     assert "1 devices, 20 s at 250 Hz" in shown.out
-    assert "devices a core" in shown.out
+    assert "devices per core" in shown.out
     assert shown.err == "other is not measured\n"
     assert main(["rivals", str(path), "--json", "--net", "compact"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["net"], list(told["rivals"]), list(told["missing"])) == ("compact", ["own"], ["other"])
-    assert told["rivals"]["own"]["devices_per_core"] > 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["net"], list(report["rivals"]), list(report["missing"])) == ("compact", ["own"], ["other"])
+    assert report["rivals"]["own"]["devices_per_core"] > 0
 
 
 def test_command_without_any_library_is_one_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "find_rivals", lambda: ({}, {"other": "other is not measured"}))
+    monkeypatch.setattr(baselines, "find_baselines", lambda: ({}, {"other": "other is not measured"}))
     assert main(["rivals", str(write(tmp_path / "streams.npz"))]) == 2
     assert capsys.readouterr().err == "training: other is not measured.\n"
 
 
 @pytest.mark.parametrize("library", list(baselines.LIBRARIES))
 def test_library_finds_the_beats_of_a_synthetic_ecg(library: str) -> None:
-    found, missing = baselines.find_rivals({library: baselines.LIBRARIES[library]})
+    found, missing = baselines.find_baselines({library: baselines.LIBRARIES[library]})
     if missing:
         pytest.skip(missing[library])
     cost = baselines.measure(found, baselines.make_judge("cnn"), streams(devices=1))[library]

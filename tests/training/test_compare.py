@@ -36,7 +36,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[compare.Settings
     return settings, task
 
 
-def test_every_beat_is_judged_once_by_a_network_that_never_met_its_patient(
+def test_every_beat_is_judged_once_by_a_network_that_has_not_seen_its_patient(
     compared: tuple[compare.Settings, compare.Task],
 ) -> None:
     _, task = compared
@@ -48,7 +48,7 @@ def test_every_beat_is_judged_once_by_a_network_that_never_met_its_patient(
             assert len(set(one.fold[task.beats.patients[one.rows] == patient].tolist())) == 1
 
 
-def test_both_splits_stand_side_by_side_with_intervals_and_costs(
+def test_both_splits_have_figures_intervals_and_costs(
     compared: tuple[compare.Settings, compare.Task],
 ) -> None:
     _, task = compared
@@ -103,19 +103,19 @@ def test_chosen_network_that_has_no_test_part_cannot_be_evaluated_on_it(
         evaluate(Path(settings.out) / "ptb" / "final")
 
 
-def test_chosen_network_is_trained_on_all_beats_and_left_as_a_run(
+def test_chosen_network_is_trained_on_all_beats_and_written_as_a_run(
     compared: tuple[compare.Settings, compare.Task],
 ) -> None:
     settings, task = compared
     run, network = load_run(Path(settings.out) / "ptb" / "final")
     assert run.recipe == task.chosen
-    assert set(run.figures) == {"patients apart, 2 folds", "beats at random"}
+    assert set(run.figures) == {"inter-patient, 2 folds", "intra-patient"}
     assert "out-of-fold" in run.threshold_from
     p = models.probabilities(network, task.beats.windows, task.beats.rr)[:, 1]
     assert np.mean((p >= run.threshold) == (task.beats.labels > 0)) > 0.9
 
 
-def test_rule_asks_for_speed_first() -> None:
+def test_rule_requires_speed_first() -> None:
     recipes = [Recipe("cnn"), Recipe("compact"), Recipe("transformer")]
     costs = {
         "cnn": Cost(1, 1, 80.0),
@@ -135,7 +135,7 @@ def test_rule_asks_for_speed_first() -> None:
     assert compare._choose(recipes[1:], costs, lines, beats).net == "transformer"
 
 
-def test_groups_tell_rate_quality_and_diagnosis(write_beats: Write) -> None:
+def test_beats_are_grouped_by_rate_quality_and_diagnosis(write_beats: Write) -> None:
     beats = data.load_beats([write_beats(patients=4, beats=30)])
     about = beats.about.assign(diagnosis=["" if label == 0 else "MI" for label in beats.labels], age=50.0)
     groups = compare.groups_of(replace(beats, about=about))
@@ -147,7 +147,7 @@ def test_groups_tell_rate_quality_and_diagnosis(write_beats: Write) -> None:
     assert set(compare.groups_of(smooth)["signal quality"][1][:80]) == {"cleanest third"}
 
 
-def test_dearer_network_costs_more() -> None:
+def test_larger_network_costs_more() -> None:
     costs = measure({net: models.NETWORKS[net](2, False).eval() for net in ("cnn", "compact")})
     assert costs["cnn"].us_per_beat > costs["compact"].us_per_beat
     assert costs["cnn"].file_bytes > costs["compact"].file_bytes > 4 * costs["compact"].parameters
@@ -162,6 +162,6 @@ def test_command_writes_the_three_reports(
     out = Path(settings.out)
     assert capsys.readouterr().out.count("Wrote") >= 3
     assert json.loads((out / "comparison.json").read_text())["tasks"]["ptb"]["chosen"] == task.chosen.title
-    assert "patients apart" in (out / "comparison.md").read_text().lower()
+    assert "inter-patient" in (out / "comparison.md").read_text().lower()
     assert (out / "report.html").read_text().startswith("<!doctype html>")
     assert "compact" in (out / "ptb" / "final" / "figures.md").read_text()

@@ -64,7 +64,7 @@ def test_endings_may_be_in_upper_case(tmp_path: Path, names: tuple[str, str]) ->
         (changed(188, "0", "1"), "x_abnormal.csv, row 1, column 188: got 0, expected the label 1"),
     ],
 )
-def test_file_of_something_else_is_refused_by_file_row_and_column(tmp_path: Path, row: list[str], message: str) -> None:
+def test_malformed_file_is_refused_by_file_row_and_column(tmp_path: Path, row: list[str], message: str) -> None:
     write_pair(tmp_path, [GOOD_NORMAL], [row])
     with pytest.raises(ValueError, match=re.escape(message)):
         data.load_beats([tmp_path])
@@ -99,7 +99,7 @@ def test_side_file_that_does_not_fit_is_refused(tmp_path: Path, side: str, messa
         data.load_beats([tmp_path])
 
 
-def test_unknown_patient_is_kept_apart_by_record_and_said_so(tmp_path: Path) -> None:
+def test_row_of_unknown_patient_is_split_by_record_and_noted(tmp_path: Path) -> None:
     write_pair(tmp_path, [GOOD_NORMAL] * 3, [GOOD_ABNORMAL])
     (tmp_path / "x_normal_rows.csv").write_text("ecg_id,patient\n7,-1\n7,-1\n8,90\n")
     beats = data.load_beats([tmp_path])
@@ -151,7 +151,7 @@ def test_data_sets_of_different_classes_are_not_mixed(tmp_path: Path) -> None:
     assert [task.names() for task in data.load_tasks([tmp_path])] == [["x"], ["mitbih"]]
 
 
-def test_side_files_tell_record_diagnosis_age_and_sex(tmp_path: Path) -> None:
+def test_side_files_give_record_diagnosis_age_and_sex(tmp_path: Path) -> None:
     write_pair(tmp_path, [GOOD_NORMAL] * 2, [GOOD_ABNORMAL])
     (tmp_path / "x_normal_rows.csv").write_text("ecg_id,patient\n7,a\n8,b\n")
     (tmp_path / "x_abnormal_rows.csv").write_text("ecg_id,patient,superclasses\n9,c,MI|CD\n")

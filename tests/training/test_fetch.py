@@ -53,7 +53,7 @@ def test_damaged_record_is_refused(tmp_path: Path) -> None:
         fetch.fetch_physionet("mitdb", tmp_path, FakePhysioNet(spoiled="a.dat"))
 
 
-def test_no_network_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_missing_network_gives_one_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^PhysioNet mitdb cannot be reached .*is there a network\? Name or .*exceeded$"
     ):

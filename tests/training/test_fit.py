@@ -53,7 +53,7 @@ class _Stopped(Exception):
     pass
 
 
-def test_network_learns_from_its_teachers_as_well(write_beats: Write, tmp_path: Path) -> None:
+def test_network_learns_from_its_teachers(write_beats: Write, tmp_path: Path) -> None:
     folder = write_beats()
     fitted(folder, tmp_path / "teacher", Recipe("transformer", epochs=2))
     alone = fitted(folder, tmp_path / "alone")
@@ -70,26 +70,26 @@ def test_teacher_that_was_trained_on_other_parts_is_refused(write_beats: Write, 
         fitted(folder, tmp_path / "taught", teachers=[tmp_path / "teacher"])
 
 
-def test_interrupted_fit_goes_on_to_the_very_same_weights(
+def test_resumed_fit_reaches_the_very_same_weights(
     write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_beats()
     recipe = Recipe("compact", epochs=4)
     fitted(folder, tmp_path / "whole", recipe)
-    save, saved = fit._Keeper.save, []
+    save, saved = fit._Checkpoint.save, []
 
-    def save_then_stop(keeper: fit._Keeper, history: fit.History) -> None:
-        save(keeper, history)
+    def save_then_stop(checkpoint: fit._Checkpoint, history: fit.History) -> None:
+        save(checkpoint, history)
         saved.append(len(history))
         if len(saved) == 2:
             raise _Stopped
 
-    monkeypatch.setattr(fit._Keeper, "save", save_then_stop)
+    monkeypatch.setattr(fit._Checkpoint, "save", save_then_stop)
     with pytest.raises(_Stopped):
         fitted(folder, tmp_path / "parts", recipe)
-    monkeypatch.setattr(fit._Keeper, "save", save)
+    monkeypatch.setattr(fit._Checkpoint, "save", save)
     epochs = []
-    monkeypatch.setattr(fit._Shown, "__call__", lambda _, row: epochs.append(row["epoch"]))
+    monkeypatch.setattr(fit._ProgressBar, "__call__", lambda _, row: epochs.append(row["epoch"]))
     fitted(folder, tmp_path / "parts", recipe, resume=True)
     assert epochs == [1, 2, 3, 4]
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
@@ -118,7 +118,7 @@ def test_checkpoint_of_another_recipe_or_of_other_beats_is_refused(
         fitted(folder, tmp_path / "run", resume=True)
 
 
-def test_training_draws_from_the_training_part_only(
+def test_training_samples_the_training_part_only(
     write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_beats()
@@ -139,7 +139,7 @@ def test_training_draws_from_the_training_part_only(
     assert set(seen) <= known
 
 
-def test_rare_class_and_small_data_set_are_drawn_more_often_than_their_share() -> None:
+def test_rare_class_and_small_data_set_are_oversampled() -> None:
     n = 110
     labels = np.array([0] * 90 + [1] * 10 + [0] * 10)
     beats = data.Beats(
@@ -152,7 +152,7 @@ def test_rare_class_and_small_data_set_are_drawn_more_often_than_their_share() -
         np.full((n, 3), np.nan, np.float32),
         data._nothing_about(n),
     )
-    chances = fit.drawing_chances(beats, np.arange(n))
+    chances = fit.sampling_probabilities(beats, np.arange(n))
     assert chances.sum() == pytest.approx(1)
     of = {name: chances[beats.patients == name].sum() for name in ("a/p", "a/q", "a/r", "b/s")}
     assert of["a/r"] == pytest.approx(of["b/s"])
@@ -178,27 +178,29 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-def test_stopped_fit_leaves_no_run_behind(write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_fit_leaves_no_run_behind(
+    write_beats: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_beats()
     fitted(folder, tmp_path / "run")
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "drawing_chances", stop)
+    monkeypatch.setattr(fit, "sampling_probabilities", stop)
     assert main(["fit", "--data", str(folder), "--out", str(tmp_path / "run")]) == 130
     with pytest.raises(ValueError, match="got no finished run"):
         load_run(tmp_path / "run")
 
 
-def test_beat_split_is_announced_loudly(write_beats: Write, tmp_path: Path) -> None:
+def test_intra_patient_split_is_announced_loudly(write_beats: Write, tmp_path: Path) -> None:
     run = fitted(write_beats(side=False), tmp_path / "run")
     assert run.split_kinds == {"toy": "beat"}
-    assert "BEATS SPLIT AT RANDOM" in run.notes[0]
-    assert "do not say who the patients are" in run.notes[0]
+    assert "INTRA-PATIENT SPLIT" in run.notes[0]
+    assert "do not identify the patients" in run.notes[0]
 
 
-def test_device_that_is_not_there_is_refused_and_auto_says_that_it_falls_back(
+def test_unavailable_device_is_refused_and_auto_reports_its_fallback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if torch.cuda.is_available() or torch.backends.mps.is_available():
@@ -207,10 +209,10 @@ def test_device_that_is_not_there_is_refused_and_auto_says_that_it_falls_back(
         with pytest.raises(ValueError, match=f"got {device}"):
             fit.choose_device(device)
     assert fit.choose_device("auto").type == "cpu"
-    assert "No CUDA and no MPS here" in capsys.readouterr().err
+    assert "Neither CUDA nor MPS is available" in capsys.readouterr().err
 
 
-def test_evaluate_repeats_the_figures_of_the_fit(write_beats: Write, tmp_path: Path) -> None:
+def test_evaluate_reproduces_the_figures_of_the_fit(write_beats: Write, tmp_path: Path) -> None:
     run = fitted(write_beats(), tmp_path / "run")
     _, figures = evaluate(tmp_path / "run")
     for part, of_part in run.figures.items():
@@ -220,7 +222,7 @@ def test_evaluate_repeats_the_figures_of_the_fit(write_beats: Write, tmp_path: P
 def test_evaluate_refuses_rows_that_have_changed(write_beats: Write, tmp_path: Path) -> None:
     fitted(write_beats(), tmp_path / "run")
     write_beats(seed=5)
-    with pytest.raises(ValueError, match="have changed since it was fitted"):
+    with pytest.raises(ValueError, match="have changed since training"):
         evaluate(tmp_path / "run")
 
 

@@ -54,8 +54,8 @@ def test_figures_of_five_classes_worked_by_hand() -> None:
 
 def test_abnormal_beat_gets_its_most_probable_class_even_below_that_of_normal() -> None:
     p = np.array([[0.45, 0.1, 0.3, 0.1, 0.05]])
-    assert metrics.decide(p, np.array([True])).tolist() == [2]
-    assert metrics.decide(p, np.array([False])).tolist() == [0]
+    assert metrics.predict_classes(p, np.array([True])).tolist() == [2]
+    assert metrics.predict_classes(p, np.array([False])).tolist() == [0]
 
 
 def test_beat_at_the_threshold_is_abnormal() -> None:
@@ -75,34 +75,34 @@ scored = st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=2, max_
 
 
 @given(scored)
-def test_auc_is_the_share_of_pairs_ranked_right(rows: list[tuple[bool, int]]) -> None:
+def test_auc_is_the_fraction_of_pairs_ranked_correctly(rows: list[tuple[bool, int]]) -> None:
     pairs = [(a > b) + (a == b) / 2 for la, a in rows if la for lb, b in rows if not lb]
-    truth, scores = (np.array(column) for column in zip(*rows, strict=True))
-    assert metrics.auc(truth, scores / 10) == pytest.approx(np.mean(pairs))
-    false, sensitivity = metrics.roc_curve(truth, scores / 10)
+    true, scores = (np.array(column) for column in zip(*rows, strict=True))
+    assert metrics.auc(true, scores / 10) == pytest.approx(np.mean(pairs))
+    false, sensitivity = metrics.roc_curve(true, scores / 10)
     area = sum((b - a) * (c + d) / 2 for (a, b), (c, d) in zip(pairwise(false), pairwise(sensitivity), strict=True))
     assert area == pytest.approx(np.mean(pairs))
 
 
 @given(scored)
 def test_average_precision_is_the_mean_ppv_at_each_abnormal_beat(rows: list[tuple[bool, int]]) -> None:
-    truth, scores = (np.array(column) for column in zip(*rows, strict=True))
-    at_each = [truth[scores >= score].mean() for score in scores[truth]]
-    assert metrics.average_precision(truth, scores / 10) == pytest.approx(np.mean(at_each))
+    true, scores = (np.array(column) for column in zip(*rows, strict=True))
+    at_each = [true[scores >= score].mean() for score in scores[true]]
+    assert metrics.average_precision(true, scores / 10) == pytest.approx(np.mean(at_each))
 
 
 @given(scored)
 def test_no_threshold_beats_the_best_one(rows: list[tuple[bool, int]]) -> None:
-    truth, scores = (np.array(column) for column in zip(*rows, strict=True))
-    p = scores / 11  # a probability of exactly 1 can be parted from nothing above it
+    true, scores = (np.array(column) for column in zip(*rows, strict=True))
+    p = scores / 11  # no threshold lies above a probability of exactly 1
 
     def balanced(cut: float) -> float:
-        return float(np.mean((p >= cut)[truth]) + np.mean((p < cut)[~truth]))
+        return float(np.mean((p >= cut)[true]) + np.mean((p < cut)[~true]))
 
-    assert balanced(metrics.best_threshold(truth, p)) >= max(balanced(cut) for cut in np.linspace(0, 1, 201)) - 1e-12
+    assert balanced(metrics.best_threshold(true, p)) >= max(balanced(cut) for cut in np.linspace(0, 1, 201)) - 1e-12
 
 
-def test_operating_point_of_five_classes_raises_what_is_said_too_rarely_and_keeps_rows_probabilities() -> None:
+def test_operating_point_of_five_classes_raises_underpredicted_classes_and_rows_still_sum_to_one() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(5, 600, p=[0.7, 0.1, 0.1, 0.1, 0])
     logits = rng.normal(0, 1, (600, 5)) + 2.5 * np.eye(5)[labels] - np.array([0, 3, 3, 0, 3])
@@ -129,7 +129,7 @@ def test_interval_of_few_patients_is_wider_than_that_of_as_many_beats() -> None:
     assert by_patient[0] < by_beat[0] < auc < by_beat[1] < by_patient[1]
 
 
-def test_interval_of_records_takes_a_patient_drawn_twice_for_two() -> None:
+def test_interval_of_records_counts_a_patient_drawn_twice_as_two() -> None:
     patients = np.array(["a", "b", "c", "d"])
     labels = np.array([0, 0, 1, 1])
     p = columns(np.array([0.1, 0.6, 0.5, 0.9]))

@@ -60,7 +60,7 @@ def test_symbols_become_the_classes_of_the_standard(tmp_path: Path, symbol: str,
     assert cut.labels[4] == label
 
 
-def test_what_is_no_beat_is_no_beat(tmp_path: Path) -> None:
+def test_annotation_of_noise_is_not_a_beat(tmp_path: Path) -> None:
     times = [1 + RR_S * i for i in range(8)]
     cut = records.read_record(write_record(tmp_path, "100", times, "NNNN~NNN"))
     assert len(cut.labels) == 7
@@ -115,7 +115,7 @@ def test_frames_of_several_samples_are_cut_at_their_true_rate(tmp_path: Path, fr
     np.testing.assert_allclose(cut.rr[:, 2], 0.8, atol=0.01)
 
 
-def test_what_was_chosen_in_reading_is_a_note_of_the_data_set(tmp_path: Path) -> None:
+def test_choices_made_in_reading_are_notes_of_the_data_set(tmp_path: Path) -> None:
     wfdb_writer.write(tmp_path / "set", annotator="ecg")
     assert "set/x: annotations of .ecg, for want of .atr." in data.load_beats([tmp_path]).notes
 

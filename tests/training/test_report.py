@@ -138,7 +138,7 @@ def test_three_reports_are_written(written: dict[str, str]) -> None:
     assert len(written["report.html"]) < 3_000_000
 
 
-def test_page_needs_nothing_but_itself(written: dict[str, str]) -> None:
+def test_page_is_self_contained(written: dict[str, str]) -> None:
     page = Tags(written["report.html"])
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     assert not [attributes for _, attributes in page.tags if "src" in attributes or "srcset" in attributes]
@@ -151,7 +151,7 @@ def test_page_needs_nothing_but_itself(written: dict[str, str]) -> None:
     assert not re.search(r"url\((?!#)", written["report.html"])
 
 
-def test_contents_lead_to_every_part_of_the_page(written: dict[str, str]) -> None:
+def test_navigation_links_to_every_section_of_the_page(written: dict[str, str]) -> None:
     page = Tags(written["report.html"]).tags
     anchors = [attributes["id"] for tag, attributes in page if tag in ("section", "h2") and "id" in attributes]
     links = [attributes["href"] for tag, attributes in page if tag == "a"]
@@ -159,13 +159,13 @@ def test_contents_lead_to_every_part_of_the_page(written: dict[str, str]) -> Non
     assert [f"#{anchor}" for anchor in anchors] == [link for link in links if link and link.startswith("#")]
 
 
-def test_every_figure_says_how_to_read_it(written: dict[str, str]) -> None:
+def test_every_figure_has_a_caption(written: dict[str, str]) -> None:
     captions = re.findall(r"<figcaption>(.+?)</figcaption>", written["report.html"])
     assert len(captions) == written["report.html"].count("<figure>") > 20
     assert all(caption.endswith(".") for caption in captions)
 
 
-def test_page_says_what_it_is_and_what_it_is_not(written: dict[str, str]) -> None:
+def test_page_states_disclaimer_labels_and_sources(written: dict[str, str]) -> None:
     text = Tags(written["report.html"]).text
     assert "not a medical device" in text
     assert text.count("labels belong to whole recordings") == 1  # of the two tasks only the first has such labels
@@ -183,7 +183,7 @@ def test_strings_from_data_are_escaped(written: dict[str, str]) -> None:
         assert "bad\\|" in row
 
 
-def test_every_network_and_data_set_stands_in_the_tables(written: dict[str, str], tasks: list[compare.Task]) -> None:
+def test_every_network_and_data_set_is_in_the_tables(written: dict[str, str], tasks: list[compare.Task]) -> None:
     lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in written["comparison.md"].splitlines()]
     rows = [[html.unescape(cell.strip(" *")).replace("\\|", "|") for cell in line] for line in lines]
     for task in tasks:
@@ -205,7 +205,7 @@ def test_rows_have_as_many_cells_as_the_heading(tasks: list[compare.Task]) -> No
             assert {len(row) for row in table.rows} == {len(table.headings)}
 
 
-def test_best_of_each_data_set_is_bold_and_less_is_better_where_it_should_be(tasks: list[compare.Task]) -> None:
+def test_best_of_each_data_set_is_bold_and_lower_is_better_where_it_should_be(tasks: list[compare.Task]) -> None:
     table = tables.figures_table(tasks[0], "patient")
     for name in tasks[0].beats.names():
         rows = [row for row in table.rows if row[0].text == name]
@@ -222,13 +222,13 @@ def test_main_figures_come_with_their_interval(tasks: list[compare.Task]) -> Non
     assert table.rows[0][table.headings.index("accuracy")].interval == ""
 
 
-def test_figure_that_is_not_known_is_a_dash(tasks: list[compare.Task]) -> None:
+def test_unknown_figure_is_a_dash(tasks: list[compare.Task]) -> None:
     table = tables.figures_table(tasks[1], "patient")
     cells = [row[table.headings.index("PPV F")] for row in table.rows]
     assert {(cell.text, cell.best) for cell in cells} == {("\N{EN DASH}", False)}
 
 
-def test_ablation_tells_the_difference_to_the_full_recipe(tasks: list[compare.Task]) -> None:
+def test_ablation_shows_the_difference_from_the_full_recipe(tasks: list[compare.Task]) -> None:
     table = tables.ablation_table(tasks[0])
     full, without = table.rows[0], table.rows[1]
     assert [full[1].text, without[1].text] == ["nothing: the full recipe", "noise"]
@@ -237,10 +237,10 @@ def test_ablation_tells_the_difference_to_the_full_recipe(tasks: list[compare.Ta
     assert "macro F1" in tables.ablation_table(tasks[1]).headings
 
 
-def test_data_set_of_unknown_patients_is_not_called_patients_apart(tasks: list[compare.Task]) -> None:
+def test_data_set_of_unknown_patients_is_not_called_inter_patient(tasks: list[compare.Task]) -> None:
     nobody = replace(tasks[1], beats=replace(tasks[1].beats, patients=np.full(len(tasks[1].beats), "")))
     assert "patients unknown" not in report.markdown(SETTINGS, tasks, "")
-    assert "mitdb (patients unknown: beats at random)" in report.markdown(SETTINGS, [nobody], "")
+    assert "mitdb (patients unknown: intra-patient)" in report.markdown(SETTINGS, [nobody], "")
 
 
 def test_json_is_strict(written: dict[str, str]) -> None:
@@ -254,18 +254,18 @@ def test_json_is_strict(written: dict[str, str]) -> None:
 
 def test_confident_errors_come_first_and_no_record_comes_twice(tasks: list[compare.Task]) -> None:
     beats, judged = tasks[0].beats, tasks[0].judged[0]
-    p = np.where(beats.labels == 1, 0.9, 0.1)  # all right ...
-    p[[3, 4, 60, 30]] = [0.99, 0.98, 0.7, 0.2]  # ... but for these, of which the first two are of one record
+    p = np.where(beats.labels == 1, 0.9, 0.1)  # all correct ...
+    p[[3, 4, 60, 30]] = [0.99, 0.98, 0.7, 0.2]  # ... except these, of which the first two are of one record
     cases = plots.choose_cases(beats, replace(judged, probabilities=np.stack([1 - p, p], axis=1)), best=4)
     assert [case.row for case in cases[:3]] == [3, 30, 60]
-    assert [case.right for case in cases] == [False] * 3 + [True] * 4
-    assert [case.truth for case in cases[3:]] == [0, 1, 0, 1]
+    assert [case.is_correct for case in cases] == [False] * 3 + [True] * 4
+    assert [case.true for case in cases[3:]] == [0, 1, 0, 1]
     assert len({case.record for case in cases}) == len(cases)
     assert cases[0].probability == pytest.approx(0.99)
 
 
-class Looker(models.BeatNetwork):
-    """A network that looks at samples 60 to 65 only."""
+class LookingAtOnePart(models.BeatNetwork):
+    """A network whose output depends on samples 60 to 65 only."""
 
     def __init__(self) -> None:
         super().__init__(2, 0, 2, False, 0.0)
@@ -278,15 +278,15 @@ class Looker(models.BeatNetwork):
         return torch.stack([torch.zeros_like(seen), seen], dim=1)
 
 
-def test_occlusion_is_highest_where_the_network_looks() -> None:
+def test_occlusion_is_highest_at_the_samples_the_network_uses() -> None:
     windows = np.zeros((3, beat.LENGTH), np.float32)
     windows[:, :100] = 0.2
     windows[:, 58:68] = 1.0
     windows[2, 40:] = 0.0
-    seconds, change = plots.occlusion(Looker().eval(), windows, np.full((3, 3), np.nan, np.float32))
+    seconds, change = plots.occlusion(LookingAtOnePart().eval(), windows, np.full((3, 3), np.nan, np.float32))
     assert seconds[np.nanargmax(change[0])] == pytest.approx(63 / beat.RATE_HZ, abs=0.02)
     assert np.nanmax(change[0][seconds < 0.4]) == 0
-    assert np.isnan(change[0][seconds > 99 / beat.RATE_HZ]).all()  # padding is never covered
+    assert np.isnan(change[0][seconds > 99 / beat.RATE_HZ]).all()  # padding is never occluded
     assert np.isnan(change[2][seconds > 39 / beat.RATE_HZ]).all()
 
 
@@ -300,7 +300,7 @@ def test_padding_is_left_out_of_the_mean_beat() -> None:
     assert np.isnan(mean[100:]).all()
 
 
-def test_rows_to_look_at_are_few_and_of_every_class() -> None:
+def test_rows_are_chosen_from_every_class_up_to_the_limit() -> None:
     labels = np.array([0] * 1000 + [1] * 3)
     chosen = labels[plots.choose_rows(labels, 40)]
     assert np.bincount(chosen).tolist() == [20, 3]

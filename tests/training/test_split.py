@@ -38,7 +38,7 @@ def toy(patients: list[str], labels: list[int], copies_of: list[int], given_: li
     seed=st.integers(0, 99),
     kind=st.sampled_from(["patient", "beat"]),
 )
-def test_no_patient_and_no_copy_of_a_window_is_on_two_sides(
+def test_no_patient_and_no_copy_of_a_window_is_in_two_parts(
     rows: list[tuple[int, int]], seed: int, kind: Literal["patient", "beat"]
 ) -> None:
     # Copies within a class: a window is of class (number mod 2), as is its patient.
@@ -47,7 +47,7 @@ def test_no_patient_and_no_copy_of_a_window_is_on_two_sides(
     try:
         parts = split.split_beats(beats, kind, seed)
     except ValueError as error:
-        assert "to keep them apart" in str(error)  # noqa: PT017 # few connected groups are rightly refused
+        assert "to split by patient" in str(error)  # noqa: PT017 # few connected groups are rightly refused
         return
     keys = [copy for _, copy in rows] if kind == "beat" else patients
     for key in set(keys):
@@ -57,7 +57,7 @@ def test_no_patient_and_no_copy_of_a_window_is_on_two_sides(
         assert len({part for part, of_row in zip(parts, copies, strict=True) if of_row == key}) == 1
 
 
-def test_both_classes_are_on_every_side_and_the_seed_decides_which(write_beats: Callable[..., Path]) -> None:
+def test_both_classes_are_in_every_part_and_the_seed_decides_which_beats(write_beats: Callable[..., Path]) -> None:
     beats = data.load_beats([write_beats(patients=8)])
     parts = split.split_beats(beats, "patient", 0)
     for part in split.PARTS:
@@ -87,7 +87,7 @@ def test_patients_larger_than_a_part_stay_in_train() -> None:
         assert set(parts[100:180]) == {"train", "val", "test"}
 
 
-def test_few_patients_are_shared_out_even_if_each_is_larger_than_a_part() -> None:
+def test_few_patients_are_divided_even_if_each_is_larger_than_a_part() -> None:
     patients = [name for name in ("a", "b", "c", "d", "e", "f") for _ in range(20)]
     parts = split.split_beats(toy(patients, [i // 60 for i in range(120)], list(range(120))), "patient", 0)
     assert [set(parts[60 * label :][:60]) for label in (0, 1)] == [{"train", "val", "test"}] * 2
@@ -125,7 +125,7 @@ def test_copy_of_a_published_train_row_in_another_data_set_goes_to_train_with_it
         assert set(split.split_beats(both, "patient", seed)[12:14]) == {"train"}
 
 
-def test_too_few_patients_to_keep_apart_are_refused() -> None:
+def test_too_few_patients_to_split_are_refused() -> None:
     beats = toy(["a", "b", "c", "d", "e"], [0, 0, 1, 1, 1], list(range(5)))
     with pytest.raises(ValueError, match="toy, normal: got 2 patients, expected at least 3"):
         split.split_beats(beats, "patient", 0)
@@ -170,7 +170,7 @@ def test_published_test_rows_stay_in_test_and_val_comes_out_of_train() -> None:
     assert np.count_nonzero(parts == "val") == pytest.approx(10, abs=4)
 
 
-def test_real_patients_are_apart(ecg_data: Path) -> None:
+def test_real_patients_are_in_one_part_each(ecg_data: Path) -> None:
     beats = data.load_beats([ecg_data / "ptbdb", ecg_data / "ptbxl"])
     assert len(beats) == 932 + 11197 + 10318
     parts = split.split_beats(beats, "patient", 0)

@@ -31,10 +31,10 @@ def test_help_does_not_load_torch() -> None:
         (["fit"], "ECGWATCH_DATA"),
         (["fit", "--epochs", "0"], "expected at least 1"),
         (["evaluate", "/nowhere"], "got no finished run"),
-        (["fetch", "x"], "got 'x', expected any of kaggle, ptbdb, mitdb"),
+        (["fetch", "x"], "got 'x', expected one of kaggle, ptbdb, mitdb"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(
+def test_failed_command_prints_one_line_and_returns_2(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ECGWATCH_DATA", raising=False)
