@@ -20,6 +20,7 @@ from monitor.engine import Engine
 from monitor.service.publisher import Publisher
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
+from monitor.stream import Notice
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,11 @@ class Intake:
         for message in messages:
             device = self._take(message, now_s, arrived_s, time_s)
             self._checkpoint.received(message.token, device, now_s)
+
+    def report(self, notices: Sequence[Notice], now_s: float) -> None:
+        """Log what is wrong with devices' packets, and tell the devices; nobody else will learn of it."""
+        for notice in notices:
+            self._complain(notice.owner, notice.reason, notice.text, now_s, notice.seq)
 
     def housekeeping(self, now_s: float) -> None:
         """Forget limits that do not matter any more."""
@@ -186,11 +192,11 @@ class Intake:
         if device is not None:
             self._publisher.report_error(device, wire.DeviceError(reason="rejected", text=reason), now_s)
 
-    def _complain(self, device: str, reason: wire.ErrorReason, text: str, now_s: float) -> None:
+    def _complain(self, device: str, reason: wire.ErrorReason, text: str, now_s: float, seq: int | None = None) -> None:
         """Log what is wrong with a device's messages, once; and tell the device."""
         if self._complaints.is_new(f"{reason} {device}"):
             log.warning("%s: %s (logged once for this device)", device, text, extra={"device": device})
-        self._publisher.report_error(device, wire.DeviceError(reason=reason, text=text), now_s)
+        self._publisher.report_error(device, wire.DeviceError(reason=reason, text=text, seq=seq), now_s)
 
 
 class Complaints:

@@ -78,6 +78,7 @@ class Loop:
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         parts.publisher.publish(parts.engine.flush())
+        parts.intake.report(parts.engine.take_notices(), now_s)
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
             self._commit(now_s, idle=not messages)
