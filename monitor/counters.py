@@ -82,7 +82,7 @@ RATE_CHANGES_REFUSED: Final = _refusal("rate changes", "Packets of a device that
 
 GAPS: Final = _define("gaps", "Streams broken because packets are missing.", is_trouble=True)
 DUPLICATES: Final = _define("duplicates", "Packets received before, dropped.", is_trouble=True)
-DEVICE_RESTARTS: Final = _define("device restarts", "Streams begun anew because the device restarted.", is_trouble=True)
+DEVICE_RESTARTS: Final = _define("device restarts", "Streams restarted because the device restarted.", is_trouble=True)
 RATE_CHANGES: Final = _define("rate changes", "Streams broken by a new sampling rate.", is_trouble=True)
 CLOCK_JUMPS: Final = _define("clock jumps", "Streams broken by a jump of the device's clock.", is_trouble=True)
 DEVICES_EVICTED: Final = _define("devices evicted", "Devices dropped to make room for others.", is_trouble=True)

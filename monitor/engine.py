@@ -39,7 +39,7 @@ STARTS = 4
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 NO_BEATS_S = 6.0
-"""Signal without a beat for this long is told."""
+"""Signal without a beat for this long is reported."""
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
@@ -66,7 +66,7 @@ class Tally(NamedTuple):
 
 
 class Output:
-    """What a flush has to tell, in order per device."""
+    """What a flush has found, in order per device."""
 
     def __init__(self, judged: list[Judged], alerts: list[wire.Alert]) -> None:
         self._judged = judged
@@ -196,7 +196,7 @@ class Engine:
         return [known.id for known in silent]
 
     def flush(self) -> Output:
-        """Take what waits, judge its beats in one call of the model, and hand out all there is to tell."""
+        """Take what waits, judge its beats in one call of the model, and return all that was found."""
         log = self._batch.collect()
         judged = judge(self._classifier, [entry for entry in log if isinstance(entry, Beats)])
         for one in judged:
@@ -230,7 +230,7 @@ class Engine:
     def save(self, device: str) -> bytes:
         """All that is remembered of a device, to go on from in another process.
 
-        The engine that restores it, and is fed the packets that came after, finds the same beats and tells the same
+        The engine that restores it, and is fed the packets that came after, finds the same beats and reports the same
         alerts as this one. What this one was given must have been flushed.
         """
         known = self._devices[device]

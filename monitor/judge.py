@@ -165,7 +165,7 @@ def _verdicts(
     columns: npt.NDArray[np.int64],
     abnormal: npt.NDArray[np.float32],
 ) -> Judged:
-    """Spread what the model said of the beats that were fit to be judged over all beats."""
+    """Spread the model's answers for the beats that were fit to be judged over all beats."""
     n = found.reasons.size
     verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
     verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal

@@ -43,7 +43,7 @@ CLOCK_DRIFT = 0.01
 CLOCK_FOLLOWS_S = 10.0
 """Time constant with which beat times follow a good clock that drifts against its sampling rate."""
 SAME_RATE = 0.05
-"""Rates that differ by less are one rate, measured anew."""
+"""Rates that differ by less are one rate, measured again."""
 FORMER_STRETCHES = 4
 """So many stretches that ended are remembered: after a lost connection a broker resends packets of any of them."""
 AGAIN_S = 86400.0
@@ -398,7 +398,7 @@ class Stream:
             self._join(following)
 
     def _takes_rate(self, packet: wire.Packet, rate_hz: float) -> bool:
-        """Whether a packet of a new rate may be taken; one that is only measured anew always may."""
+        """Whether a packet of a new rate may be taken; one that is only measured again always may."""
         if abs(packet.rate_hz - rate_hz) <= SAME_RATE * rate_hz:
             return True
         if self._owed > RATE_PACKETS * (RATE_CHANGES - 1):

@@ -143,7 +143,7 @@ class Waveform(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the first sample."""
     rate_hz: float
     unit: Literal["uV", "step"]
-    """"step": the device has not said yet what a step of its samples is worth."""
+    """"step": the resolution of the device is not known yet."""
     samples: list[int]
 
 
@@ -290,7 +290,7 @@ _binary = msgspec.msgpack.Decoder(_BinarySamples)
 _json = msgspec.json.Decoder(Samples)
 _to_msgpack = msgspec.msgpack.Encoder()
 _to_json = msgspec.json.Encoder()
-# What msgspec raises on bytes from a stranger: its own errors, text that is not UTF-8, nesting without end.
+# What msgspec raises on arbitrary bytes: its own errors, text that is not UTF-8, nesting without end.
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 

@@ -5,7 +5,7 @@ within a day. So an episode begins when `n` of the last `m` beats are abnormal, 
 clearly not: below a lower threshold, so that a rhythm at the edge does not ring and stop and ring again.
 
 Time comes from the beats, and so from a device's clock, which may be set back: what was observed before then says
-nothing of how long ago it was. An episode that goes on ends there, so that whoever was told of it does not show it for
+nothing of how long ago it was. An episode that goes on ends there, so that subscribers do not show it for
 ever, and what comes after begins a new one, whose times are of one clock.
 
 Nothing here knows devices, messages or clocks.
@@ -21,7 +21,7 @@ State = Literal["new", "update", "end"]
 Memory = tuple[bool, float, int, list[float | None], int, float, float, float]
 """What an episode remembers."""
 SET_BACK_S = 15.0
-"""An observation so long before the latest one says that the clock was set back. What is told at the end of a packet
+"""An observation so long before the latest one says that the clock was set back. What is found at the end of a packet
 of 10 s may come before beats from its begin."""
 
 
@@ -76,7 +76,7 @@ class Episode:
     """Events in the episode so far."""
     _recent: list[float | None] = field(default_factory=list)  # times of events, None for the rest
     _calm: int = 0
-    _told_s: float = 0.0
+    _reported_s: float = 0.0
     _quiet_until_s: float = -1.0
     _latest_s: float = -math.inf
 
@@ -91,11 +91,11 @@ class Episode:
     def memory(self) -> Memory:
         """All that it remembers: its arguments after the first four."""
         recent = list(self._recent)
-        times = self._told_s, self._quiet_until_s, self._latest_s
+        times = self._reported_s, self._quiet_until_s, self._latest_s
         return self.active, self.since_s, self.count, recent, self._calm, *times
 
     def observe(self, time_s: float, event: bool, calm: bool) -> State | None:
-        """Take one observation; return what there is to tell, if anything.
+        """Take one observation; return what there is to report, if anything.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class Episode:
             return self._go_on(time_s, event)
         events = [t for t in self._recent if t is not None]
         if event and len(events) >= self.n and time_s >= self._quiet_until_s:
-            self.active, self.since_s, self.count, self._told_s = True, events[0], len(events), time_s
+            self.active, self.since_s, self.count, self._reported_s = True, events[0], len(events), time_s
             return "new"
         return None
 
@@ -126,7 +126,7 @@ class Episode:
             self._recent.clear()
             self._quiet_until_s = time_s + self.refractory_s
             return "end"
-        if event and time_s - self._told_s >= self.update_s:
-            self._told_s = time_s
+        if event and time_s - self._reported_s >= self.update_s:
+            self._reported_s = time_s
             return "update"
         return None

@@ -197,8 +197,8 @@ def connect(client: paho.Client, url: BrokerUrl, keepalive_s: int = 30) -> None:
     ConnectionError
         There is no broker at that address, or TLS fails.
     """
-    said: list[str] = []
-    client.on_log = lambda _client, _data, _level, text: said.append(text)
+    logged: list[str] = []
+    client.on_log = lambda _client, _data, _level, text: logged.append(text)
     try:
         client.connect(url.host, url.port, keepalive_s)
     except OSError as error:  # ssl.SSLError and socket.gaierror included
@@ -206,7 +206,7 @@ def connect(client: paho.Client, url: BrokerUrl, keepalive_s: int = 30) -> None:
     answered = not url.tls or _await_answer(client)
     client.on_log = None
     if not answered:
-        reasons = [text.partition("on socket: ")[2] for text in said if "on socket: " in text]
+        reasons = [text.partition("on socket: ")[2] for text in logged if "on socket: " in text]
         raise ConnectionError(
             f"The broker at {url} ended the TLS connection: {reasons[-1] if reasons else 'it gave no reason'}. "
             "Does it want a client certificate, or one of another authority?"
@@ -267,7 +267,7 @@ def _no_passphrase() -> str:
 def _await_answer(client: paho.Client) -> bool:
     """Wait for the broker's answer; False if it ended the connection instead.
 
-    Only there TLS 1.3 tells that a broker refuses our certificate, or wants one.
+    Only there does TLS 1.3 show that a broker refuses our certificate, or wants one.
     """
     until_s = time.monotonic() + ANSWER_S
     while not client.is_connected() and time.monotonic() < until_s:

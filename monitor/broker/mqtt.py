@@ -510,7 +510,7 @@ class _Link:
             self.retry_at_s = time.monotonic() + RETRY_S
 
     def weaker_will(self, url: connection.BrokerUrl) -> str | None:
-        """What is to be said of the last will, if it could not be brought as it should."""
+        """What a person should know of the last will, if a weaker one had to be used."""
         if self.will is None or self.how == WILLS[0]:
             return None
         last = (

@@ -40,7 +40,7 @@ class Intake:
     engine
         Where packets go.
     checkpoint
-        Is told of each message, and of whose state depends on it.
+        Gets each message, and the device whose state depends on it.
     store
         Where states of earlier processes are; None if nowhere.
     publisher
@@ -87,7 +87,7 @@ class Intake:
             self._checkpoint.received(message.token, device, now_s)
 
     def report(self, notices: Sequence[Notice], now_s: float) -> None:
-        """Log what is wrong with devices' packets, and tell the devices; nobody else will learn of it."""
+        """Log what is wrong with devices' packets, and report it to the devices."""
         for notice in notices:
             self._complain(notice.owner, notice.reason, notice.text, now_s, notice.seq)
 
@@ -193,7 +193,7 @@ class Intake:
             self._publisher.report_error(device, wire.DeviceError(reason="rejected", text=reason), now_s)
 
     def _complain(self, device: str, reason: wire.ErrorReason, text: str, now_s: float, seq: int | None = None) -> None:
-        """Log what is wrong with a device's messages, once; and tell the device."""
+        """Log what is wrong with a device's messages, once, and report it to the device."""
         if self._complaints.is_new(f"{reason} {device}"):
             log.warning("%s: %s (logged once for this device)", device, text, extra={"device": device})
         self._publisher.report_error(device, wire.DeviceError(reason=reason, text=text, seq=seq), now_s)

@@ -1,4 +1,4 @@
-"""The loop of the monitor: one thread, told top to bottom in `Loop.turn`.
+"""The loop of the monitor: one thread; `Loop.turn` reads top to bottom.
 
 Each turn takes what has come into the engine, publishes what follows, commits and acknowledges what cannot be lost any
 more, and notes how the monitor is. While the model runs, messages pile up in the socket and become the next batch, so

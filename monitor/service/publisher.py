@@ -49,7 +49,7 @@ class Publisher:
         self._outbox = outbox
         self._topics = topics
         self._publish_beats = publish_beats
-        self._errors: dict[tuple[str, str], float] = {}  # when each device was last told of each kind of error
+        self._errors: dict[tuple[str, str], float] = {}  # when each kind of error was last reported to each device
         self._shortened: set[str] = set()  # ids of alerts that were too large for the broker, and were shortened
 
     def publish(self, output: Output) -> None:
@@ -72,7 +72,7 @@ class Publisher:
             self._send(message)
 
     def report_error(self, device: str, error: wire.DeviceError, now_s: float) -> None:
-        """Tell a device what is wrong with its messages, unless it was told the same less than a minute ago."""
+        """Report to a device what is wrong with its messages, at most once a minute for each reason."""
         key = device, error.reason
         if now_s < self._errors.get(key, -math.inf) + ERROR_S or len(self._errors) >= MOST_ERRORS:
             return

@@ -47,7 +47,7 @@ class Service:
     settings
         How it runs.
     report
-        Gets the status, instead of the broker and of whoever asks for metrics; see `monitor.service.supervisor`.
+        Gets the status, instead of the broker and the metrics; see `monitor.service.supervisor`.
     source
         Where packets come from, instead of the broker of the settings.
 

@@ -6,7 +6,7 @@ packets that come later rebuild the rest. The oldest are committed first, each a
 spread evenly; at once when nothing more comes; and early when too many wait.
 
 Packets are acknowledged in the order in which they came, as MQTT asks for. A packet that the broker does not wait for
-(QoS 0) is committed all the same: its device's state is saved, and the device is told. Knows nothing of brokers'
+(QoS 0) is committed all the same: its device's state is saved, and the device gets its `ack`. Knows nothing of brokers'
 clients or of what is in a message.
 """
 
@@ -210,7 +210,7 @@ class Checkpoint:
         self._window.learn(len(self._uncommitted), idle)
         tokens, devices = self._collect(now_s, idle)
         # What cannot be saved is acknowledged to the broker all the same: a full disk must not stop the monitor. The
-        # devices are not told, and keep it.
+        # devices get no `ack`, and keep it.
         is_saved = not is_faulty and self._save(self._store, devices)
         return Committed(tokens, devices if is_saved else [])
 

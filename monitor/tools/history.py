@@ -14,7 +14,7 @@ from typing import NamedTuple
 from monitor import wire
 from monitor.state.location import locate
 from monitor.state.store import HourlyRow, StateLocation
-from monitor.tools.watch import plain, tell
+from monitor.tools.watch import format_alert, plain
 
 WITHHELD: wire.Verdict = "withheld"
 
@@ -88,7 +88,7 @@ def _format_alerts(settings: HistorySettings, location: StateLocation, since_s: 
 
 def _line(payload: bytes, as_json: bool) -> str:
     try:
-        return tell(payload, as_json, dated=True)
+        return format_alert(payload, as_json, dated=True)
     except ValueError as error:
         return plain(f"not an alert: {error}")
 

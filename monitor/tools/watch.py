@@ -17,7 +17,7 @@ MOST = 1000
 """Alerts that are read before they are printed."""
 
 
-def tell(payload: bytes, as_json: bool, dated: bool = False) -> str:
+def format_alert(payload: bytes, as_json: bool, dated: bool = False) -> str:
     """One line of an alert as it was published: the same again, or for a person; see `describe`.
 
     Raises
@@ -73,7 +73,7 @@ def watch(source: Source, as_json: bool) -> NoReturn:
     while True:
         for message in source.poll(POLL_S, MOST):
             try:
-                line = tell(message.payload, as_json)
+                line = format_alert(message.payload, as_json)
             except ValueError as error:
                 line = plain(f"not an alert, on {message.topic}: {error}")
             print(line, flush=True)

@@ -16,7 +16,7 @@ from monitor.__main__ import main
 from monitor.beat import RrContext, Windows
 from monitor.broker import connection
 from monitor.classify import DEFAULT_MODEL, Classifier
-from monitor.tools.watch import describe, tell
+from monitor.tools.watch import describe, format_alert
 from tests.monitor.tiny_model import tiny_info, write_tiny
 
 
@@ -248,7 +248,7 @@ def test_a_forged_alert_moves_no_cursor_and_makes_no_line(as_json: bool) -> None
         id="a", episode="a", device="\x1b[2Jh10\r\n\u202e", kind="abnormal-beats", severity="warning", state="new",
         time_s=12.0, since_s=12.0, label="\x9b31m", probability=0.25, seq=1, completed_s=13.0,
     )  # fmt: skip
-    line = tell(wire.encode(alert), as_json)
+    line = format_alert(wire.encode(alert), as_json)
     assert line.isprintable()
     assert "h10" in line
     if as_json:
