@@ -5,14 +5,15 @@ clock, but its rate is known to a few percent only, and its zero not at all. A t
 depends on who makes it:
 
 * a device with a good clock: a few milliseconds to either side. The line runs in the middle.
-* a clock that shows whole seconds, or tens: never early, up to one unit late. The line runs along the top.
+* a clock that shows whole seconds, or tens: never early, up to one unit late. The line runs along the top, or
+  as far above it as the ticks leave open.
 * a gateway that stamps on arrival, perhaps after a stall: never early. The line runs along the bottom.
 * a time squeezed through a 32-bit float: rounded to multiples of up to 128 s. The line runs half a grain below the top.
 
 A line on one side of all points is fitted as clock skew is from one-way delays: of all supporting lines, the one that
 lies nearest to the points (Moon, Skelly, Towsley, "Estimation and removal of clock skew from network delay
-measurements", INFOCOM 1999). A slope counts only as far as it exceeds what the errors could feign, so that the clock
-of a device at its nominal rate keeps that rate.
+measurements", INFOCOM 1999). A slope counts only if it exceeds what the errors could feign, so that the clock of a
+device at its nominal rate keeps that rate.
 
 Knows nothing of packets, sequence numbers or devices.
 """
@@ -38,6 +39,8 @@ BLOCKS = 40
 SHORTEST_BLOCK_S, LONGEST_BLOCK_S = 1.0, 32.0
 SLOPE_AFTER_S, SLOPE_AFTER_SPREADS = 8.0, 4.0
 """One-sided errors say nothing of the slope before so much signal, and not before so many times their spread."""
+SEEN_GRAIN = 0.7
+"""Stamps that spread over so much of a grain have shown a tick."""
 REFIT_S = 1.0
 FIT_BEFORE_S = 0.25
 FOLLOWS_S = 10.0
@@ -196,10 +199,14 @@ class Clock(msgspec.Struct, array_like=True):
         if span_s >= max(SLOPE_AFTER_S, SLOPE_AFTER_SPREADS * self.spread_s):
             slope = _beyond(_supporting(edge, sign), (self.packet_s if side == "top" else 0.03) / span_s)
         at_zero = sign * float((sign * (edge[:, 1] - slope * edge[:, 0])).max())
+        grain_s = self.float_grain_s or self.grain_s
         if self.float_grain_s:
-            if self.spread_s < 0.9 * self.float_grain_s:  # the time did not change yet: nothing is known of the grain
+            if self.spread_s < SEEN_GRAIN * grain_s:  # the time did not change yet: it may be anything
                 return
-            at_zero -= self.float_grain_s / 2
+            at_zero -= grain_s / 2
+        if side == "top" and self.spread_s > SEEN_GRAIN * grain_s:
+            # The stamps bound the truth from both sides: a tick is seen by the first packet after it only.
+            at_zero += max(0.0, grain_s - self.spread_s) / 2
         self.line = at_zero, slope
 
     def _side(self) -> Side:
@@ -218,8 +225,8 @@ def _float_grain(stamp_s: float) -> float:
 
 
 def _beyond(slope: float, uncertainty: float) -> float:
-    """What is left of a slope when it is as near to 0 as it may be."""
-    return max(0.0, slope - uncertainty) + min(0.0, slope + uncertainty)
+    """A slope that cannot be 0; else 0."""
+    return slope if abs(slope) > uncertainty else 0.0
 
 
 def _narrowest(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> tuple[float, float]:

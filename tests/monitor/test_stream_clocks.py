@@ -112,7 +112,7 @@ def test_times_that_were_squeezed_through_a_32_bit_float_break_nothing(begin_s: 
     samples, times = _signal(250.0, 200.0)
     found = _play(_packets(samples, 50, 250.0, lambda _, t: float(np.float32(t)), begin_s=begin_s))
     assert _never_broke(found)
-    assert np.abs(_errors(found, times, begin_s, 140.0)).max() < 0.25  # once the time has changed
+    assert np.abs(_errors(found, times, begin_s, 140.0)).max() < 0.13  # half a packet, once the time has changed
 
 
 @pytest.mark.parametrize("burst", [2, 5, 12])
@@ -172,7 +172,7 @@ def test_a_true_rate_off_the_declared_one_gives_true_times_and_heart_rates(
     rng = np.random.default_rng(1)
     found = _play(_packets(samples, size, true_hz, lambda _, t: t + rng.uniform(-jitter_s, jitter_s), declared_hz))
     assert _never_broke(found)
-    assert np.abs(_errors(found, times, after_s=5.0)).max() < 0.05
+    assert np.abs(_errors(found, times, after_s=5.0)).max() < 0.04
     known = found.rr_s[(found.time_s > BEGIN_S + 30) & (found.rr_s > 0)]
     assert known.mean() == pytest.approx(np.mean(RR_S), rel=0.004)
 
