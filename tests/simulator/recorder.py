@@ -1,4 +1,4 @@
-"""A subscriber that keeps all it gets."""
+"""A subscriber that records all messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monitor.broker.connection import BrokerUrl
 
 
 class Recorder:
-    """Subscribes to topics as long as it is entered."""
+    """Records messages while its context is open."""
 
     def __init__(self, url: BrokerUrl, *topics: str, before: Callable[[], object] | None = None) -> None:
         self.messages: list[paho.MQTTMessage] = []
@@ -50,7 +50,7 @@ class Recorder:
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Wait until something has become true, or fail."""
+    """Wait until a condition is true, or fail."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not true after {timeout_s:g} s"
