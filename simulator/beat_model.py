@@ -1,11 +1,11 @@
-"""A small statistical model of PTB heartbeats, for machines that do not have the PTB files.
+"""A small statistical model of PTB heartbeats, for machines without the PTB files.
 
-Beats are stretched to a common period, so that the next R peak stands at phase 1; of each class the model keeps the
-mean shape, a few principal components, and the distribution of the scores and of the period. A virtual patient is one
-draw from that distribution; its beats are small variations of it, as large as those between a beat and its nearest
+Beats are stretched to a common period, so that the next R peak is at phase 1; for each class the model holds the mean
+shape, a few principal components, and the distribution of the scores and of the period. A virtual patient is one draw
+from that distribution; its beats are small variations of it, as large as those between a beat and its nearest
 neighbour in the files. No patient's beat is stored.
 
-Knows nothing of streams: what it draws are `Beats`, as if they had been loaded from a file.
+Knows nothing about streams: it returns `Beats`, as if they had been loaded from a file.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from monitor import beat
 from simulator.beats import LABELS, Beats, Label, next_r_peak
 
 MODEL_FILE = Path(__file__).parent / "beat_model.npz"
-"""The model that comes with the project."""
+"""The model shipped with the project."""
 PHASES = 160
-"""Points of a shape."""
+"""Number of points of a shape."""
 PHASE_STOP = 1.25
 """A shape runs from the R peak (phase 0) past the next one (phase 1) to here."""
 COMPONENTS = 8
 """Principal components of a class."""
-WIDEST = 1.0
-"""A virtual patient lies within so many standard deviations of the mean, in every component."""
+MAX_DEVIATION = 1.0
+"""Maximum distance of a virtual patient from the mean in each component, in standard deviations."""
 PERIODS = (60, 140)
 """Shortest and longest period of a drawn beat, samples (125 and 54 beats per minute)."""
 FORMAT = 1
@@ -53,7 +53,7 @@ class ClassModel:
 
 
 class BeatModel:
-    """Draws heartbeats.
+    """A generator of heartbeats.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class BeatModel:
         Raises
         ------
         ValueError
-            The file is missing or no such model.
+            The file is missing or does not hold such a model.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -83,7 +83,7 @@ class BeatModel:
                     for label in LABELS
                 }
         except (OSError, KeyError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is no model of beats: {error}.") from None
+            raise ValueError(f"{path} is not a model of beats: {error}.") from None
         return cls(classes)
 
     def save(self, path: Path) -> None:
@@ -104,7 +104,7 @@ class BeatModel:
         label
             Class of the patient's beats.
         count
-            How many beats.
+            Number of beats.
         seed
             The same seed gives the same patient and beats.
         period
@@ -112,7 +112,7 @@ class BeatModel:
         """
         rng = np.random.default_rng((seed, LABELS.index(label)))
         model = self.classes[label]
-        normal = np.clip(rng.standard_normal(COMPONENTS + 1), -WIDEST, WIDEST) * model.patients
+        normal = np.clip(rng.standard_normal(COMPONENTS + 1), -MAX_DEVIATION, MAX_DEVIATION) * model.patients
         patient, log_period = normal[:-1], normal[:-1] @ model.period[:-1] + normal[-1] + model.period[-1]
         if period is None:
             period = round(float(np.clip(np.exp(log_period), *PERIODS)))
@@ -145,15 +145,15 @@ def _fit_class(beats: Beats) -> ClassModel:
     scores = (shapes - mean) @ components.T  # (n, 8)
     design = np.column_stack([scores, np.ones(len(scores))])
     period, *_ = np.linalg.lstsq(design, np.log(periods), rcond=None)
-    left = float(np.std(np.log(periods) - design @ period))
-    patients = np.append(scores.std(axis=0), left)
-    return ClassModel(mean, components, patients, period, _beat_to_beat(scores))
+    residual = float(np.std(np.log(periods) - design @ period))
+    patients = np.append(scores.std(axis=0), residual)
+    return ClassModel(mean, components, patients, period, _beat_to_beat_spread(scores))
 
 
 def _normalise(window: npt.NDArray[np.float32], length: int) -> tuple[Array, int]:
     """Return a beat's closed shape at 160 phases of its period, and the period in samples.
 
-    Where a window ends before phase 1.25, the shape goes on as the beat began.
+    Where a window ends before phase 1.25, the shape continues with the beginning of the beat.
     """
     period = next_r_peak(window, length)
     phases = np.linspace(0, PHASE_STOP, PHASES)
@@ -165,10 +165,10 @@ def _normalise(window: npt.NDArray[np.float32], length: int) -> tuple[Array, int
 
 
 def _close(shape: Array) -> Array:
-    """Make the part after phase 1 the same as the beginning, as it is in a steady rhythm.
+    """Make the part after phase 1 equal to the beginning, as in a steady rhythm.
 
-    Half the difference is added to the beginning and half taken from the end; it fades out over the fifth of a period
-    that lies further inside.
+    Half the difference is added to the beginning and half subtracted from the end; the correction fades out over a
+    fifth of a period further inside.
     """
     phases = np.linspace(0, PHASE_STOP, PHASES)
     again = np.interp(np.clip(phases + 1, None, PHASE_STOP), phases, shape)  # one period later
@@ -182,7 +182,7 @@ def _close(shape: Array) -> Array:
     return closed
 
 
-def _beat_to_beat(scores: Array) -> Array:
+def _beat_to_beat_spread(scores: Array) -> Array:
     """Standard deviation of one beat around its patient: from each beat's difference to its nearest neighbour."""
     distances = ((scores[:, None, :] - scores[None, :, :]) ** 2).sum(axis=2) if len(scores) <= 1000 else None
     if distances is None:

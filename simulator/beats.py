@@ -1,7 +1,7 @@
-"""Recorded heartbeats in the layout of the Kaggle files, and where in each of them the next beat begins.
+"""Recorded heartbeats in the Kaggle layout, and the start of the next beat in each of them.
 
 A file has no header; a row is 187 samples at 125 Hz, scaled to 0..1 and padded with zeros, then the label (0 normal,
-1 abnormal). Rows are counted from 1, as editors do. Knows nothing of streams or devices.
+1 abnormal). Rows are numbered from 1, as in editors. Knows nothing about streams or devices.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from monitor import beat
 
 Label = Literal["normal", "abnormal"]
 LABELS: tuple[Label, Label] = ("normal", "abnormal")
-"""Class names, in the order of the numbers that stand for them in the files."""
+"""Class names, in the order of their numbers in the files."""
 DATA_VARIABLE = "ECGWATCH_DATA"
-"""Environment variable that may name the directory of the PTB files."""
+"""Environment variable with the directory of the PTB files."""
 
 
 @dataclass(frozen=True, eq=False)
 class Beats:
-    """Heartbeats as windows, with what is known of each."""
+    """Heartbeats as windows, with their class and source."""
 
     windows: beat.Windows
     """(n, 187) float32 in 0..1, zero-padded."""
     labels: tuple[str, ...]
     """Class of each beat."""
     sources: tuple[str, ...]
-    """Where each beat was taken from, such as "ptbdb_abnormal.csv:17"."""
+    """Source of each beat, such as "ptbdb_abnormal.csv:17"."""
     lengths: npt.NDArray[np.int64]
-    """(n,) samples of each window before its padding."""
+    """(n,) length of each window without its padding, samples."""
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -62,7 +62,7 @@ class Beats:
 def find_data(directory: Path | None) -> Path | None:
     """Return the directory with the PTB files: as given, else from the environment, else None.
 
-    The files may lie in the directory itself or in its folder "ptbdb".
+    The files may be in the directory itself or in its subfolder "ptbdb".
 
     Raises
     ------
@@ -96,28 +96,28 @@ def load_beats(directory: Path) -> Beats:
 
 
 def unpadded_length(window: npt.NDArray[np.float32]) -> int:
-    """Samples of a window before its padding.
+    """Return the length of a window without its padding, samples.
 
-    A window may hold real zeros, its minimum among them, so only the zeros at its very end count as padding. Where the
-    minimum is the last real sample, the length comes out one too small; nothing in the row could tell.
+    A window may hold real zeros (its minimum is one), so only trailing zeros count as padding. Where the minimum is the
+    last real sample, the result is one too small, which cannot be detected from the row.
     """
     return int(np.flatnonzero(window)[-1]) + 1
 
 
 def next_r_peak(window: npt.NDArray[np.float32], length: int) -> int:
-    """Find where the next beat's R peak stands in a window.
+    """Find the next beat's R peak in a window.
 
-    A window lasts 1.2 T, so the next R peak is expected near ``length / 1.2``. The beat that begins there looks like
-    the one that the window begins with: the best match of the window's own first 12 samples (96 ms) is taken, near the
-    expected place where several match, and then the highest sample next to it. On PTB rows whose neighbour in the
-    record is known, it stands within a sample of the true start in 100 % (normal) and 89 % (abnormal) of them.
+    A window lasts 1.2 T, so the next R peak is expected near ``length / 1.2``. The beat that starts there resembles
+    the one at the start of the window: the best match of the window's own first 12 samples (96 ms) is taken, near the
+    expected position where several match, and then the highest adjacent sample. On PTB rows whose neighbour in the
+    record is known, the result is within a sample of the true start in 100 % (normal) and 89 % (abnormal) of them.
 
     Parameters
     ----------
     window
         (187,) a beat window.
     length
-        Its samples before the padding.
+        Its length without the padding, samples.
 
     Returns
     -------
@@ -126,15 +126,15 @@ def next_r_peak(window: npt.NDArray[np.float32], length: int) -> int:
     """
     signal = window[:length].astype(np.float64)
     expected = length / beat.SPAN
-    places = np.arange(int(0.75 * expected), min(length - 7, int(1.25 * expected) + 1))
-    size = min(12, length - int(places[-1]))
+    positions = np.arange(int(0.75 * expected), min(length - 7, int(1.25 * expected) + 1))
+    size = min(12, length - int(positions[-1]))
     head = signal[:size] - signal[:size].mean()
-    tails = sliding_window_view(signal, size)[places]
-    tails = tails - tails.mean(axis=1, keepdims=True)  # (places, size)
-    likeness = tails @ head / (np.linalg.norm(tails, axis=1) * np.linalg.norm(head) + 1e-9)
-    louder = np.log((tails.std(axis=1) + 1e-3) / (head.std() + 1e-3))
-    cost = -likeness + 0.1 * np.abs(louder) + 2 * ((places - expected) / expected) ** 2
-    peak = int(places[cost.argmin()])
+    tails = sliding_window_view(signal, size)[positions]
+    tails = tails - tails.mean(axis=1, keepdims=True)  # (positions, size)
+    similarity = tails @ head / (np.linalg.norm(tails, axis=1) * np.linalg.norm(head) + 1e-9)
+    log_gain = np.log((tails.std(axis=1) + 1e-3) / (head.std() + 1e-3))
+    cost = -similarity + 0.1 * np.abs(log_gain) + 2 * ((positions - expected) / expected) ** 2
+    peak = int(positions[cost.argmin()])
     if signal[0] > signal[1]:
         peak += int(signal[peak - 1 : peak + 2].argmax()) - 1
     return peak
@@ -152,7 +152,7 @@ def _require_file(directory: Path, label: str) -> Path:
 
 
 def _load_file(path: Path, number: int) -> Beats:
-    """Load one class's file; `number` is the label that must stand in every row."""
+    """Load the file of one class; `number` is the label expected in every row."""
     windows = beat.read_class(path, number)
     for zeros in np.flatnonzero(~windows.any(axis=1)):
         raise ValueError(f"{path}, row {zeros + 1}: got only zeros, expected a heartbeat.")

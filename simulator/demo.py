@@ -1,7 +1,7 @@
-"""The whole path in one command: broker, monitor, simulated devices, and at the end how well they agreed.
+"""The whole path in one command: broker, monitor, simulated devices, and a comparison of their results at the end.
 
-The demo is an ordinary subscriber: it knows what was played (its own replay tells), reads beats and alerts from the
-broker like anyone else, and compares. The monitor runs as its own process, as it would in earnest.
+The demo is an ordinary subscriber: it knows the true beats from its own replay, reads beats and alerts from the broker
+like any client, and compares. The monitor runs in its own process, as in production.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from simulator.devices import Device, Library, make_fleet, open_feed
 from simulator.replay import Replay, Summary
 
 MATCH_S = 0.15
-"""A beat is found if an R peak was found this near (ANSI/AAMI EC57)."""
-SETTLE_S = 2.0
-"""At the end, how long the last beats may take to come."""
+"""A beat counts as detected if an R peak was detected within this distance (ANSI/AAMI EC57)."""
+QUIET_S = 2.0
+"""Maximum time to wait for the last beats at the end."""
 READY_S = 60.0
-"""How long the monitor may take to start; the first time it compiles its loops."""
+"""Maximum time for the monitor to start; the first time it compiles its loops."""
 MONITOR = "demo"
 
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    """A beat that a device played, and the window it was made from."""
+    """A beat that a device played, and its original window."""
 
     truth: wire.Truth
     window: beat.Windows | None
 
 
 class _Listener:
-    """What came back from the monitor."""
+    """A subscriber that collects the monitor's messages."""
 
     def __init__(self, url: connection.BrokerUrl, topics: wire.Topics, quiet: bool) -> None:
         self.beats: list[wire.Beat] = []
@@ -82,7 +82,7 @@ class _Listener:
         elif message.topic.endswith("/beats"):
             found = wire.decode(payload, wire.Beat)
             self.beats.append(found)
-            if found.verdict != "withheld":  # the last ones of a stream are told when it is over
+            if found.verdict != "withheld":  # the last ones of a stream are published when it is over
                 self.beat_latency_s.append(now - found.completed_s)
         else:
             alert = wire.decode(payload, wire.Alert)
@@ -95,32 +95,32 @@ class _Listener:
 def run_demo(
     directory: Path | None, devices: int, seconds: float, seed: int, stop: threading.Event, quiet: bool = False
 ) -> str:
-    """Play, watch, compare.
+    """Play beats, listen to the monitor, and compare.
 
     Parameters
     ----------
     directory
-        Where the PTB files are; None plays beats drawn from the shipped model.
+        Directory of the PTB files; None plays beats drawn from the shipped model.
     devices
-        How many devices to play.
+        Number of devices.
     seconds
-        How long to play.
+        Duration.
     stop
         Ends the demo early.
     quiet
-        Do not print the alerts as they come.
+        Do not print alerts as they arrive.
 
     Returns
     -------
     str
-        The summary, as it is to be printed.
+        The summary, ready to print.
     """
     library = Library(directory)
     print(library, flush=True)
     fleet = make_fleet(devices, ["patch", "polar-h10", "fast"], seed=seed)
     played: dict[str, list[_Played]] = defaultdict(list)
 
-    def note(device: Device, truth: wire.Truth, window: beat.Windows | None) -> None:
+    def record(device: Device, truth: wire.Truth, window: beat.Windows | None) -> None:
         played[device.id].append(_Played(truth, window))
 
     topics = wire.Topics()
@@ -128,20 +128,20 @@ def run_demo(
         listener = _Listener(broker.url, topics, quiet)
         try:
             _wait_until_online(listener, monitor, log, stop)
-            print(f"{devices} devices stream to {broker.url} for {seconds:g} s; alerts as they come:", flush=True)
+            print(f"{devices} devices stream to {broker.url} for {seconds:g} s; alerts as they arrive:", flush=True)
             feeds = [open_feed(device, library) for device in fleet]
-            sent = Replay(feeds, broker.url, on_beat=note).run(stop, seconds)
-            _settle(listener)
+            sent = Replay(feeds, broker.url, on_beat=record).run(stop, seconds)
+            _wait_until_quiet(listener)
             monitor.terminate()
             monitor.wait(10)
-            _settle(listener)
+            _wait_until_quiet(listener)
         finally:
             listener.close()
     return summarise(sent, played, listener)
 
 
 def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listener) -> str:
-    """Compare what was played with what was found."""
+    """Compare the beats that were played with those that were detected."""
     found = {device: sorted((b for b in listener.beats if b.device == device), key=_r_peak) for device in played}
     pairs = [
         (p, _nearest(found[device], p.truth.r_peak_s))
@@ -149,37 +149,37 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
         for p in beats
         if found[device] and p.truth.r_peak_s <= found[device][-1].r_peak_s
     ]
-    hit = [(p, b) for p, b in pairs if b is not None]
-    judged = [(p, b) for p, b in hit if b.verdict != "withheld"]
+    detected = [(p, b) for p, b in pairs if b is not None]
+    judged = [(p, b) for p, b in detected if b.verdict != "withheld"]
     ends = {device: beats[-1].truth.r_peak_s + MATCH_S for device, beats in played.items()}
-    extra = sum(b.r_peak_s <= ends.get(b.device, 0.0) for b in listener.beats) - len(hit)
+    extra = sum(b.r_peak_s <= ends.get(b.device, 0.0) for b in listener.beats) - len(detected)
     counts = {} if listener.status is None else listener.status.counts
     lost = sent.packets - counts.get("packets", 0) - counts.get("rejected", 0)
     lines = [
         "",
         f"{sent.devices} devices, {sent.seconds:.0f} s",
         _row("packets", f"{sent.packets} sent, {lost} lost"),
-        _row("beats", f"{len(pairs)} played, {_share(len(hit), len(pairs))} found, {extra} found that were not played"),
-        _row("withheld", f"{len(hit) - len(judged)} beats, for bad signal or an unknown rhythm"),
+        _row("beats", f"{len(pairs)} played, {_share(len(detected), len(pairs))} found, {extra} false positives"),
+        _row("withheld", f"{len(detected) - len(judged)} beats, for poor signal or an unknown rhythm"),
     ]
     for label in ("normal", "abnormal"):
         of_class = [(p, b) for p, b in judged if p.truth.label == label]
-        right = sum(b.verdict == label for _, b in of_class)
-        lines.append(_row(f"{label} beats", f"{_share(right, len(of_class))} judged {label}"))
-    lines.append(_row("same verdict", f"{_same_verdict(judged)} as the played window judged directly"))
+        correct = sum(b.verdict == label for _, b in of_class)
+        lines.append(_row(f"{label} beats", f"{_share(correct, len(of_class))} classified as {label}"))
+    lines.append(_row("same verdict", f"{_same_verdict(judged)} as the original window classified directly"))
     states = [alert.state for alert in listener.alerts]
     lines.append(_row("alerts", ", ".join(f"{states.count(s)} {s}" for s in ("new", "update", "end"))))
     lines.append(_row("latency, beat", _quantiles(listener.beat_latency_s)))
     lines.append(_row("latency, alert", _quantiles(listener.alert_latency_s)))
     lines.append("")
     lines.append("Latency: from the end of the packet that completes a beat to its arrival at this subscriber.")
-    lines.append("Agreement on these beats is no measure of diagnostic accuracy: see monitor/models/ptb.md.")
+    lines.append("Agreement on these beats is not a measure of diagnostic accuracy: see monitor/models/ptb.md.")
     lines.append("Research software, not a medical device.")
     return "\n".join(lines)
 
 
 def _same_verdict(judged: list[tuple[_Played, wire.Beat]]) -> str:
-    """Judge the windows that were played directly, and count equal verdicts."""
+    """Classify the original windows directly, and count equal verdicts."""
     known = [(p.window, b) for p, b in judged if p.window is not None]
     if not known:
         return "0 of 0"
@@ -209,17 +209,17 @@ def _share(part: int, whole: int) -> str:
 
 def _quantiles(latency_s: list[float]) -> str:
     if not latency_s:
-        return "none came"
+        return "none received"
     p50, p95, p99 = (1000 * q for q in np.percentile(latency_s, (50, 95, 99)))
     return f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, max {1000 * max(latency_s):.1f} ms"
 
 
 @contextmanager
 def _monitor(url: connection.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """A monitor in its own process, and what it logs."""
+    """Run a monitor in its own process; yield it and its log."""
     command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--beats", "--no-state", "--name", MONITOR]
     with tempfile.TemporaryFile() as log:
-        # Its own session: Ctrl-C reaches the demo alone, which then ends the monitor in good order.
+        # Its own session: Ctrl-C reaches only the demo, which then stops the monitor cleanly.
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             yield process, log
@@ -239,9 +239,9 @@ def _wait_until_online(
             raise ConnectionError(f"The monitor did not start: {log.read().decode(errors='replace').strip()}")
 
 
-def _settle(listener: _Listener) -> None:
-    """Wait until nothing more comes."""
-    until_s = time.monotonic() + SETTLE_S
+def _wait_until_quiet(listener: _Listener) -> None:
+    """Wait until no more messages arrive."""
+    until_s = time.monotonic() + QUIET_S
     while time.monotonic() < until_s:
         before = len(listener.beats) + len(listener.alerts)
         time.sleep(0.3)

@@ -1,6 +1,6 @@
-"""Simulated devices: their profiles, fleets of them, and the packets each one will send.
+"""Simulated devices: their profiles, fleets of them, and the packets that each one sends.
 
-Knows nothing of MQTT and never reads a clock.
+Knows nothing about MQTT and never reads a clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from monitor.wire import MAX_RATE_HZ, MAX_SAMPLES, MIN_RATE_HZ, check_device_id
 from simulator import records
 from simulator.beat_model import BeatModel
 from simulator.beats import LABELS, Beats, Label, load_beats
-from simulator.faults import Fault, spoil_packets, spoil_signal
+from simulator.faults import Fault, inject_packet_faults, inject_signal_faults
 from simulator.packets import Outgoing, make_packets, with_truth
 from simulator.records import Record
 from simulator.stream import Chain, Played, Stretch, episodes, join_beats, resample
@@ -29,10 +29,10 @@ class Profile:
     packet_samples: int
     """Samples in a packet."""
     resolution_uv: float
-    """Microvolts per step."""
+    """Microvolts per ADC count."""
     lead: str
     record: bool = False
-    """It plays a continuous PTB record instead of joined beats."""
+    """Whether it plays a continuous PTB record instead of joined beats."""
 
 
 PROFILES = {
@@ -41,13 +41,13 @@ PROFILES = {
     "fast": Profile(512.0, 512, 0.5, "II"),
     "ptb-1000": Profile(1000.0, 1000, 1.0, "II", record=True),
 }
-"""Profiles by name: a 250 Hz patch, a chest strap like the Polar H10, a fast recorder, and PTB as it was recorded."""
+"""Profiles by name: a 250 Hz patch, a chest strap like the Polar H10, a fast recorder, and PTB at its original rate."""
 DEFAULT_PROFILE = "patch"
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A simulated device and what it is to play.
+    """A simulated device and what it plays.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Device:
     id: str
     profile: Profile
     labels: tuple[Label, ...] = ("normal",)
-    """Classes whose beats it plays: one, or both in turns."""
+    """Classes whose beats it plays: one, or both alternately."""
     seed: int = 0
     faults: tuple[Fault, ...] = ()
 
@@ -79,15 +79,15 @@ class Feed:
     """The signal at the device's rate."""
 
     def packets(self) -> Iterator[tuple[Outgoing, tuple[Played, ...]]]:
-        """What the device sends, faults included, each with the beats that are complete after it."""
+        """Yield what the device sends, faults included, each with the beats that are complete after it."""
         device, profile = self.device, self.device.profile
-        stretches = spoil_signal(self.stretches, profile.rate_hz, device.faults, device.seed)
+        stretches = inject_signal_faults(self.stretches, profile.rate_hz, device.faults, device.seed)
         packets = make_packets(stretches, profile.rate_hz, profile.packet_samples, profile.resolution_uv)
-        return with_truth(spoil_packets(packets, device.faults, device.seed))
+        return with_truth(inject_packet_faults(packets, device.faults, device.seed))
 
 
 class Library:
-    """Where the beats come from: PTB files, or the shipped statistical model.
+    """The source of the beats: PTB files, or the shipped statistical model.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Library:
     """
 
     DRAWN = 64
-    """Beats drawn of one virtual patient; they are played again and again, in varying order."""
+    """Beats drawn for one virtual patient; they are repeated in varying order."""
 
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
@@ -105,7 +105,7 @@ class Library:
         self._chains = {} if self._beats is None else {label: Chain(self._beats.where(label)) for label in LABELS}
 
     def __str__(self) -> str:
-        """Say which beats are played."""
+        """Describe the beats that are played."""
         if self._beats is None:
             return "no PTB files given: playing beats drawn from the shipped statistical model of PTB beats"
         counts = ", ".join(f"{len(chain.pool)} {label}" for label, chain in self._chains.items())
@@ -117,7 +117,7 @@ class Library:
             return {label: self._chains[label] for label in labels}
         drawn: dict[Label, Beats] = {}
         period: int | None = None
-        for label in labels:  # the same heart rate in both classes: one person
+        for label in labels:  # the same heart rate in both classes, since it is one person
             drawn[label] = self._model.draw(label, self.DRAWN, seed, period)
             period = round(int(drawn[label].lengths[0]) / 1.2)
         return {label: Chain(beats) for label, beats in drawn.items()}
@@ -145,16 +145,16 @@ def make_fleet(
     Parameters
     ----------
     count
-        How many.
+        Number of devices.
     profiles
-        Names of profiles, taken in turns.
+        Names of profiles, assigned in rotation.
     abnormal
-        Share of the devices that play abnormal beats, 0..1: every other one of them nothing else, the rest in episodes
+        Fraction of devices that play abnormal beats, 0..1: every other one of them only such, the rest in episodes
         between normal beats.
     packet_s
-        Length of a packet in seconds instead of that of the profile.
+        Length of a packet in seconds, instead of that of the profile.
     rate_hz
-        Rate instead of that of the profile.
+        Sampling rate, instead of that of the profile.
     faults
         Faults of every device.
     seed
@@ -172,10 +172,10 @@ def make_fleet(
     kinds = [_profile(name, packet_s, rate_hz) for name in profiles]
     devices = []
     for number in range(count):
-        # Spread evenly: with 0.25 every fourth device is abnormal, beginning with the first.
+        # Spread evenly: with 0.25 every fourth device is abnormal, starting with the first.
         rank = math.ceil(round(number * abnormal, 6))
-        sick = math.ceil(round((number + 1) * abnormal, 6)) > rank
-        labels: tuple[Label, ...] = ("normal",) if not sick else ("abnormal",) if rank % 2 == 0 else LABELS
+        is_abnormal = math.ceil(round((number + 1) * abnormal, 6)) > rank
+        labels: tuple[Label, ...] = ("normal",) if not is_abnormal else ("abnormal",) if rank % 2 == 0 else LABELS
         device = Device(
             f"sim-{number + 1:04d}", kinds[number % len(kinds)], labels, seed * MAX_DEVICES + number, faults
         )
@@ -184,11 +184,11 @@ def make_fleet(
 
 
 MAX_DEVICES = 10_000
-"""Most devices in a fleet."""
+"""Maximum number of devices in a fleet."""
 
 
 def open_feed(device: Device, library: Library) -> Feed:
-    """Begin to play a device's beats, or its record: the n-th longest for a device of seed n."""
+    """Start a device's stream of beats, or its record: the n-th longest for a device of seed n."""
     profile = device.profile
     if profile.record:
         record = library.records[device.seed % len(library.records)]
@@ -199,7 +199,7 @@ def open_feed(device: Device, library: Library) -> Feed:
 
 
 def record_feed(record: Record, number: int, packet_s: float = 1.0, faults: tuple[Fault, ...] = ()) -> Feed:
-    """Make a device that plays a record once, at the record's own rate."""
+    """Return a device that plays a record once, at the record's own rate."""
     profile = Profile(
         record.rate_hz, max(1, round(packet_s * record.rate_hz)), record.resolution_uv, record.lead, record=True
     )

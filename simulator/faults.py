@@ -1,8 +1,8 @@
-"""What goes wrong with real devices, by name.
+"""Injected faults of real devices, by name.
 
-A fault touches a share of the stream: of its stretches of a few seconds (faults of the signal) or of its packets
-(faults of the sending). Each is a small pure transformation; the same seed gives the same faults, and they can be
-combined. What a fault does to the truth follows from the rule in `simulator.packets`.
+A fault affects a fraction of the stream: of its segments of a few seconds (signal faults) or of its packets (packet
+faults). Each is a small pure transformation; the same seed gives the same faults, and they can be combined. The effect
+of a fault on the truth follows from the rule in `simulator.packets`.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from simulator.stream import Signal, Stretch, cut
 Rng = np.random.Generator
 
 EPISODE_S = 4.0
-"""How long a fault of the signal lasts."""
+"""Duration of a signal fault."""
 NOISE_UV = 300.0
 """RMS of the noise."""
 WANDER_UV, WANDER_HZ = 1500.0, 0.4
 """Amplitude and frequency of the baseline wander."""
 CLIP_UV = 400.0
-"""Where the amplifier saturates."""
+"""Level at which the amplifier saturates."""
 JITTER_S = 0.02
-"""Largest error of a time stamp."""
+"""Maximum error of a time stamp."""
 
 
 def noise(signal: Signal, _rate_hz: float, rng: Rng) -> Signal:
-    """White noise of 0.3 mV RMS, such as from muscles."""
+    """White noise of 0.3 mV RMS, as from muscles."""
     noisy: Signal = signal + NOISE_UV * rng.standard_normal(signal.size)
     return noisy
 
 
 def wander(signal: Signal, rate_hz: float, rng: Rng) -> Signal:
-    """A baseline that swings by 1.5 mV, and begins and ends at rest."""
+    """Baseline wander of 1.5 mV, which is zero at the beginning and the end."""
     phase = 2 * np.pi * WANDER_HZ * np.arange(signal.size) / rate_hz
-    swell = np.sin(np.pi * np.arange(signal.size) / signal.size) ** 2
-    swung: Signal = signal + WANDER_UV * swell * np.sin(phase + rng.uniform(0, 2 * np.pi))
-    return swung
+    envelope = np.sin(np.pi * np.arange(signal.size) / signal.size) ** 2
+    wandering: Signal = signal + WANDER_UV * envelope * np.sin(phase + rng.uniform(0, 2 * np.pi))
+    return wandering
 
 
 def lead_off(signal: Signal, _rate_hz: float, _rng: Rng) -> Signal:
-    """No contact: no valid samples. The truth leaves out the beats that it touches."""
+    """No contact: no valid samples. The truth omits the affected beats."""
     return np.full(signal.size, np.nan)
 
 
 def clipping(signal: Signal, _rate_hz: float, _rng: Rng) -> Signal:
-    """An amplifier that saturates at 0.4 mV."""
+    """Saturation of the amplifier at 0.4 mV."""
     return np.clip(signal, -CLIP_UV, CLIP_UV)
 
 
 def gap(outgoing: Outgoing, _rng: Rng) -> tuple[Outgoing, ...]:
-    """The packet is lost. The truth leaves out the beats that it touches."""
+    """The packet is lost. The truth omits the affected beats."""
     return (replace(outgoing, lost=True),)
 
 
@@ -72,7 +72,7 @@ def duplicate(outgoing: Outgoing, _rng: Rng) -> tuple[Outgoing, ...]:
 
 
 def wrong_rate(outgoing: Outgoing, _rng: Rng) -> tuple[Outgoing, ...]:
-    """The packet claims twice its rate. The truth leaves out the beats that it touches."""
+    """The packet claims twice its rate. The truth omits the affected beats."""
     rate_hz = min(2 * outgoing.packet.rate_hz, MAX_RATE_HZ)
     return (replace(outgoing, packet=replace(outgoing.packet, rate_hz=rate_hz), false=True),)
 
@@ -96,7 +96,7 @@ PACKET_FAULTS: dict[str, Callable[[Outgoing, Rng], tuple[Outgoing, ...]]] = {
     "garbage": garbage,
 }
 REORDER = "reorder"
-"""Two packets change places; it looks at two, so it stands beside the table."""
+"""Two packets are swapped; it needs two packets, so it is not in the table."""
 SHARES = {
     "noise": 0.2,
     "wander": 0.2,
@@ -109,7 +109,7 @@ SHARES = {
     "wrong-rate": 0.02,
     "garbage": 0.05,
 }
-"""All faults, and the share that each one touches unless told otherwise."""
+"""All faults, and the default fraction that each affects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Fault:
     name: str
     """One of `SHARES`."""
     share: float
-    """Share of the stretches or packets that it touches, 0..1."""
+    """Fraction of the segments or packets that it affects, 0..1."""
 
     @classmethod
     def parse(cls, text: str) -> Fault:
@@ -128,7 +128,7 @@ class Fault:
         Raises
         ------
         ValueError
-            There is no such fault, or the share is no number from 0 to 1.
+            There is no such fault, or the share is not a number from 0 to 1.
         """
         name, colon, number = text.partition(":")
         if name not in SHARES:
@@ -142,21 +142,23 @@ class Fault:
         return cls(name, share)
 
 
-def spoil_signal(stretches: Iterator[Stretch], rate_hz: float, faults: Sequence[Fault], seed: int) -> Iterator[Stretch]:
-    """Apply the faults of the signal, in order."""
+def inject_signal_faults(
+    stretches: Iterator[Stretch], rate_hz: float, faults: Sequence[Fault], seed: int
+) -> Iterator[Stretch]:
+    """Apply the signal faults, in order."""
     for fault in faults:
         if fault.name in SIGNAL_FAULTS:
-            stretches = _spoil_stretches(stretches, rate_hz, fault, _rng(fault, seed))
+            stretches = _inject_into_segments(stretches, rate_hz, fault, _rng(fault, seed))
     return stretches
 
 
-def spoil_packets(packets: Iterator[Outgoing], faults: Sequence[Fault], seed: int) -> Iterator[Outgoing]:
-    """Apply the faults of the sending, in order."""
+def inject_packet_faults(packets: Iterator[Outgoing], faults: Sequence[Fault], seed: int) -> Iterator[Outgoing]:
+    """Apply the packet faults, in order."""
     for fault in faults:
         if fault.name == REORDER:
             packets = _reorder(packets, fault.share, _rng(fault, seed))
         elif fault.name in PACKET_FAULTS:
-            packets = _spoil_each(packets, fault, _rng(fault, seed))
+            packets = _inject_into_each(packets, fault, _rng(fault, seed))
     return packets
 
 
@@ -164,7 +166,7 @@ def _rng(fault: Fault, seed: int) -> Rng:
     return np.random.default_rng((seed, list(SHARES).index(fault.name)))
 
 
-def _spoil_stretches(stretches: Iterator[Stretch], rate_hz: float, fault: Fault, rng: Rng) -> Iterator[Stretch]:
+def _inject_into_segments(stretches: Iterator[Stretch], rate_hz: float, fault: Fault, rng: Rng) -> Iterator[Stretch]:
     for stretch in cut(stretches, max(1, round(EPISODE_S * rate_hz)), rate_hz):
         if rng.random() < fault.share:
             yield replace(stretch, samples_uv=SIGNAL_FAULTS[fault.name](stretch.samples_uv, rate_hz, rng))
@@ -172,14 +174,14 @@ def _spoil_stretches(stretches: Iterator[Stretch], rate_hz: float, fault: Fault,
             yield stretch
 
 
-def _spoil_each(packets: Iterator[Outgoing], fault: Fault, rng: Rng) -> Iterator[Outgoing]:
+def _inject_into_each(packets: Iterator[Outgoing], fault: Fault, rng: Rng) -> Iterator[Outgoing]:
     for outgoing in packets:
-        touched = rng.random() < fault.share and outgoing.garbage is None
-        yield from PACKET_FAULTS[fault.name](outgoing, rng) if touched else (outgoing,)
+        is_affected = rng.random() < fault.share and outgoing.garbage is None
+        yield from PACKET_FAULTS[fault.name](outgoing, rng) if is_affected else (outgoing,)
 
 
 def _reorder(packets: Iterator[Outgoing], share: float, rng: Rng) -> Iterator[Outgoing]:
-    """Hold a packet back until the next one has been sent."""
+    """Hold some packets back until the next one has been sent."""
     held: Outgoing | None = None
     for outgoing in packets:
         if held is not None:

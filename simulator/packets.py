@@ -1,9 +1,9 @@
-"""From a device's signal to the packets it sends, and which beats a monitor can be asked for.
+"""From a device's signal to its packets, and the beats that a monitor is expected to find.
 
-Rule: the truth names a beat once its whole window was sent, and leaves it out if any of its samples was not: lost,
-marked as missing, or sent with a false rate. Nobody could judge such a beat. Noise and clipping are no excuse.
+Rule: the truth lists a beat once its whole window has been sent, and omits it if any of its samples was not: lost,
+marked as missing, or sent with a false rate. Nothing could classify such a beat. Noise and clipping omit none.
 
-Times are seconds since the start of the stream. Knows nothing of MQTT and never reads a clock.
+Times are seconds since the start of the stream. Knows nothing about MQTT and never reads a clock.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from simulator.stream import Played, Stretch, cut
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outgoing:
-    """One message that a device is to send on its samples topic, or would have sent."""
+    """One message on a device's samples topic, sent or lost."""
 
     due_s: float
-    """When its last sample has been taken: time to send it."""
+    """When its last sample has been recorded, and it is due to be sent."""
     packet: Packet
-    """What it says; `start_s` counts from the start of the stream."""
+    """Its content; `start_s` counts from the start of the stream."""
     span_s: tuple[float, float]
-    """The stretch of the stream that its samples are from."""
+    """Start and end of its samples in the stream."""
     beats: tuple[Played, ...] = ()
     """Beats whose R peak lies in it."""
     lost: bool = False
-    """It is never sent."""
+    """Whether it is lost: never sent."""
     false: bool = False
-    """It is sent, but nobody could make sense of its samples."""
+    """Whether it is sent with samples that cannot be interpreted."""
     garbage: bytes | None = None
     """Sent instead of the packet."""
 
@@ -50,17 +50,17 @@ def make_packets(stretches: Iterator[Stretch], rate_hz: float, size: int, resolu
     size
         Samples in a packet; the last one may have fewer.
     resolution_uv
-        Microvolts per step. What does not fit in 16 bits is clipped, as a device would.
+        Microvolts per ADC count. Values beyond 16 bits are clipped, as by a device.
     """
     for seq, stretch in enumerate(cut(stretches, size, rate_hz)):
-        steps = np.clip(np.rint(stretch.samples_uv / resolution_uv), -32767, 32767)
-        samples = np.where(np.isnan(steps), NO_SAMPLE, steps).astype(np.int16)
+        counts = np.clip(np.rint(stretch.samples_uv / resolution_uv), -32767, 32767)
+        samples = np.where(np.isnan(counts), NO_SAMPLE, counts).astype(np.int16)
         start, end = seq * size / rate_hz, (seq * size + samples.size) / rate_hz
         yield Outgoing(end, Packet(seq, start, rate_hz, samples), (start, end), stretch.beats)
 
 
 def with_truth(packets: Iterator[Outgoing]) -> Iterator[tuple[Outgoing, tuple[Played, ...]]]:
-    """Go along the packets and give with each the beats whose windows are complete after it."""
+    """Yield each packet with the beats whose windows are complete after it."""
     waiting: deque[Played] = deque()
     holes: deque[tuple[float, float]] = deque()
     for outgoing in packets:
@@ -77,21 +77,21 @@ def with_truth(packets: Iterator[Outgoing]) -> Iterator[tuple[Outgoing, tuple[Pl
 
 
 KEEP_S = 5.0
-"""How long a hole is remembered while no beat waits: longer than packets can be out of order."""
+"""How long a hole is kept while no beat is pending: longer than packets can be out of order."""
 
 
 def at(packet: Packet, epoch_s: float) -> Packet:
-    """Return the packet with its time on a clock that showed `epoch_s` at the start of the stream."""
+    """Return the packet with its time on a clock that read `epoch_s` at the start of the stream."""
     return replace(packet, start_s=packet.start_s + epoch_s)
 
 
 def _holes(outgoing: Outgoing) -> list[tuple[float, float]]:
-    """Stretches of time whose samples do not arrive."""
+    """Time intervals whose samples do not arrive."""
     if outgoing.lost or outgoing.false:
         return [outgoing.span_s]
     missing = np.flatnonzero(outgoing.packet.samples == NO_SAMPLE)
     if not missing.size:
         return []
     start, rate_hz = outgoing.span_s[0], outgoing.packet.rate_hz
-    runs = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1)
-    return [(start + run[0] / rate_hz, start + (run[-1] + 1) / rate_hz) for run in runs]
+    gaps = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1)
+    return [(start + gap[0] / rate_hz, start + (gap[-1] + 1) / rate_hz) for gap in gaps]

@@ -1,15 +1,16 @@
-"""Plays feeds to an MQTT broker, in real time or faster.
+"""Play feeds to an MQTT broker, in real time or faster.
 
 Rules
 -----
-* Each packet has a target time that counts from the start: a late packet delays no other, so the clock never drifts.
-* A packet is published when its last sample is due. `start_s` is the true UTC time at which its samples are taken at
+* Each packet has a target time relative to the start: a late packet delays no other, so the clock never drifts.
+* A packet is published when its last sample is due. `start_s` is the true UTC time of its first sample at
   speed 1; at speed N the device's clock runs N times faster.
-* A device's clock starts on a whole multiple of 8 ms, the grid of 125 Hz, and the devices start one after the other
-  within the length of a packet, as real ones would.
+* A device's clock starts on a whole multiple of 8 ms, the grid of 125 Hz, and the devices start staggered within
+  the length of a packet, as real ones would.
 * Each device has its own connection, since a last will belongs to a connection; one thread drives them all.
 * The truth of a beat is published right after the packet that completes its window.
-* While the broker is away packets wait, and what a broker may have lost is sent again: see `simulator.outbox`.
+* While the broker is unreachable packets are queued, and those that it may have lost are resent: see
+  `simulator.outbox`.
 """
 
 from __future__ import annotations
@@ -43,36 +44,36 @@ OnBeat = Callable[[Device, wire.Truth, beat.Windows | None], None]
 """Called for each beat once its truth is sent: the device, the truth, and the original window if there is one."""
 
 MAX_UNACKNOWLEDGED = 50
-"""Messages of one device under way to the broker at a time."""
+"""Maximum number of messages of one device in flight to the broker."""
 LATENESS_KEPT = 100_000
-"""Newest packets whose lateness is remembered."""
+"""Number of latest packets whose lateness is kept."""
 STALLED_S = 10.0
-"""A broker that owes a confirmation and sends nothing for so long is taken for lost: a dead line reports nothing."""
+"""A broker that owes confirmations and sends nothing for this long is taken for lost: a dead link reports nothing."""
 CONNECT_S = 10.0
-"""How long the broker may take to greet all devices."""
+"""Timeout for the broker to accept all devices."""
 DRAIN_S = 10.0
-"""How long to wait at the end for what is not yet acknowledged."""
+"""How long to wait at the end for missing acknowledgements."""
 TICK_S = 0.5
-"""How often keepalives and lost connections are looked after."""
+"""Interval of the housekeeping: keepalives and reconnects."""
 RETRY_S = (0.5, 5.0)
-"""First and longest wait before the next attempt to reach a broker that went away; see `Backoff`."""
+"""First and longest wait before a reconnect; see `Backoff`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a replay did."""
+    """The counts of a replay."""
 
     devices: int
     packets: int
-    """Messages for the samples topics, garbage and duplicates included."""
+    """Messages on the samples topics, including garbage and duplicates."""
     acknowledged: int
-    """Those that the broker or the monitor has acknowledged."""
+    """Packets that the broker or the monitor has acknowledged."""
     dropped: int
-    """Those that were too old before anybody had acknowledged them."""
-    let_go: int
-    """Those that the broker has acknowledged, but no monitor in time, although there was one."""
-    again: int
-    """How often a packet was sent again."""
+    """Packets that became too old before they were acknowledged at all."""
+    expired: int
+    """Packets that the broker has acknowledged, but that no monitor did in time, although there was one."""
+    resent: int
+    """Number of resends."""
     beats: int
     """Beats whose truth was sent."""
     reconnects: int
@@ -83,21 +84,21 @@ class Summary:
 
     @property
     def lost(self) -> int:
-        """Packets that never were acknowledged."""
+        """Packets that were never acknowledged."""
         return self.packets - self.acknowledged
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Format for people, in one line."""
         return (
             f"{self.devices} devices, {self.seconds:.1f} s: {self.packets} packets sent, "
-            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.again} sent again, {self.beats} beats played, "
+            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.resent} resent, {self.beats} beats played, "
             f"{self.reconnects} reconnects, lateness p50 {1e3 * self.lateness_p50_s:.1f} ms, "
             f"p99 {1e3 * self.lateness_p99_s:.1f} ms"
         )
 
 
-class _Link:
-    """One device's connection: its outbox in front of a paho client."""
+class _Connection:
+    """One device's connection: its outbox and a paho client."""
 
     def __init__(self, device: Device, client: paho.Client, topics: wire.Topics) -> None:
         self.device, self.client = device, client
@@ -106,10 +107,10 @@ class _Link:
         self.connected = self.closing = self.closed = False
         self.refused: str | None = None
         self.connects = 0
-        self._greeting: tuple[Message, ...] = ()
-        self._sent_offline = False
+        self._announcement: tuple[Message, ...] = ()
+        self._offline_sent = False
         self._unconfirmed: dict[int, Message] = {}  # by packet id
-        self._moved_s = 0.0  # when the broker last owed no confirmation, or sent one
+        self._alive_s = 0.0  # when the broker last owed no confirmation, or sent one
         client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
         client.will_set(topics.of(device.id, "status"), _status("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -117,18 +118,18 @@ class _Link:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
 
-    def greet_with(self, first_seen_s: float) -> None:
-        """Set what the device publishes on each connection: info and status, both retained."""
+    def announce(self, first_seen_s: float) -> None:
+        """Set the messages that the device publishes on each connection: info and status, both retained."""
         profile = self.device.profile
         info = wire.Info(
             rate_hz=profile.rate_hz, lead=profile.lead, resolution_uv=profile.resolution_uv, first_seen_s=first_seen_s
         )
-        self._greeting = (self._retained("info", wire.encode(info)), self._retained("status", _status("online")))
+        self._announcement = (self._retained("info", wire.encode(info)), self._retained("status", _status("online")))
         if self.connected:
-            self._greet()
+            self._publish_announcement()
 
     def send(self, leaf: str, payload: bytes, outgoing: Outgoing) -> None:
-        """Take a message that goes with a packet, and send what can be sent."""
+        """Queue a message that belongs to a packet, and send what can be sent."""
         topic, start_s = self._topics.of(self.device.id, leaf), outgoing.span_s[0]
         if leaf == "samples":
             self.outbox.put(Message(topic, payload, 1, seq=outgoing.packet.seq, start_s=start_s))
@@ -137,13 +138,13 @@ class _Link:
         self.pump()
 
     def close(self) -> None:
-        """Publish the offline status once everything is acknowledged; call `pump` until `closed`."""
+        """Publish offline and disconnect once everything is acknowledged; call `pump` until `closed`."""
         self.closing = True
         self.outbox.hurry(time.monotonic())
         self.pump()
 
     def pump(self) -> None:
-        """Hand the client as many messages as may be under way."""
+        """Pass the client as many messages as may be in flight."""
         now = time.monotonic()
         while self.connected and len(self._unconfirmed) < MAX_UNACKNOWLEDGED:
             message = self.outbox.take(now)
@@ -151,37 +152,37 @@ class _Link:
                 break
             self._publish(message)
         if self.closing and self.connected and self.outbox.is_empty and not self._unconfirmed:
-            self._leave()
+            self._disconnect()
 
-    def maintain(self, now: float) -> None:
-        """Periodic housekeeping: send keepalives, probe the broker, and end a connection that is dead."""
+    def housekeep(self, now: float) -> None:
+        """Send keepalives and probes, and close a dead connection."""
         self.client.loop_misc()
         self.pump()
         sock: Any = self.client.socket()
         if self.connected and not self._unconfirmed:
-            self._moved_s = now
-        elif sock is not None and now - self._moved_s > STALLED_S:
+            self._alive_s = now
+        elif sock is not None and now - self._alive_s > STALLED_S:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # what follows is as if the broker had closed it
+                sock.shutdown(socket.SHUT_RDWR)  # from here on as if the broker had closed it
 
     def reconnect(self) -> None:
         """Open a new connection; raise OSError if there is no broker."""
-        self._moved_s = time.monotonic()
+        self._alive_s = time.monotonic()
         self.client.reconnect()
 
-    def _leave(self) -> None:
-        if self._sent_offline:
+    def _disconnect(self) -> None:
+        if self._offline_sent:
             self.closed, self.connected = True, False
             self.client.disconnect()
         else:
-            self._sent_offline = True
+            self._offline_sent = True
             self._publish(self._retained("status", _status("offline")))
 
     def _retained(self, leaf: str, payload: bytes) -> Message:
         return Message(self._topics.of(self.device.id, leaf), payload, 1, retain=True)
 
-    def _greet(self) -> None:
-        for message in self._greeting:
+    def _publish_announcement(self) -> None:
+        for message in self._announcement:
             self._publish(message)
 
     def _publish(self, message: Message) -> None:
@@ -193,13 +194,13 @@ class _Link:
         if reason.is_failure:
             self.refused = str(reason)
             return
-        self.connected, self.refused, self._sent_offline = True, None, False
-        self._moved_s = time.monotonic()
-        # paho would send first what was under way, before older packets that the broker may have lost as well.
+        self.connected, self.refused, self._offline_sent = True, None, False
+        self._alive_s = time.monotonic()
+        # paho would first send the messages in flight, before older packets that the broker may have lost as well.
         client.drop_out_messages()
         self._unconfirmed.clear()
         client.subscribe(self._topics.of(self.device.id, "ack"), 0)
-        self._greet()
+        self._publish_announcement()
         if self.connects:
             self.outbox.reconnect(time.monotonic())
         self.connects += 1
@@ -212,7 +213,7 @@ class _Link:
             self.outbox.acknowledge(wire.decode(bytes(message.payload), wire.Ack).seq, time.monotonic())
 
     def _on_publish(self, _client: paho.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        self._moved_s = time.monotonic()
+        self._alive_s = time.monotonic()
         if (message := self._unconfirmed.pop(mid, None)) is not None:
             self.outbox.confirm(message)
 
@@ -222,12 +223,12 @@ def _status(state: Literal["online", "offline"]) -> bytes:
 
 
 class _Loop:
-    """Moves the bytes of many paho clients in one thread."""
+    """Network loop of many paho clients in one thread."""
 
-    def __init__(self, links: Sequence[_Link], url: BrokerUrl) -> None:
+    def __init__(self, links: Sequence[_Connection], url: BrokerUrl) -> None:
         self._links, self._url = links, url
         self._selector = selectors.DefaultSelector()
-        self._writing: set[_Link] = set()
+        self._writing: set[_Connection] = set()
         self._tick_at = self._retry_at = 0.0
         self._backoff = Backoff(*RETRY_S)
 
@@ -237,11 +238,11 @@ class _Loop:
         Raises
         ------
         ConnectionError
-            The broker is not there, refuses a device, or does not answer.
+            The broker cannot be reached, refuses a device, or does not answer.
         """
         for link in self._links:
             connection.connect(link.client, self._url)
-            self._watch(link)
+            self._register(link)
         deadline = time.monotonic() + CONNECT_S
         while not all(link.connected for link in self._links):
             self.turn(0.05)
@@ -252,34 +253,34 @@ class _Loop:
                 raise ConnectionError(f"The broker at {self._url} does not answer in MQTT 3.1.1.")
 
     def turn(self, wait_s: float) -> None:
-        """Wait for the network for at most so long, and handle what comes."""
+        """Wait up to `wait_s` for the network, and handle what arrives."""
         for key, events in self._selector.select(max(wait_s, 0)):
-            link: _Link = key.data
+            link: _Connection = key.data
             if events & selectors.EVENT_READ:
                 _read(link.client)
             if events & selectors.EVENT_WRITE and link.client.socket() is not None:
                 link.client.loop_write()
             link.pump()
-            self.settle(link)
+            self.update(link)
 
-    def settle(self, link: _Link) -> None:
-        """Watch for what the link waits for now: to write as well, or nothing once its socket is gone."""
+    def update(self, link: _Connection) -> None:
+        """Select for what the link waits for now: to write as well, or nothing once its socket is gone."""
         sock = link.client.socket()
         if sock is None:
-            self._forget(link)
+            self._unregister(link)
         elif link.client.want_write() != (link in self._writing):
             self._writing ^= {link}
             self._selector.modify(sock, _events(link in self._writing), link)
 
-    def maintain(self, now: float) -> None:
-        """Send keepalives and reconnect what is disconnected; cheap to call often."""
+    def housekeep(self, now: float) -> None:
+        """Send keepalives and reconnect; cheap to call often."""
         if now < self._tick_at:
             return
         self._tick_at = now + TICK_S
         for link in self._links:
             if link.client.socket() is not None:
-                link.maintain(now)
-                self.settle(link)
+                link.housekeep(now)
+                self.update(link)
             elif not link.closed and now >= self._retry_at:
                 self._reconnect(link, now)
 
@@ -291,25 +292,25 @@ class _Loop:
                 sock.close()
         self._selector.close()
 
-    def _reconnect(self, link: _Link, now: float) -> None:
-        """Try once; after a failure no device tries for a while, so that a dead broker does not hold up the loop."""
+    def _reconnect(self, link: _Connection, now: float) -> None:
+        """Try once; after a failure no device tries for a while, so that a dead broker does not block the loop."""
         try:
             link.reconnect()
         except OSError:
             self._retry_at = now + self._backoff.next_s()
             return
         self._backoff.reset()
-        self._watch(link)
+        self._register(link)
 
-    def _watch(self, link: _Link) -> None:
+    def _register(self, link: _Connection) -> None:
         sock = link.client.socket()
         if sock is not None:
-            self._forget(link)
+            self._unregister(link)
             self._selector.register(sock, selectors.EVENT_READ, link)
-            self.settle(link)
+            self.update(link)
 
-    def _forget(self, link: _Link) -> None:
-        """Stop watching the link's old socket, which paho may have closed already."""
+    def _unregister(self, link: _Connection) -> None:
+        """Unregister the link's old socket, which paho may have closed already."""
         self._writing.discard(link)
         for key in [key for key in self._selector.get_map().values() if key.data is link]:
             self._selector.unregister(key.fileobj)
@@ -320,23 +321,23 @@ def _events(writing: bool) -> int:
 
 
 def _read(client: paho.Client) -> None:
-    """Read all that has come; TLS may hold decrypted bytes that the selector does not see."""
+    """Read all that has arrived; TLS may hold decrypted bytes that the selector does not see."""
     client.loop_read()
     while (pending := getattr(client.socket(), "pending", None)) is not None and pending():
         client.loop_read()
 
 
 class Replay:
-    """Plays feeds to a broker.
+    """A player of feeds to a broker.
 
     Parameters
     ----------
     feeds
-        What to play; see `simulator.devices`.
+        The feeds; see `simulator.devices`.
     url
         The broker.
     speed
-        How many times faster than real time.
+        Factor relative to real time.
     topics
         Names of the topics.
     password, cafile, certfile, keyfile
@@ -373,10 +374,10 @@ class Replay:
         self._next: list[tuple[Outgoing, tuple[Played, ...]] | None] = [None] * len(feeds)
         self._lateness: deque[float] = deque(maxlen=LATENESS_KEPT)
         self._beats = 0
-        # A client id names this process as well: a second simulator must not throw out the devices of the first.
+        # A client id names the run as well: a second simulator must not take over the sessions of the first.
         run = f"{time.time_ns() & 0xFFFFFFFF:08x}"
         self._links = [
-            _Link(
+            _Connection(
                 feed.device,
                 connection.make_client(
                     url,
@@ -395,13 +396,13 @@ class Replay:
         self._starts = [0.0] * len(feeds)  # the same on the monotonic clock
 
     def run(self, stop: threading.Event | None = None, duration_s: float | None = None) -> Summary:
-        """Play until all feeds have ended, `stop` is set, or so many seconds of real time have passed.
+        """Play until all feeds have ended, `stop` is set, or `duration_s` of real time have passed.
 
         Raises
         ------
         ConnectionError
-            The broker is not there, or refuses the devices. Once all are connected, a broker that goes away is
-            waited for.
+            The broker cannot be reached, or refuses the devices. Once all are connected, the replay waits for a
+            broker that goes away.
         """
         stop = stop or threading.Event()
         try:
@@ -415,7 +416,7 @@ class Replay:
         return self._summarise(seconds)
 
     def _play(self, started: float, end: float, stop: threading.Event) -> None:
-        """Send each packet when it is due, and turn the network loop in between."""
+        """Send each packet when it is due, and run the network loop in between."""
         schedule = self._schedule(started)
         heapq.heapify(schedule)
         while schedule and not stop.is_set():
@@ -425,7 +426,7 @@ class Replay:
             due, number = schedule[0]
             if due > now:
                 self._loop.turn(min(due, end, now + 0.1) - now)
-                self._loop.maintain(now)
+                self._loop.housekeep(now)
                 continue
             self._lateness.append(now - due)
             self._send(number)
@@ -434,11 +435,11 @@ class Replay:
             else:
                 heapq.heappop(schedule)
                 self._links[number].close()
-            self._loop.settle(self._links[number])
+            self._loop.update(self._links[number])
             self._loop.turn(0)
 
     def _schedule(self, started: float) -> list[tuple[float, int]]:
-        """Start the devices' clocks and return when each one's first packet is due."""
+        """Start the devices' clocks and return when the first packet of each is due."""
         utc = time.time()
         schedule = []
         for number, link in enumerate(self._links):
@@ -446,7 +447,7 @@ class Replay:
             stagger = profile.packet_samples / profile.rate_hz / self._speed * number / len(self._links)
             epoch = math.ceil((utc + stagger) * beat.RATE_HZ) / beat.RATE_HZ
             self._epochs[number], self._starts[number] = epoch, started + epoch - utc
-            link.greet_with(epoch)
+            link.announce(epoch)
             link.pump()
             if self._prepare(number):
                 schedule.append((self._due(number), number))
@@ -455,12 +456,12 @@ class Replay:
         return schedule
 
     def _prepare(self, number: int) -> bool:
-        """Make a device's next packet, before it is due; False at the end of its feed."""
+        """Prepare a device's next packet, before it is due; False at the end of its feed."""
         self._next[number] = next(self._packets[number], None)
         return self._next[number] is not None
 
     def _due(self, number: int) -> float:
-        """When a device's next packet is due, on the monotonic clock."""
+        """Return when a device's next packet is due, on the monotonic clock."""
         prepared = self._next[number]
         assert prepared is not None
         return self._starts[number] + prepared[0].due_s / self._speed
@@ -488,14 +489,14 @@ class Replay:
                 self._on_beat(link.device, truth, played.window)
 
     def _drain(self) -> None:
-        """Wait until the broker has acknowledged everything, and publish the offline statuses."""
+        """Wait until the broker has acknowledged everything, and disconnect."""
         for link in self._links:
             if not link.closing:
                 link.close()
         deadline = time.monotonic() + DRAIN_S
         while not all(link.closed for link in self._links) and (now := time.monotonic()) < deadline:
             self._loop.turn(0.02)
-            self._loop.maintain(now)
+            self._loop.housekeep(now)
 
     def _summarise(self, seconds: float) -> Summary:
         late = np.percentile(self._lateness or [0.0], [50, 99])
@@ -504,8 +505,8 @@ class Replay:
             packets=sum(link.outbox.packets for link in self._links),
             acknowledged=sum(link.outbox.confirmed for link in self._links),
             dropped=sum(link.outbox.dropped for link in self._links),
-            let_go=sum(link.outbox.let_go for link in self._links),
-            again=sum(link.outbox.again for link in self._links),
+            expired=sum(link.outbox.expired for link in self._links),
+            resent=sum(link.outbox.resent for link in self._links),
             beats=self._beats,
             reconnects=sum(max(link.connects - 1, 0) for link in self._links),
             seconds=seconds,

@@ -1,15 +1,15 @@
 """From single beats to a continuous signal without steps, at any rate.
 
-A beat window starts at an R peak and already holds the next one, so two windows that follow each other share the
-stretch from the second R peak to the end of the first window. Rules of the chain:
+A beat window starts at an R peak and already holds the next one, so two consecutive windows share the part from the
+second R peak to the end of the first window. Rules of the chain:
 
-* The next beat is one whose head resembles the tail of the beat before and whose window is about as long. In PTB files
-  that is mostly the true neighbour from the same record, which fits exactly; nothing relies on it.
-* A window is scaled to 0..1 by its own range, so its gain and offset are free: they are fitted to the tail before,
-  and drawn slowly back to an R peak of 1 mV over a baseline of 0. So the amplitude stays bounded.
-* In the shared stretch one beat fades into the other. R peaks stay where they are, on whole samples of 125 Hz.
+* The next beat is one whose head resembles the tail of the previous beat and whose window is about as long. In PTB
+  files that is mostly the true neighbour from the same record, which fits exactly; nothing relies on it.
+* A window is scaled to 0..1 by its own range, so its gain and offset are free: they are fitted to the previous
+  tail, and slowly return to an R peak of 1 mV over a baseline of 0. So the amplitude stays bounded.
+* In the shared part one beat fades into the other. R peaks stay where they are, on whole samples of 125 Hz.
 
-Streams are infinite generators of `Stretch`es, seeded, with bounded memory. Knows nothing of devices or packets.
+Streams are infinite generators of `Stretch`es, seeded, with bounded memory. Knows nothing about devices or packets.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ Signal = npt.NDArray[np.float64]
 """(n,) microvolts."""
 
 R_PEAK_UV = 1000.0
-"""Height of a usual R peak over the baseline."""
+"""Normal height of an R peak over the baseline."""
 MAX_GAIN_UV = 3000.0
-"""Largest range of one window: beats with hardly any R peak are not blown up further."""
+"""Maximum range of one window: beats with hardly any R peak are not amplified further."""
 CANDIDATES = 32
-"""How many of the best-fitting beats the next one is chosen from."""
+"""Number of best-fitting beats from which the next one is chosen."""
 REST = 6
-"""A beat does not come again before that many others were played."""
+"""A beat is not repeated before this many others were played."""
 MEDIAN_OVER = 10
-"""Beats whose periods are kept: about those of the 10 s that the window recipe looks back."""
+"""Number of beats whose periods are kept: about those of the 10 s of the median RR interval."""
 STEER = 12.0
-"""Cost of a window that the monitor will cut with another length than it had, per relative difference."""
+"""Cost of a window that the monitor will cut at a different length, per relative difference."""
 SAME_LENGTH = 4.0
-"""Cost of a beat of another length than the one before, per relative difference."""
+"""Cost of a beat whose length differs from the previous one, per relative difference."""
 RETURN = 0.1
-"""Share of the way back to the usual scale that each beat goes."""
+"""Fraction by which each beat returns to the normal scale."""
 HALF_TAPS = 16
-"""Samples of the slower rate that the resampling filter looks to either side."""
+"""Half width of the resampling filter, in samples of the slower rate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,14 +56,14 @@ class Played:
     label: str
     source: str
     duration_s: float
-    """How long its window lasts."""
+    """Duration of its window."""
     window: beat.Windows | None = None
-    """(187,) the window as it stood in the file or was drawn; None where the beat came from a record."""
+    """(187,) the original window from the file or the model; None for a beat of a record."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """A piece of a stream: each one continues the one before."""
+    """A piece of a stream; each continues the previous one."""
 
     samples_uv: Signal
     """(n,) microvolts; NaN where there is no signal."""
@@ -72,7 +72,7 @@ class Stretch:
 
 
 class Chain:
-    """Which beat of a pool may follow which; shared by all streams that play from the pool.
+    """Successors of each beat of a pool; shared by all streams that play from the pool.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Chain:
     """
 
     HEAD = 32
-    """Samples of a head that are compared at most (256 ms)."""
+    """Maximum number of samples of a head to compare (256 ms)."""
 
     def __init__(self, pool: Beats) -> None:
         if len(pool) == 0:
@@ -92,20 +92,20 @@ class Chain:
         self._periods: dict[int, int] = {}
 
     def period(self, row: int) -> int:
-        """Samples from the beat's R peak to the next."""
+        """Return the samples from the beat's R peak to the next."""
         if row not in self._periods:
             self._periods[row] = next_r_peak(self.pool.windows[row], int(self.pool.lengths[row]))
         return self._periods[row]
 
     def tail(self, row: int) -> Signal:
-        """Signal of a window from the next R peak on, (n,) in 0..1."""
+        """Return the signal of a window from the next R peak on, (n,) in 0..1."""
         return self.pool.windows[row, self.period(row) : self.pool.lengths[row]].astype(np.float64)
 
     def start(self, rng: np.random.Generator) -> int:
-        """Choose a beat to begin with: of eight at random, the one whose period agrees best with its length."""
+        """Choose the first beat: of eight at random, the one whose period agrees best with its length."""
         rows = rng.integers(len(self.pool), size=8)
-        unlike = [abs(np.log(self.period(row) * beat.SPAN / self.pool.lengths[row])) for row in rows]
-        return int(rows[np.argmin(unlike)])
+        mismatch = [abs(np.log(self.period(row) * beat.SPAN / self.pool.lengths[row])) for row in rows]
+        return int(rows[np.argmin(mismatch)])
 
     def follow(self, row: int, rest: Sequence[int], periods: Sequence[int], rng: np.random.Generator) -> int:
         """Choose the beat to play after `row` of the same pool.
@@ -113,16 +113,16 @@ class Chain:
         Parameters
         ----------
         rest
-            Beats not to play if any other fits.
+            Beats to avoid if any other fits.
         periods
-            Periods of the last beats, samples: a beat is good whose window is as long as the monitor will then cut it.
+            Periods of the last beats, samples: preferred are beats whose window is as long as the monitor will cut it.
         """
         if row not in self._followers:
             self._followers[row] = self._rank(self.tail(row), float(self.pool.lengths[row]))
         return self._choose(*self._followers[row], rest, periods, rng)
 
     def enter(self, tail: Signal, periods: Sequence[int], rng: np.random.Generator) -> int:
-        """Choose the beat to play after one of another pool, given that one's tail."""
+        """Choose the beat to play after one of another pool, given its tail."""
         ranked = self._rank(tail, beat.SPAN * float(np.median(periods)))
         return self._choose(*ranked, (), periods, rng)
 
@@ -143,17 +143,19 @@ class Chain:
         return int(rows[fresh][costs[fresh].argmin()])
 
     def _rank(self, tail: Signal, length: float) -> tuple[npt.NDArray[np.int64], Signal]:
-        """Return the rows that fit best after a tail, and how badly each one fits.
+        """Return the rows that fit best after a tail, and the cost of each.
 
-        The cost is what remains of the tail after the best affine fit of the head (RMS, as a share of the larger of
-        both windows), plus half the relative difference of the lengths.
+        The cost is the residual of the tail after the best affine fit of the head (RMS, relative to the larger of both
+        windows), plus a term for the relative difference of the lengths.
         """
         size = min(tail.size, self.HEAD)
         tail = tail[:size] - tail[:size].mean()
         heads = self._heads[:, :size] - self._heads[:, :size].mean(axis=1, keepdims=True)
         gains = np.clip(heads @ tail / ((heads**2).sum(axis=1) + 1e-9), 0.3, 3.0)  # (rows,)
-        left = np.sqrt(((gains[:, None] * heads - tail) ** 2).mean(axis=1)) / np.minimum(gains, 1)
-        costs = left + SAME_LENGTH * np.abs(np.log(self.pool.lengths / length)) + 0.02 * np.abs(np.log(gains)) + 1e-4
+        residual = np.sqrt(((gains[:, None] * heads - tail) ** 2).mean(axis=1)) / np.minimum(gains, 1)
+        costs = (
+            residual + SAME_LENGTH * np.abs(np.log(self.pool.lengths / length)) + 0.02 * np.abs(np.log(gains)) + 1e-4
+        )
         best = np.argsort(costs, kind="stable")[: max(CANDIDATES, REST + 2)]
         return best, costs[best]
 
@@ -173,14 +175,14 @@ def join_beats(chains: Mapping[Label, Chain], programme: Iterator[Label], seed: 
     Yields
     ------
     Stretch
-        One a beat: from its R peak to the sample before the next one.
+        One per beat: from its R peak to the sample before the next one.
     """
     rng = np.random.default_rng(seed)
     rest: deque[int] = deque(maxlen=REST)
     periods: deque[int] = deque(maxlen=MEDIAN_OVER)
     label = next(programme)
     row = chains[label].start(rng)
-    tail: Signal | None = None  # what the beat before says of the next samples, microvolts
+    tail: Signal | None = None  # what the previous beat predicts for the next samples, microvolts
     position = 0
     while True:
         chain = chains[label]
@@ -193,8 +195,8 @@ def join_beats(chains: Mapping[Label, Chain], programme: Iterator[Label], seed: 
         tail, position = signal[period:], position + period
         rest.append(row)
         periods.append(period)
-        label, before = next(programme), label
-        if label == before:
+        label, previous = next(programme), label
+        if label == previous:
             row = chain.follow(row, rest, periods, rng)
         else:
             row = chains[label].enter(chain.tail(row), periods, rng)
@@ -202,16 +204,16 @@ def join_beats(chains: Mapping[Label, Chain], programme: Iterator[Label], seed: 
 
 
 def episodes(labels: Sequence[Label], seed: int, shortest: int = 30, longest: int = 60) -> Iterator[Label]:
-    """Class of each beat of a stream: runs of one class after the other, forever.
+    """Yield the class of each beat of a stream: episodes of alternating classes, endlessly.
 
     Parameters
     ----------
     labels
-        Classes to take turns; one alone makes a stream of that class.
+        Classes to alternate; a single one makes a stream of that class.
     seed
-        The same seed gives the same runs.
+        The same seed gives the same episodes.
     shortest, longest
-        Beats in a run.
+        Number of beats in an episode.
     """
     rng = np.random.default_rng(seed)
     while True:
@@ -221,7 +223,7 @@ def episodes(labels: Sequence[Label], seed: int, shortest: int = 30, longest: in
 
 
 def _scale(window: Signal, tail: Signal | None) -> Signal:
-    """Give a window its microvolts: those that continue the tail before, drawn back to the usual scale."""
+    """Scale a window to microvolts: to continue the previous tail, and slowly back to the normal scale."""
     baseline = float(np.median(window))
     usual = min(R_PEAK_UV / max(abs(float(window[0]) - baseline), 0.1), MAX_GAIN_UV)
     if tail is None:
@@ -238,25 +240,25 @@ def _scale(window: Signal, tail: Signal | None) -> Signal:
 
 
 def fade(tail: Signal, signal: Signal) -> None:
-    """Let the tail before fade into the head of `signal`, in place."""
+    """Cross-fade from the previous tail into the head of `signal`, in place."""
     size = min(tail.size, signal.size)
-    share = 0.5 + 0.5 * np.cos(np.pi * (np.arange(size) + 0.5) / size)
-    signal[:size] += share * (tail[:size] - signal[:size])
+    weight = 0.5 + 0.5 * np.cos(np.pi * (np.arange(size) + 0.5) / size)
+    signal[:size] += weight * (tail[:size] - signal[:size])
 
 
 def resample(stretches: Iterator[Stretch], rate_hz: float, new_rate_hz: float) -> Iterator[Stretch]:
     """Resample a stream: sample n of the result lies at n / new_rate_hz seconds, exactly.
 
-    A windowed-sinc filter (Kaiser, 55 dB). Upwards it passes through the given samples; downwards it cuts off at half
-    the new rate. Every sample is computed from its own neighbours alone, so there are no edges between stretches, and
-    the signal before the start and after the end counts as constant. Beats keep their times.
+    A windowed-sinc filter (Kaiser, 55 dB). Upsampling preserves the given samples; downsampling cuts off at half the
+    new rate. Every sample depends only on its own neighbours, so there are no edges between stretches, and the signal
+    before the start and after the end is taken as constant. Beats keep their times.
 
     Parameters
     ----------
     stretches
         The stream at `rate_hz`.
     rate_hz, new_rate_hz
-        Any two rates.
+        The two rates.
     """
     if rate_hz == new_rate_hz:
         yield from stretches
@@ -269,9 +271,9 @@ def resample(stretches: Iterator[Stretch], rate_hz: float, new_rate_hz: float) -
     waiting: deque[Played] = deque()
 
     def produce(stop: int, history: Signal, first: int) -> Stretch:
-        """Output samples up to `stop`, and the beats in them."""
-        places: Signal = np.arange(produced, stop, dtype=np.float64) * step
-        samples = _interpolate(history, first, places, half, cutoff)
+        """Return the output samples up to `stop`, and the beats in them."""
+        positions: Signal = np.arange(produced, stop, dtype=np.float64) * step
+        samples = _interpolate(history, first, positions, half, cutoff)
         ready = []
         while waiting and waiting[0].r_peak_s * new_rate_hz < stop:
             ready.append(waiting.popleft())
@@ -297,18 +299,18 @@ def resample(stretches: Iterator[Stretch], rate_hz: float, new_rate_hz: float) -
         yield produce(max(produced, int(np.ceil(end / step))), history, first)
 
 
-def _interpolate(history: Signal, first: int, places: Signal, half: int, cutoff: float) -> Signal:
-    """Value of a signal between its samples, of which `history` holds those from number `first` on."""
-    whole = np.floor(places).astype(np.int64)
+def _interpolate(history: Signal, first: int, positions: Signal, half: int, cutoff: float) -> Signal:
+    """Interpolate a signal between its samples, of which `history` holds those from number `first` on."""
+    whole = np.floor(positions).astype(np.int64)
     taps = np.arange(1 - half, half + 1)
-    distance = (places - whole)[:, None] - taps  # (n, taps)
+    distance = (positions - whole)[:, None] - taps  # (n, taps)
     window = np.interp(np.abs(distance) / half, *KAISER)
     weights = cutoff * np.sinc(cutoff * distance) * window
     weights /= weights.sum(axis=1, keepdims=True)
     near = history[(whole - first)[:, None] + taps]
-    if np.isnan(near).any():  # a lost sample spoils only its own place
+    if np.isnan(near).any():  # a missing sample affects only its own position
         weights = np.where(np.isnan(near), 0.0, weights)
-        lost = np.isnan(history[np.rint(places).astype(np.int64) - first])
+        lost = np.isnan(history[np.rint(positions).astype(np.int64) - first])
         return np.where(lost, np.nan, (weights * np.nan_to_num(near)).sum(axis=1))
     return np.asarray((weights * near).sum(axis=1))
 

@@ -11,7 +11,7 @@ __all__ = ["Recorder", "wait_for"]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Wait until something has become true, or fail."""
+    """Wait until a condition is true, or fail."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not true after {timeout_s:g} s"

@@ -23,7 +23,7 @@ def test_shipped_model_is_small() -> None:
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_drawn_beats_are_windows_whose_next_r_peak_is_where_it_should_be(model: BeatModel, label: Label) -> None:
+def test_drawn_beats_are_windows_with_the_next_r_peak_at_their_period(model: BeatModel, label: Label) -> None:
     for seed in range(20):
         beats = model.draw(label, 10, seed)
         beat.check_windows(beats.windows)
@@ -45,15 +45,15 @@ def test_beats_of_one_virtual_patient_resemble_each_other_more_than_those_of_two
     assert within < 0.5 * np.abs(means - means.mean(axis=0)).mean()
 
 
-def test_bundled_classifier_tells_drawn_classes_apart(model: BeatModel) -> None:
+def test_bundled_classifier_distinguishes_drawn_classes(model: BeatModel) -> None:
     classifier = Classifier()
-    shares = {}
+    fractions = {}
     for label in LABELS:
         windows = np.concatenate([model.draw(label, 5, seed).windows for seed in range(40)])
         abnormal = classifier.abnormal(classifier.probabilities(windows))
-        shares[label] = np.mean(abnormal >= classifier.info.threshold)
-    assert shares["abnormal"] > 0.8
-    assert shares["normal"] < 0.3
+        fractions[label] = np.mean(abnormal >= classifier.info.threshold)
+    assert fractions["abnormal"] > 0.8
+    assert fractions["normal"] < 0.3
 
 
 def test_no_beat_of_a_patient_is_stored(model: BeatModel, ecg_data: Path) -> None:
@@ -73,7 +73,7 @@ def test_no_beat_of_a_patient_is_stored(model: BeatModel, ecg_data: Path) -> Non
             assert np.sqrt(((scaled - shape) ** 2).mean(axis=1)).min() > 0.02
 
 
-def test_model_fitted_again_draws_alike(ecg_data: Path, tmp_path: Path, model: BeatModel) -> None:
+def test_refitted_model_is_the_same(ecg_data: Path, tmp_path: Path, model: BeatModel) -> None:
     fitted = fit_model(load_beats(ecg_data / "ptbdb"))
     fitted.save(tmp_path / "model.npz")
     again = BeatModel.load(tmp_path / "model.npz")
@@ -82,11 +82,11 @@ def test_model_fitted_again_draws_alike(ecg_data: Path, tmp_path: Path, model: B
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive"])
-def test_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_file_without_a_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "model.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no model of beats"):
+    with pytest.raises(ValueError, match="is not a model of beats"):
         BeatModel.load(path)
 
 

@@ -36,7 +36,7 @@ def test_rows_come_with_label_source_and_unpadded_length(tmp_path: Path) -> None
     assert all(not beats.windows[row, beats.lengths[row] :].any() for row in range(5))
 
 
-def test_gzip_is_read_as_well(tmp_path: Path) -> None:
+def test_gzipped_files_are_read(tmp_path: Path) -> None:
     plain = load_beats(write(tmp_path, make_rows(0), make_rows(1)))
     for path in list(tmp_path.iterdir()):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
@@ -89,7 +89,7 @@ def test_class_without_beats_is_refused() -> None:
         beats.where("abnormal")
 
 
-def test_next_r_peak_stands_where_the_next_row_of_the_record_begins(ecg_data: Path) -> None:
+def test_next_r_peak_is_where_the_next_row_of_the_record_starts(ecg_data: Path) -> None:
     beats = load_beats(ecg_data / "ptbdb")
     for label, floor in (("normal", 0.99), ("abnormal", 0.88)):
         errors = errors_of_next_r_peak(beats.where(label), ecg_data / "ptbdb" / f"ptbdb_{label}_rows.csv")

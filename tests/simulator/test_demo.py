@@ -1,4 +1,4 @@
-"""The whole path in one command, as `make demo` runs it, and what it says of itself."""
+"""The whole path in one command, as `make demo` runs it, and its summary."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _check(text: str) -> None:
     assert _numbers(text, r"latency, alert +p50 ([\d.]+) ms")[0] > 0
 
 
-def test_demo_on_the_shipped_beats_finds_what_it_plays_and_loses_nothing() -> None:
+def test_demo_on_the_shipped_beats_detects_them_and_loses_nothing() -> None:
     text = _run_demo()
     assert text.startswith("no PTB files given")
     _check(text)
 
 
-def test_demo_on_real_ptb_beats_finds_what_it_plays_and_loses_nothing(ecg_data: Path) -> None:
+def test_demo_on_real_ptb_beats_detects_them_and_loses_nothing(ecg_data: Path) -> None:
     text = _run_demo("--data", str(ecg_data))
     assert text.startswith("playing PTB beats")
     _check(text)
@@ -59,8 +59,8 @@ def test_ctrl_c_ends_the_demo_cleanly_at_any_time(after_s: float) -> None:
     demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after_s)
     demo.send_signal(signal.SIGINT)
-    said, complained = demo.communicate(timeout=30)
+    out, errors = demo.communicate(timeout=30)
     assert demo.returncode in (0, 130)
-    assert "Traceback" not in said + complained
+    assert "Traceback" not in out + errors
     children = subprocess.run(["pgrep", "-f", "--", "--name demo"], capture_output=True, text=True)
     assert children.stdout == ""

@@ -1,4 +1,4 @@
-"""Profiles, fleets, and what devices send."""
+"""Profiles, fleets, and the packets that devices send."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from monitor import wire
 from simulator.devices import PROFILES, Device, Library, make_fleet, open_feed
 
 
-def test_fleet_has_ids_in_order_and_profiles_in_turns() -> None:
+def test_fleet_has_ids_in_order_and_profiles_in_rotation() -> None:
     devices = make_fleet(3, ["patch", "polar-h10"])
     assert [device.id for device in devices] == ["sim-0001", "sim-0002", "sim-0003"]
     assert [device.profile.rate_hz for device in devices] == [250, 130, 250]
 
 
-@pytest.mark.parametrize(("abnormal", "sick"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
-def test_share_of_abnormal_devices_is_kept(abnormal: float, sick: int) -> None:
+@pytest.mark.parametrize(("abnormal", "count"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_fraction_of_abnormal_devices_is_exact(abnormal: float, count: int) -> None:
     kinds = Counter(device.labels for device in make_fleet(8, abnormal=abnormal))
-    assert kinds[("normal",)] == 8 - sick
-    assert kinds[("abnormal",)] == (sick + 1) // 2
+    assert kinds[("normal",)] == 8 - count
+    assert kinds[("abnormal",)] == (count + 1) // 2
 
 
 @pytest.mark.parametrize("name", ["patch", "polar-h10", "fast"])
-def test_packets_have_the_size_and_rate_of_the_profile_and_follow_each_other(name: str) -> None:
+def test_packets_have_the_size_and_rate_of_the_profile_and_are_consecutive(name: str) -> None:
     [device] = make_fleet(1, [name])
     packets = [sent.packet for sent, _ in islice(open_feed(device, Library(None)).packets(), 20)]
     for before, after in pairwise(packets):
@@ -55,12 +55,12 @@ def test_device_in_episodes_keeps_its_heart_rate() -> None:
     assert abs(int(normal) - int(abnormal)) <= 1
 
 
-def test_library_says_which_beats_are_played(ecg_data: Path) -> None:
+def test_library_describes_the_beats_that_are_played(ecg_data: Path) -> None:
     assert str(Library(None)).startswith("no PTB files given: playing beats drawn from the shipped statistical model")
     assert "161 normal, 771 abnormal" in str(Library(ecg_data / "ptbdb"))
 
 
-def test_ptb_record_is_played_once_with_the_rows_as_truth(ecg_data: Path) -> None:
+def test_ptb_record_is_played_once_with_its_rows_as_truth(ecg_data: Path) -> None:
     library = Library(ecg_data / "ptbdb")
     [device] = make_fleet(1, ["ptb-1000"])
     sent = list(open_feed(device, library).packets())

@@ -1,4 +1,4 @@
-"""Faults, and what they do to the truth."""
+"""Injected faults, and their effect on the truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from monitor import wire
 from simulator.devices import Device, Feed, Library, make_fleet, open_feed
-from simulator.faults import SHARES, Fault, spoil_packets
+from simulator.faults import SHARES, Fault, inject_packet_faults
 from simulator.packets import Outgoing, make_packets, with_truth
 from simulator.stream import Played, Stretch
 
@@ -48,16 +48,16 @@ def test_every_fault_leaves_packets_that_decode_and_stay_bounded(name: str) -> N
 
 
 @pytest.mark.parametrize("name", SHARES)
-def test_share_zero_touches_nothing(name: str) -> None:
+def test_share_zero_changes_nothing(name: str) -> None:
     assert key(play(f"{name}:0", seconds=20)) == key(play(seconds=20))
 
 
-def test_share_says_how_much_is_touched() -> None:
+def test_share_is_the_fraction_that_is_affected() -> None:
     lost = [outgoing.lost for outgoing, _ in play("gap:0.3", seconds=500)]
     assert 0.2 < np.mean(lost) < 0.4
 
 
-def test_all_faults_together_are_due_in_order_and_tell_each_beat_once() -> None:
+def test_all_faults_together_are_due_in_order_and_list_each_beat_once() -> None:
     sent = play(*SHARES, packet_s=0.2)
     due = [outgoing.due_s for outgoing, _ in sent]
     assert due == sorted(due)
@@ -70,7 +70,7 @@ def hole_starts_and_ends(sent: Sent) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("fault", ["gap:0.1", "wrong-rate:0.1", "lead-off:0.3"])
 @pytest.mark.parametrize("packet_s", [0.2, 1.0])
-def test_truth_leaves_out_exactly_the_beats_whose_samples_did_not_arrive(fault: str, packet_s: float) -> None:
+def test_truth_omits_exactly_the_beats_whose_samples_did_not_arrive(fault: str, packet_s: float) -> None:
     whole = [played for _, beats in play(packet_s=packet_s) for played in beats]
     sent = play(fault, packet_s=packet_s)
     holes = hole_starts_and_ends(sent)
@@ -86,12 +86,12 @@ def test_truth_leaves_out_exactly_the_beats_whose_samples_did_not_arrive(fault: 
 @pytest.mark.parametrize(
     "fault", ["jitter", "duplicate:0.5", "reorder:0.5", "garbage:0.5", "noise", "wander", "clipping"]
 )
-def test_truth_is_whole_where_all_samples_arrive(fault: str) -> None:
+def test_truth_is_complete_if_all_samples_arrive(fault: str) -> None:
     whole, sent = truths(play()), truths(play(fault, seconds=300))
     assert sorted(sent)[: len(whole) - 3] == whole[:-3]
 
 
-def test_truth_comes_no_earlier_than_the_packet_that_completes_the_beat() -> None:
+def test_truth_is_not_sent_before_the_packet_that_completes_the_beat() -> None:
     for outgoing, beats in play(packet_s=0.2):
         for played in beats:
             assert outgoing.due_s - 0.2 < played.r_peak_s + played.duration_s <= outgoing.due_s
@@ -102,14 +102,14 @@ def test_duplicates_are_the_same_packet_twice() -> None:
     assert seqs[:4] == [0, 0, 1, 1]
 
 
-def test_reordered_packets_change_places() -> None:
+def test_reordered_packets_are_swapped() -> None:
     seqs = [outgoing.packet.seq for outgoing, _ in play("reorder:1", seconds=10)]
     assert seqs[:4] == [1, 0, 3, 2]
 
 
-def test_wrong_rate_stays_a_rate_of_the_wire() -> None:
+def test_wrong_rate_is_still_a_valid_rate() -> None:
     packets = make_packets(iter([Stretch(np.zeros(9000))]), 3000.0, 3000, 1.0)
-    rates = {outgoing.packet.rate_hz for outgoing in spoil_packets(packets, [Fault("wrong-rate", 1.0)], 0)}
+    rates = {outgoing.packet.rate_hz for outgoing in inject_packet_faults(packets, [Fault("wrong-rate", 1.0)], 0)}
     assert rates == {wire.MAX_RATE_HZ}
 
 
@@ -118,7 +118,7 @@ def test_signal_beyond_sixteen_bits_is_clipped_and_never_mistaken_for_a_missing_
     assert outgoing.packet.samples.tolist() == [32767, -32767, wire.NO_SAMPLE]
 
 
-def test_beats_at_the_end_of_a_record_are_left_out_if_their_window_is_not_whole() -> None:
+def test_beats_at_the_end_of_a_record_are_omitted_if_their_window_is_incomplete() -> None:
     beats = tuple(Played(start, "N", "x:0", 1.0) for start in (0.5, 1.5, 2.5))
     device = Device("d", make_fleet(1)[0].profile)
     sent = list(Feed(device, iter([Stretch(np.zeros(750), beats)])).packets())

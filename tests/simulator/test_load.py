@@ -1,4 +1,4 @@
-"""A large fleet played at next to no cost, through real brokers."""
+"""The load generator, through real brokers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = LoadSettings(devices=100, packet_s=0.1, seconds=1)
 
 @pytest.fixture
 def topics() -> wire.Topics:
-    """Topics of this test alone: the broker serves all tests and remembers what is retained."""
+    """Topics of this test only: the broker serves all tests and keeps retained messages."""
     return wire.Topics(f"test/{uuid4().hex}")
 
 
@@ -46,7 +46,7 @@ def packets_by_device(recorder: Recorder, topics: wire.Topics) -> dict[str, list
 
 
 class FakeBroker:
-    """Greets, and acknowledges what comes as long as it is willing to; keeps the first byte of each packet."""
+    """Accepts a connection, and acknowledges while `willing`; keeps the first byte of each packet."""
 
     def __init__(self, connection: socket.socket, willing: Callable[[int], bool]) -> None:
         self.got: list[int] = []
@@ -84,7 +84,7 @@ def fake_broker(willing: Callable[[int], bool] = lambda _: True) -> Iterator[tup
 
         def serve() -> None:
             connection, _ = server.accept()
-            with connection, suppress(OSError):  # the load may hang up while it is being answered
+            with connection, suppress(OSError):  # the load may disconnect before the answer
                 brokers.append(FakeBroker(connection, willing))
                 brokers[0].serve()
 
@@ -94,7 +94,7 @@ def fake_broker(willing: Callable[[int], bool] = lambda _: True) -> Iterator[tup
         thread.join(5)
 
 
-def test_filled_frames_decode_as_the_packets_they_stand_for() -> None:
+def test_filled_frames_decode_as_their_packets() -> None:
     samples = np.arange(-500, 500, dtype=np.int16).reshape(4, 250)
     frames = Frames([f"load-{number}" for number in range(6)], 250.0, 250, wire.Topics())
     start_s = 1.7e9 + np.arange(4) / 7
@@ -123,13 +123,13 @@ def test_packets_of_any_length_and_number_decode(packet_samples: int, seq: int) 
     np.testing.assert_array_equal(packet.samples, samples[0])
 
 
-def test_streams_have_the_heart_rate_asked_for_and_close_without_a_step() -> None:
+def test_streams_have_the_given_heart_rate_and_loop_without_a_step() -> None:
     loops = make_loops(LoadSettings(bpm=90, abnormal=0)).astype(np.float64)
     assert loops.shape == (STREAMS, 15_000)
     assert len({loop.tobytes() for loop in loops}) == STREAMS
     for loop in loops:
         spectrum = np.abs(np.fft.rfft(loop - loop.mean()))
-        assert spectrum[85:96].argmax() == 5  # 90 beats a turn: their fundamental, 85 + 5
+        assert spectrum[85:96].argmax() == 5  # 90 beats per loop: their fundamental, 85 + 5
         assert abs(loop[0] - loop[-1]) <= np.abs(np.diff(loop)).max()
 
 
@@ -140,7 +140,7 @@ def test_same_seed_plays_the_same() -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
-def test_share_of_abnormal_beats_is_met_over_all_streams(share: float) -> None:
+def test_fraction_of_abnormal_beats_is_exact_over_all_streams(share: float) -> None:
     settings = LoadSettings(abnormal=share)
     classes = [label for number in range(STREAMS) for label in classes_of(number, settings)]
     assert len(classes) == STREAMS * 72
@@ -160,7 +160,7 @@ def test_every_packet_arrives_once_and_in_order(broker_url: BrokerUrl, topics: w
         np.testing.assert_allclose(np.diff(starts), 0.1, atol=1e-6)
 
 
-def test_devices_play_streams_from_places_of_their_own(broker_url: BrokerUrl, topics: wire.Topics) -> None:
+def test_devices_play_streams_from_their_own_start_positions(broker_url: BrokerUrl, topics: wire.Topics) -> None:
     with Recorder(broker_url, topics.of("+", "samples")) as recorder:
         Load(SMALL, broker_url, topics).run()
         wait_for(lambda: len(recorder.messages) == 1000)
@@ -218,7 +218,7 @@ def test_broker_that_pauses_makes_packets_late_and_loses_none(monkeypatch: pytes
     assert summary.most_unacknowledged == 20
 
 
-def test_packets_that_the_broker_never_takes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packets_that_the_broker_never_accepts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simulator.publisher.MAX_UNACKNOWLEDGED", 20)
     monkeypatch.setattr("simulator.load.DRAIN_S", 0.2)
     ended = threading.Event()
@@ -230,7 +230,7 @@ def test_packets_that_the_broker_never_takes_are_counted(monkeypatch: pytest.Mon
     assert summary.unsent > 100
 
 
-def test_idle_link_says_that_it_is_alive() -> None:
+def test_idle_link_sends_pings() -> None:
     with fake_broker() as (url, brokers):
         link = Link(url, "idle")
         for now_s in (0.0, 19.0, 21.0, 40.0, 42.0):
@@ -242,7 +242,7 @@ def test_idle_link_says_that_it_is_alive() -> None:
     assert brokers[0].got == [0x10, 0xC0, 0xC0, 0xE0]
 
 
-def test_packet_ids_begin_again_at_1() -> None:
+def test_packet_ids_wrap_around_to_1() -> None:
     with fake_broker() as (url, _):
         link = Link(url, "ids")
         assert link.next_ids(2).tolist() == [1, 2]
@@ -268,7 +268,7 @@ def test_broker_that_goes_away_is_one_clear_error() -> None:
             load.run()
 
 
-def test_broker_that_is_not_there_is_one_clear_error() -> None:
+def test_unreachable_broker_is_one_clear_error() -> None:
     with pytest.raises(ConnectionError, match="No broker reached"):
         Load(SMALL, BrokerUrl(HOST, free_port())).run()
 
@@ -330,14 +330,14 @@ def test_interrupted_command_still_reports_as_json() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             wait_for(lambda: len(recorder.messages) > 50)
             process.send_signal(signal.SIGTERM)
-            told = json.loads(process.communicate(timeout=20)[0])
+            report = json.loads(process.communicate(timeout=20)[0])
     assert process.returncode == 0
-    assert set(told) == set(LoadSummary.__dataclass_fields__)
-    assert told["packets"] == told["acknowledged"] >= 50
-    assert told["seconds"] < 60
+    assert set(report) == set(LoadSummary.__dataclass_fields__)
+    assert report["packets"] == report["acknowledged"] >= 50
+    assert report["seconds"] < 60
 
 
-def test_streams_are_written_as_the_devices_would_play_them(tmp_path: Path) -> None:
+def test_written_streams_are_those_that_the_devices_play(tmp_path: Path) -> None:
     settings = LoadSettings(devices=40, seconds=90, rate_hz=200.0)
     write_streams(settings, tmp_path / "streams.npz")
     loops = make_loops(settings)
@@ -351,7 +351,7 @@ def test_streams_are_written_as_the_devices_would_play_them(tmp_path: Path) -> N
         assert sorted(samples[device, :length].tolist()) == sorted(loops[device % STREAMS].tolist())
 
 
-def test_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_file_gives_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nowhere" / "streams.npz"
     assert main(["load", "--devices", "2", "--seconds", "1", "--write", str(path)]) == 2
     assert capsys.readouterr().err == f"simulator: {path} cannot be written: No such file or directory.\n"

@@ -1,8 +1,17 @@
-"""What a device keeps, and when it sends it again."""
+"""What a device keeps, and when it resends it."""
 
 from __future__ import annotations
 
-from simulator.outbox import KEEP_S, KNOCK_AGAIN_S, KNOCK_S, LEAVING_S, SILENCE_S, UNHEARD_S, Message, Outbox
+from simulator.outbox import (
+    FINISH_S,
+    KEEP_S,
+    KEEP_UNACKNOWLEDGED_S,
+    PROBE_INTERVAL_S,
+    PROBE_S,
+    SILENCE_S,
+    Message,
+    Outbox,
+)
 
 TOPIC = "ecg/v1/a/samples"
 
@@ -20,7 +29,7 @@ def _put(outbox: Outbox, *seqs: int) -> None:
 
 
 def _send(outbox: Outbox, now_s: float = 0.0, confirmed: bool = True) -> list[int | None]:
-    """Send what may be sent; return the sequence numbers."""
+    """Send all that may be sent; return the sequence numbers."""
     sent = []
     while (message := outbox.take(now_s)) is not None:
         sent.append(message.seq)
@@ -33,10 +42,10 @@ def test_packets_are_sent_once_and_in_order_as_long_as_the_connection_lasts() ->
     outbox = _filled(5)
     assert _send(outbox) == [0, 1, 2, 3, 4]
     assert _send(outbox, 1000.0) == []
-    assert (outbox.packets, outbox.confirmed, outbox.again) == (5, 5, 0)
+    assert (outbox.packets, outbox.confirmed, outbox.resent) == (5, 5, 0)
 
 
-def test_a_new_connection_gets_what_no_monitor_acknowledged_though_the_broker_had_confirmed_it() -> None:
+def test_packets_confirmed_only_by_the_broker_are_resent_on_a_new_connection() -> None:
     outbox = _filled(5)
     _send(outbox)
     outbox.acknowledge(3, 1.0)
@@ -45,7 +54,7 @@ def test_a_new_connection_gets_what_no_monitor_acknowledged_though_the_broker_ha
     assert _send(outbox, 2.0) == [3]
     outbox.acknowledge(3, 2.1)
     assert _send(outbox, 2.1) == [3, 4, 5]
-    assert outbox.again == 3  # the knock, and both after it
+    assert outbox.resent == 3  # the probe, and both after it
     assert outbox.confirmed == 6
 
 
@@ -55,13 +64,13 @@ def test_after_a_lost_connection_only_the_oldest_packet_is_sent_until_a_monitor_
     outbox.acknowledge(1, 1.0)
     outbox.reconnect(2.0)
     assert _send(outbox, 2.0) == [1]
-    assert _send(outbox, 2.0 + KNOCK_AGAIN_S / 2) == []
-    assert _send(outbox, 2.0 + KNOCK_AGAIN_S) == [1]
+    assert _send(outbox, 2.0 + PROBE_INTERVAL_S / 2) == []
+    assert _send(outbox, 2.0 + PROBE_INTERVAL_S) == [1]
     outbox.acknowledge(2, 4.0)
     assert _send(outbox, 4.0) == [2]
 
 
-def test_if_everything_was_acknowledged_the_first_new_packet_knocks() -> None:
+def test_if_everything_was_acknowledged_the_first_new_packet_is_the_probe() -> None:
     outbox = _filled(2)
     _send(outbox)
     outbox.acknowledge(2, 1.0)
@@ -71,41 +80,41 @@ def test_if_everything_was_acknowledged_the_first_new_packet_knocks() -> None:
     assert _send(outbox, 3.0) == [2]
 
 
-def test_a_monitor_that_does_not_answer_is_waited_for_once() -> None:
+def test_a_monitor_that_does_not_answer_is_probed_only_once() -> None:
     outbox = _filled(3)
     _send(outbox)
     outbox.acknowledge(1, 1.0)
     outbox.reconnect(2.0)
     assert _send(outbox, 2.0) == [1]
-    assert _send(outbox, 2.0 + KNOCK_S) == [1, 2]
+    assert _send(outbox, 2.0 + PROBE_S) == [1, 2]
     outbox.reconnect(100.0)
     assert _send(outbox, 100.0) == [1, 2]
 
 
-def test_a_second_outage_while_knocking_does_not_use_up_the_wait_for_the_monitor() -> None:
+def test_a_second_outage_while_probing_restarts_the_wait_for_the_monitor() -> None:
     outbox = _filled(3)
     _send(outbox)
     outbox.acknowledge(1, 1.0)
     outbox.reconnect(2.0)
     assert _send(outbox, 2.0) == [1]
-    back_s = 2.0 + 2 * KNOCK_S
+    back_s = 2.0 + 2 * PROBE_S
     outbox.reconnect(back_s)
     assert _send(outbox, back_s) == [1]
-    assert _send(outbox, back_s + KNOCK_S / 2) == [1]
-    outbox.acknowledge(2, back_s + KNOCK_S / 2)
-    assert _send(outbox, back_s + KNOCK_S / 2) == [2]
+    assert _send(outbox, back_s + PROBE_S / 2) == [1]
+    outbox.acknowledge(2, back_s + PROBE_S / 2)
+    assert _send(outbox, back_s + PROBE_S / 2) == [2]
 
 
-def test_at_the_end_of_the_stream_the_monitor_is_not_waited_for_long() -> None:
+def test_at_the_end_of_the_stream_the_wait_for_the_monitor_is_short() -> None:
     outbox = _filled(3)
     _send(outbox)
     outbox.acknowledge(1, 1.0)
     outbox.reconnect(2.0)
     outbox.hurry(2.0)
-    assert _send(outbox, 2.0 + LEAVING_S) == [1, 2]
+    assert _send(outbox, 2.0 + FINISH_S) == [1, 2]
 
 
-def test_an_acknowledgement_that_breaks_a_silence_brings_back_what_it_leaves_out() -> None:
+def test_an_acknowledgement_after_a_silence_resends_what_it_does_not_cover() -> None:
     outbox = _filled(3)
     _send(outbox)
     outbox.acknowledge(1, 1.0)
@@ -117,7 +126,7 @@ def test_an_acknowledgement_that_breaks_a_silence_brings_back_what_it_leaves_out
     assert _send(outbox, 2.5 + SILENCE_S) == []
 
 
-def test_a_monitor_that_is_behind_is_not_sent_the_same_again_and_again() -> None:
+def test_a_monitor_that_is_behind_is_not_sent_the_same_packets_repeatedly() -> None:
     outbox = _filled(100)
     _send(outbox)
     for now_s in range(1, 100):
@@ -125,17 +134,17 @@ def test_a_monitor_that_is_behind_is_not_sent_the_same_again_and_again() -> None
         assert _send(outbox, float(now_s)) == []
 
 
-def test_where_nobody_acknowledges_little_is_kept_and_nobody_is_waited_for() -> None:
+def test_without_any_acknowledgements_little_is_kept_and_nothing_is_probed() -> None:
     outbox = Outbox()
     for seq in range(100):
         _put(outbox, seq)
         _send(outbox)
     outbox.reconnect(100.0)
-    assert _send(outbox, 100.0) == list(range(99 - round(UNHEARD_S), 100))
-    assert (outbox.dropped, outbox.let_go) == (0, 0)
+    assert _send(outbox, 100.0) == list(range(99 - round(KEEP_UNACKNOWLEDGED_S), 100))
+    assert (outbox.dropped, outbox.expired) == (0, 0)
 
 
-def test_what_is_kept_is_bounded_and_what_is_let_go_is_counted() -> None:
+def test_kept_packets_are_bounded_and_expired_ones_are_counted() -> None:
     outbox = _filled(1)
     _send(outbox)
     outbox.acknowledge(0, 0.0)
@@ -143,12 +152,12 @@ def test_what_is_kept_is_bounded_and_what_is_let_go_is_counted() -> None:
         _put(outbox, seq)
         if seq < 200:
             _send(outbox)
-    assert outbox.let_go == 200
+    assert outbox.expired == 200
     assert outbox.dropped == 1000 - 200 - KEEP_S
     assert len(_send(outbox, confirmed=False)) == KEEP_S + 1
 
 
-def test_messages_that_are_no_packets_keep_their_place_and_are_never_sent_again() -> None:
+def test_messages_other_than_packets_keep_their_place_and_are_never_resent() -> None:
     outbox = _filled(2)
     outbox.put(Message("ecg/v1/a/truth", b"", 0, start_s=1.0))
     _put(outbox, 2)
@@ -157,7 +166,7 @@ def test_messages_that_are_no_packets_keep_their_place_and_are_never_sent_again(
     assert _send(outbox, 1.0) == [0, 1, 2]
 
 
-def test_an_acknowledgement_of_another_stream_is_none() -> None:
+def test_an_acknowledgement_of_another_stream_is_ignored() -> None:
     outbox = _filled(3)
     _send(outbox)
     outbox.acknowledge(500, 1.0)

@@ -26,7 +26,7 @@ from tests.simulator.recorder import Recorder, wait_for
 
 @pytest.fixture
 def topics() -> wire.Topics:
-    """Topics of this test alone: the broker serves all tests and remembers what is retained."""
+    """Topics of this test only: the broker serves all tests and keeps retained messages."""
     return wire.Topics(f"test/{uuid4().hex}")
 
 
@@ -62,7 +62,7 @@ def test_all_packets_arrive_in_order_and_none_is_lost(broker_url: BrokerUrl, top
             assert after.start_s == pytest.approx(before.start_s + 0.2, abs=1e-6)
 
 
-def test_info_and_status_are_retained_and_come_first(broker_url: BrokerUrl, topics: wire.Topics) -> None:
+def test_info_and_status_are_retained_and_published_first(broker_url: BrokerUrl, topics: wire.Topics) -> None:
     with Recorder(broker_url, f"{topics.prefix}/#") as recorder:
         Replay(feeds(1), broker_url, topics=topics).run(duration_s=0.5)
         wait_for(lambda: states(recorder, topics, "sim-0001") == ["online", "offline"])
@@ -76,7 +76,7 @@ def test_info_and_status_are_retained_and_come_first(broker_url: BrokerUrl, topi
         assert states(late, topics, "sim-0001") == ["offline"]
 
 
-def test_truth_of_every_beat_comes_after_its_packets(broker_url: BrokerUrl, topics: wire.Topics) -> None:
+def test_truth_of_every_beat_is_published_after_its_packets(broker_url: BrokerUrl, topics: wire.Topics) -> None:
     called: list[tuple[str, wire.Truth, beat.Windows | None]] = []
     replay = Replay(
         feeds(2),
@@ -112,10 +112,10 @@ def test_packets_are_sent_when_their_last_sample_is_due(broker_url: BrokerUrl, t
     delays = [came - packet.start_s - 0.2 for came, packet in zip(arrived, packets, strict=True)]
     assert min(delays) > -0.002
     assert np.median(delays) < 0.5
-    assert abs(np.median(delays[:5]) - np.median(delays[-5:])) < 0.2  # a clock that drifts would run away
+    assert abs(np.median(delays[:5]) - np.median(delays[-5:])) < 0.2  # a drifting clock would show here
 
 
-def test_device_clock_starts_on_the_raster_of_125_hz(broker_url: BrokerUrl, topics: wire.Topics) -> None:
+def test_device_clock_starts_on_the_grid_of_125_hz(broker_url: BrokerUrl, topics: wire.Topics) -> None:
     with Recorder(broker_url, topics.of("+", "samples")) as recorder:
         Replay(feeds(3), broker_url, topics=topics, speed=5).run(duration_s=0.5)
         wait_for(lambda: len(recorder.messages) >= 3)
@@ -139,7 +139,7 @@ def test_stop_ends_the_replay_at_once(broker_url: BrokerUrl, topics: wire.Topics
     assert summary.lost == 0
 
 
-def test_garbage_is_sent_beside_the_packets(broker_url: BrokerUrl, topics: wire.Topics) -> None:
+def test_garbage_is_sent_between_the_packets(broker_url: BrokerUrl, topics: wire.Topics) -> None:
     with Recorder(broker_url, topics.of("+", "samples")) as recorder:
         faulty = feeds(1, faults=(Fault("garbage", 1.0),))
         summary = Replay(faulty, broker_url, topics=topics, speed=5).run(duration_s=1)
@@ -149,7 +149,7 @@ def test_garbage_is_sent_beside_the_packets(broker_url: BrokerUrl, topics: wire.
     assert wire.decode_packet(bytes(recorder.messages[1].payload)).seq == 0
 
 
-def test_killed_simulator_leaves_its_last_will(broker_url: BrokerUrl, topics: wire.Topics) -> None:
+def test_last_will_of_a_killed_simulator_is_published(broker_url: BrokerUrl, topics: wire.Topics) -> None:
     command = [sys.executable, "-m", "simulator", "replay", "--broker", str(broker_url), "--prefix", topics.prefix]
     with (
         Recorder(broker_url, f"{topics.prefix}/#") as recorder,
@@ -161,7 +161,7 @@ def test_killed_simulator_leaves_its_last_will(broker_url: BrokerUrl, topics: wi
             wait_for(lambda device=device: states(recorder, topics, device) == ["online", "offline"])  # type: ignore[misc]
 
 
-def test_broker_that_goes_away_is_waited_for_and_loses_no_packet() -> None:
+def test_replay_waits_for_a_broker_that_goes_away_and_loses_no_packet() -> None:
     port, port_v5 = free_port(), free_port()
     url = BrokerUrl("127.0.0.1", port)
     results: list[Summary] = []
@@ -182,7 +182,7 @@ def test_broker_that_goes_away_is_waited_for_and_loses_no_packet() -> None:
         assert sorted(set(seqs)) == list(range(min(seqs), max(seqs) + 1))
 
 
-def test_queue_is_bounded_and_what_it_drops_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_is_bounded_and_dropped_packets_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simulator.outbox.KEEP_S", 1.0)
     monkeypatch.setattr("simulator.replay.DRAIN_S", 0.1)
     broker = EmbeddedBroker(port=0)
@@ -199,7 +199,7 @@ def test_hundred_devices_lose_nothing(broker_url: BrokerUrl, topics: wire.Topics
     assert summary.packets >= 100
 
 
-def test_broker_that_is_not_there_is_one_clear_error() -> None:
+def test_unreachable_broker_is_one_clear_error() -> None:
     url = BrokerUrl("127.0.0.1", free_port())
     with pytest.raises(ConnectionError, match="No broker reached"):
         Replay([short_feed()], url).run()

@@ -48,7 +48,7 @@ def test_help_loads_neither_pandas_nor_scipy_nor_a_network() -> None:
     assert shown.splitlines()[-1] == "[]"
 
 
-def test_replay_says_first_which_beats_are_played_and_last_what_was_sent() -> None:
+def test_replay_prints_first_the_beats_it_plays_and_last_what_was_sent() -> None:
     with EmbeddedBroker(port=0) as broker:
         done = run("replay", "--broker", str(broker.url), "--devices", "2", "--duration", "2.5", "--fault", "duplicate")
     lines = done.stdout.splitlines()
@@ -67,7 +67,7 @@ def test_replay_plays_a_record(ecg_data: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_replay_finds_the_data_by_the_environment(ecg_data: Path) -> None:
+def test_replay_finds_the_data_by_the_environment_variable(ecg_data: Path) -> None:
     with EmbeddedBroker(port=0) as broker:
         done = run("replay", "--broker", str(broker.url), "--duration", "0.1", ECGWATCH_DATA=str(ecg_data))
     assert done.stdout.startswith(f"playing PTB beats from {ecg_data / 'ptbdb'}: 161 normal, 771 abnormal")
@@ -103,7 +103,7 @@ def test_error_is_one_line_and_exit_status_2(
     assert shown.count("\n") == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_closed_pipe_is_not_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "simulator", "replay"]

@@ -32,7 +32,7 @@ def collect(stretches: Iterator[Stretch], count: int) -> tuple[Signal, list[Play
 
 
 def windows_of(signal: Signal, played: Sequence[Played]) -> beat.Windows:
-    """Cut a 125 Hz signal at the known R peaks, as the recipe says."""
+    """Cut a 125 Hz signal at the known R peaks, by the rules of `monitor.beat`."""
     times = np.array([one.r_peak_s for one in played])
     windows = []
     for number in range(2, len(played) - 3):
@@ -62,7 +62,7 @@ def test_amplitude_stays_bounded_for_hours() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
-def test_r_peaks_of_the_truth_lie_on_r_peaks_of_the_signal(rate_hz: float) -> None:
+def test_r_peaks_of_the_truth_are_r_peaks_of_the_signal(rate_hz: float) -> None:
     signal, played = collect(resample(drawn(("normal",), 1), beat.RATE_HZ, rate_hz), 40)
     for one in played[1:-2]:
         near = np.arange(round((one.r_peak_s - 0.1) * rate_hz), round((one.r_peak_s + 0.1) * rate_hz))
@@ -71,7 +71,7 @@ def test_r_peaks_of_the_truth_lie_on_r_peaks_of_the_signal(rate_hz: float) -> No
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
-def test_resampling_has_no_edges_and_keeps_the_band(rate_hz: float) -> None:
+def test_resampling_has_no_edges_and_preserves_the_band(rate_hz: float) -> None:
     times = np.arange(2000) / beat.RATE_HZ
     tone = np.sin(2 * np.pi * 20 * times)
     pieces = (Stretch(part) for part in np.array_split(tone, 37))
@@ -82,7 +82,7 @@ def test_resampling_has_no_edges_and_keeps_the_band(rate_hz: float) -> None:
     assert signal.size == round(2000 * rate_hz / beat.RATE_HZ + 0.499)
 
 
-def test_upsampling_passes_through_the_given_samples() -> None:
+def test_upsampling_preserves_the_given_samples() -> None:
     given_signal, _ = collect(drawn(("normal",), 2), 20)
     signal, _ = collect(resample(drawn(("normal",), 2), beat.RATE_HZ, 250.0), 20)
     assert np.abs(signal[::2] - given_signal[: signal[::2].size]).max() < 1e-6
@@ -106,7 +106,7 @@ def test_any_block_size_gives_the_same_stream(sizes: list[int], rate_hz: float) 
 
 
 @given(size=st.integers(1, 2000))
-def test_cutting_keeps_every_sample_and_every_beat_in_its_place(size: int) -> None:
+def test_cutting_keeps_every_sample_and_every_beat_in_position(size: int) -> None:
     whole, beats = collect(drawn(("normal",), 4), 8)
     parts = list(cut(islice(drawn(("normal",), 4), 8), size, beat.RATE_HZ))
     assert all(part.samples_uv.size == size for part in parts[:-1])
@@ -123,7 +123,7 @@ def test_same_seed_gives_the_same_stream() -> None:
     assert not np.array_equal(first[:500], other[:500])
 
 
-def test_missing_samples_stay_missing_and_spoil_nothing_else() -> None:
+def test_missing_samples_stay_missing_and_affect_nothing_else() -> None:
     signal = np.zeros(1000)
     signal[400:500] = np.nan
     resampled, _ = collect(resample(iter([Stretch(signal)]), 125.0, 250.0), 2)
@@ -132,7 +132,7 @@ def test_missing_samples_stay_missing_and_spoil_nothing_else() -> None:
     assert not np.isnan(resampled[1002:]).any()
 
 
-def test_episodes_take_turns() -> None:
+def test_episodes_alternate() -> None:
     labels = list(islice(episodes(LABELS, seed=0, shortest=3, longest=5), 40))
     changes = np.flatnonzero([a != b for a, b in pairwise(labels)])
     assert labels[0] == "normal"
@@ -145,14 +145,14 @@ def test_chain_without_beats_is_refused() -> None:
         Chain(type(beats)(beats.windows[:0], (), (), beats.lengths[:0]))
 
 
-def test_pool_of_one_beat_plays_it_again_and_again() -> None:
+def test_pool_of_one_beat_repeats_it() -> None:
     chain = Chain(BeatModel.load().draw("normal", 1, seed=0))
     _, played = collect(join_beats({"normal": chain}, episodes(["normal"], 0), 0), 5)
     assert len({one.source for one in played}) == 1
 
 
 def agreement(streams: Sequence[Iterator[Stretch]], count: int) -> float:
-    """Share of beats whose verdict is the same before and after they were streamed."""
+    """Fraction of beats with the same verdict before and after streaming."""
     classifier = Classifier()
     before, after = [], []
     for stretches in streams:
@@ -167,20 +167,18 @@ def agreement(streams: Sequence[Iterator[Stretch]], count: int) -> float:
     return float(np.mean(verdicts[0] == verdicts[1]))
 
 
-def there_and_back(stretches: Iterator[Stretch], rate_hz: float) -> Iterator[Stretch]:
+def resample_there_and_back(stretches: Iterator[Stretch], rate_hz: float) -> Iterator[Stretch]:
     return resample(resample(stretches, beat.RATE_HZ, rate_hz), rate_hz, beat.RATE_HZ)
 
 
 @pytest.mark.parametrize("rate_hz", [130.0, 250.0, 512.617])
 @pytest.mark.parametrize("label", LABELS)
-def test_streamed_beats_of_ptb_get_the_verdict_of_the_rows_they_came_from(
-    ecg_data: Path, label: Label, rate_hz: float
-) -> None:
+def test_streamed_beats_of_ptb_get_the_verdict_of_their_rows(ecg_data: Path, label: Label, rate_hz: float) -> None:
     chain = Chain(load_beats(ecg_data / "ptbdb").where(label))
     streams = [join_beats({label: chain}, episodes([label], seed), seed) for seed in range(8)]
-    assert agreement([there_and_back(stream, rate_hz) for stream in streams], 80) >= 0.99
+    assert agreement([resample_there_and_back(stream, rate_hz) for stream in streams], 80) >= 0.99
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_streamed_beats_of_the_model_get_the_verdict_of_the_windows_drawn(label: Label) -> None:
-    assert agreement([there_and_back(drawn((label,), seed), 250.0) for seed in range(12)], 80) >= 0.99
+def test_streamed_beats_of_the_model_get_the_verdict_of_their_windows(label: Label) -> None:
+    assert agreement([resample_there_and_back(drawn((label,), seed), 250.0) for seed in range(12)], 80) >= 0.99

@@ -192,11 +192,11 @@ def _kill_forgetful_broker(kind: Kind, folder: Path) -> Row:
         broker.end(signal.SIGKILL)
     beats, alerts, summary = endured.expected_beats, endured.expected_alerts, endured.summary
     counts = (
-        f"{summary.packets} packets, {summary.again} sent again; {len(beats)} beats, {len(beats - endured.beats)} "
+        f"{summary.packets} packets, {summary.resent} sent again; {len(beats)} beats, {len(beats - endured.beats)} "
         f"missing, {len(endured.beats - beats)} wrong; {len(alerts)} alerts, {len(alerts - endured.alerts)} missing, "
         f"{len(endured.alerts - alerts)} wrong; breaks counted: {endured.breaks or 0}"
     )
-    return Row(f"{kind}, killed -9 twice, devices resend", counts, endured.is_whole and summary.again > 0)
+    return Row(f"{kind}, killed -9 twice, devices resend", counts, endured.is_whole and summary.resent > 0)
 
 
 def _handled(heard: Listener) -> int:

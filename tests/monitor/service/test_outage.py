@@ -69,7 +69,7 @@ def test_a_broker_that_is_killed_and_started_again_costs_no_beat(
         summary = _nothing_is_lost(broker.url, tmp_path / "state", outage, outage, monitored_at=line.url)
     assert (kind == "mosquitto") == (tmp_path / "mosquitto.db").exists()
     assert summary.reconnects >= 2 * len(PACKETS)
-    assert summary.again > 0
+    assert summary.resent > 0
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_monitor_that_comes_back_long_after_the_devices_gets_what_they_kept(
 ) -> None:
     """The broker has forgotten the monitor's subscription, and confirms what nobody gets."""
     if given_up:
-        monkeypatch.setattr("simulator.outbox.KNOCK_S", 2.0)
+        monkeypatch.setattr("simulator.outbox.PROBE_S", 2.0)
         monkeypatch.setattr("simulator.outbox.SILENCE_S", 5.0)
 
     def outage() -> None:
