@@ -147,6 +147,7 @@ class MemorySource(Source):
         messages: list[Message] = []
         while len(messages) < most and (message := self._broker.deliver(self._id)) is not None:
             messages.append(message)
+        self.is_quiet = not messages
         if not messages:
             time.sleep(min(wait_s, 0.01))
         return messages

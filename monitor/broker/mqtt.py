@@ -285,7 +285,7 @@ class MqttSource(Source):
         sock: Any = client.socket()
         if sock is None:
             return False
-        _wait(sock, client, wait_s)
+        self.is_quiet = not _wait(sock, client, wait_s)
         sock.fill()
         sock.corked = True
         while sock.has_input and len(client.inbox) < most:
@@ -542,11 +542,13 @@ class _Faults:
             log.warning("%s", text)
 
 
-def _wait(sock: BufferedSocket, client: Client, wait_s: float) -> None:
-    """Wait until there is something to read, or what waits can be sent."""
-    if not sock.has_input:
-        wanted = [sock] if sock.has_output or client.want_write() else []
-        select.select([sock], wanted, [], wait_s)
+def _wait(sock: BufferedSocket, client: Client, wait_s: float) -> bool:
+    """Wait until there is something to read, or what waits can be sent; return whether there is."""
+    if sock.has_input:
+        return True
+    wanted = [sock] if sock.has_output or client.want_write() else []
+    readable, writable, _ = select.select([sock], wanted, [], wait_s)
+    return bool(readable or writable)
 
 
 def end_session(

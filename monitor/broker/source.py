@@ -50,6 +50,8 @@ class Source(ABC):
     """How many connections there were so far."""
     resumed: bool = False
     """Whether the broker still had this client's session when the present connection was made."""
+    is_quiet: bool = False
+    """Whether the last `poll` waited in vain: nothing at all came from the broker, not even part of a message."""
     fault: str | None = None
     """What keeps messages from coming in or from being kept, if anything is known to; a person must mend it."""
 

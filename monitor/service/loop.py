@@ -81,7 +81,7 @@ class Loop:
         parts.intake.report(parts.engine.take_notices(), now_s)
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
-            self._commit(now_s, idle=not messages)
+            self._commit(now_s, idle=parts.source.is_quiet)
         if parts.source.connected and self._status.is_due(now_s):
             self.housekeeping(now_s)
 
@@ -103,8 +103,10 @@ class Loop:
             attention.heard_s = now_s
 
     def _commit(self, now_s: float, idle: bool) -> None:
+        """Save what is due, and acknowledge it at once: what waited in the socket would wake the next turn up."""
         self._parts.publisher.take_confirmed()
         self._parts.publisher.acknowledge_all(self._parts.checkpoint.commit(now_s, idle))
+        self._parts.source.flush()
 
     def housekeeping(self, now_s: float) -> None:
         """Do what is due every `STATUS_S`: the status, limits, the store, devices that are gone."""

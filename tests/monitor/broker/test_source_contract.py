@@ -291,6 +291,18 @@ def test_a_session_outlives_its_process_unless_it_is_clean(bench: Bench, name: s
     second.close()
 
 
+def test_it_is_quiet_only_when_nothing_at_all_came(bench: Bench, source: Source, name: str) -> None:
+    _until(lambda: source.poll(0.1, 10) == [] and source.is_quiet)
+    source.publish(f"{name}/out", b"", qos=1)
+    source.flush()
+    bench.publish(f"{name}/in", b"now")
+    [message] = _poll(source, 1)
+    assert not source.is_quiet
+    source.ack(_tokens([message]))
+    source.flush()
+    _until(lambda: source.poll(0.1, 10) == [] and source.is_quiet)
+
+
 def test_asking_for_the_same_again_loses_and_repeats_nothing(bench: Bench, source: Source, name: str) -> None:
     for i in range(3):
         source.resubscribe()
