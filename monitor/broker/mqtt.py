@@ -336,6 +336,7 @@ class MqttSource(Source):
             name = self._client._client_id.decode()
             text = "the broker %s ended the connection after %.1f s; is another client called %s?"
             log.warning(text, self._url, lived_s, name)
+            self._link.postpone()
             self._look_for_suspects()
         else:
             log.warning("lost the broker %s; reconnecting", self._url)
@@ -368,6 +369,7 @@ class MqttSource(Source):
             self._client.reconnect()
         except OSError as error:
             self._link.end()
+            self._link.postpone()
             log.info("no broker at %s: %s", self._url, error)
 
     def _prepare_will(self) -> None:
@@ -490,7 +492,6 @@ class _Link:
         lived_s = None if self._accepted_s is None else time.monotonic() - self._accepted_s
         self.is_up = self.is_listening = False
         self._greeted_s = self._accepted_s = None
-        self.postpone()
         return lived_s
 
     def postpone(self) -> None:
@@ -508,6 +509,8 @@ class _Link:
         self._tries += 1
         if self._tries <= MOST_TRIES:
             self.retry_at_s = time.monotonic() + RETRY_S
+        else:
+            self.postpone()
 
     def weaker_will(self, url: connection.BrokerUrl) -> str | None:
         """What a person should know of the last will, if a weaker one had to be used."""

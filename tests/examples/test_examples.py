@@ -65,7 +65,7 @@ def test_the_device_in_python_publishes_what_the_contract_wants_and_keeps_it_unt
         try:
             wait_for(lambda: len(listener.payloads(TOPICS.of("patch", "samples"))) >= 3, 20)
             packets = [wire.decode_packet(payload) for payload in listener.payloads(TOPICS.of("patch", "samples"))]
-            assert [packet.seq for packet in packets][:3] == [0, 1, 2]
+            assert list(dict.fromkeys(packet.seq for packet in packets))[:2] == [0, 1]
             assert {packet.samples.size for packet in packets} == {250}
             assert wire.decode(listener.payloads(TOPICS.of("patch", "info"))[0], wire.Info).resolution_uv == 1.0
             error = wire.DeviceError(reason="retained", text="publish samples without the retain flag")
