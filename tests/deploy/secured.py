@@ -1,4 +1,4 @@
-"""A mosquitto run with the files of deploy/ and the commands of docs/DEPLOY.md, but for names, paths and ports."""
+"""A mosquitto run with the files of deploy/ and the commands of docs/DEPLOY.md; only names, paths and ports differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOG = "mosquitto.log"
 
 @dataclass(frozen=True)
 class Secured:
-    """A running broker, and what its clients need."""
+    """A running broker, and the files of its clients."""
 
     folder: Path
     devices_port: int
@@ -38,26 +38,26 @@ class Secured:
 
     @property
     def log(self) -> str:
-        """All that the broker has logged."""
+        """The broker's log."""
         return (self.folder / LOG).read_text()
 
     def url(self, user: str | None, port: int | None = None) -> BrokerUrl:
-        """Where that user connects."""
-        at_home = self.monitors_port if user in ("monitor", "viewer") else self.devices_port
-        return BrokerUrl(HOST, port or at_home, user, tls=True)
+        """Return the URL at which a user connects."""
+        default = self.monitors_port if user in ("monitor", "viewer") else self.devices_port
+        return BrokerUrl(HOST, port or default, user, tls=True)
 
     def password(self, user: str | None) -> str | None:
-        """Return the password of a user of the guide."""
+        """Return the password of a user that the guide creates."""
         file = self.folder / f"{user}.password"
         return file.read_text().strip() if file.exists() else None
 
     def tls(self, user: str | None) -> TlsFiles:
-        """Return the files that user has."""
+        """Return the TLS files of a user."""
         return self.monitor_tls if user in ("monitor", "viewer") else self.device_tls
 
 
 class Client:
-    """A client that is connected, and keeps what it gets."""
+    """A connected client that keeps the messages it receives."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Client:
     ) -> None:
         self.received: list[tuple[str, bytes]] = []
         self.reason = ""
-        self.present = False
+        self.session_present = False
         url, files = broker.url(user, port), tls or broker.tls(user)
         self._client = connection.make_client(
             url,
@@ -86,7 +86,7 @@ class Client:
         subscribed = threading.Event()
 
         def on_connect(client: object, data: object, flags: paho.ConnectFlags, reason: object, _: object) -> None:
-            self.reason, self.present = str(reason), flags.session_present
+            self.reason, self.session_present = str(reason), flags.session_present
 
         self._client.on_connect = on_connect
         self._client.on_subscribe = lambda *_: subscribed.set()
@@ -124,29 +124,29 @@ def run_secured(folder: Path, more_users: tuple[str, ...] = ()) -> Iterator[Secu
         subprocess.run([add, "-b", str(folder / "passwords"), user, "sesame"], check=True, capture_output=True)
     shutil.copy(DEPLOY / "acl", folder / "acl")
     settings = (DEPLOY / "mosquitto-tls.conf").read_text()
-    for there, here in (
+    for path_there, path_here in (
         ("/etc/mosquitto/certs/", folder),
         ("/etc/mosquitto/", folder),
         ("/var/lib/mosquitto/", folder),
     ):
-        settings = settings.replace(there, f"{here}/")
+        settings = settings.replace(path_there, f"{path_here}/")
     settings = settings.replace("listener 8883", f"listener {devices} {HOST}")
     settings = settings.replace("listener 8884", f"listener {monitors} {HOST}")
     config = folder / "mosquitto.conf"
     config.write_text(f"{settings}\nuser root\nlog_dest file {folder / LOG}\nlog_type all\n")
     with serve_mosquitto(path, config, monitors):
         ca = folder / "ca.crt"
-        theirs = TlsFiles(ca, folder / "monitor.crt", folder / "monitor.key")
-        yield Secured(folder, devices, monitors, TlsFiles(ca), theirs)
+        monitor_tls = TlsFiles(ca, folder / "monitor.crt", folder / "monitor.key")
+        yield Secured(folder, devices, monitors, TlsFiles(ca), monitor_tls)
 
 
 def _follow_the_guide(folder: Path) -> None:
-    """Run the commands of its first two steps, which make certificates, users and passwords."""
+    """Run the commands of the guide's first two steps, which create certificates, users and passwords."""
     for tool in ("openssl", "bash"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     steps = GUIDE.read_text().split("\n## 3.")[0]
     for commands in re.findall(r"^```bash\n(.*?)^```$", steps, re.MULTILINE | re.DOTALL):
-        there = commands.replace("DNS:broker.example.org", f"IP:{HOST}")
+        commands = commands.replace("DNS:broker.example.org", f"IP:{HOST}")
         paths = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/bin:/usr/sbin:/usr/local/bin"}
-        subprocess.run(["bash", "-euc", there], cwd=folder, check=True, capture_output=True, env=paths)
+        subprocess.run(["bash", "-euc", commands], cwd=folder, check=True, capture_output=True, env=paths)

@@ -1,4 +1,4 @@
-"""The files of deploy/: what a stranger, a device and a viewer can do on a real mosquitto, and the systemd unit."""
+"""The files of deploy/: the rights of unknown clients, devices and viewers on a real mosquitto; the systemd unit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.simulator.recorder import wait_for
 TOPICS = wire.Topics()
 SAMPLES, ALERTS = TOPICS.of("patch-1", "samples"), TOPICS.of("patch-1", "alerts")
 ODD_NAMES = ("+", "patch-1/samples", "patch-1/+")
-"""User names that nobody should give."""
+"""User names that should never be assigned."""
 
 # paho leaves the socket of a handshake that failed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -38,8 +38,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield running
 
 
-def _arrives_last(reader: Client, writer: Client, topic: str) -> list[tuple[str, bytes]]:
-    """Send something that may pass, and return all that came until it came."""
+def _received_before(reader: Client, writer: Client, topic: str) -> list[tuple[str, bytes]]:
+    """Send a permitted message, and return all that arrived before it."""
     writer.publish(topic, b"last")
     wait_for(lambda: (topic, b"last") in reader.received)
     return reader.received[:-1]
@@ -49,8 +49,8 @@ def _arrives_last(reader: Client, writer: Client, topic: str) -> list[tuple[str,
     ("user", "password"), [(None, None), ("patch-1", "wrong"), ("nobody", "nobody"), ("patch-1", "")]
 )
 def test_stranger_without_user_and_password_is_refused(broker: Secured, user: str | None, password: str | None) -> None:
-    with Client(broker, user, password=password) as stranger:
-        assert stranger.reason in ("Not authorized", "Bad user name or password")
+    with Client(broker, user, password=password) as client:
+        assert client.reason in ("Not authorized", "Bad user name or password")
 
 
 def test_broker_with_another_certificate_is_refused_by_its_clients(broker: Secured, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_nobody_gets_to_the_monitor_s_listener_without_its_certificate(
         Client(broker, "monitor", tls=files)
 
 
-def test_device_is_heard_by_the_monitor_and_hears_its_acknowledgements(broker: Secured) -> None:
+def test_device_reaches_the_monitor_and_receives_its_acknowledgements(broker: Secured) -> None:
     leaves = ("info", "samples", "status")
     with (
         Client(broker, "monitor", *(TOPICS.of("+", leaf) for leaf in leaves)) as monitor,
@@ -96,8 +96,8 @@ def test_device_cannot_write_as_another_nor_what_only_the_monitor_writes(broker:
     ):
         for topic in forbidden:
             device.publish(topic, b"forged")
-        assert _arrives_last(monitor, device, SAMPLES) == []
-        assert _arrives_last(viewer, monitor, ALERTS) == []
+        assert _received_before(monitor, device, SAMPLES) == []
+        assert _received_before(viewer, monitor, ALERTS) == []
 
 
 def test_device_hears_nothing_of_others_nor_its_own_alerts(broker: Secured) -> None:
@@ -107,7 +107,7 @@ def test_device_hears_nothing_of_others_nor_its_own_alerts(broker: Secured) -> N
             monitor.publish(TOPICS.of("patch-1", leaf), b"x")
         monitor.publish(TOPICS.of("patch-2", "alerts"), b"x")
         monitor.publish(TOPICS.monitor_status("monitor"), b"x")
-        assert _arrives_last(device, monitor, TOPICS.of("patch-2", "ack")) == []
+        assert _received_before(device, monitor, TOPICS.of("patch-2", "ack")) == []
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -120,7 +120,7 @@ def test_user_name_that_is_a_wildcard_or_a_path_gets_nothing_by_it(broker: Secur
         assert odd.reason == "Success"
         odd.publish(SAMPLES, b"forged")
         monitor.publish(TOPICS.of("patch-1", "ack"), b"x")
-        assert _arrives_last(monitor, device, SAMPLES) == []
+        assert _received_before(monitor, device, SAMPLES) == []
         assert odd.received == []
 
 
@@ -134,7 +134,7 @@ def test_viewer_reads_alerts_beats_and_the_monitor_s_status_and_nothing_else(bro
             device.publish(TOPICS.of("patch-1", leaf), b"x")
         for topic in (ALERTS, TOPICS.of("patch-1", "ack"), TOPICS.of("patch-1", "beats"), "ecg/v1/monitor/m/other"):
             monitor.publish(topic, b"x")
-        assert {topic for topic, _ in _arrives_last(viewer, monitor, TOPICS.monitor_status("monitor"))} == {
+        assert {topic for topic, _ in _received_before(viewer, monitor, TOPICS.monitor_status("monitor"))} == {
             ALERTS, TOPICS.of("patch-1", "beats"),
         }  # fmt: skip
 
@@ -147,8 +147,8 @@ def test_viewer_writes_nothing_not_even_as_a_device_of_its_name(broker: Secured)
     ):
         for topic in (SAMPLES, TOPICS.of("viewer", "samples"), ALERTS, TOPICS.monitor_status("monitor")):
             viewer.publish(topic, b"forged")
-        assert _arrives_last(monitor, device, SAMPLES) == []
-        assert _arrives_last(viewer, monitor, ALERTS) == []
+        assert _received_before(monitor, device, SAMPLES) == []
+        assert _received_before(viewer, monitor, ALERTS) == []
 
 
 def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_its_packets(broker: Secured) -> None:
@@ -156,18 +156,18 @@ def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_
     with Client(broker, "patch-1") as device:
         device.publish(SAMPLES, b"waiting")
     with Client(broker, "patch-2", client_id="ecgwatch-monitor", clean_session=False) as thief:
-        assert not thief.present
+        assert not thief.session_present
     with Client(broker, "monitor", client_id="ecgwatch-monitor", clean_session=False) as monitor:
-        assert monitor.present
+        assert monitor.session_present
         wait_for(lambda: monitor.received == [(SAMPLES, b"waiting")])
     Client(broker, "monitor", client_id="ecgwatch-monitor").close()
 
 
-def test_monitor_and_a_device_work_with_the_rights_that_they_have(broker: Secured) -> None:
+def test_monitor_and_a_device_work_with_their_rights(broker: Secured) -> None:
     device, status = "sim-0001", TOPICS.monitor_status("monitor")
     with Client(broker, "viewer", TOPICS.of(device, "beats"), status) as viewer:
         with _process(broker, "monitor", "monitor", "run", "--beats", "--provider", "cpu"):
-            wait_for(lambda: any(topic == status and b'"online"' in told for topic, told in viewer.received), 60)
+            wait_for(lambda: any(topic == status and b'"online"' in payload for topic, payload in viewer.received), 60)
             with _process(broker, device, "simulator", "replay", "--devices", "1", "--speed", "5"):
                 wait_for(lambda: len([topic for topic, _ in viewer.received if topic != status]) > 10, 60)
         wait_for(lambda: b'"offline"' in viewer.received[-1][1])
@@ -175,7 +175,7 @@ def test_monitor_and_a_device_work_with_the_rights_that_they_have(broker: Secure
 
 @contextmanager
 def _process(broker: Secured, user: str, *command: str) -> Iterator[None]:
-    """One of our own commands as that user, ended in good order at the end."""
+    """Run one of our own commands as a user, and end it cleanly."""
     tls, password = broker.tls(user), broker.password(user) or "sesame"
     options = ["--broker", str(broker.url(user))]
     options += [f"--{name}={file}" for name, file in asdict(tls).items() if file is not None]
@@ -187,12 +187,12 @@ def _process(broker: Secured, user: str, *command: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=30)
-    assert (process.returncode, b"Traceback" in said) == (0, False), said
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, b"Traceback" in errors) == (0, False), errors
 
 
 def test_certificates_of_the_guide_satisfy_the_strictest_clients(broker: Secured) -> None:
-    """Python 3.13 checks certificates more strictly than those before it."""
+    """Python 3.13 checks certificates more strictly than earlier versions."""
     context = broker.monitor_tls.context()
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     with (
@@ -202,7 +202,7 @@ def test_certificates_of_the_guide_satisfy_the_strictest_clients(broker: Secured
         assert secured.version() == "TLSv1.3"
 
 
-def test_both_configurations_agree_where_they_say_the_same() -> None:
+def test_settings_that_both_configurations_have_are_equal() -> None:
     simple, secured = (
         dict(re.findall(r"^(\w+) (.*)$", (DEPLOY / name).read_text(), re.MULTILINE))
         for name in ("mosquitto.conf", "mosquitto-tls.conf")
@@ -213,7 +213,7 @@ def test_both_configurations_agree_where_they_say_the_same() -> None:
     assert int(simple["message_size_limit"]) == wire.MAX_PAYLOAD
 
 
-def test_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
+def test_unit_is_valid_for_systemd(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd is not installed")
@@ -227,10 +227,10 @@ def test_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_unit_starts_the_monitor_with_options_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unit_starts_the_monitor_with_existing_options(capsys: pytest.CaptureFixture[str]) -> None:
     command = (DEPLOY / "ecgwatch-monitor.service").read_text().split("ExecStart=")[1].split("Restart=")[0]
     with pytest.raises(SystemExit):
         main(["run", "--help"])
-    told = capsys.readouterr().out
+    help_ = capsys.readouterr().out
     for option in re.findall(r"--[a-z-]+", command):
-        assert option in told
+        assert option in help_

@@ -1,1 +1,1 @@
-"""Faults of every kind, done to real processes, and what was lost by them: `python -m tests.soak`."""
+"""Faults of every kind, injected into real processes, and what they cost: `python -m tests.soak`."""

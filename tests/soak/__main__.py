@@ -10,41 +10,41 @@ import traceback
 from pathlib import Path
 
 from tests.soak import scenarios
-from tests.soak.load import loaded
-from tests.soak.scenarios import Plan, Row
-from tests.soak.strangers import strangers
+from tests.soak.load import steady_load
+from tests.soak.scenarios import Outcome, Plan
+from tests.soak.unknown_clients import unknown_clients
 
-PACKETS_A_MINUTE = 200_000
-ROWS = scenarios.ROWS | {"stranger": strangers, "load": loaded}
+PACKETS_PER_MINUTE = 200_000
+SCENARIOS = scenarios.SCENARIOS | {"stranger": unknown_clients, "load": steady_load}
 
 
 def main() -> int:
-    """Do to a monitor whatever may befall it, and print what was lost; return 1 if a target was missed."""
+    """Inject faults of every kind into a monitor, and print what was lost; return 1 if a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=main.__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long the rows last that can be longer")
-    parser.add_argument("--devices", type=int, default=1000, help="in the row with a steady load")
-    parser.add_argument("--packets", type=int, help=f"to fuzz with; {PACKETS_A_MINUTE} a minute if not given")
-    parser.add_argument("--only", action="append", choices=ROWS, help="may be given several times")
+    parser.add_argument("--minutes", type=float, default=1.0, help="duration of the scenarios that can be longer")
+    parser.add_argument("--devices", type=int, default=1000, help="devices of the scenario with a steady load")
+    parser.add_argument("--packets", type=int, help=f"packets of the fuzzer; default: {PACKETS_PER_MINUTE} per minute")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="scenario to run; can be repeated")
     options = parser.parse_args()
-    packets = options.packets or round(PACKETS_A_MINUTE * options.minutes)
+    packets = options.packets or round(PACKETS_PER_MINUTE * options.minutes)
     missed = 0
-    for name in options.only or ROWS:
+    for name in options.only or SCENARIOS:
         with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-            Path(folder).chmod(0o755)  # the broker gives up root's rights
+            Path(folder).chmod(0o755)  # the broker drops root's rights
             began_s = time.monotonic()
-            for row in _do(name, Plan(options.minutes, options.devices, packets, Path(folder))):
-                print(f"{'met' if row.is_met else 'MISSED':6}  {row.name}\n        {row.counts}")
-                missed += not row.is_met
+            for outcome in _run(name, Plan(options.minutes, options.devices, packets, Path(folder))):
+                print(f"{'met' if outcome.is_met else 'MISSED':6}  {outcome.name}\n        {outcome.counts}")
+                missed += not outcome.is_met
             print(f"        ({name}: {time.monotonic() - began_s:.0f} s)", flush=True)
     return 1 if missed else 0
 
 
-def _do(name: str, plan: Plan) -> list[Row]:
+def _run(name: str, plan: Plan) -> list[Outcome]:
     try:
-        return ROWS[name](plan)
+        return SCENARIOS[name](plan)
     except Exception as error:
         traceback.print_exc()
-        return [Row(name, f"could not be done: {error!r}", False)]
+        return [Outcome(name, f"failed: {error!r}", False)]
 
 
 if __name__ == "__main__":

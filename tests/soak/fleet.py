@@ -1,7 +1,7 @@
-"""Packets that are known beforehand, and what a monitor that nothing befalls makes of them.
+"""Packets that are known beforehand, and the beats and alerts that an undisturbed monitor makes of them.
 
-A few streams are made; each device plays one of them. A stream's beats and alerts are the same whoever plays it, but
-for the device's id, so a fleet of hundreds costs no more to foresee than its streams.
+A few streams are made; each device plays one of them. A stream's beats and alerts depend on the device only by its id,
+so the expected output of a fleet of hundreds costs no more than that of its streams.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ ALERTS = AlertSettings(n=1, m=2)
 RATE_HZ = 250.0
 START_S = 1_700_000_000.0
 STREAMS = 20
-ODD = 13
-"""Every so many beats one is wide and upside down."""
+ABNORMAL_EVERY = 13
+"""Every 13th beat is wide and inverted."""
 SILENCE_S = 8.0
-"""The third quarter of a stream begins with so much of a flat line, where there is room."""
-NOBODY = "soak-xxxx"
-"""As long as a device's id."""
+"""Length of the flat line at the middle of a stream, if it is long enough."""
+PLACEHOLDER = "soak-xxxx"
+"""Placeholder of the same length as a device id."""
 
 
 class Fleet:
-    """Devices with all they will ever send.
+    """Devices with all the packets they will send.
 
     Parameters
     ----------
     devices
-        How many.
+        Number of devices.
     seconds
-        Length of each one's signal.
+        Length of each signal.
     packet_s
         Length of a packet.
     seed
-        Another one, other signals.
+        Seed of the signals.
     """
 
     def __init__(self, devices: int, seconds: float, packet_s: float = 0.5, seed: int = 0) -> None:
@@ -53,43 +53,45 @@ class Fleet:
         self.streams = min(STREAMS, devices)
         self._streams = [_cut(_signal((seed, k), seconds), packet_s, self.rounds) for k in range(self.streams)]
         classifier = Classifier("ptb", "cpu")
-        self._beats, self.stream_alerts = zip(*(_foresee(classifier, stream) for stream in self._streams), strict=True)
-        """Of each stream what is to be told of its beats, and of its alerts, by their ids; the device is `NOBODY`."""
+        self._beats, self.stream_alerts = zip(
+            *(_expected_output(classifier, stream) for stream in self._streams), strict=True
+        )
+        """Expected beats and alerts of each stream, by their ids; the device is `PLACEHOLDER`."""
 
     @cached_property
     def beats(self) -> dict[str, bytes]:
-        """What is to be told of each device's beats, by their ids."""
+        """Expected beats of each device, by their ids."""
         return self._of_all(self._beats)
 
     @cached_property
     def alerts(self) -> dict[str, bytes]:
-        """What is to be told of each device's alerts, by their ids."""
+        """Expected alerts of each device, by their ids."""
         return self._of_all(self.stream_alerts)
 
     @property
     def packets(self) -> int:
-        """Packets of all devices together."""
+        """Total number of packets."""
         return self.rounds * len(self.ids)
 
     def payload(self, device: int, seq: int) -> bytes:
-        """Return a packet, as it is sent."""
+        """Return an encoded packet."""
         return self._streams[device % self.streams][seq]
 
-    def _of_all(self, told: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
+    def _of_all(self, expected: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
         return {
-            id_.replace(NOBODY, device): payload.replace(NOBODY.encode(), device.encode())
+            id_.replace(PLACEHOLDER, device): payload.replace(PLACEHOLDER.encode(), device.encode())
             for number, device in enumerate(self.ids)
-            for id_, payload in told[number % self.streams].items()
+            for id_, payload in expected[number % self.streams].items()
         }
 
 
-def _foresee(classifier: Classifier, stream: list[bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Ask an engine of its own what the monitor will say."""
+def _expected_output(classifier: Classifier, stream: list[bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Run a separate engine to get the beats and alerts that the monitor must publish."""
     engine = Engine(classifier, ALERTS)
     beats: dict[str, bytes] = {}
     alerts: dict[str, bytes] = {}
     for payload in stream:
-        engine.feed(NOBODY, wire.decode_packet(payload), 0.0)
+        engine.feed(PLACEHOLDER, wire.decode_packet(payload), 0.0)
         output = engine.flush()
         beats |= {beat.id: wire.encode(beat) for beat in output.beats}
         alerts |= {alert.id: wire.encode(alert) for alert in output.alerts}
@@ -105,15 +107,15 @@ def _cut(signal: npt.NDArray[np.int16], packet_s: float, rounds: int) -> list[by
 
 
 def _signal(seed: tuple[int, int], seconds: float) -> npt.NDArray[np.int16]:
-    """An ECG of a varying heart rate, with some odd beats and, if it is long, a flat line."""
+    """An ECG of varying heart rate, with some abnormal beats and, if it is long, a flat line."""
     rng = np.random.default_rng(seed)
     samples = round(seconds * RATE_HZ)
     signal = rng.normal(0, 5, samples)
     rr_s, at_s, number = rng.uniform(0.5, 1.1), 0.5, 0
     while at_s < seconds - 0.3:
         number += 1
-        odd = number % ODD == 0
-        _add_beat(signal, at_s, -1000.0 if odd else 1000.0, 3.0 if odd else 1.0)
+        abnormal = number % ABNORMAL_EVERY == 0
+        _add_beat(signal, at_s, -1000.0 if abnormal else 1000.0, 3.0 if abnormal else 1.0)
         at_s += rr_s * rng.uniform(0.95, 1.05)
     if seconds >= 8 * SILENCE_S:
         begin = round(0.5 * seconds * RATE_HZ)

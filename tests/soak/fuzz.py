@@ -1,4 +1,4 @@
-"""Packets that nobody should send, straight into the service, in a process of its own that may die of them."""
+"""Malformed packets, fed directly to the service, in a separate process that may crash."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from monitor.service.settings import ServiceSettings
 from tests.soak.fleet import ALERTS, Fleet
 from tests.soak.harness import TOPICS, rss_mb
 
-FLUSHED = 128
-"""Packets that are taken in one turn."""
-WELL = 50
-"""Every so many packets, the undisturbed device sends one."""
+FLUSH_EVERY = 128
+"""Packets per turn of the loop."""
+HEALTHY_EVERY = 50
+"""Number of packets between two of the healthy device."""
 IDS = 200
-"""Devices that misbehave."""
+"""Number of devices that send malformed packets."""
 NUMBERS = (
     0, 1, -1, 2, 49.9, 50, 50.0, 250, 250.0, 3999.9, 4000, 4000.1, 2**31, 2**33, 2**33 + 1, 2**53, 2**53 + 1, 2**63,
     2**64 - 1, 1e-308, 1e300, math.inf, -math.inf, math.nan, 1_700_000_000.0, True, None, "1",
@@ -39,8 +39,8 @@ TOPIC_PARTS = ("", "a" * 64, "a" * 65, "b" * 60_000, "ü", "..", "monitor", "a/b
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of it."""
+class FuzzResult:
+    """The result of a fuzz run."""
 
     rejected: int
     internal_errors: int
@@ -52,7 +52,7 @@ class Outcome:
 
 
 class Fuzzer:
-    """Makes messages: noise, damaged messages, valid ones with hostile numbers, and topics that are none."""
+    """Generates messages: noise, damaged messages, valid ones with hostile numbers, and invalid topics."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
@@ -77,7 +77,7 @@ class Fuzzer:
         return self._topic(), self.payload()
 
     def payload(self) -> bytes:
-        """Return a payload alone."""
+        """Return a payload only."""
         makers = (self._noise, self._damaged, self._hostile, self._extreme)
         return self._rng.choices(makers, (1, 3, 3, 1))[0]()
 
@@ -103,7 +103,7 @@ class Fuzzer:
         return bytes(payload[: rng.randrange(len(payload))] if rng.random() < 0.2 else payload)
 
     def _hostile(self) -> bytes:
-        """Return a packet with right types and odd numbers, or the other way round."""
+        """Return a packet with valid types and hostile numbers, or invalid types."""
         rng = self._rng
         samples: Any = rng.randbytes(2 * rng.choice((0, 1, 2, 3, 125, 250, 1000)))
         fields = {
@@ -119,11 +119,11 @@ class Fuzzer:
         return msgspec.msgpack.encode(fields) if rng.random() < 0.9 else _lenient_json(fields)
 
     def _extreme(self) -> bytes:
-        """Return a valid packet of the greatest, smallest or missing steps."""
+        """Return a valid packet of extreme ADC counts or missing samples."""
         rng = self._rng
-        steps = [rng.choice((-32768, 32767, -32767, 0)) for _ in range(2)]
+        counts = [rng.choice((-32768, 32767, -32767, 0)) for _ in range(2)]
         size = rng.choice((1, 125, 250, 4000, 65_536 if rng.random() < 0.02 else 500))
-        samples = struct.pack("<hh", *steps) * (size // 2 + 1)
+        samples = struct.pack("<hh", *counts) * (size // 2 + 1)
         fields = {
             "seq": rng.randrange(30),
             "start_s": 1.7e9 + rng.randrange(30),
@@ -137,7 +137,7 @@ def _lenient_json(fields: dict[str, Any]) -> bytes:
 
 
 class Target:
-    """A service on a broker in memory, to which messages are given by hand."""
+    """A service on an in-memory broker, to which messages are delivered by hand."""
 
     def __init__(self, folder: Path | None) -> None:
         settings = ServiceSettings(
@@ -149,13 +149,13 @@ class Target:
         self.service.source.open()
         self.beats: dict[str, bytes] = {}
 
-    def give(self, topic: bytes, payload: bytes) -> None:
-        """Let a message come."""
+    def deliver(self, topic: bytes, payload: bytes) -> None:
+        """Deliver a message."""
         message = Published(topic.decode("utf-8", "backslashreplace"), payload, 1)
         self.broker.sessions["fuzzed"].queue.append(message)
 
     def turn(self, loop: Loop) -> None:
-        """Let the service take what came."""
+        """Let the service process the delivered messages."""
         loop.turn(0.0)
         for message in self.broker.published:
             if message.topic == TOPICS.of("soak-0000", "beats"):
@@ -163,55 +163,55 @@ class Target:
         self.broker.published.clear()
 
 
-def fuzz(packets: int, folder: Path, seed: int = 0) -> Outcome:
-    """Give a service so many messages, and between them the packets of a device that is well."""
+def fuzz(packets: int, folder: Path, seed: int = 0) -> FuzzResult:
+    """Send messages to a service, interleaved with the packets of a healthy device."""
     fuzzer, fleet, target = (
         Fuzzer(seed),
-        Fleet(1, 0.5 * packets / WELL if packets < 20_000 else 200.0, 0.5),
+        Fleet(1, 0.5 * packets / HEALTHY_EVERY if packets < 20_000 else 200.0, 0.5),
         Target(folder),
     )
-    service, before_mb, well = target.service, 0.0, 0
+    service, before_mb, sent = target.service, 0.0, 0
     with service.assembled() as loop:
         for number in range(packets):
-            target.give(*fuzzer.message())
-            if number % max(WELL, packets // fleet.rounds) == 0 and well < fleet.rounds:
-                target.give(TOPICS.of("soak-0000", "samples").encode(), fleet.payload(0, well))
-                well += 1
-            if number % FLUSHED == 0:
+            target.deliver(*fuzzer.message())
+            if number % max(HEALTHY_EVERY, packets // fleet.rounds) == 0 and sent < fleet.rounds:
+                target.deliver(TOPICS.of("soak-0000", "samples").encode(), fleet.payload(0, sent))
+                sent += 1
+            if number % FLUSH_EVERY == 0:
                 target.turn(loop)
             if number == packets // 4:
                 before_mb = rss_mb(os.getpid())
         while service.source.has_more:
             target.turn(loop)
-    expected = {id_: payload for id_, payload in fleet.beats.items() if msgspec.json.decode(payload)["seq"] < well}
-    told, counts = target.beats, service.engine.counts
-    return Outcome(
+    expected = {id_: payload for id_, payload in fleet.beats.items() if msgspec.json.decode(payload)["seq"] < sent}
+    published, counts = target.beats, service.engine.counts
+    return FuzzResult(
         rejected=counts["rejected"],
         internal_errors=counts["internal errors"],
         before_mb=before_mb,
         after_mb=rss_mb(os.getpid()),
         beats=len(expected),
-        missing=len(expected.keys() - told.keys()),
-        wrong=sum(expected.get(id_) != payload for id_, payload in told.items()),
+        missing=len(expected.keys() - published.keys()),
+        wrong=sum(expected.get(id_) != payload for id_, payload in published.items()),
     )
 
 
-def fuzz_apart(packets: int, folder: Path) -> Outcome | None:
-    """Do it in a process of its own; None if that died."""
+def fuzz_in_process(packets: int, folder: Path) -> FuzzResult | None:
+    """Fuzz in a separate process; return None if it died."""
     processes = multiprocessing.get_context("spawn")
     receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=_fuzz_and_tell, args=(packets, folder, sender))
+    process = processes.Process(target=_fuzz_and_send, args=(packets, folder, sender))
     process.start()
     sender.close()
     try:
-        outcome: Outcome = receiver.recv()
+        result: FuzzResult = receiver.recv()
     except EOFError:
         return None
     finally:
         process.join()
-    return outcome
+    return result
 
 
-def _fuzz_and_tell(packets: int, folder: Path, sender: Connection) -> None:
+def _fuzz_and_send(packets: int, folder: Path, sender: Connection) -> None:
     logging.getLogger("monitor").setLevel(logging.ERROR)
     sender.send(fuzz(packets, folder))

@@ -1,4 +1,4 @@
-"""The processes that faults are done to, and who sends and listens."""
+"""The processes into which faults are injected, and the clients that send and listen."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from tests.soak.fleet import Fleet
 TOPICS = wire.Topics()
 NAME = "soak"
 START_S = 60.0
-"""How long a process may take to start."""
+"""Timeout for the start of a process."""
 
 
 class Monitor:
-    """A `python -m monitor run` that can be killed and started again.
+    """A `python -m monitor run` process that can be killed and restarted.
 
     Parameters
     ----------
     url
         The broker.
     folder
-        For its state and its log.
+        Folder of its state and its log.
     beats
         Whether it publishes each beat.
     options
-        More of its command line.
+        More command line options.
     """
 
     def __init__(self, url: BrokerUrl, folder: Path, beats: bool = True, options: Sequence[str] = ()) -> None:
@@ -55,22 +55,22 @@ class Monitor:
         self._options = [*(["--beats"] if beats else []), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, most_bytes: int = resource.RLIM_INFINITY) -> None:
-        """Start it; no file of its own may grow beyond so many bytes."""
+    def start(self, max_bytes: int = resource.RLIM_INFINITY) -> None:
+        """Start it, with a limit on the size of the files that it writes."""
         command = [sys.executable, "-m", "monitor", "run", "--broker", str(self._url), "--provider", "cpu"]
         command += ["--alert", "1/2", "--name", NAME, "--state", str(self.state), *self._options]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, stderr=log)
-        self.limit_files(most_bytes)
+        self.limit_files(max_bytes)
 
-    def limit_files(self, most_bytes: int = resource.RLIM_INFINITY) -> None:
-        """Let no file of its own grow beyond so many bytes from now on: to it, the disk is full."""
+    def limit_files(self, max_bytes: int = resource.RLIM_INFINITY) -> None:
+        """Limit the size of the files that it writes from now on: for the process, the disk is full."""
         assert self._process is not None
         hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)[1]
-        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (max_bytes, hard))
 
     def freeze(self, seconds: float) -> None:
-        """Let it do nothing for a while; its connections stay open."""
+        """Suspend it for a while; its connections stay open."""
         os.kill(self.pid, signal.SIGSTOP)
         try:
             time.sleep(seconds)
@@ -78,7 +78,7 @@ class Monitor:
             os.kill(self.pid, signal.SIGCONT)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it by a signal."""
+        """End it with a signal."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(30)
@@ -86,28 +86,28 @@ class Monitor:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Whether it is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def rss_mb(self) -> float:
-        """Memory it has, in MB."""
+        """Its resident memory, in MB."""
         return rss_mb(self.pid)
 
 
 def rss_mb(pid: int) -> float:
-    """Memory that a process has, in MB."""
+    """Resident memory of a process, in MB."""
     return float(psutil.Process(pid).memory_info().rss / 1e6)
 
 
 class Listener:
-    """Hears all that monitors tell, in a session that outlives the connection."""
+    """Subscribes to all that monitors publish, in a persistent session."""
 
     def __init__(self, url: BrokerUrl) -> None:
         self.beats: dict[str, bytes] = {}
@@ -115,8 +115,8 @@ class Listener:
         self.acks: dict[str, int] = {}
         self.statuses: list[dict[str, Any]] = []
         self.repeated = self.different = 0
-        """Messages whose id was heard before; those of them that said something else."""
-        self.heard_s = time.monotonic()
+        """Messages whose id had arrived before; those of them with different content."""
+        self.last_message_s = time.monotonic()
         self._client = connection.make_client(url, "soak-listener", clean_session=False)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_message = self._on_message
@@ -129,51 +129,51 @@ class Listener:
         assert subscribed.wait(10)
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        self.heard_s = time.monotonic()
+        self.last_message_s = time.monotonic()
         payload, (device, _, leaf) = bytes(message.payload), message.topic[len(TOPICS.prefix) + 1 :].partition("/")
         if device == "monitor":
             self.statuses.append(json.loads(payload))
         else:
-            self.hear(device, leaf, payload)
+            self.handle(device, leaf, payload)
 
-    def hear(self, device: str, leaf: str, payload: bytes) -> None:
-        """Note what a monitor told of a device."""
+    def handle(self, device: str, leaf: str, payload: bytes) -> None:
+        """Record a message of a monitor about a device."""
         if leaf == "ack":
             self.acks[device] = max(json.loads(payload)["seq"], self.acks.get(device, 0))
         else:
-            told, message = self.beats if leaf == "beats" else self.alerts, json.loads(payload)
+            known, message = self.beats if leaf == "beats" else self.alerts, json.loads(payload)
             if leaf == "alerts" and (message["kind"] == OF_PRESENCE or message.get("reason") == GONE):
                 return
-            before = told.setdefault(message["id"], payload)
+            before = known.setdefault(message["id"], payload)
             if before is not payload:
                 self.repeated += 1
                 self.different += before != payload
 
     @property
     def is_online(self) -> bool:
-        """Whether the last word of the monitor is that it is well."""
+        """Whether the last status of the monitor is not "offline"."""
         return bool(self.statuses) and self.statuses[-1]["state"] != "offline"
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the monitor counted, as it told last."""
+        """Counts of the monitor's last status."""
         return dict(self.statuses[-1]["counts"])
 
     def total(self, name: str) -> int:
-        """Sum of a count over all monitors' lives: of each, what its last status said."""
-        lives: dict[float, int] = {}
-        for status in self.statuses:  # a broker that was killed may tell old ones again
-            lives[status["since_s"]] = max(status["counts"].get(name, 0), lives.get(status["since_s"], 0))
-        return sum(lives.values())
+        """Sum of a count over all monitor processes, from the last status of each."""
+        last: dict[float, int] = {}
+        for status in self.statuses:  # a broker that was killed may deliver old ones again
+            last[status["since_s"]] = max(status["counts"].get(name, 0), last.get(status["since_s"], 0))
+        return sum(last.values())
 
     def close(self) -> None:
-        """Leave, for good."""
+        """Disconnect."""
         self._client.disconnect()
         self._client.loop_stop()
 
 
 class Devices:
-    """Send a fleet's packets with QoS 1, and again until the broker has confirmed them."""
+    """Send a fleet's packets with QoS 1, and resend them until the broker has confirmed them."""
 
     def __init__(self, url: BrokerUrl, fleet: Fleet, seed: int = 0) -> None:
         self._fleet = fleet
@@ -190,22 +190,22 @@ class Devices:
     def _on_publish(self, *_: Any) -> None:
         self.confirmed += 1
 
-    def play(self, seconds: float, first: int = 0, last: int | None = None, mischief: float = 0.0) -> None:
-        """Send rounds of packets, one of each device, evenly within so many seconds.
+    def play(self, seconds: float, first: int = 0, last: int | None = None, disorder: float = 0.0) -> None:
+        """Send rounds of packets, one of each device, spread evenly over a time.
 
         Parameters
         ----------
         seconds
-            For all of it; 0 is as fast as it goes.
+            Duration; 0 is as fast as possible.
         first, last
             Rounds to send: all if not given.
-        mischief
-            Share of the packets that are sent twice, and of those that come up to three late.
+        disorder
+            Fraction of the packets that are sent twice, and of those that are sent up to three packets late.
         """
         fleet = self._fleet
         last = fleet.rounds if last is None else last
         began, total = time.monotonic(), (last - first) * len(fleet.ids)
-        orders = [self._order(first, last, mischief) for _ in fleet.ids]
+        orders = [self._order(first, last, disorder) for _ in fleet.ids]
         done = 0
         for turn in range(max(map(len, orders))):
             for device, order in enumerate(orders):
@@ -216,13 +216,13 @@ class Devices:
                     if early_s > 0.002:
                         time.sleep(early_s)
 
-    def _order(self, first: int, last: int, mischief: float) -> list[int]:
-        """Order of a device's packets: without mischief, as they are."""
+    def _order(self, first: int, last: int, disorder: float) -> list[int]:
+        """Return the order of a device's packets."""
         rng, rounds = self._rng, range(first, last)
-        late = {seq for seq in rounds if rng.random() < mischief}
-        places = [(seq + (rng.randint(1, 3) + 0.5 if seq in late else 0), seq) for seq in rounds]
-        places += [(seq + rng.uniform(0.1, 4), seq) for seq in rounds if rng.random() < mischief]
-        return [seq for _, seq in sorted(places)]
+        late = {seq for seq in rounds if rng.random() < disorder}
+        positions = [(seq + (rng.randint(1, 3) + 0.5 if seq in late else 0), seq) for seq in rounds]
+        positions += [(seq + rng.uniform(0.1, 4), seq) for seq in rounds if rng.random() < disorder]
+        return [seq for _, seq in sorted(positions)]
 
     def _send(self, device: int, seq: int) -> None:
         topic = TOPICS.of(self._fleet.ids[device], "samples")
@@ -230,15 +230,15 @@ class Devices:
         self.sent += 1
 
     def finish(self, seconds: float = 60.0) -> None:
-        """Wait until the broker has confirmed all, and leave."""
+        """Wait until the broker has confirmed all, and disconnect."""
         wait(lambda: self.confirmed >= self.sent, seconds, "the broker did not confirm all packets")
         self._client.disconnect()
         self._client.loop_stop()
 
 
 @contextmanager
-def stage(folder: Path, fleet: Fleet, kind: Kind = "mosquitto") -> Iterator[tuple[Broker, Listener, Devices]]:
-    """A broker, somebody who listens, and devices that have not begun."""
+def fleet_on_broker(folder: Path, fleet: Fleet, kind: Kind = "mosquitto") -> Iterator[tuple[Broker, Listener, Devices]]:
+    """Run a broker with a listener and devices that have not started to send."""
     broker = Broker(kind, folder / "broker")
     try:
         listener = Listener(broker.url)
@@ -251,24 +251,24 @@ def stage(folder: Path, fleet: Fleet, kind: Kind = "mosquitto") -> Iterator[tupl
 
 
 @contextmanager
-def watched(monitor: Monitor) -> Iterator[Monitor]:
-    """Whatever happens, no monitor is left behind."""
+def stopping(monitor: Monitor) -> Iterator[Monitor]:
+    """End a monitor process on exit, whatever happens."""
     try:
         yield monitor
     finally:
         monitor.end()
 
 
-def wait(condition: Callable[[], object], seconds: float, told: str) -> None:
-    """Wait until something holds.
+def wait(condition: Callable[[], object], seconds: float, failure: str) -> None:
+    """Wait until a condition holds.
 
     Raises
     ------
     TimeoutError
-        It took too long.
+        The time is over.
     """
     until_s = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until_s:
-            raise TimeoutError(f"After {seconds:g} s: {told}.")
+            raise TimeoutError(f"After {seconds:g} s: {failure}.")
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The faults, one function each; what each promises stands in its docstring."""
+"""The scenarios, one function each; its docstring states what must hold."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from tests.brokers import Broker, Kind
 from tests.monitor.service.outage import endure
 from tests.monitor.service.proxy import Proxy
 from tests.soak.fleet import Fleet
-from tests.soak.fuzz import fuzz_apart
-from tests.soak.harness import NAME, START_S, Devices, Listener, Monitor, stage, wait, watched
+from tests.soak.fuzz import fuzz_in_process
+from tests.soak.harness import NAME, START_S, Devices, Listener, Monitor, fleet_on_broker, stopping, wait
 
 KILLS = 10
 CATCH_UP = 10.0
-"""So many times as fast as they were sent, packets that waited must be taken at least."""
-KEPT_UP = 5.0
-"""So many times real time must be kept up with where the broker has its own settings."""
+"""Minimum speed, relative to real time, at which waiting packets must be processed."""
+DEFAULTS_SPEED = 5.0
+"""Speed, relative to real time, that a broker with its default settings must sustain."""
 CUT_S = 30.0
-MISCHIEF = 0.05
-"""Share of packets that come twice, and of those that come late, in the row that has them."""
+DISORDER = 0.05
+"""Fraction of packets that are sent twice, and of those that are sent late, where there are such."""
 QUIET_S = 4.0
-"""After so long without a message, nothing more is expected."""
+"""Time without a message after which no more are expected."""
 AUTOSAVE_S = 6.0
-"""mosquitto writes its file at least so often: each `autosave_interval`, in whole seconds."""
+"""Maximum time between two writes of mosquitto's file: its `autosave_interval`, in whole seconds."""
 PLAYED_S = 20.0
-FORGETFUL: tuple[Kind, ...] = ("iotcore", "mosquitto without persistence")
+NOT_PERSISTENT: tuple[Kind, ...] = ("iotcore", "mosquitto without persistence")
 FUZZ_GROWTH_MB = 60.0
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table."""
+class Outcome:
+    """The outcome of a scenario: a line of the table."""
 
     name: str
     counts: str
@@ -47,101 +47,122 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and where."""
+    """Size, duration and folder of the scenarios."""
 
     minutes: float
     devices: int
-    """To load with."""
+    """Devices of the steady load."""
     packets: int
-    """To fuzz with."""
+    """Packets to fuzz with."""
     folder: Path
 
 
-def killed_monitor(plan: Plan) -> list[Row]:
-    """A monitor killed ten times under load loses nothing, and repeats only what it had said."""
+def killed_monitor(plan: Plan) -> list[Outcome]:
+    """A monitor killed ten times under load loses nothing, and repeats only identical messages."""
     rng = random.Random(1)
     fleet = Fleet(100, max(120.0, 60 * plan.minutes))
-    with stage(plan.folder, fleet) as (broker, heard, devices), watched(Monitor(broker.url, plan.folder)) as monitor:
-        start(monitor, heard)
+    with (
+        fleet_on_broker(plan.folder, fleet) as (broker, listener, devices),
+        stopping(Monitor(broker.url, plan.folder)) as monitor,
+    ):
+        start(monitor, listener)
         playing = play(devices, fleet.rounds * fleet.packet_s / 2)
         for _ in range(KILLS):
             time.sleep(rng.uniform(2.0, 6.0))
             monitor.end(signal.SIGKILL)
             monitor.start()
-        row = finish(f"monitor killed -9 {KILLS} times, 100 devices, 400 packets/s", fleet, heard, devices, playing)
+        outcome = finish(
+            f"monitor killed -9 {KILLS} times, 100 devices, 400 packets/s", fleet, listener, devices, playing
+        )
         monitor.end()
     kept = sum(hour.beats for hour in locate(monitor.state).read_hourly(NAME, 0.0))
-    return [Row(row.name, f"{row.counts}; {kept} beats in the history", row.is_met and kept == len(fleet.beats))]
+    return [
+        Outcome(
+            outcome.name, f"{outcome.counts}; {kept} beats in the history", outcome.is_met and kept == len(fleet.beats)
+        )
+    ]
 
 
-def handover(plan: Plan) -> list[Row]:
+def handover(plan: Plan) -> list[Outcome]:
     """A new monitor is started beside the old one, which then stops: nothing is lost."""
     fleet = Fleet(100, 40.0)
     with (
-        stage(plan.folder, fleet) as (broker, heard, devices),
-        watched(Monitor(broker.url, plan.folder)) as old,
-        watched(Monitor(broker.url, plan.folder)) as new,
+        fleet_on_broker(plan.folder, fleet) as (broker, listener, devices),
+        stopping(Monitor(broker.url, plan.folder)) as old,
+        stopping(Monitor(broker.url, plan.folder)) as new,
     ):
-        start(old, heard)
+        start(old, listener)
         playing = play(devices, 20.0)
         time.sleep(3)
         new.start()
         time.sleep(6)
         old.end()
-        return [finish("handover: new monitor waits, old one stops", fleet, heard, devices, playing)]
+        return [finish("handover: new monitor waits, old one stops", fleet, listener, devices, playing)]
 
 
-def stopped_monitor(plan: Plan) -> list[Row]:
-    """What came while the monitor was stopped is caught up with, much faster than it came."""
+def stopped_monitor(plan: Plan) -> list[Outcome]:
+    """Packets sent while the monitor was stopped are processed afterwards, much faster than real time."""
     seconds = 60.0 * min(plan.minutes, 5.0)
     fleet = Fleet(200, 20.0 + seconds, 1.0)
-    with stage(plan.folder, fleet) as (broker, heard, devices), watched(Monitor(broker.url, plan.folder)) as monitor:
-        start(monitor, heard)
+    with (
+        fleet_on_broker(plan.folder, fleet) as (broker, listener, devices),
+        stopping(Monitor(broker.url, plan.folder)) as monitor,
+    ):
+        start(monitor, listener)
         devices.play(10.0, 0, 10)
         monitor.end()
         devices.play(seconds, 10, fleet.rounds - 10)
         monitor.start()
-        wait(lambda: heard.is_online, START_S, "the monitor is not online")
-        came_s = time.monotonic()
-        wait(lambda: sum(heard.acks.values()) >= (fleet.rounds - 10) * 200, 120, "what waited was not taken")
-        factor = seconds / (time.monotonic() - came_s)
+        wait(lambda: listener.is_online, START_S, "the monitor is not online")
+        online_s = time.monotonic()
+        wait(
+            lambda: sum(listener.acks.values()) >= (fleet.rounds - 10) * 200,
+            120,
+            "the waiting packets were not processed",
+        )
+        factor = seconds / (time.monotonic() - online_s)
         playing = play(devices, 10.0, fleet.rounds - 10)
-        row = finish(f"monitor stopped {seconds:.0f} s, 200 devices", fleet, heard, devices, playing)
-        counts = f"{row.counts}; caught up at {factor:.0f} x real time"
-        return [Row(row.name, counts, row.is_met and factor > CATCH_UP)]
+        outcome = finish(f"monitor stopped {seconds:.0f} s, 200 devices", fleet, listener, devices, playing)
+        counts = f"{outcome.counts}; caught up at {factor:.0f} x real time"
+        return [Outcome(outcome.name, counts, outcome.is_met and factor > CATCH_UP)]
 
 
-def default_broker(plan: Plan) -> list[Row]:
-    """With mosquitto's own settings, 20 messages in flight and 1000 queued, five times real time is kept up with.
+def default_broker(plan: Plan) -> list[Outcome]:
+    """With mosquitto's defaults, 20 messages in flight and 1000 queued, the monitor sustains five times real time.
 
-    More is not asked for: with Nagle's algorithm on, the broker now and then lets 40 ms go by, and drops what it has no
-    room for meanwhile.
+    More is not required: with Nagle's algorithm on, the broker sometimes pauses for 40 ms, and drops what does not fit
+    its queue meanwhile.
     """
     fleet = Fleet(200, 60.0, 1.0)
     with (
-        stage(plan.folder, fleet, "mosquitto by default") as (broker, heard, devices),
-        watched(Monitor(broker.url, plan.folder)) as monitor,
+        fleet_on_broker(plan.folder, fleet, "mosquitto by default") as (broker, listener, devices),
+        stopping(Monitor(broker.url, plan.folder)) as monitor,
     ):
-        start(monitor, heard)
+        start(monitor, listener)
         devices.play(10.0, 0, 10)
-        playing = play(devices, (fleet.rounds - 10) / KEPT_UP, 10)
-        name = f"mosquitto's defaults (20 in flight), 200 devices, 10 s at 1 x and 50 s at {KEPT_UP:.0f} x real time"
-        return [finish(name, fleet, heard, devices, playing)]
+        playing = play(devices, (fleet.rounds - 10) / DEFAULTS_SPEED, 10)
+        name = (
+            f"mosquitto's defaults (20 in flight), 200 devices, 10 s at 1 x, 50 s at {DEFAULTS_SPEED:.0f} x real time"
+        )
+        return [finish(name, fleet, listener, devices, playing)]
 
 
-def restarted_broker(plan: Plan) -> list[Row]:
-    """A broker that is stopped or killed and comes back: the monitor goes on, and what is lost is counted."""
+def restarted_broker(plan: Plan) -> list[Outcome]:
+    """A broker that is stopped or killed and restarted: the monitor continues, and lost packets are counted."""
     return [
-        _restart_broker(plan, "stopped politely", signal.SIGTERM, False),
+        _restart_broker(plan, "stopped by SIGTERM", signal.SIGTERM, False),
         _restart_broker(plan, "killed -9", signal.SIGKILL, False),
         _restart_broker(plan, "killed -9 while the monitor is away", signal.SIGKILL, True),
     ]
 
 
-def _restart_broker(plan: Plan, how: str, number: signal.Signals, away: bool) -> Row:
+def _restart_broker(plan: Plan, how: str, number: signal.Signals, away: bool) -> Outcome:
     fleet, folder = Fleet(100, 40.0), plan.folder / f"{number.name}-{away}"
-    with stage(folder, fleet) as (broker, heard, devices), watched(Monitor(broker.url, folder)) as monitor:
-        start(monitor, heard)
+    with (
+        fleet_on_broker(folder, fleet) as (broker, listener, devices),
+        stopping(Monitor(broker.url, folder)) as monitor,
+    ):
+        start(monitor, listener)
         playing = play(devices, PLAYED_S)
         time.sleep(5)
         if away:
@@ -152,33 +173,33 @@ def _restart_broker(plan: Plan, how: str, number: signal.Signals, away: bool) ->
         broker.start()
         if away:
             monitor.start()
-        row = finish(f"mosquitto {how}", fleet, heard, devices, playing)
+        outcome = finish(f"mosquitto {how}", fleet, listener, devices, playing)
         monitor.end()
         if not away:
-            return row
-        # Packets are gone that the broker had confirmed after it wrote its file; each device's loss must be told.
-        lost = fleet.packets - _handled(heard)
-        told = {alert["device"] for alert in map(json.loads, heard.alerts.values()) if alert["kind"] == "gap"}
+            return outcome
+        # Packets that the broker confirmed after it last wrote its file are lost; each device's loss must be reported.
+        lost = fleet.packets - _processed(listener)
+        reported = {alert["device"] for alert in map(json.loads, listener.alerts.values()) if alert["kind"] == "gap"}
         counts = (
             f"{fleet.packets} packets, {lost} lost: confirmed by mosquitto since its last autosave_interval (5 s); "
-            f"told as gaps of {len(told)} devices"
+            f"reported as gaps of {len(reported)} devices"
         )
-        most = AUTOSAVE_S * len(fleet.ids) * fleet.rounds / PLAYED_S
-        return Row(row.name, counts, lost <= most and (lost == 0 or len(told) > 0))
+        limit = AUTOSAVE_S * len(fleet.ids) * fleet.rounds / PLAYED_S
+        return Outcome(outcome.name, counts, lost <= limit and (lost == 0 or len(reported) > 0))
 
 
-def resent(plan: Plan) -> list[Row]:
-    """Devices that keep their packets until the monitor's `ack` lose nothing by a broker that forgets all it had."""
-    return [_kill_forgetful_broker(kind, plan.folder / kind) for kind in FORGETFUL]
+def resent(plan: Plan) -> list[Outcome]:
+    """Devices that keep their packets until the monitor's `ack` lose nothing when a broker loses everything."""
+    return [_kill_broker_without_persistence(kind, plan.folder / kind) for kind in NOT_PERSISTENT]
 
 
-def _kill_forgetful_broker(kind: Kind, folder: Path) -> Row:
+def _kill_broker_without_persistence(kind: Kind, folder: Path) -> Outcome:
     broker, rng = Broker(kind, folder), random.Random(kind)
 
     def outage() -> None:
         time.sleep(rng.uniform(3, 6))
         line.stalled = True
-        time.sleep(1)  # what the broker confirms to devices now, the monitor does not get
+        time.sleep(1)  # what the broker confirms to devices now does not reach the monitor
         broker.end(signal.SIGKILL)
         line.cut()
         line.stalled = False
@@ -192,40 +213,40 @@ def _kill_forgetful_broker(kind: Kind, folder: Path) -> Row:
         broker.end(signal.SIGKILL)
     beats, alerts, summary = endured.expected_beats, endured.expected_alerts, endured.summary
     counts = (
-        f"{summary.packets} packets, {summary.resent} sent again; {len(beats)} beats, {len(beats - endured.beats)} "
+        f"{summary.packets} packets, {summary.resent} resent; {len(beats)} beats, {len(beats - endured.beats)} "
         f"missing, {len(endured.beats - beats)} wrong; {len(alerts)} alerts, {len(alerts - endured.alerts)} missing, "
         f"{len(endured.alerts - alerts)} wrong; breaks counted: {endured.breaks or 0}"
     )
-    return Row(f"{kind}, killed -9 twice, devices resend", counts, endured.is_whole and summary.resent > 0)
+    return Outcome(f"{kind}, killed -9 twice, devices resend", counts, endured.is_whole and summary.resent > 0)
 
 
-def _handled(heard: Listener) -> int:
-    """Packets that monitors took, each counted once."""
-    wait(lambda: not heard.is_online, 10.0, "the monitor did not say goodbye")
-    return heard.total("packets") - heard.total("duplicates")
+def _processed(listener: Listener) -> int:
+    """Packets that monitors processed, each counted once."""
+    wait(lambda: not listener.is_online, 10.0, "the monitor did not go offline")
+    return listener.total("packets") - listener.total("duplicates")
 
 
-def cut_network(plan: Plan) -> list[Row]:
-    """The cable is cut for half a minute; packets come twice and out of order: no beat is missing or wrong."""
+def cut_network(plan: Plan) -> list[Outcome]:
+    """The network is down for half a minute, packets are duplicated and reordered: no beat is missing or wrong."""
     fleet = Fleet(100, 60.0)
     with (
-        stage(plan.folder, fleet) as (broker, heard, devices),
+        fleet_on_broker(plan.folder, fleet) as (broker, listener, devices),
         Proxy(broker.url.port) as line,
-        watched(Monitor(line.url, plan.folder)) as monitor,
+        stopping(Monitor(line.url, plan.folder)) as monitor,
     ):
-        start(monitor, heard)
-        playing = play(devices, 60.0, mischief=MISCHIEF)
+        start(monitor, listener)
+        playing = play(devices, 60.0, disorder=DISORDER)
         time.sleep(10)
         line.stalled = True
         time.sleep(CUT_S)
         line.cut()
         line.stalled = False
         name = f"network cut {CUT_S:.0f} s, 5 % of packets twice, 5 % late"
-        return [finish(name, fleet, heard, devices, playing)]
+        return [finish(name, fleet, listener, devices, playing)]
 
 
-def full_disk(plan: Plan) -> list[Row]:
-    """A disk that is full and a file that is damaged stop nothing, and are told."""
+def full_disk(plan: Plan) -> list[Outcome]:
+    """A full disk and a damaged file stop nothing, and are reported."""
     return [
         _with_fault(plan, "disk full from the start, then not", _start_with_a_full_disk, _wait_and_make_room),
         _with_fault(plan, "disk full in the middle, then not", start, _fill_disk_and_make_room),
@@ -238,140 +259,148 @@ def _with_fault(
     plan: Plan,
     name: str,
     start: Callable[[Monitor, Listener], None],
-    happen: Callable[[Monitor, Listener], str],
-) -> Row:
-    """Play to a monitor to which something happens meanwhile; then kill it, and play on."""
+    inject: Callable[[Monitor, Listener], str],
+) -> Outcome:
+    """Inject a fault into a monitor during play; then kill it, and play on."""
     fleet, folder = Fleet(20, 140.0), plan.folder / name.replace(" ", "-")
-    with stage(folder, fleet) as (broker, heard, devices), watched(Monitor(broker.url, folder)) as monitor:
-        start(monitor, heard)
+    with (
+        fleet_on_broker(folder, fleet) as (broker, listener, devices),
+        stopping(Monitor(broker.url, folder)) as monitor,
+    ):
+        start(monitor, listener)
         playing = play(devices, 30.0, 0, fleet.rounds - 40)
         time.sleep(3)
-        told = happen(monitor, heard)
+        reported = inject(monitor, listener)
         playing.join()
-        is_alive, fault_at_end = monitor.is_alive, heard.statuses[-1].get("fault")
-        time.sleep(6.0)  # until all is settled
+        is_alive, fault_at_end = monitor.is_alive, listener.statuses[-1].get("fault")
+        time.sleep(6.0)  # until everything is acknowledged
         monitor.end(signal.SIGKILL)
         monitor.start()
-        row = finish(name, fleet, heard, devices, play(devices, 5.0, fleet.rounds - 40))
-        counts = f"{row.counts}; status said {told!r}, then {fault_at_end!r}; killed -9 later"
-        return Row(name, counts, row.is_met and is_alive and bool(told) and fault_at_end is None)
+        outcome = finish(name, fleet, listener, devices, play(devices, 5.0, fleet.rounds - 40))
+        counts = f"{outcome.counts}; fault in status: {reported!r}, then {fault_at_end!r}; killed -9 later"
+        return Outcome(name, counts, outcome.is_met and is_alive and bool(reported) and fault_at_end is None)
 
 
-def _start_with_a_full_disk(monitor: Monitor, heard: Listener) -> None:
-    monitor.start(most_bytes=2000)
-    _await_fault(heard)
+def _start_with_a_full_disk(monitor: Monitor, listener: Listener) -> None:
+    monitor.start(max_bytes=2000)
+    _await_fault(listener)
 
 
-def _wait_and_make_room(monitor: Monitor, heard: Listener) -> str:
-    told = _await_fault(heard)
+def _wait_and_make_room(monitor: Monitor, listener: Listener) -> str:
+    fault = _await_fault(listener)
     monitor.limit_files()
-    _await_recovery(heard)
-    return told
+    _await_recovery(listener)
+    return fault
 
 
-def _fill_disk_and_make_room(monitor: Monitor, heard: Listener) -> str:
+def _fill_disk_and_make_room(monitor: Monitor, listener: Listener) -> str:
     monitor.limit_files(8192)
-    return _wait_and_make_room(monitor, heard)
+    return _wait_and_make_room(monitor, listener)
 
 
-def _start_with_garbage(monitor: Monitor, heard: Listener) -> None:
+def _start_with_garbage(monitor: Monitor, listener: Listener) -> None:
     monitor.state.mkdir(parents=True)
     (monitor.state / "soak.db").write_bytes(random.Random(0).randbytes(100_000))
-    start(monitor, heard)
+    start(monitor, listener)
 
 
-def _overwrite(monitor: Monitor, heard: Listener) -> str:
+def _overwrite(monitor: Monitor, listener: Listener) -> str:
     rng = random.Random(0)
     for suffix in ("", "-wal"):
         with open(f"{monitor.state}/soak.db{suffix}", "r+b") as file:
             size = file.seek(0, 2)
             file.seek(0)
             file.write(rng.randbytes(size))
-    return _await_count(monitor, heard)
+    return _await_count(monitor, listener)
 
 
-def _await_count(monitor: Monitor, heard: Listener) -> str:
-    wait(lambda: heard.counts.get("store faults"), 30.0, "no damage was told")
-    return f"{heard.counts['store faults']} store faults"
+def _await_count(monitor: Monitor, listener: Listener) -> str:
+    wait(lambda: listener.counts.get("store faults"), 30.0, "no damage was reported")
+    return f"{listener.counts['store faults']} store faults"
 
 
-def _await_fault(heard: Listener) -> str:
-    wait(lambda: heard.is_online and heard.statuses[-1].get("fault"), START_S, "no fault was told")
-    return str(heard.statuses[-1]["fault"]).rpartition(": ")[2]
+def _await_fault(listener: Listener) -> str:
+    wait(lambda: listener.is_online and listener.statuses[-1].get("fault"), START_S, "no fault was reported")
+    return str(listener.statuses[-1]["fault"]).rpartition(": ")[2]
 
 
-def _await_recovery(heard: Listener) -> None:
-    wait(lambda: heard.statuses[-1].get("fault") is None, 40.0, "the fault was not over")
+def _await_recovery(listener: Listener) -> None:
+    wait(lambda: listener.statuses[-1].get("fault") is None, 40.0, "the fault did not end")
 
 
-def fuzzed(plan: Plan) -> list[Row]:
-    """Nothing that is sent stops the monitor, lets its memory grow, or changes another device's beats."""
-    outcome = fuzz_apart(plan.packets, plan.folder)
+def fuzzed(plan: Plan) -> list[Outcome]:
+    """No message stops the monitor, makes its memory grow, or changes another device's beats."""
+    result = fuzz_in_process(plan.packets, plan.folder)
     name = f"{plan.packets} fuzzed packets"
-    if outcome is None:
-        return [Row(name, "the process died", False)]
+    if result is None:
+        return [Outcome(name, "the process died", False)]
     counts = (
-        f"{outcome.rejected} rejected, {outcome.internal_errors} internal errors; memory {outcome.before_mb:.0f} -> "
-        f"{outcome.after_mb:.0f} MB (bound +{FUZZ_GROWTH_MB:.0f}); undisturbed device: {outcome.beats} beats, "
-        f"{outcome.missing} missing, {outcome.wrong} wrong"
+        f"{result.rejected} rejected, {result.internal_errors} internal errors; memory {result.before_mb:.0f} -> "
+        f"{result.after_mb:.0f} MB (bound +{FUZZ_GROWTH_MB:.0f}); healthy device: {result.beats} beats, "
+        f"{result.missing} missing, {result.wrong} wrong"
     )
-    grown = outcome.after_mb - outcome.before_mb
-    is_met = not (outcome.internal_errors or outcome.missing or outcome.wrong) and grown < FUZZ_GROWTH_MB
-    return [Row(name, counts, is_met and outcome.beats > 100)]
+    grown = result.after_mb - result.before_mb
+    is_met = not (result.internal_errors or result.missing or result.wrong) and grown < FUZZ_GROWTH_MB
+    return [Outcome(name, counts, is_met and result.beats > 100)]
 
 
-def start(monitor: Monitor, heard: Listener) -> None:
+def start(monitor: Monitor, listener: Listener) -> None:
     monitor.start()
-    wait(lambda: heard.is_online, START_S, "the monitor is not online")
+    wait(lambda: listener.is_online, START_S, "the monitor is not online")
 
 
 def play(
-    devices: Devices, seconds: float, first: int = 0, last: int | None = None, mischief: float = 0.0
+    devices: Devices, seconds: float, first: int = 0, last: int | None = None, disorder: float = 0.0
 ) -> threading.Thread:
-    playing = threading.Thread(target=devices.play, args=(seconds, first, last, mischief), daemon=True)
+    playing = threading.Thread(target=devices.play, args=(seconds, first, last, disorder), daemon=True)
     playing.start()
     return playing
 
 
-def _await_quiet(heard: Listener, is_complete: Callable[[], bool]) -> None:
-    """Wait until all is there or, after the monitor could be started twice over, nothing more comes."""
+def _await_quiet(listener: Listener, is_complete: Callable[[], bool]) -> None:
+    """Wait until everything has arrived or, after the time of two starts of the monitor, nothing more arrives."""
     began_s = time.monotonic()
-    while not is_complete() and time.monotonic() - max(began_s + 10, heard.heard_s) < QUIET_S:
+    while not is_complete() and time.monotonic() - max(began_s + 10, listener.last_message_s) < QUIET_S:
         time.sleep(0.1)
     time.sleep(1)
 
 
-def finish(name: str, fleet: Fleet, heard: Listener, devices: Devices, playing: threading.Thread) -> Row:
-    """Wait until all was sent, confirmed and told, and count."""
+def finish(name: str, fleet: Fleet, listener: Listener, devices: Devices, playing: threading.Thread) -> Outcome:
+    """Wait until everything was sent, confirmed and published, and count."""
     playing.join()
     devices.finish()
     packets = fleet.packets
     _await_quiet(
-        heard,
+        listener,
         lambda: (
-            sum(heard.acks.values()) >= packets
-            and heard.beats.keys() >= fleet.beats.keys()
-            and heard.alerts.keys() >= fleet.alerts.keys()
+            sum(listener.acks.values()) >= packets
+            and listener.beats.keys() >= fleet.beats.keys()
+            and listener.alerts.keys() >= fleet.alerts.keys()
         ),
     )
-    beats, beats_wrong = _compare(fleet.beats, heard.beats)
-    alerts, alerts_wrong = _compare(fleet.alerts, heard.alerts)
-    unsettled = packets - sum(heard.acks.values())
+    beats, beats_wrong = _compare(fleet.beats, listener.beats)
+    alerts, alerts_wrong = _compare(fleet.alerts, listener.alerts)
+    unacknowledged = packets - sum(listener.acks.values())
     counts = (
-        f"{packets} packets, {unsettled} not settled; {len(fleet.beats)} beats, {beats} missing, {beats_wrong} wrong; "
+        f"{packets} packets, {unacknowledged} not acknowledged; "
+        f"{len(fleet.beats)} beats, {beats} missing, {beats_wrong} wrong; "
         f"{len(fleet.alerts)} alerts, {alerts} missing, {alerts_wrong} wrong; "
-        f"{heard.repeated} repeated, {heard.different} of them not identical"
+        f"{listener.repeated} repeated, {listener.different} of them not identical"
     )
-    return Row(name, counts, not (unsettled or beats or beats_wrong or alerts or alerts_wrong or heard.different))
+    return Outcome(
+        name, counts, not (unacknowledged or beats or beats_wrong or alerts or alerts_wrong or listener.different)
+    )
 
 
-def _compare(expected: dict[str, bytes], heard: dict[str, bytes]) -> tuple[int, int]:
-    """Count what is missing, and what was told that is not so."""
-    told = dict(heard)
-    return len(expected.keys() - told.keys()), sum(expected.get(id_) != payload for id_, payload in told.items())
+def _compare(expected: dict[str, bytes], received: dict[str, bytes]) -> tuple[int, int]:
+    """Count the missing and the wrong messages."""
+    published = dict(received)
+    return len(expected.keys() - published.keys()), sum(
+        expected.get(id_) != payload for id_, payload in published.items()
+    )
 
 
-ROWS: dict[str, Callable[[Plan], list[Row]]] = {
+SCENARIOS: dict[str, Callable[[Plan], list[Outcome]]] = {
     "kill": killed_monitor,
     "handover": handover,
     "away": stopped_monitor,

@@ -43,7 +43,7 @@ def test_no_sequence_of_packets_breaks_the_engine(
     target: Target, messages: list[tuple[str, dict[str, object]]]
 ) -> None:
     for device, packet in messages:
-        target.give(f"ecg/v1/{device}/samples".encode(), msgspec.msgpack.encode(packet))
+        target.deliver(f"ecg/v1/{device}/samples".encode(), msgspec.msgpack.encode(packet))
     with target.service.assembled() as loop:
         target.turn(loop)
     assert target.service.engine.counts["internal errors"] == 0
@@ -52,7 +52,7 @@ def test_no_sequence_of_packets_breaks_the_engine(
 @given(topic=st.binary(max_size=100), payload=st.binary(max_size=100))
 def test_no_topic_and_no_payload_breaks_the_service(target: Target, topic: bytes, payload: bytes) -> None:
     for name in (topic, b"ecg/v1/" + topic + b"/samples", b"ecg/v1/a/info"):
-        target.give(name, payload)
+        target.deliver(name, payload)
     with target.service.assembled() as loop:
         target.turn(loop)
     assert target.service.engine.counts["internal errors"] == 0

@@ -1,6 +1,6 @@
-"""Thousands of devices that keep what they sent until the monitor has acknowledged it, and who hears them all.
+"""Thousands of devices that keep packets until the monitor has acknowledged them, and a listener for them all.
 
-Both are cheap: packets are laid end to end for one plain connection, and of an alert only that it came is kept.
+Both are cheap: packets are sent back to back over one plain connection, and of an alert only its arrival is kept.
 """
 
 from __future__ import annotations
@@ -13,112 +13,112 @@ import numpy as np
 
 from monitor.broker.connection import BrokerUrl
 from simulator.publisher import Link, publish_frame
-from tests.soak.fleet import NOBODY, Fleet
+from tests.soak.fleet import PLACEHOLDER, Fleet
 from tests.soak.harness import TOPICS, Listener
 
 TICK_S = 0.01
-AT_ONCE = 500
-"""Packets that are handed over together at most."""
-SHOWN = 5
-"""So many alerts that should not have come are kept."""
+BATCH = 500
+"""Maximum number of packets that are sent together."""
+KEPT_WRONG = 5
+"""Number of wrong alerts that are kept."""
 
 
-class Tally(Listener):
-    """Hears a large fleet.
+class FleetListener(Listener):
+    """Listener for a large fleet.
 
     Parameters
     ----------
     url
         The broker.
     fleet
-        What is to be heard.
+        The fleet.
     """
 
     def __init__(self, url: BrokerUrl, fleet: Fleet) -> None:
         self._fleet = fleet
         self._numbers = {id_: number for number, id_ in enumerate(fleet.ids)}
-        self._places = [{id_: place for place, id_ in enumerate(alerts)} for alerts in fleet.stream_alerts]
-        self._came = np.zeros((max(map(len, fleet.stream_alerts)), len(fleet.ids)), bool)
+        self._places = [{id_: position for position, id_ in enumerate(alerts)} for alerts in fleet.stream_alerts]
+        self._arrived = np.zeros((max(map(len, fleet.stream_alerts)), len(fleet.ids)), bool)
         self._acked = np.zeros(len(fleet.ids), np.int64)
         self.wrong = 0
-        """Alerts that are not so."""
-        self.shown: list[bytes] = []
+        """Alerts that differ from the expected ones."""
+        self.wrong_alerts: list[bytes] = []
         """The first of them."""
         super().__init__(url)
 
-    def hear(self, device: str, leaf: str, payload: bytes) -> None:
-        """Note an acknowledgement or an alert; other devices than the fleet's are nothing to us."""
+    def handle(self, device: str, leaf: str, payload: bytes) -> None:
+        """Record an acknowledgement or an alert; ignore devices that are not of the fleet."""
         if (number := self._numbers.get(device)) is None:
             return
         if leaf == "ack":
             self._acked[number] = max(self._acked[number], json.loads(payload)["seq"])
         else:
-            self._check(number, payload.replace(device.encode(), NOBODY.encode()))
+            self._check(number, payload.replace(device.encode(), PLACEHOLDER.encode()))
 
     def _check(self, number: int, payload: bytes) -> None:
         stream = number % self._fleet.streams
         id_ = json.loads(payload)["id"]
         if self._fleet.stream_alerts[stream].get(id_) != payload:
             self.wrong += 1
-            self.shown += [payload][: SHOWN - len(self.shown)]
+            self.wrong_alerts += [payload][: KEPT_WRONG - len(self.wrong_alerts)]
             return
-        place = self._places[stream][id_]
-        self.repeated += int(self._came[place, number])
-        self._came[place, number] = True
+        position = self._places[stream][id_]
+        self.repeated += int(self._arrived[position, number])
+        self._arrived[position, number] = True
 
     @property
     def safe(self) -> int:
-        """So many packets of the fleet, in the order they are sent, are settled without exception."""
+        """Number of packets, in the order they are sent, up to the first that is not acknowledged."""
         devices = len(self._fleet.ids)
         return int((self._acked * devices + np.arange(devices)).min())
 
     @property
-    def settled(self) -> int:
-        """Packets that are settled."""
+    def acknowledged(self) -> int:
+        """Packets that are acknowledged."""
         return int(self._acked.sum())
 
     @property
-    def alerts_heard(self) -> int:
-        """Alerts that came, each counted once."""
-        return int(self._came.sum())
+    def alerts_received(self) -> int:
+        """Alerts that arrived, each counted once."""
+        return int(self._arrived.sum())
 
     @property
-    def alerts_due(self) -> int:
-        """Alerts that must come in the end."""
+    def alerts_expected(self) -> int:
+        """Alerts that must arrive in the end."""
         return sum(len(self._fleet.stream_alerts[n % self._fleet.streams]) for n in range(len(self._fleet.ids)))
 
 
-class Crowd(threading.Thread):
-    """Sends a fleet's packets, evenly and in turn, and after each lost connection again what is not settled.
+class FleetSender(threading.Thread):
+    """Sends a fleet's packets, evenly and round robin, and resends unacknowledged ones after a lost connection.
 
     Parameters
     ----------
     url
         The broker.
     fleet
-        Who sends.
-    heard
-        Who knows what is settled.
+        The devices.
+    listener
+        Listener that receives the acknowledgements.
     """
 
-    def __init__(self, url: BrokerUrl, fleet: Fleet, heard: Tally) -> None:
+    def __init__(self, url: BrokerUrl, fleet: Fleet, listener: FleetListener) -> None:
         super().__init__(daemon=True)
-        self._url, self._fleet, self._heard = url, fleet, heard
+        self._url, self._fleet, self._listener = url, fleet, listener
         self._stopped = threading.Event()
-        self.sent = self.again = self.connections = 0
-        self.most_late_s = 0.0
+        self.sent = self.resent = self.connections = 0
+        self.max_late_s = 0.0
 
     def run(self) -> None:
-        """Send all there is."""
+        """Send all packets."""
         began_s = time.monotonic()
-        while not self._stopped.is_set() and self._heard.safe < self._fleet.packets:
+        while not self._stopped.is_set() and self._listener.safe < self._fleet.packets:
             try:
-                link = Link(self._url, f"soak-crowd-{self.connections}")
+                link = Link(self._url, f"soak-fleet-{self.connections}")
             except ConnectionError:
                 time.sleep(0.5)
                 continue
             self.connections += 1
-            self._go_back()
+            self._rewind()
             try:
                 self._send(link, began_s)
             except ConnectionError:
@@ -127,26 +127,26 @@ class Crowd(threading.Thread):
                 link.close()
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._stopped.set()
         self.join()
 
-    def _go_back(self) -> None:
-        safe = min(self._heard.safe, self.sent)
-        self.again += self.sent - safe
+    def _rewind(self) -> None:
+        safe = min(self._listener.safe, self.sent)
+        self.resent += self.sent - safe
         self.sent = safe
 
     def _send(self, link: Link, began_s: float) -> None:
         fleet, devices = self._fleet, len(self._fleet.ids)
-        while not self._stopped.is_set() and self._heard.safe < fleet.packets:
+        while not self._stopped.is_set() and self._listener.safe < fleet.packets:
             now_s = time.monotonic()
             link.turn(now_s)
             due = min(int((now_s - began_s) * devices / fleet.packet_s), fleet.packets)
-            count = min(due - self.sent, link.room, AT_ONCE)
+            count = min(due - self.sent, link.room, BATCH)
             if count > 0:
-                self.most_late_s = max(self.most_late_s, now_s - began_s - self.sent * fleet.packet_s / devices)
+                self.max_late_s = max(self.max_late_s, now_s - began_s - self.sent * fleet.packet_s / devices)
                 link.send(self._frames(link, count), count)
-            if count < AT_ONCE:
+            if count < BATCH:
                 time.sleep(TICK_S)
 
     def _frames(self, link: Link, count: int) -> memoryview:
