@@ -67,6 +67,8 @@ CLIPPED_AFTER_S = 2.0
 CLIPPED_APART_S = 0.2
 """Of clipped places nearer than this, only the first is remembered."""
 CLIPPED_KEPT = 128
+WRAPPED = 2**15 - 1
+"""A larger step from one sample to the next is a value of more than 16 bits that was cut to its last 16."""
 
 HUM_SHARE = 0.5
 """Noise so much of whose second differences is one frequency, near 50 or 60 Hz, is hum of the mains."""
@@ -403,6 +405,8 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
         else:
             state.jump = abs(value - last) if still > 0 else 0
             last, still = value, 1
+            if state.jump > WRAPPED:
+                _remember_clipped(state, state.n + i, CLIPPED_BEFORE_S)
             state.lowest = min(state.lowest, value) if state.begun else value
             state.highest = max(state.highest, value) if state.begun else value
             state.begun = True
@@ -415,8 +419,14 @@ def _see_end_of_range(state: Any, n: int, value: int) -> None:
     """The signal stands still: remember the place if it is clipped there."""
     at_the_end = n >= np.rint(CLIPPED_AFTER_S * state.rate_hz) and (value == state.lowest or value == state.highest)
     jumped = state.jump >= max(CLIPPED_STEPS, CLIPPED_JUMP * (state.highest - state.lowest))
-    apart = np.rint(CLIPPED_APART_S * state.rate_hz)
+    if at_the_end and jumped:
+        _remember_clipped(state, n, CLIPPED_APART_S)
+
+
+@compiled
+def _remember_clipped(state: Any, n: int, apart_s: float) -> None:
+    apart = np.rint(apart_s * state.rate_hz)
     latest = state.clipped[(state.count - 1) % CLIPPED_KEPT]
-    if at_the_end and jumped and (state.count == 0 or n - latest >= apart):
+    if state.count == 0 or n - latest >= apart:
         state.clipped[state.count % CLIPPED_KEPT] = n
         state.count += 1

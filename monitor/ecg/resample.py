@@ -5,6 +5,9 @@ fixed at 80 ms. The passband reaches 54 Hz, the stop band of 55 dB starts at 75 
 lies under half their rate.) Output samples lie on a grid of whole multiples of 8 ms since 1970, on the device's clock:
 a monitor that starts again in mid-stream finds the same samples.
 
+Impulses are repaired on the way: a pacemaker's spike, or a sample that was damaged, is no part of the heart's signal,
+and narrower than any QRS complex (`monitor.ecg.impulses`).
+
 How the stream was cut into packets makes no difference to the output, to the bit. A missing sample (NaN) makes every
 output that would need it NaN; nothing is filled in. Clocks that drift are not its business: one input sample is
 ``1 / rate_hz`` seconds, always.
@@ -20,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
-from monitor.ecg import mains
+from monitor.ecg import impulses, mains
 from monitor.ecg.kernels import compiled
 from monitor.wire import MAX_RATE_HZ, NO_SAMPLE
 
@@ -43,7 +46,7 @@ STATE = np.dtype(
         ("produced", np.int64),
         ("mains", mains.LINE, len(mains.LINES_HZ)),
         ("kept", np.int64),  # samples in the history
-        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ)),
+        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ) + impulses.BEFORE),
     ],
     align=True,
 )
@@ -70,6 +73,8 @@ class Kernel(NamedTuple):
     measures: npt.NDArray[np.float32]
     slow: bool
     """Whether that is the rate of the device."""
+    impulse: int
+    """Most samples of an impulse."""
 
 
 def design_kernel(rate_hz: float) -> Kernel:
@@ -80,7 +85,8 @@ def design_kernel(rate_hz: float) -> Kernel:
     """
     shared_hz = float(f"{rate_hz:.3g}")
     slow = shared_hz < IMAGES_BELOW_HZ
-    return Kernel(_design_kernel(shared_hz), *mains.design(shared_hz if slow else RATE_HZ), slow)
+    hum = mains.design(shared_hz if slow else RATE_HZ)
+    return Kernel(_design_kernel(shared_hz), *hum, slow, impulses.widest(shared_hz))
 
 
 @lru_cache(maxsize=64)
@@ -129,7 +135,7 @@ def resample(
         outputs += int((ends[i] - start + state.kept) / state.step) + 2
         longest = max(longest, ends[i] - start)
         start = ends[i]
-    x = np.empty(states[0].history.size + longest, np.float32)
+    x = np.empty((2, states[0].history.size + longest), np.float32)
     out = np.empty(outputs, np.float32)
     out_ends = np.empty_like(ends)
     start, produced = 0, 0
@@ -148,10 +154,11 @@ def _to_signal(samples: Any, signal: Signal) -> None:
 
 
 @compiled
-def _push(state: Any, samples: Any, kernel: Any, x: Signal, out: Signal) -> int:
-    """Write the outputs that are ready to `out`, return how many; `x` is room for the history and the samples."""
+def _push(state: Any, samples: Any, kernel: Any, room: Signal, out: Signal) -> int:
+    """Write the outputs that are ready to `out`, return how many; `room` is for the history and the samples, twice."""
     if samples.size == 0:
         return 0
+    x, clean = room[0], room[1]
     filters = kernel.filters
     phases, taps = filters.shape[0] - 1, filters.shape[1]
     half = taps // 2
@@ -166,22 +173,29 @@ def _push(state: Any, samples: Any, kernel: Any, x: Signal, out: Signal) -> int:
     _to_signal(samples, x[kept:])
     if kernel.slow:
         mains.cancel(state.mains, kernel.frame, kernel.turns, kernel.measures, x[kept:size])
+    impulses.repair(x[:size], clean, kernel.impulse)
+    # Whether the last samples belong to an impulse is not known yet when they are first needed. They hardly count then,
+    # at the end of the filter, and are taken as they are.
+    known = taps - impulses.after(kernel.impulse)
     first = half - 1 + state.consumed  # input number of the sample before which x[0] lies `half` - 1 samples
     ready = 0
     position = state.offset + state.produced * state.step
     whole = math.floor(position)
     while whole + half < state.consumed + size:
         begin = whole - first
-        weights, near = filters[int((position - whole) * phases + 0.5)], x[begin : begin + taps]
+        weights = filters[int((position - whole) * phases + 0.5)]
+        near, raw = clean[begin : begin + taps], x[begin : begin + taps]
         total = np.float32(0)
-        for k in range(taps):
+        for k in range(known):
             total += weights[k] * near[k]
+        for k in range(known, taps):
+            total += weights[k] * raw[k]
         out[ready] = total
         ready += 1
         position = state.offset + (state.produced + ready) * state.step
         whole = math.floor(position)
     state.produced += ready
-    drop = min(max(0, whole - half - state.consumed), size)
+    drop = min(max(0, whole - half - impulses.BEFORE - state.consumed), size)
     state.kept = size - drop
     history[: size - drop] = x[drop:size]
     state.consumed += drop

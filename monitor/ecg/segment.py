@@ -559,6 +559,8 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.qrs_count += 1
     state.qrs = median(state.qrs_level)
     fiducial = _main_deflection(state, centre)
+    if fiducial < 0:
+        return  # before the first sample there is nothing: rounding errors of a signal without any heart in it
     rr = fiducial - state.last_fiducial
     if not 0 < rr <= LONGEST_RR:
         rr = 0
@@ -722,7 +724,8 @@ def _locate_r_peak(state: Any, r_filter: Signal) -> int:
     state.lobe_level += (inner[chosen] - state.lobe_level) * (1.0 if state.lobe_level == 0 else 0.125)
     at = centre - R_SEARCH + chosen - state.base
     begin = max(0, at - R_REACH, -state.base)  # never before the stream's first sample
-    r_peak = begin + int(np.argmax(state.signal[begin : at + R_REACH + 1])) + state.base
+    end = max(begin, at + R_REACH) + 1
+    r_peak = begin + int(np.argmax(state.signal[begin:end])) + state.base
     return max(r_peak, state.last_r_peak + 1)
 
 

@@ -1020,3 +1020,33 @@ def test_what_is_wrong_with_a_devices_packets_is_noted_once() -> None:
     [notice] = engine.take_notices()
     assert (notice.owner, notice.reason) == ("a", "clock")
     assert engine.take_notices() == []
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    level=st.integers(-32_767, 32_767),
+    rate_hz=st.floats(50, 1000),
+    size=st.integers(1, 600),
+    packets=st.integers(1, 8),
+)
+def test_a_flat_signal_breaks_nothing_whatever_its_level_and_rate(
+    level: int, rate_hz: float, size: int, packets: int
+) -> None:
+    engine = _engine()
+    for seq in range(packets):
+        samples = np.full(size, level, np.int16)
+        engine.feed("flat", wire.Packet(seq, 1e9 + seq * size / rate_hz, rate_hz, samples), 0.0)
+        engine.flush()
+    engine.forget(1.0)
+    assert {beat.verdict for beat in engine.flush().beats} <= {"withheld"}
+
+
+@pytest.mark.parametrize(("level", "rate_hz", "size", "packets"), [(575, 256.0, 128, 10), (1, 250.0, 327, 1)])
+def test_flat_signals_that_once_broke_the_monitor(level: int, rate_hz: float, size: int, packets: int) -> None:
+    engine = _engine()
+    for seq in range(packets):
+        samples = np.full(size, level, np.int16)
+        engine.feed("flat", wire.Packet(seq, 1e9 + seq * size / rate_hz, rate_hz, samples), 0.0)
+        engine.flush()
+    engine.forget(1.0)
+    assert {beat.verdict for beat in engine.flush().beats} <= {"withheld"}
