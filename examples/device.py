@@ -5,6 +5,7 @@ python examples/device.py [DEVICE [HOST [PORT]]]
 
 import json
 import math
+import signal
 import sys
 import time
 from typing import Any
@@ -36,7 +37,11 @@ def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> N
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, device)
 client.on_connect, client.on_message = on_connect, on_message
 client.will_set(f"{TOPIC}/status", '{"state": "offline"}', qos=1, retain=True)
-client.connect(host, int(port))
+try:
+    client.connect(host, int(port))
+except OSError as error:
+    sys.exit(f"no broker at {host}:{port}: {error}")
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at Ctrl-C without a traceback
 client.loop_start()
 client.publish(f"{TOPIC}/info", json.dumps({"rate_hz": RATE_HZ, "lead": "II", "resolution_uv": 1.0}), 1, True)
 client.publish(f"{TOPIC}/status", '{"state": "online"}', 1, True)

@@ -30,6 +30,8 @@ MAX_UNKNOWN = 20_000
 """Most clients that are no devices whose allowance is remembered."""
 
 
+MOST_LEFT = 8
+"""So many former records of one device leave beats to be counted."""
 MAX_TOMBSTONES = 100_000
 """Most devices of which is remembered, while nothing can be saved, that they were forgotten."""
 
@@ -156,6 +158,8 @@ class Devices:
         self._remember(known.id, known.allowance)
         if len(self.tombstones) < MAX_TOMBSTONES:
             self.tombstones.setdefault(known.id, []).append(known.hourly)
+            if len(left := self.tombstones[known.id]) > MOST_LEFT:  # while nothing can be saved
+                del left[0]
 
     def _remember(self, device: str, allowance: Allowance) -> None:
         self._unknown[device] = allowance

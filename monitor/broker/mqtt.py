@@ -38,6 +38,8 @@ ANSWER_S = 8.0
 """How long a broker may take to answer the greeting."""
 BRIEF_S = 5.0
 """After a connection that lived no longer, the next one is not made at once."""
+UNAVAILABLE = (136, 137)
+"""Reasons by which a broker refuses a connection for now: server unavailable, server busy."""
 MOST_AT_START = 65_536
 """Messages that may come before the broker has answered: no more can be under way."""
 PAUSE_S = 0.2
@@ -115,6 +117,7 @@ class MqttSource(Source):
         self._confirmed: list[str] = []
         self._size = SizeLimit[Outgoing]()
         self._refused: list[str | None] = []
+        self._tested: int | None = None  # packet id of a message whose size is put to the test
         self._faults = _Faults()
 
     @property
@@ -184,8 +187,8 @@ class MqttSource(Source):
         elif self._link.waits_for_answer_s > ANSWER_S:
             self._faults.set("greeting", self._no_answer())
             self._on_end()
-        if self._size.is_on_trial and self._link.lives_s > BRIEF_S:
-            self._convict()
+        if self._size.is_on_trial and self._tested is None and self._link.lives_s > BRIEF_S:
+            self._tested = self._put_to_the_test(self._size.take_smallest())
         self._check_refusal()
         messages, self._client.inbox = self._client.inbox, []
         return messages
@@ -294,6 +297,10 @@ class MqttSource(Source):
         return client.loop_misc() == paho.MQTT_ERR_SUCCESS
 
     def _on_connect(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _props: Any) -> None:
+        if reason.value in UNAVAILABLE:
+            self._link.is_unavailable = True
+            log.info("the broker %s answers: %s", self._url, reason)
+            return
         if reason.is_failure:
             self._link.refusal = str(reason)
             return
@@ -309,12 +316,15 @@ class MqttSource(Source):
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _props: Any) -> None:
         refused, lowered = _check_grants(self._subscriptions, codes)
-        self._faults.set("subscription", refused and _REFUSED.format(url=self._url, topics=", ".join(refused)))
+        topics = ", ".join(one.topic for one in refused)
+        is_deaf = any(one.required for one in refused)
+        text = (_REFUSED if is_deaf else _NOT_ALL).format(url=self._url, topics=topics)
+        self._faults.set("subscription", text if refused else None)
         self._faults.set("qos", lowered and _LOWERED.format(url=self._url))
         self._link.most_qos = 0 if lowered else 1
         if not self._link.is_up:
             self._come_up()
-        self._link.is_listening = not refused
+        self._link.is_listening = not is_deaf
 
     def _come_up(self) -> None:
         """Note that the broker has answered."""
@@ -326,11 +336,18 @@ class MqttSource(Source):
     def _on_publish(self, _client: Any, _data: Any, mid: int, _reason: ReasonCode, _props: Any) -> None:
         if (key := self._keys.pop(mid, None)) is not None:
             self._confirmed.append(key)
+        if mid == self._tested:
+            self._acquit()
 
     def _on_end(self) -> None:
         """Note that the connection is over, and when to make the next one."""
         lived_s = self._link.end()
-        if lived_s is None:
+        if self._tested is not None:
+            self._convict()
+        if self._link.is_unavailable:
+            self._link.is_unavailable = False
+            self._link.postpone()
+        elif lived_s is None:
             self._link.count_unanswered()
         elif lived_s < BRIEF_S:
             name = self._client._client_id.decode()
@@ -345,17 +362,34 @@ class MqttSource(Source):
     def _look_for_suspects(self) -> None:
         """Find out whether a message is too large for the broker."""
         if self._size.is_on_trial:
-            for message in self._size.acquit():
-                self._publish(message)
+            self._acquit()
         waiting = [len(message.topic.encode()) + len(message.payload) + 4 for _, message in self._client.waiting()]
         if self._size.ended_soon(waiting) and self._size.limit is not None:
             for message in self._withdraw(self._size.limit):
                 self._size.hold(message)
 
+    def _put_to_the_test(self, message: Outgoing | None) -> int | None:
+        """Publish a message of suspected size on a connection that lives; return its packet id."""
+        if message is None:
+            return None
+        mid = self._client.publish(message.topic, message.payload, message.qos, message.retain).mid
+        if message.key is not None:
+            self._keys[mid] = message.key
+        return mid
+
+    def _acquit(self) -> None:
+        """The messages that were held back are not too large: publish them."""
+        self._tested = None
+        for message in self._size.acquit():
+            self._publish(message)
+
     def _convict(self) -> None:
-        """Note that the messages which were held back are too large."""
-        self._refused += [message.key for message in self._size.convict()]
-        self._faults.set("size", _TOO_LARGE.format(url=self._url, size=self._size.limit))
+        """The message that was put to the test ended the connection: it, and all as large, are too large."""
+        self._tested = None
+        if self._size.limit is not None:
+            tested = self._withdraw(self._size.limit)
+            self._refused += [message.key for message in [*tested, *self._size.convict()]]
+            self._faults.set("size", _TOO_LARGE.format(url=self._url, size=self._size.limit))
 
     def _reconnect(self, wait_s: float) -> None:
         """Try to connect again, if it is time to; else wait."""
@@ -389,14 +423,15 @@ class MqttSource(Source):
         return f"No answer to the MQTT greeting from {self._url} within {ANSWER_S:g} s: {_WRONG_PORT}"
 
 
-def _check_grants(asked: Sequence[Subscription], codes: Sequence[ReasonCode]) -> tuple[list[str], bool]:
-    """Return the topics that were refused, and whether others were granted with a lower QoS only."""
+def _check_grants(asked: Sequence[Subscription], codes: Sequence[ReasonCode]) -> tuple[list[Subscription], bool]:
+    """Return what was refused, and whether others were granted with a lower QoS only."""
     answered = list(zip(asked, codes, strict=False))
-    refused = [one.topic for one, code in answered if code.is_failure]
+    refused = [one for one, code in answered if code.is_failure]
     return refused, any(not code.is_failure and code.value < one.qos for one, code in answered)
 
 
 _REFUSED = "the broker {url} refuses the subscription to {topics}: nothing will come; let this user read these topics"
+_NOT_ALL = "the broker {url} refuses the subscription to {topics}: let this user read these topics too"
 _LOWERED = "the broker {url} grants QoS 0 only: what is sent while the connection is down is lost; let it grant QoS 1"
 _TOO_LARGE = (
     "the broker {url} ends the connection when a message of {size} bytes is published: let it take larger ones "
@@ -431,6 +466,8 @@ class _Link:
         self.is_listening = False
         """Whether the subscriptions were granted."""
         self.refusal: str | None = None
+        self.is_unavailable = False
+        """Whether the broker has answered that it cannot serve anybody now."""
         self.most_qos = 1
         self.retry_at_s = 0.0
         self._unanswered = 0  # connections in a row that ended instead of an answer

@@ -1,8 +1,8 @@
 """Messages that are too large for a broker: found out, since MQTT 3.1.1 brokers only end the connection.
 
 A message is suspected if it was the largest that waited for its confirmation at two brief connections in a row. The
-next connection is tried without it and any as large. If that one lives, they were too large; if not, they were not the
-reason, and are published again.
+next connection is tried without it and any as large. If that one ends as soon, they were not the reason. If it lives,
+the smallest of them is put to the test on it: they are too large only if it ends that connection.
 
 Knows nothing of clients or topics.
 """
@@ -10,9 +10,18 @@ Knows nothing of clients or topics.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-M = TypeVar("M")
+
+class Sized(Protocol):
+    """A message, as far as its size goes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+
+M = TypeVar("M", bound=Sized)
 
 
 class SizeLimit(Generic[M]):
@@ -43,13 +52,21 @@ class SizeLimit(Generic[M]):
         return suspects
 
     def acquit(self) -> list[M]:
-        """The connection without the suspected messages ended soon as well: return them, to be published again."""
+        """The suspected messages are not too large: return them, to be published again."""
         held, self._held = self._held, []
         self.limit = self._largest = None
         return held
 
+    def take_smallest(self) -> M | None:
+        """Return the smallest suspected message, to be put to the test."""
+        if not self._held:
+            return None
+        smallest = min(self._held, key=lambda message: message.size)
+        self._held.remove(smallest)
+        return smallest
+
     def convict(self) -> list[M]:
-        """The connection without the suspected messages lives: they are too large. Return them."""
+        """A suspected message has ended a connection that lived: they are too large. Return the others."""
         held, self._held = self._held, []
         self.is_proven = True
         return held

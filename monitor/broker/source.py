@@ -37,6 +37,8 @@ class Subscription(NamedTuple):
     topic: str
     """May hold wildcards."""
     qos: int
+    required: bool = True
+    """Whether nothing can be done without it."""
 
 
 class Source(ABC):
@@ -45,7 +47,7 @@ class Source(ABC):
     connected: bool = False
     """Whether there is a connection."""
     listening: bool = False
-    """Whether messages can come in: there is a connection, and the broker has granted what was asked for."""
+    """Whether messages can come in: there is a connection, and the broker has granted what is required."""
     connections: int = 0
     """How many connections there were so far."""
     resumed: bool = False

@@ -56,6 +56,7 @@ class Loop:
         self._status = Timer(STATUS_S)
         self._asked_s = time.monotonic()
         self._connections = 0
+        self._was_connected = False
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Turn until the monitor is to stop; then publish and save all that is held."""
@@ -95,8 +96,9 @@ class Loop:
             systemd.notify("READY=1")
             if not source.resumed:
                 self._parts.publisher.repeat_acks()
-        elif not source.connected:
+        elif self._was_connected and not source.connected:
             self._parts.checkpoint.disconnected()
+        self._was_connected = source.connected
         if not source.has_more:
             attention.paused_s = now_s
         if any(not message.retained for message in messages):

@@ -87,6 +87,7 @@ class Publisher:
         """Let the outbox drop what the broker has confirmed, and shorten or drop what it refuses."""
         for key in self._source.take_confirmed():
             self._outbox.confirm(key)
+            self._shortened.discard(key)
         for refused in self._source.take_refused():
             self._shorten(refused)
 

@@ -180,7 +180,7 @@ def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
     source: Source = module.make_source(
         settings.broker,
         f"ecgwatch-{settings.own_name}",
-        [Subscription(topics.of("+", leaf), 1) for leaf in LEAVES],
+        [Subscription(topics.of("+", leaf), 1, required=leaf == "samples") for leaf in LEAVES],
         password=connection.read_password(settings.broker, settings.password_file),
         tls=settings.tls,
         clean=settings.state is None,

@@ -299,6 +299,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         behind_s=max(status.behind_s for status in reports),
         overloaded_since_s=min(since, default=None) if overloaded else None,
         fault=next((status.fault for status in reports if status.fault is not None), None),
+        broker_fault=next((status.broker_fault for status in reports if status.broker_fault is not None), None),
     )
 
 

@@ -42,6 +42,11 @@ class AdoptSettings:
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes) or not all(self.classes):
             raise ValueError(f"Classes must be two or more, all different: got {','.join(self.classes)!r}.")
+        if "normal" in self.classes[1:]:
+            raise ValueError(
+                f"The normal class must be the model's first: got {','.join(self.classes)!r}. A network with another "
+                "order needs its outputs reordered before the export."
+            )
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"The threshold must be a probability, 0 to 1: got {self.threshold:g}.")
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import NoReturn
+
+import msgspec
 
 from monitor import wire
 from monitor.broker import connection
 from monitor.broker.connection import TlsFiles
 from monitor.broker.mqtt import MqttSource
-from monitor.broker.source import Source, Subscription
+from monitor.broker.source import Message, Source, Subscription
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 MOST = 1000
@@ -51,6 +56,8 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         words.append(f"{alert.heart_rate_bpm:.0f}/min")
     if alert.state != "new" and alert.time_s >= alert.since_s:  # else its clock was set back
         words.append(f"after {alert.time_s - alert.since_s:.0f} s")
+    if alert.reason is not msgspec.UNSET:
+        words.append(f"({'the device is gone' if alert.reason == 'gone' else alert.reason})")
     return "  ".join(words).rstrip()
 
 
@@ -70,17 +77,42 @@ def watch(source: Source, as_json: bool) -> NoReturn:
         The broker cannot be reached at the start, or refuses the connection.
     """
     source.open()
+    monitors: dict[str, str] = {}
     while True:
-        for message in source.poll(POLL_S, MOST):
-            try:
-                line = format_alert(message.payload, as_json)
-            except ValueError as error:
-                line = plain(f"not an alert, on {message.topic}: {error}")
-            print(line, flush=True)
+        messages = source.poll(POLL_S, MOST)
+        for message in messages:
+            if message.topic.endswith("/status"):
+                _log_state(message, monitors)
+            else:
+                print(_format(message, as_json), flush=True)
+        source.ack(message.token for message in messages if message.token is not None)
         source.flush()
 
 
+def _format(message: Message, as_json: bool) -> str:
+    try:
+        return format_alert(message.payload, as_json)
+    except ValueError as error:
+        return plain(f"not an alert, on {message.topic}: {error}")
+
+
+def _log_state(message: Message, monitors: dict[str, str]) -> None:
+    """Log it when a monitor goes or comes back: while none is online, no alert means nothing."""
+    name = message.topic.split("/")[-2]
+    try:
+        state = wire.decode(message.payload, wire.MonitorStatus).state if message.payload else "offline"
+    except ValueError:
+        return
+    if state == monitors.get(name, "online" if state != "offline" else ""):
+        return
+    monitors[name] = state
+    if state == "offline":
+        log.warning("the monitor %s is offline: nobody is watched by it", plain(name))
+    else:
+        log.info("the monitor %s is %s", plain(name), state)
+
+
 def subscribe(broker: connection.BrokerUrl, topics: wire.Topics, password: str | None, tls: TlsFiles) -> Source:
-    """Return a source of the alerts of all devices."""
-    wanted = [Subscription(topics.of("+", "alerts"), 1)]
+    """Return a source of the alerts of all devices, and of the monitors' statuses."""
+    wanted = [Subscription(topics.of("+", "alerts"), 1), Subscription(topics.monitor_status("+"), 1, required=False)]
     return MqttSource(broker, f"ecgwatch-watch-{os.getpid()}", wanted, password=password, tls=tls, clean=True)

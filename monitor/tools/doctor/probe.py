@@ -156,7 +156,8 @@ class Probe:
     def qos(self) -> Check:
         """Check that the broker delivers with QoS 1."""
         with self._visit("qos") as visit:
-            visit.subscribe(self._own)
+            if not visit.subscribe(self._own):
+                return Check("qos", "ok", "unknown: the subscription is refused, see below")
             granted = visit.granted_qos
         if granted < 1:
             advice = "In mosquitto.conf: max_qos 2. Until then, what is sent while a connection is down is lost."

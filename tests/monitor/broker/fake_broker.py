@@ -28,6 +28,8 @@ class Manners:
     """Bits of the connect flags with which it ends the connection instead: 0x20 retained will, 0x04 any will."""
     grants: int | None = 1
     """What it answers to each subscription: QoS, 0x80 for a refusal; None: nothing."""
+    confirms: bool = True
+    """It confirms what is published with QoS 1."""
     greetings: list[int] = field(default_factory=list)
     """Connect flags of all greetings so far."""
 
@@ -73,7 +75,7 @@ def _reply(packet: tuple[int, bytes], manners: Manners) -> bytes | None:
     if kind == 0x82 and manners.grants is not None:
         topics = body.count(b"\x01", 2) if manners.grants == 1 else 1
         return bytes([SUBACK, 2 + topics]) + body[:2] + bytes([manners.grants]) * topics
-    if kind & 0xF6 == 0x32:
+    if kind & 0xF6 == 0x32 and manners.confirms:
         end = 2 + int.from_bytes(body[:2], "big")
         return bytes([PUBACK, 2]) + body[end : end + 2]
     return PINGRESP if kind == 0xC0 else b""

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,44 @@ def test_a_broker_that_restarts_is_not_taken_for_one_that_refuses_wills(caplog: 
         assert manners.greetings[-1] & 0x24 == 0x24
         assert source.fault is None
     assert "last will" not in caplog.text
+
+
+def _has_connected(source: MqttSource, times: int) -> bool:
+    return source.connections == times
+
+
+def test_a_broker_that_was_slow_to_confirm_twice_is_not_taken_for_one_of_small_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mqtt, "BRIEF_S", 1.0)
+    manners = Manners()
+    with fake_broker(manners) as url, Proxy(url.port) as proxy, _source(proxy.url) as source:
+        manners.confirms = False
+        source.publish("out", b"x" * 600, qos=1, key="large")
+        for connections in (2, 3):
+            _until(source, lambda: source.connected)
+            proxy.cut()
+            _until(source, partial(_has_connected, source, connections))
+        manners.confirms = True
+        _until(source, lambda: source.take_confirmed() == ["large"])
+        assert (source.take_refused(), source.fault) == ([], None)
+
+
+def test_a_broker_that_is_unavailable_for_now_is_waited_for() -> None:
+    manners = Manners()
+    with fake_broker(manners) as url, Proxy(url.port) as proxy, _source(proxy.url) as source:
+        manners.answer = b"\x20\x02\x00\x03"
+        proxy.cut()
+        _until(source, lambda: len(manners.greetings) >= 3)
+        manners.answer = b"\x20\x02\x00\x00"
+        _until(source, lambda: source.connected)
+        assert source.fault is None
+
+
+def test_a_subscription_that_is_not_required_makes_nobody_deaf() -> None:
+    with fake_broker(Manners(grants=0x80)) as url:
+        source = MqttSource(url, "monitor", [Subscription("in", 1, required=False)])
+        source.open()
+        assert (source.connected, source.listening) == (True, True)
+        assert "refuses the subscription to in" in str(source.fault)
+        source.close()
