@@ -86,6 +86,8 @@ class _Listener:
                 self.beat_latency_s.append(now - found.completed_s)
         else:
             alert = wire.decode(payload, wire.Alert)
+            if alert.kind == "device-silent" or alert.reason == "gone":
+                return  # the devices leave at the end, and nobody need be told
             self.alerts.append(alert)
             self.alert_latency_s.append(now - alert.completed_s)
             if not self._quiet:

@@ -58,11 +58,18 @@ def repair(x: Signal, clean: Signal, width: int) -> None:
         up = x[i] - x[i - 1]
         if abs(up) < SMALLEST or abs(x[i - 1] - x[i - 2]) > CALM * abs(up):
             continue
-        for k in range(1, min(width, x.size - 3 - i) + 1):
-            if _is_impulse(x, i, k):
-                for q in range(k):
-                    clean[i + q] = x[i - 1] + (x[i + k] - x[i - 1]) * (q + 1) / (k + 1)
-                break
+        k = _samples_of_impulse(x, i, min(width, x.size - 3 - i))
+        for q in range(k):
+            clean[i + q] = x[i - 1] + (x[i + k] - x[i - 1]) * (q + 1) / (k + 1)
+
+
+@compiled_exactly
+def _samples_of_impulse(x: Signal, i: int, most: int) -> int:
+    """How many samples from i on are an impulse; 0 if there is none."""
+    for k in range(1, most + 1):
+        if _is_impulse(x, i, k):
+            return k
+    return 0
 
 
 @compiled_exactly

@@ -558,9 +558,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.qrs_level[state.qrs_count % 8] = height
     state.qrs_count += 1
     state.qrs = median(state.qrs_level)
-    fiducial = _main_deflection(state, centre)
-    if fiducial < 0:
-        return  # before the first sample there is nothing: rounding errors of a signal without any heart in it
+    fiducial = max(0, _main_deflection(state, centre))  # before the first sample there is nothing
     rr = fiducial - state.last_fiducial
     if not 0 < rr <= LONGEST_RR:
         rr = 0

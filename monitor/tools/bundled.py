@@ -14,7 +14,7 @@ HEADINGS = ("name", "network", "precision", "classes", "inputs", "threshold", "s
 FIGURES_WIDTH = 60
 """Characters for figures in the line of a model."""
 FOOTER = (
-    "Not a medical device. 'python -m monitor models NAME' prints a model's card: read it before you believe a model."
+    "Not a medical device. 'ecgwatch models NAME' prints a model's card: read it before you believe a model."
 )
 
 
