@@ -36,7 +36,7 @@ def test_every_bundled_model_has_one_line_and_the_default_is_marked(capsys: pyte
     assert "ROC-AUC 0." in default
     assert not empty
     assert "Not a medical device" in last
-    assert "python -m monitor models NAME" in last
+    assert "ecgwatch models NAME" in last
 
 
 def test_a_model_with_context_is_listed_with_both_inputs_and_its_classes(

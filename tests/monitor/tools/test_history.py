@@ -153,7 +153,7 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_beats_are_printed_hour_by_hour(counted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _history(counted, "--beats") == 0
-    start = time.strftime("%Y-%m-%d %H:%M", time.localtime(3600 * _hour(2)))
+    start = time.strftime("%Y-%m-%d %H:%M", time.localtime(3600 * ROWS[0].hour))
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["hour", "device", "bpm", "normal", "abnormal", "withheld"],
         [*start.split(), "a", "78", "200", "20", "0"],
@@ -168,7 +168,7 @@ def test_hours_are_printed_as_json_of_one_device_and_a_longer_time(
     old, new = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert old == {"hour": old["hour"], "device": "a", "beats": {"normal": 1}, "heart_rate_bpm": 60.0}
     assert new["beats"] == {"normal": 200, "abnormal": 20}
-    assert old["hour"] < new["hour"] == time.strftime("%Y-%m-%dT%H:00:00Z", time.gmtime(3600 * _hour(2)))
+    assert old["hour"] < new["hour"] == time.strftime("%Y-%m-%dT%H:00:00Z", time.gmtime(3600 * ROWS[0].hour))
 
 
 def test_where_no_beats_were_counted_a_hint_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
