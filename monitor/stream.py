@@ -253,6 +253,8 @@ class Stream:
 
     def _number(self, packet: wire.Packet) -> wire.Packet:
         """Return a packet whose number is not the one expected, with one that counts if it does not."""
+        if self._numbering.bits and packet.seq >> self._numbering.bits:
+            self._forget_wrap()
         stretch, before = self._stretch, self._before
         numbering = self._numbering
         if stretch is None:
@@ -288,6 +290,14 @@ class Stream:
             joined = sequence.Arrival(0, stretch.size, stretch.begin_s, stretch.end_s)
             number = sequence.by_time(stretch.next_seq, joined, arrival)
         return packet if number == packet.seq else replace(packet, seq=number)
+
+    def _forget_wrap(self) -> None:
+        """The counter is wider than it seemed: what was taken for its wrap was a restart."""
+        self._numbering = sequence.Numbering(samples=True) if self._numbering.samples else sequence.PACKETS
+        self._is_plain = self._numbering is sequence.PACKETS and not self._has_announced
+        self._before, self._odd = None, 0
+        self._give_up_waiting()
+        self._break()
 
     def _renumber(self, found: sequence.Numbering, before: sequence.Arrival, after: sequence.Arrival) -> None:
         """Go on with another way to number; say so if it is not that of the contract."""
@@ -391,7 +401,10 @@ class Stream:
                 self._unjudged_s = 0.0
             stretch = None
         if stretch is None:
-            stretch = self._stretch = Stretch(self._owner, packet.rate_hz, packet.start_s, packet.seq)
+            # A rate that was only measured again needs no filters of its own.
+            is_known = before is not None and not _is_another_rate(packet, before)
+            rate_hz = before.rate_hz if before is not None and is_known else packet.rate_hz
+            stretch = self._stretch = Stretch(self._owner, rate_hz, packet.start_s, packet.seq)
             self._batch.open(stretch)
         self._take(stretch, packet)
         while self._early and (following := self._early.pop(stretch.next_seq, None)) is not None:

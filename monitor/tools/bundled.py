@@ -13,9 +13,7 @@ from monitor.classify import DEFAULT_MODEL, INPUT, RR_INPUT, ModelInfo, bundled_
 HEADINGS = ("name", "network", "precision", "classes", "inputs", "threshold", "size", "SHA-256", "figures")
 FIGURES_WIDTH = 60
 """Characters for figures in the line of a model."""
-FOOTER = (
-    "Not a medical device. 'ecgwatch models NAME' prints a model's card: read it before you believe a model."
-)
+FOOTER = "Not a medical device. 'ecgwatch models NAME' prints a model's card: read it before you believe a model."
 
 
 class Bundled(NamedTuple):

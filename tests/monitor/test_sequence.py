@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from monitor import wire
+from monitor.classify import Classifier
 from monitor.ecg.batch import Batch, Beats
+from monitor.engine import Engine
 from monitor.sequence import PACKETS, Arrival, Numbering, by_time, recognise
 from monitor.stream import Notice, Stream
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -166,3 +168,12 @@ def test_one_number_that_nothing_tells_apart_is_noted() -> None:
     packets = [wire.Packet(0, BEGIN_S, RATE_HZ, ECG[at : at + 50]) for at in range(0, 5000, 50)]
     player = _Player().play(packets)
     assert ["start_s does not tell them apart" in notice.text for notice in player.notices] == [True]
+
+
+def test_a_restart_that_looked_like_a_wrap_is_known_once_the_counter_goes_on() -> None:
+    engine = Engine(Classifier(provider="cpu"))
+    times_s = [1e9 + i for i in range(250)] + [1e9 + 255 + i for i in range(400)]
+    for seq, start_s in zip([*range(250), *range(400)], times_s, strict=True):
+        engine.feed("a", wire.Packet(seq, start_s, 250.0, np.zeros(250, np.int16)), 0.0)
+    engine.flush()
+    assert engine.next_seq("a") == 400

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from monitor import wire
 from monitor.beat import RATE_HZ
+from monitor.classify import Classifier
 from monitor.ecg.batch import Batch, Beats, Event
+from monitor.engine import Engine
 from monitor.stream import Notice, Stream
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
@@ -265,3 +267,24 @@ def test_a_rate_that_keeps_changing_is_reported() -> None:
     assert found.counts["refused: rate changes"] > 0
     assert {"rate", "broken"} <= {notice.reason for notice in found.notices}
     assert "no-beats" in found.events
+
+
+def test_a_rate_that_creeps_from_break_to_break_is_refused_like_any_other() -> None:
+    engine = Engine(Classifier(provider="cpu"))
+    for i in range(60):
+        rate_hz = 300.0 + 10 * i
+        packet = wire.Packet(10 * i, 1e9 + 10 * i, rate_hz, np.zeros(int(rate_hz), np.int16))
+        engine.feed("a", packet, 0.0)
+        engine.flush()
+    assert engine.counts["refused: rate changes"] > 0
+
+
+def test_a_rate_measured_again_after_a_gap_keeps_the_filters_of_the_first() -> None:
+    engine = Engine(Classifier(provider="cpu"))
+    for i, rate_hz in enumerate((250.0, 250.7, 249.4, 251.0)):
+        engine.feed("a", wire.Packet(10 * i, 1e9 + 100 * i, rate_hz, np.zeros(250, np.int16)), 0.0)
+        engine.flush()
+    known = engine.record("a")
+    assert known is not None
+    assert known.stream._stretch is not None
+    assert known.stream._stretch.rate_hz == 250.0
