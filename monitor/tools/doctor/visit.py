@@ -153,7 +153,10 @@ class Visit:
     def publish(self, topic: str, payloads: list[bytes]) -> bool:
         """Publish with QoS 1; whether the broker confirmed all."""
         sent = [self._client.publish(topic, payload, qos=1) for payload in payloads]
-        return self.until(lambda: sent[-1].is_published() and all(info.is_published() for info in sent), LONGEST_S)
+        try:
+            return self.until(lambda: sent[-1].is_published() and all(info.is_published() for info in sent), LONGEST_S)
+        except RuntimeError:  # so paho says that the connection was lost
+            return False
 
     def acknowledge(self) -> None:
         """Acknowledge what was held back, and from now on each message as it comes."""
