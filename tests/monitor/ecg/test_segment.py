@@ -112,6 +112,25 @@ def test_no_beats_are_found_in_the_noise_after_a_heart_has_stopped_until_that_is
     assert (decided > stopped + 125 * NO_BEATS_S).all()
 
 
+@pytest.mark.parametrize("rate_hz", [125.0, 250.0, 500.0])
+@pytest.mark.parametrize(
+    ("height", "width_s"), [(1.2, 0.03), (1.2, 0.045), (1.5, 0.03), (1.5, 0.035), (1.5, 0.045), (2.0, 0.035)]
+)
+@pytest.mark.parametrize(("rr_s", "after_s"), [(0.8, 0.22), (0.8, 0.26), (0.8, 0.3), (1.2, 0.26), (1.2, 0.3)])
+def test_narrow_t_waves_higher_than_the_r_wave_are_not_taken_for_it(
+    rate_hz: float, height: float, width_s: float, rr_s: float, after_s: float
+) -> None:
+    times = beat_times(40.0, rr_s)
+    t = np.arange(round(40 * rate_hz)) / rate_hz
+    signal = make_ecg(times, 40.0, rate_hz).astype(np.float32)
+    for r_peak in times:  # in place of the T wave of `make_ecg`
+        signal -= 300 * np.exp(-((t - r_peak - 0.25) ** 2) / (2 * 0.05**2)).astype(np.float32)
+        signal += 1000 * height * np.exp(-((t - r_peak - after_s) ** 2) / (2 * width_s**2)).astype(np.float32)
+    found = np.array([beat.fiducial / 125 for beat in _cut(signal, rate_hz)])
+    assert all(np.abs(times - f).min() < 0.05 for f in found)
+    assert all(np.abs(found - r_peak).min() < 0.05 for r_peak in times[:-2])
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_ten_seconds_of_nothing_make_no_beats_and_cost_none_after(value: float) -> None:
     times = beat_times(60.0)
