@@ -25,6 +25,9 @@ They are fused by one logistic regression (method of Clifford et al., Physiol. M
 averaged over the last eight beats. It was fitted on every second recording: CinC 2017 labelled too noisy against
 all else (CinC N, A, O; MIT-BIH DS1; PTB; PTB-XL), each recording weighing the same, the two classes alike.
 
+Where the segmenter has learned its thresholds again, scores from before do not count, though shapes do: after a heart
+has stopped, the good scores of its last beats would let the first "beats" in the noise pass, and so end the alert.
+
 Noise that is hum of the mains, more than `monitor.ecg.mains` could take out, has a reason of its own.
 
 An electrode is off where the signal has no valid sample, or does not change, for two seconds; that is watched at the
@@ -121,6 +124,7 @@ let more false beats pass."""
 STATE = np.dtype(
     [
         ("count", np.int64),  # beats compared so far
+        ("scored", np.int64),  # of them, those whose scores count
         ("shape", np.float32, (REMEMBERED, SHAPE)),  # ring of the latest beats, without their means
         ("length", np.int64, REMEMBERED),
         ("height", np.float64, REMEMBERED),  # log peak-to-peak
@@ -171,6 +175,8 @@ def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, sta
     reasons = np.zeros(beats.size, np.uint8)
     for i in range(beats.size):
         one, row = beats[i], rows[beats[i].stream]
+        if one.relearned:
+            gates[row].scored = 0
         if not one.complete:
             reasons[i] = INCOMPLETE
         elif np.isnan(one.median_rr):
@@ -266,10 +272,11 @@ def _push(state: Any, signal: Signal) -> float:
         shapes[at, i] = shape[i]
     lengths[at], heights[at], scores[at] = shape.size, height, min(max(score, SCORES[0]), SCORES[1])
     state.count += 1
-    known, total = min(state.count, REMEMBERED), 0.0
-    for k in range(known):
-        total += scores[k]
-    return total / known
+    state.scored += 1
+    latest_scores, total = min(state.scored, REMEMBERED), 0.0
+    for k in range(latest_scores):
+        total += scores[(at - k) % REMEMBERED]
+    return total / latest_scores
 
 
 @compiled

@@ -167,6 +167,8 @@ STATE = np.dtype(
         ("pending_fiducial", np.int64, PENDING),
         ("pending_rr", np.int64, PENDING),
         ("pending_decided", np.int64, PENDING),
+        ("relearned", np.uint8),  # whether the next QRS complex is the first since the thresholds were learned
+        ("pending_relearned", np.uint8, PENDING),
         ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
         ("pending_median", np.float64),  # median RR interval its window was cut by, NaN until that is complete
         ("last_r_peak", np.int64),
@@ -188,6 +190,7 @@ BEAT = np.dtype(
         ("median_rr", np.float64),  # samples, NaN if the rhythm never became known
         ("length", np.int64),  # samples of signal in the window, cut at 187
         ("complete", np.uint8),
+        ("relearned", np.uint8),  # the first one by thresholds that were learned again
     ]
 )
 """A finished beat, as `_advance` hands it out."""
@@ -588,6 +591,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     i, state.due = state.pending, 0
     state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
     state.pending_decided[i] = state.n
+    state.pending_relearned[i], state.relearned = state.relearned, False
     state.pending += 1
 
 
@@ -629,7 +633,7 @@ def _learn(state: Any) -> None:
     noise = min(np.median(latest), qrs / CONTRAST)
     state.qrs_level[:] = state.qrs = qrs
     state.noise_level[:] = state.noise = noise
-    state.learned = True
+    state.learned = state.relearned = True
     state.learn_at = state.n + RELEARN + LAG
     seen = state.candidates
     state.candidates = 0
@@ -756,6 +760,7 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
     beat.r_peak = state.pending_r_peak
     beat.fiducial = state.pending_fiducial[0]
     beat.decided = state.pending_decided[0]
+    beat.relearned = state.pending_relearned[0]
     beat.rr = state.pending_rr[0]
     beat.next_rr = _next_rr(state) if next_rr else -1
     beat.median_rr = median_rr
@@ -773,3 +778,4 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
         state.pending_fiducial[i] = state.pending_fiducial[i + 1]
         state.pending_rr[i] = state.pending_rr[i + 1]
         state.pending_decided[i] = state.pending_decided[i + 1]
+        state.pending_relearned[i] = state.pending_relearned[i + 1]

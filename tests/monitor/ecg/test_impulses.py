@@ -11,23 +11,11 @@ from monitor import wire
 from monitor.classify import Classifier
 from monitor.ecg import impulses
 from monitor.engine import Engine
+from tests.monitor.one_device import play
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 RATES_HZ = (128.0, 250.0, 360.0, 500.0, 1000.0)
 SECONDS = 30.0
-
-
-def _play(samples: np.ndarray, rate_hz: float) -> tuple[list[wire.Beat], list[wire.Alert]]:
-    engine = Engine(Classifier(provider="cpu"))
-    beats: list[wire.Beat] = []
-    alerts: list[wire.Alert] = []
-    size = int(rate_hz)
-    for seq, begin in enumerate(range(0, samples.size - size + 1, size)):
-        engine.feed("a", wire.Packet(seq, 1e9 + begin / rate_hz, rate_hz, samples[begin : begin + size]), 0.0)
-        output = engine.flush()
-        beats += output.beats
-        alerts += output.alerts
-    return beats, alerts
 
 
 def _repair(x: np.ndarray, rate_hz: float) -> np.ndarray:
@@ -63,7 +51,7 @@ def test_spikes_of_a_pacemaker_without_capture_are_no_beats(rate_hz: float, heig
     width = 1 if rate_hz < 200 else impulses.widest(rate_hz)
     for place in (np.arange(20.5, 20 + SECONDS - 0.1, 60 / 72) * rate_hz).astype(int):
         x[place : place + width] += height_uv
-    beats, alerts = _play(np.rint(x).astype(np.int16), rate_hz)
+    beats, alerts = play(np.rint(x).astype(np.int16), rate_hz)
     assert [beat for beat in beats if beat.verdict != "withheld" and beat.r_peak_s > 1e9 + 20.5] == []
     stopped = [alert.time_s - 1e9 for alert in alerts if (alert.kind, alert.state) == ("no-beats", "new")]
     assert 24 <= stopped[0] <= 28
@@ -74,13 +62,13 @@ def test_spikes_of_a_pacemaker_without_capture_are_no_beats(rate_hz: float, heig
 def test_beats_that_a_pacemaker_captured_are_found_at_their_qrs_complex(rate_hz: float) -> None:
     times = beat_times(SECONDS)
     x = make_ecg(times, SECONDS, rate_hz).astype(float)
-    unpaced, _ = _play(np.rint(x).astype(np.int16), rate_hz)
+    unpaced, _ = play(np.rint(x).astype(np.int16), rate_hz)
     width = 1 if rate_hz < 200 else 2
     for t in times:
         place = int((t - 0.1) * rate_hz)
         if place > 0:
             x[place : place + width] += 4000
-    paced, _ = _play(np.rint(x).astype(np.int16), rate_hz)
+    paced, _ = play(np.rint(x).astype(np.int16), rate_hz)
     assert len(paced) == len(unpaced) > 30
     assert max(abs(a.r_peak_s - b.r_peak_s) for a, b in zip(paced, unpaced, strict=True)) <= 0.0081
 
@@ -88,12 +76,12 @@ def test_beats_that_a_pacemaker_captured_are_found_at_their_qrs_complex(rate_hz:
 @pytest.mark.parametrize("share", [0.002, 0.01])
 def test_damaged_samples_make_no_beat_abnormal(share: float) -> None:
     ecg = make_ecg(beat_times(60.0), 60.0, 250.0)
-    calm, _ = _play(ecg, 250.0)
+    calm, _ = play(ecg, 250.0)
     rng = np.random.default_rng(2)
     spoiled = ecg.copy()
     places = np.flatnonzero(rng.random(ecg.size) < share)
     spoiled[places[np.diff(places, prepend=-99) > 8]] += 8000
-    found, _ = _play(spoiled, 250.0)
+    found, _ = play(spoiled, 250.0)
     abnormal = sum(beat.verdict == "abnormal" for beat in found)
     assert abnormal <= sum(beat.verdict == "abnormal" for beat in calm) + 1
     assert len(found) >= 0.9 * len(calm)
@@ -103,7 +91,7 @@ def test_damaged_samples_make_no_beat_abnormal(share: float) -> None:
 def test_values_that_wrapped_are_a_technical_fault_and_not_abnormal_beats(offset: int) -> None:
     ecg = make_ecg(beat_times(60.0), 60.0, 250.0).astype(np.int64) * 2 + offset
     wrapped = (ecg + 2**15) % 2**16 - 2**15
-    beats, alerts = _play(np.maximum(wrapped, -32_767).astype(np.int16), 250.0)
+    beats, alerts = play(np.maximum(wrapped, -32_767).astype(np.int16), 250.0)
     assert {beat.verdict for beat in beats if beat.r_peak_s > 1e9 + 5} <= {"withheld"}
     assert "abnormal-beats" not in {alert.kind for alert in alerts}
 
@@ -114,7 +102,7 @@ def test_however_the_stream_is_cut_the_same_impulses_are_taken_out(cuts: list[in
     x = make_ecg(beat_times(8.0), 8.0, rate_hz).astype(float)
     x[:: int(0.21 * rate_hz)] += 5000
     samples = np.rint(x).astype(np.int16)
-    expected, _ = _play(samples, rate_hz)
+    expected, _ = play(samples, rate_hz)
     engine = Engine(Classifier(provider="cpu"))
     found: list[wire.Beat] = []
     begin = 0
