@@ -10,6 +10,8 @@ What is decided of a sample depends on its neighbours alone, so it is the same h
 
 from __future__ import annotations
 
+import numpy as np
+
 from monitor.beat import Signal
 from monitor.ecg.kernels import compiled_exactly
 
@@ -23,6 +25,8 @@ LANDS = 0.35
 """Of the jump, the signal comes back to within so much of where it left."""
 INSIDE = 0.5
 """All samples of an impulse stand out by so much of the jump."""
+BLOCK = 64
+"""Samples that are passed over at once where no step is so large."""
 STEPS = 3
 """Samples before an impulse that are looked at."""
 BEFORE = STEPS + MOST_SAMPLES - 1
@@ -54,7 +58,24 @@ def repair(x: Signal, clean: Signal, width: int) -> None:
         Of `widest`.
     """
     clean[: x.size] = x
-    for i in range(STEPS, x.size - 3):
+    for begin in range(STEPS, x.size - 3, BLOCK):
+        end = min(begin + BLOCK, x.size - 3)
+        if _has_large_step(x[begin - 1 : end]):
+            _repair_from(x, clean, width, begin, end)
+
+
+@compiled_exactly
+def _has_large_step(x: Signal) -> bool:
+    large, smallest = np.int32(0), np.float32(SMALLEST)
+    for i in range(x.size - 1):
+        large += np.int32(abs(x[i + 1] - x[i]) >= smallest)
+    return bool(large > 0)
+
+
+@compiled_exactly
+def _repair_from(x: Signal, clean: Signal, width: int, begin: int, end: int) -> None:
+    """Repair the impulses that begin in a part of the signal."""
+    for i in range(begin, end):
         up = x[i] - x[i - 1]
         if abs(up) < SMALLEST or abs(x[i - 1] - x[i - 2]) > CALM * abs(up):
             continue
