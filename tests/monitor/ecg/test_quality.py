@@ -210,7 +210,7 @@ def _unjudged_part(beats: list[Heartbeat], seconds: float) -> float:
 def test_flagged_consumer_recordings_do_not_get_worse(ecg_data: Path) -> None:
     """Floor: CinC 2017 too noisy (~) against normal (N), atrial fibrillation (A), other rhythms (O).
 
-    Measured, in percent of the recordings: ~ 80.0, N 1.9, A 5.0, O 1.9.
+    Measured, in percent of the recordings: ~ 79.3, N 1.9, A 3.8, O 2.5.
     """
     loadmat = pytest.importorskip("scipy.io").loadmat
     labels = pd.read_csv(ecg_data / "cinc2017" / "REFERENCE.csv", header=None, names=["record", "label"])
@@ -219,6 +219,7 @@ def test_flagged_consumer_recordings_do_not_get_worse(ecg_data: Path) -> None:
         samples = loadmat(ecg_data / "cinc2017" / f"{name}.mat")["val"].ravel()
         flagged.append(_unjudged_part(_cut(samples, 300.0), samples.size / 300) > 0.5)
     percent = 100 * pd.Series(flagged).groupby(labels["label"]).mean()
+    print(f"withheld, in percent of the recordings: {percent.round(1).to_dict()}")
     assert percent["~"] >= 78
     assert percent["N"] <= 3
     assert percent["A"] <= 7
@@ -233,6 +234,7 @@ def test_heart_disease_is_not_withheld_as_noise(ecg_data: Path) -> None:
         record = wfdb.rdrecord(str(header.with_suffix("")), channels=[0], physical=False)
         withheld[header.stem] = _is_withheld(_cut(record.d_signal[:, 0], record.fs))
     easy = [told for name, told in withheld.items() if name not in ("108", "203", "207")]  # noise in plain sight
+    print(f"withheld: {np.concatenate(list(withheld.values())).mean():.2%}, easy {np.concatenate(easy).mean():.2%}")
     assert np.concatenate(list(withheld.values())).mean() <= 0.03
     assert np.concatenate(easy).mean() <= 0.005
 
