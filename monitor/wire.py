@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the messages the monitor publishes; grows when a field changes its meaning."""
 PREFIX = "ecg/v1"
 NO_SAMPLE = -32768
@@ -63,10 +63,10 @@ Kind = Annotated[
     str,
     msgspec.Meta(
         pattern="^[a-z]+(-[a-z]+)*$",
-        description="such as abnormal-beats, no-beats, lead-off, poor-signal, gap; expect kinds that are not known yet",
+        description="such as asystole, bradycardia, abnormal-beats, lead-off, gap; expect kinds that are not known yet",
     ),
 ]
-Severity = Literal["warning", "technical"]
+Severity = Literal["high", "medium", "low", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
 MonitorState = Literal["online", "overloaded", "offline"]
 
@@ -157,7 +157,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     kind: Kind
     severity: Severity
-    """"technical": about the recording, not about the heart."""
+    """How soon a person should look: "high" at once, "medium" promptly, "low" when there is time. "technical": about
+    the recording, not about the heart."""
     state: Literal["new", "update", "end"]
     time_s: Time
     """R-peak time of the beat (or time of the event) that caused this message, on the device's clock."""

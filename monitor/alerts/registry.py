@@ -19,7 +19,7 @@ def make_detectors(s: AlertSettings) -> tuple[Detector, ...]:
     return (
         AbnormalBeats(
             kind="abnormal-beats",
-            severity="warning",
+            severity="low",
             rank=0,
             n=s.n,
             m=s.m,
@@ -27,7 +27,7 @@ def make_detectors(s: AlertSettings) -> tuple[Detector, ...]:
             update_s=s.update_s,
             refractory_s=s.refractory_s,
         ),
-        UntilJudgedBeat(kind="no-beats", severity="warning", needs=_or_beats("no-beats"), starts_with="no-beats"),
+        UntilJudgedBeat(kind="no-beats", severity="medium", needs=_or_beats("no-beats"), starts_with="no-beats"),
         UntilJudgedBeat(
             kind="lead-off",
             severity="technical",

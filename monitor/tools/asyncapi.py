@@ -59,7 +59,7 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
         **_ALERT,
         episode="patch-1-1700000040880-abnormal-beats",
         kind="abnormal-beats",
-        severity="warning",
+        severity="low",
         state="new",
         time_s=1.70000004248e9,
         since_s=1.70000004088e9,

@@ -44,6 +44,7 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         time.strftime("%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S", time.localtime(alert.time_s)),
         f"{alert.device:<12}",
         f"{alert.state.upper():<6}",
+        f"{alert.severity:<9}",
         f"{alert.kind:<14}",
     ]
     if alert.probability is not None:

@@ -161,7 +161,7 @@ def test_abnormal_beats_become_one_alert_that_names_all_a_person_needs() -> None
     engine.describe("a", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=2.0, first_seen_s=START_S), 0.0)
     beats, alerts = _run(engine, _packets(FAST))
     new = alerts[0]
-    assert (new.state, new.kind, new.severity, new.device) == ("new", "abnormal-beats", "warning", "a")
+    assert (new.state, new.kind, new.severity, new.device) == ("new", "abnormal-beats", "low", "a")
     assert (new.model, new.threshold, new.label) == ("rate", 0.5, "abnormal")
     assert new.probability == pytest.approx(0.9)
     assert new.beats == 3

@@ -231,21 +231,21 @@ def test_bench_measures_every_stage_and_the_whole_path() -> None:
 def test_an_alert_is_one_line_for_a_person(label: str | None, shown: bool) -> None:
     alert = wire.Alert(
         id="a-1-abnormal-beats-end", episode="a-1-abnormal-beats", device="h10", kind="abnormal-beats",
-        severity="warning", state="end", time_s=12.0, since_s=2.0, beats=7, label=label, probability=0.25,
+        severity="low", state="end", time_s=12.0, since_s=2.0, beats=7, label=label, probability=0.25,
         heart_rate_bpm=71.6, seq=1, completed_s=13.0,
     )  # fmt: skip
     line = describe(alert)
     assert "\n" not in line
     assert (f"class {label}" in line) == shown
     assert "class" not in line or shown
-    for word in ("h10", "END", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
+    for word in ("h10", "END", "low", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
         assert word in line
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_forged_alert_moves_no_cursor_and_makes_no_line(as_json: bool) -> None:
     alert = wire.Alert(
-        id="a", episode="a", device="\x1b[2Jh10\r\n\u202e", kind="abnormal-beats", severity="warning", state="new",
+        id="a", episode="a", device="\x1b[2Jh10\r\n\u202e", kind="abnormal-beats", severity="low", state="new",
         time_s=12.0, since_s=12.0, label="\x9b31m", probability=0.25, seq=1, completed_s=13.0,
     )  # fmt: skip
     line = format_alert(wire.encode(alert), as_json)
