@@ -24,7 +24,7 @@ import numpy as np
 from monitor import beat, counters, wire
 from monitor.alerts.detection import Detection
 from monitor.alerts.episode import AlertSettings
-from monitor.alerts.finding import VERDICTS, WITHHELD
+from monitor.alerts.finding import GONE, VERDICTS, WITHHELD
 from monitor.alerts.registry import make_detectors
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
@@ -32,13 +32,14 @@ from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.judge import Judged, judge
 from monitor.rate_limit import Allowance
+from monitor.rhythm import Rhythms
 from monitor.stream import Notice, SavedStream, Stream
 
 STARTS = 4
 """Starts of a device that are remembered."""
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
-NO_BEATS_S = 6.0
+NO_BEATS_S = 4.0
 """Signal without a beat for this long is reported."""
 
 
@@ -52,6 +53,8 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     stream: SavedStream
     trackers: dict[wire.Kind, Any]
     """Snapshots of what detectors remember."""
+    rhythm: bytes
+    """What `monitor.rhythm` remembers of its beats."""
     is_away: bool = False
 
 
@@ -96,6 +99,7 @@ class Engine:
         self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
         self._devices = Devices(self._batch, self.counts)
         settings = alerts or AlertSettings()
+        self._rhythms = Rhythms()
         self._detection = Detection(make_detectors(settings))
         self._silent_s = settings.silent_s
         self._tick_due_s = -math.inf  # no device can count as silent before
@@ -205,9 +209,13 @@ class Engine:
         in_order = iter(judged)
         for entry in log:
             if isinstance(entry, Event):
-                self._detection.observe(entry.owner, entry)
+                self._detection.observe(entry.owner, self._rhythms.observe(entry.owner, entry))
+                if entry.what == GONE:
+                    self._rhythms.drop(entry.owner)
             else:
-                self._detection.follow(next(in_order))
+                one = next(in_order)
+                one.follow(self._rhythms)
+                self._detection.follow(one)
         alerts = self._detection.take()
         self.counts[counters.ALERTS] += len(alerts)
         return Output(judged, alerts)
@@ -236,8 +244,9 @@ class Engine:
         known = self._devices[device]
         trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
         saved = SavedDevice(
-            LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers, known.is_away
-        )
+            LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers,
+            self._rhythms.save(known), known.is_away,
+        )  # fmt: skip
         return _to_msgpack.encode(saved)
 
     def restore(self, device: str, saved: bytes, arrived_s: float) -> None:
@@ -270,6 +279,7 @@ class Engine:
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
         known.trackers, known.is_away = trackers, state.is_away
+        self._rhythms.restore(known, state.rhythm)
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""

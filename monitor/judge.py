@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import beat, wire
-from monitor.alerts.finding import VERDICTS, WITHHELD, make_id
+from monitor.alerts.finding import VERDICTS, WITHHELD, Rhythm, make_id
 from monitor.classify import Classifier, answered
 from monitor.ecg.batch import Beats, fit_windows
 from monitor.ecg.quality import INCOMPLETE, NO_ANSWER, NO_RHYTHM, REASONS
 from monitor.ecg.resample import DELAY_S
 from monitor.ecg.segment import PAUSE
+from monitor.rhythm import Rhythms, describe
 
 
-@dataclass(frozen=True)
+@dataclass
 class Judged:
     """Beats with their verdicts, and the model that judged; see `monitor.alerts.finding.Beats`."""
 
@@ -35,6 +36,13 @@ class Judged:
     probability: npt.NDArray[np.float64]
     """(n,) of not being normal; no meaning where withheld."""
     classifier: Classifier
+    rhythm: Rhythm = field(init=False)
+    """What the beats before say; see `follow`."""
+    _rhythms: Rhythms = field(init=False)
+
+    def follow(self, rhythms: Rhythms) -> None:
+        """Look at the beats before: to be done for all beats once, in order."""
+        self._rhythms, self.rhythm = rhythms, rhythms.follow(self)
 
     @cached_property
     def devices(self) -> Sequence[Any]:
@@ -51,6 +59,19 @@ class Judged:
         """(n,) R peaks, on the devices' clocks."""
         return self.found.time_s
 
+    @cached_property
+    def qrs_s(self) -> npt.NDArray[np.float64]:
+        """(n,) main deflections of the QRS complexes, on the devices' clocks."""
+        found = self.found
+        after = found.beats["fiducial"] - found.beats["r_peak"]
+        qrs_s: npt.NDArray[np.float64] = found.time_s + after / beat.RATE_HZ * found.pace
+        return qrs_s
+
+    @property
+    def begun_s(self) -> npt.NDArray[np.float64]:
+        """(n,) when the unbroken stretch of packets began that a beat lies in."""
+        return np.array([stretch.started_s for stretch in self.found.stretches])[self.streams]
+
     @property
     def classes(self) -> Sequence[str]:
         """Of the model; the first is normal."""
@@ -62,9 +83,15 @@ class Judged:
         return self.classifier.info.threshold
 
     @property
-    def rr(self) -> npt.NDArray[np.int64]:
-        """(n,) since the R peak before, in samples at 125 Hz; 0 where that was not seen."""
-        return self.found.beats["rr"]
+    def doubtful(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether beats may be hidden before one that came late."""
+        return self.found.doubtful
+
+    @cached_property
+    def rr_s(self) -> npt.NDArray[np.float64]:
+        """(n,) since the QRS complex before, on the devices' clocks; 0 where that is not known, or long."""
+        rr_s: npt.NDArray[np.float64] = self.found.beats["rr"] / beat.RATE_HZ * self.found.pace
+        return rr_s
 
     @cached_property
     def is_poor(self) -> npt.NDArray[np.bool_]:
@@ -96,29 +123,33 @@ class Judged:
             "threshold": info.threshold,
             "model": info.name,
             "model_sha256": self.classifier.sha256,
-            "heart_rate_bpm": one.heart_rate_bpm,
             "waveform": self._waveform(i),
         }
+
+    def context(self, i: int) -> dict[str, Any]:
+        """What an alert says of the heart at the beat at `i`: fields of `wire.Alert`."""
+        device, qrs_s = self.devices[self.streams[i]], float(self.qrs_s[i])
+        recent = self._rhythms.recent(device, int(self.rhythm.number[i]), qrs_s, qrs_s)
+        return describe(float(self.rhythm.rate_bpm[i]), recent)
 
     def message(self, i: int) -> wire.Beat:
         """Return the beat at `i` as it is published."""
         found, verdict = self.found, int(self.verdicts[i])
         one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
         device = found.stretches[one["stream"]].owner.id
-        pace = float(found.pace[i])
-        median_rr = float(one["median_rr"]) * pace
+        rate_bpm = float(self.rhythm.rate_bpm[i])
         return wire.Beat(
             id=make_id(device, time_s),
             device=device,
             r_peak_s=time_s,
-            qrs_s=time_s + int(one["fiducial"] - one["r_peak"]) / beat.RATE_HZ,
+            qrs_s=float(self.qrs_s[i]),
             delay_s=int(one["decided"] - one["fiducial"]) / beat.RATE_HZ + DELAY_S,
             verdict=VERDICTS[verdict],
             label=None if withheld else self.classifier.info.classes[self.columns[i]],
             probability=None if withheld else float(self.probability[i]),
             reason=REASONS[found.reasons[i]],
-            rr_s=int(one["rr"]) / beat.RATE_HZ * pace or None,
-            heart_rate_bpm=None if math.isnan(median_rr) else round(60 * beat.RATE_HZ / median_rr, 1),
+            rr_s=float(self.rr_s[i]) or None,
+            heart_rate_bpm=None if math.isnan(rate_bpm) else round(rate_bpm, 1),
             seq=int(found.seq[i]),
             completed_s=float(found.completed_s[i]),
         )

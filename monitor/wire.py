@@ -129,11 +129,21 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     rr_s: float | None = None
     """Time since the R peak before, if that was seen."""
     heart_rate_bpm: float | None = None
-    """60 / median RR interval of the last 10 s."""
+    """Mean over the last twelve RR intervals, as monitors show it; over four where the last three are longer than
+    1.2 s."""
     seq: Sequence
     """Sequence number of the packet that completed what the model had to know of the beat."""
     completed_s: Time
     """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+
+
+class RecentBeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A beat before an alert."""
+
+    qrs_s: Time
+    """Time of the main deflection of its QRS complex."""
+    label: Text | None
+    """N, S or V of ANSI/AAMI EC57; "abnormal" for what else is not normal; "withheld" if it was not judged."""
 
 
 class Waveform(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +175,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     since_s: Time
     """When the episode began."""
     reason: str | msgspec.UnsetType = msgspec.UNSET
-    """Why the episode ends, if not by what was observed: "gone", the device was forgotten."""
+    """Why the episode ends, if not by what was observed: "gone", the device was forgotten; "lead-off", nothing is known
+    any more; or the kind of a graver alert, in which this one is contained."""
     beats: int = 0
     """Abnormal beats in the episode so far."""
     label: str | None = None
@@ -178,6 +189,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the model that judged."""
     model_sha256: str | None = None
     heart_rate_bpm: float | None = None
+    """See `Beat`."""
+    text: str = ""
+    """What happened, in plain words."""
+    recent: list[RecentBeat] = []
+    """The beats of the last 10 s, as far as the stream was unbroken."""
     waveform: Waveform | None = None
     """The beat, as the model saw it but unscaled."""
     seq: Sequence

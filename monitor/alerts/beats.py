@@ -37,5 +37,7 @@ class AbnormalBeats(EpisodeDetector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
-        about = finding.beats.describe(finding.i) if isinstance(finding, SeenBeat) else {}
-        return {"beats": episode.count} | about
+        text = {"beats": episode.count, "text": f"{episode.count} abnormal beats."}
+        if not isinstance(finding, SeenBeat) or finding.verdict == WITHHELD:
+            return text
+        return text | finding.beats.describe(finding.i)

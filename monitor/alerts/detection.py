@@ -58,7 +58,7 @@ class Detection:
         for i, stream, time_s, verdict in zip(*(column.tolist() for column in columns), strict=True):
             device: Device = beats.devices[stream]
             for detector, mask in selected:
-                if mask[i] and detector.kind not in device.trackers:
+                if mask[i] and detector.kind not in device.trackers and not _is_hidden(device, detector):
                     self._start(device, detector)
             seen = SeenBeat(beats, i, time_s, verdict)
             for kind in list(device.trackers):
@@ -71,7 +71,8 @@ class Detection:
             self._end_all(device, moment)
             return
         for detector in self._needing[moment.what]:
-            if detector.kind not in device.trackers and detector.starts(moment):
+            is_new = detector.kind not in device.trackers and not _is_hidden(device, detector)
+            if is_new and detector.starts(moment):
                 self._start(device, detector)
             if detector.kind in device.trackers:
                 self._observe(device, detector.kind, moment)
@@ -94,10 +95,11 @@ class Detection:
             device.trackers = dict(in_order)
 
     def _observe(self, device: Device, kind: wire.Kind, finding: Finding) -> None:
-        if not self._step(device, kind, finding):
+        detector = self._detectors[kind]
+        if _is_hidden(device, detector) or not self._step(device, kind, finding):
             return
         del device.trackers[kind]
-        if (detector := self._detectors[kind]).starts(finding):  # its clock was set back: what is left is a new one's
+        if detector.starts(finding):  # its clock was set back: what is left is a new one's
             self._start(device, detector)
             if self._step(device, kind, finding):
                 del device.trackers[kind]
@@ -107,14 +109,26 @@ class Detection:
         changes, is_done = device.trackers[kind].observe(finding)
         for change in changes:
             self._add(device, self._detectors[kind], change, finding)
+            if change.state == "new":
+                self._hide(device, kind, finding)
         return is_done
+
+    def _hide(self, device: Device, graver: wire.Kind, finding: Finding) -> None:
+        """An alert has begun: end those that it contains."""
+        for kind, tracker in device.trackers.items():
+            if tracker.active and graver in self._detectors[kind].hidden_by:
+                self._end(device, kind, tracker, finding, graver)
+                tracker.hide(finding)
+
+    def _end(self, device: Device, kind: wire.Kind, tracker: Tracker, finding: Finding, reason: str) -> None:
+        change = tracker.end(finding)
+        change.details["reason"] = reason
+        self._add(device, self._detectors[kind], change, finding)
 
     def _end_all(self, device: Device, moment: Moment) -> None:
         for kind, tracker in device.trackers.items():
             if tracker.active:
-                change = tracker.end(moment)
-                change.details["reason"] = moment.what
-                self._add(device, self._detectors[kind], change, moment)
+                self._end(device, kind, tracker, moment, moment.what)
         device.trackers = {}
 
     def _add(self, device: Device, detector: Detector, change: Change, finding: Finding) -> None:
@@ -130,6 +144,11 @@ class Detection:
             since_s=change.since_s,
             seq=finding.seq,
             completed_s=finding.completed_s,
-            **change.details,
+            **finding.context() | change.details,
         )
         self._alerts.append(alert)
+
+
+def _is_hidden(device: Device, detector: Detector) -> bool:
+    """Whether a graver alert of its chain is open."""
+    return any((graver := device.trackers.get(kind)) is not None and graver.active for kind in detector.hidden_by)

@@ -2,40 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from monitor import wire
 from monitor.alerts.beats import AbnormalBeats
 from monitor.alerts.connection import DeviceSilent
 from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import Need
+from monitor.alerts.limits import Limits
+from monitor.alerts.rates import Asystole, NoBeats, Pause, Rate
 from monitor.alerts.signal import PoorSignal, UntilJudgedBeat
 
-
-def _or_beats(moment: Need) -> frozenset[Need]:
-    return frozenset({moment, "beats"})
+CHAINS: tuple[tuple[wire.Kind, ...], ...] = (
+    ("ventricular-fibrillation", "asystole", "pause", "no-beats"),
+    ("ventricular-fibrillation", "asystole", "extreme-bradycardia", "bradycardia"),
+    ("asystole", "extreme-bradycardia", "pause"),
+    ("ventricular-fibrillation", "ventricular-tachycardia", "extreme-tachycardia", "tachycardia"),
+    ("ventricular-fibrillation", "ventricular-tachycardia", "ventricular-run", "couplet", "bigeminy", "trigeminy",
+     "ventricular-ectopy", "abnormal-beats"),
+    ("ventricular-tachycardia", "atrial-fibrillation", "supraventricular-ectopy", "abnormal-beats"),
+)  # fmt: skip
+"""Kinds that contain one another, the gravest first: it hides those behind it."""
 
 
 def make_detectors(s: AlertSettings) -> tuple[Detector, ...]:
     """Return the detectors that run, with their parameters; what can be set comes from the settings."""
+    detectors = (*_rates(s.limits), *_shapes(s), *_technical(s.limits))
+    return tuple(replace(one, hidden_by=_graver(one.kind), rank=rank) for rank, one in enumerate(detectors))
+
+
+def _graver(kind: wire.Kind) -> frozenset[wire.Kind]:
+    return frozenset(one for chain in CHAINS if kind in chain for one in chain[: chain.index(kind)])
+
+
+def _rates(limits: Limits) -> tuple[Detector, ...]:
+    return (
+        Asystole(kind="asystole", severity="high", limit_s=limits.asystole_s, m=3),
+        Rate(kind="extreme-bradycardia", severity="high", below_bpm=limits.extreme_bradycardia_bpm, m=5),
+        Rate(kind="extreme-tachycardia", severity="high", above_bpm=limits.extreme_tachycardia_bpm, m=10, n=5),
+        Pause(kind="pause", severity="medium", limit_s=limits.pause_s),
+        Rate(kind="bradycardia", severity="medium", below_bpm=limits.bradycardia_bpm, m=5, refractory_s=60),
+        Rate(kind="tachycardia", severity="medium", above_bpm=limits.tachycardia_bpm, m=10, n=5, refractory_s=60),
+    )
+
+
+def _shapes(s: AlertSettings) -> tuple[Detector, ...]:
     return (
         AbnormalBeats(
             kind="abnormal-beats",
             severity="low",
-            rank=0,
             n=s.n,
             m=s.m,
             exit_ratio=s.exit_ratio,
             update_s=s.update_s,
             refractory_s=s.refractory_s,
         ),
-        UntilJudgedBeat(kind="no-beats", severity="medium", needs=_or_beats("no-beats"), starts_with="no-beats"),
+    )
+
+
+def _technical(limits: Limits) -> tuple[Detector, ...]:
+    return (
+        NoBeats(kind="no-beats", severity="technical", limit_s=limits.no_beats_s),
         UntilJudgedBeat(
             kind="lead-off",
             severity="technical",
             needs=_or_beats("lead-off"),
             starts_with="lead-off",
             ignores_outdated=True,
+            text="The electrode is off: put it on again.",
         ),
-        PoorSignal(kind="poor-signal", severity="technical", n=4, m=6),
-        UntilJudgedBeat(kind="gap", severity="technical", needs=_or_beats("gap"), starts_with="gap"),
-        DeviceSilent(kind="device-silent", severity="technical"),
+        PoorSignal(
+            kind="poor-signal",
+            severity="technical",
+            n=15,
+            m=20,
+            text="Hardly any beat can be judged: look at the electrodes, or wait for less motion.",
+        ),
+        UntilJudgedBeat(
+            kind="gap",
+            severity="technical",
+            needs=_or_beats("gap"),
+            starts_with="gap",
+            text="Packets are missing, or the device's clock or rate has changed.",
+        ),
+        DeviceSilent(kind="device-silent", severity="technical", text="Nothing comes from the device."),
     )
+
+
+def _or_beats(moment: Need) -> frozenset[Need]:
+    return frozenset({moment, "beats"})

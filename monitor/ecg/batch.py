@@ -23,13 +23,16 @@ from monitor.clock import Clock
 from monitor.ecg import quality, resample, segment
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
+from monitor.ecg.silence import is_doubtful
 
+BEFORE = round(0.15 * RATE_HZ)
+"""So much before its fiducial a QRS complex has not begun."""
 PART_S = 10.0
 """Most signal of a stretch that is taken in one go; a longer packet must be given in parts."""
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 3
+VERSION = 4
 """Of what is saved of a device besides the records; grows when any of it changes."""
 LAYOUT = hashlib.sha256(
     repr(
@@ -161,6 +164,8 @@ class Beats(NamedTuple):
     """(n,) end of that packet, on the device's clock."""
     pace: Floats
     """(n,) seconds of the device's clock per second of signal at its nominal rate."""
+    doubtful: npt.NDArray[np.bool_]
+    """(n,) whether beats may be hidden before one that came late; see `monitor.ecg.silence`."""
 
 
 class Event(NamedTuple):
@@ -174,6 +179,10 @@ class Event(NamedTuple):
     """Sequence number of the packet that showed it."""
     completed_s: float
     """End of that packet, on the device's clock."""
+    silence_s: float = 0.0
+    """Since the last beat or the start of the stretch, where that is what was found."""
+    is_doubtful: bool = False
+    """Whether beats may be hidden in it; see `monitor.ecg.silence`."""
 
 
 class Batch:
@@ -312,11 +321,12 @@ class Batch:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._next_rr, *self._room)
             if found:
                 self._put_aside(stretches, lanes, found)
-        silent = segment.since_last(self._segmenters, lanes) > self._silence
+        since = segment.since_last(self._segmenters, lanes)
+        silent = since > self._silence
         if silent.any():
             off = quality.is_off(self._contacts[lanes])
             for i in np.flatnonzero(silent & ~off):
-                self._add(stretches[i], "no-beats", stretches[i].completed_s)
+                self._add_silence(stretches[i], float(since[i] / RATE_HZ))
         for stretch in stretches:
             stretch.waits = False
 
@@ -342,10 +352,22 @@ class Batch:
         outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
         seq = np.array([stretch.seq for stretch in stretches])[streams]
         completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
-        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s, pace))
+        doubtful = np.zeros(found, bool)
+        for i in np.flatnonzero(beats["rr"] == 0):  # after a pause, or after a break
+            doubtful[i] = self._is_doubtful(lanes[streams[i]], int(beats["fiducial"][i]) - BEFORE)
+        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s, pace, doubtful))
 
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
+
+    def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
+        doubtful, end_s = self._is_doubtful(stretch.lane, int(self._segmenters["n"][stretch.lane])), stretch.completed_s
+        self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
+
+    def _is_doubtful(self, lane: int, until: int) -> bool:
+        """Whether beats may be hidden before a sample of a stretch."""
+        segmenter = self._segmenters[lane]
+        return is_doubtful(segmenter["signal"][: max(0, until - int(segmenter["base"]))], self._gates[lane])
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:

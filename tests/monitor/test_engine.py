@@ -190,7 +190,8 @@ def test_the_label_of_many_classes_goes_with_the_verdict(
     early = make_ecg(beat_times(40.0, [0.8, 0.8, 0.5, 1.1]), 40.0, RATE_HZ)
     beats, alerts = _run(Engine(classifier, AlertSettings(n=1, m=2)), _packets(early))
     assert {(beat.label, beat.verdict) for beat in beats} == told
-    assert {alert.label for alert in alerts if alert.state == "new"} == ({"V"} if threshold < 1 else set())
+    labels = {alert.label for alert in alerts if alert.state == "new" and alert.kind == "abnormal-beats"}
+    assert labels == ({"V"} if threshold < 1 else set())
 
 
 def test_alert_ends_when_the_beats_are_calm_again() -> None:
@@ -231,10 +232,9 @@ def test_rr_context_is_what_the_times_of_the_beats_say() -> None:
     assert len(beats) == len(FITFUL_TIMES)
     assert len(classifier.rr) == len(_steady(beats)) >= len(beats) - 1
     qrs_s = [beat.qrs_s for beat in beats]
-    for i, (row, beat) in enumerate(zip(classifier.rr, _steady(beats), strict=True)):
-        assert beat.heart_rate_bpm is not None
-        median_s = row[2]
-        assert median_s == pytest.approx(60 / beat.heart_rate_bpm, rel=1e-3)
+    for i, row in enumerate(classifier.rr):
+        median_s, around = row[2], np.diff(qrs_s[max(0, i - 20) : i + 4])
+        assert around.min() - 0.01 <= median_s <= around.max() + 0.01
         previous_s = qrs_s[i] - qrs_s[i - 1] if i else median_s
         next_s = qrs_s[i + 1] - qrs_s[i] if i + 1 < len(qrs_s) else median_s
         assert row[:2] == pytest.approx([min(previous_s, RR_LIMIT * median_s), min(next_s, RR_LIMIT * median_s)])
@@ -760,11 +760,11 @@ def test_noise_is_told_as_poor_signal_and_never_judged() -> None:
     assert {a.kind for a in alerts if a.time_s < START_S + 70} == {"poor-signal"}
 
 
-def test_signal_without_beats_is_told() -> None:
+def test_a_heart_that_stops_is_alerted() -> None:
     wander = (300 * np.sin(np.arange(20 * 250) / 250)).astype(np.int16)
     _, alerts = _run(_engine(), _packets(np.concatenate([CALM, wander, CALM])))
-    silent = [a for a in alerts if a.kind == "no-beats"]
-    assert [a.state for a in silent] == ["new", "end"]
+    silent = [a for a in alerts if a.severity == "high"]
+    assert [(a.kind, a.state) for a in silent] == [("asystole", "new"), ("asystole", "end")]
     assert silent[0].time_s == pytest.approx(START_S + 40 + NO_BEATS_S, abs=1.5)
 
 
