@@ -9,6 +9,7 @@ from monitor.alerts.beats import AbnormalBeats
 from monitor.alerts.connection import DeviceSilent
 from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
+from monitor.alerts.fibrillation import AtrialFibrillation
 from monitor.alerts.finding import Need
 from monitor.alerts.limits import Limits
 from monitor.alerts.rates import Asystole, NoBeats, Pause, Rate
@@ -28,7 +29,7 @@ CHAINS: tuple[tuple[wire.Kind, ...], ...] = (
 
 def make_detectors(s: AlertSettings) -> tuple[Detector, ...]:
     """Return the detectors that run, with their parameters; what can be set comes from the settings."""
-    detectors = (*_rates(s.limits), *_shapes(s), *_technical(s.limits))
+    detectors = (*_rates(s.limits), *_ectopy(s.limits), *_shapes(s), *_technical(s.limits))
     return tuple(replace(one, hidden_by=_graver(one.kind), rank=rank) for rank, one in enumerate(detectors))
 
 
@@ -44,6 +45,15 @@ def _rates(limits: Limits) -> tuple[Detector, ...]:
         Pause(kind="pause", severity="medium", limit_s=limits.pause_s),
         Rate(kind="bradycardia", severity="medium", below_bpm=limits.bradycardia_bpm, m=5, refractory_s=60),
         Rate(kind="tachycardia", severity="medium", above_bpm=limits.tachycardia_bpm, m=10, n=5, refractory_s=60),
+    )
+
+
+def _ectopy(limits: Limits) -> tuple[Detector, ...]:
+    odds = limits.fibrillation_odds
+    return (
+        AtrialFibrillation(
+            kind="atrial-fibrillation", severity="medium", odds=odds, clear=odds - 1.5, n=16, m=24, update_s=600
+        ),
     )
 
 
