@@ -14,6 +14,7 @@ from monitor.alerts.finding import Need
 from monitor.alerts.limits import Limits
 from monitor.alerts.rates import Asystole, NoBeats, Pause, Rate
 from monitor.alerts.signal import PoorSignal, UntilJudgedBeat
+from monitor.alerts.ventricular import Couplet, Cycle, FrequentEctopy, VentricularRun
 
 CHAINS: tuple[tuple[wire.Kind, ...], ...] = (
     ("ventricular-fibrillation", "asystole", "pause", "no-beats"),
@@ -49,10 +50,34 @@ def _rates(limits: Limits) -> tuple[Detector, ...]:
 
 
 def _ectopy(limits: Limits) -> tuple[Detector, ...]:
-    odds = limits.fibrillation_odds
+    bpm, vt, run = limits.ventricular_bpm, limits.ventricular_tachycardia_beats, limits.ventricular_run_beats
+    odds, v, s = limits.fibrillation_odds, limits.ventricular_a_minute, limits.supraventricular_a_minute
     return (
+        VentricularRun(kind="ventricular-tachycardia", severity="high", beats=vt, above_bpm=bpm, m=5),
+        VentricularRun(kind="ventricular-run", severity="medium", beats=run, above_bpm=bpm, m=5),
         AtrialFibrillation(
             kind="atrial-fibrillation", severity="medium", odds=odds, clear=odds - 1.5, n=16, m=24, update_s=600
+        ),
+        Couplet(kind="couplet", severity="low", m=3, update_s=600, refractory_s=120),
+        Cycle(kind="bigeminy", severity="low", cycle=2, m=4, update_s=600, refractory_s=120),
+        Cycle(kind="trigeminy", severity="low", cycle=3, m=4, update_s=600, refractory_s=120),
+        FrequentEctopy(
+            kind="ventricular-ectopy",
+            severity="low",
+            of="ventricular",
+            a_minute=v,
+            m=5,
+            update_s=600,
+            refractory_s=600,
+        ),
+        FrequentEctopy(
+            kind="supraventricular-ectopy",
+            severity="low",
+            of="supraventricular",
+            a_minute=s,
+            m=5,
+            update_s=600,
+            refractory_s=600,
         ),
     )
 
