@@ -106,14 +106,33 @@ def load(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Play annotated records through the monitor's engine, without a broker, and report how well it found their beats.
 
-    For a model of the classes N, S, V, F and Q, also how well it named them.
+    For a model of the classes N, S, V, F and Q, also how well it named them. With --alerts, how well it alerted.
     """
+    if options.alerts or options.events is not None:
+        _score_alerts(options)
+        return
     from simulator.score import ScoreSettings, run_score
 
     run_score(
         ScoreSettings(
             records=tuple(options.records),
             annotations=options.annotations,
+            as_json=options.json,
+            lead=options.lead,
+            annotator=options.annotator,
+            rate_hz=options.rate,
+            model=options.model,
+        )
+    )
+
+
+def _score_alerts(options: argparse.Namespace) -> None:
+    from simulator.alert_score import AlertScoreSettings, run_alert_score
+
+    run_alert_score(
+        AlertScoreSettings(
+            records=tuple(options.records),
+            events=options.events,
             as_json=options.json,
             lead=options.lead,
             annotator=options.annotator,
@@ -222,6 +241,15 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="write the beats that were found to this folder, as WFDB annotations",
+    )
+    parser.add_argument(
+        "--alerts", action="store_true", help="report alerts instead: true events found, false ones an hour, delays"
+    )
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="DIR",
+        help="write beats and alerts as they are published to this folder, a .jsonl a record; reports alerts too",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     _add_choices_of_record(parser)
