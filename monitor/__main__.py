@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> ServiceSettings:
     from monitor import wire
     from monitor.alerts.episode import AlertSettings
+    from monitor.alerts.limits import parse_limits
     from monitor.broker.connection import BrokerUrl, TlsFiles
     from monitor.service.metrics import Address
     from monitor.service.settings import ServiceSettings
@@ -71,7 +72,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         model=options.model,
         provider=options.provider,
         publish_beats=options.beats,
-        alerts=AlertSettings(n=n, m=m, silent_s=options.silent),
+        alerts=AlertSettings(n=n, m=m, silent_s=options.silent, limits=parse_limits(options.limit)),
         state=None if options.no_state else options.state or default_directory(),
         log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
@@ -277,6 +278,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default=60.0,
         metavar="SECONDS",
         help="of a device, until that is alerted",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of an alert, such as bradycardia-bpm=45; can be repeated. A name that does not exist lists all",
     )
 
 

@@ -45,13 +45,15 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         f"{alert.device:<12}",
         f"{alert.state.upper():<6}",
         f"{alert.severity:<9}",
-        f"{alert.kind:<14}",
+        f"{alert.kind:<23}",
     ]
+    if alert.text:
+        words.append(alert.text)
     if alert.probability is not None:
         words.append(f"p {alert.probability:.2f}")
     if alert.label not in (None, "normal", "abnormal"):  # these say no more than the kind of the alert and p
         words.append(f"class {alert.label}")
-    if alert.beats:
+    if alert.beats and not alert.text:
         words.append(f"{alert.beats} abnormal beat{'s' * (alert.beats != 1)}")
     if alert.heart_rate_bpm is not None:
         words.append(f"{alert.heart_rate_bpm:.0f}/min")

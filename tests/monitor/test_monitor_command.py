@@ -242,6 +242,17 @@ def test_an_alert_is_one_line_for_a_person(label: str | None, shown: bool) -> No
         assert word in line
 
 
+def test_what_happened_stands_in_the_line() -> None:
+    alert = wire.Alert(
+        id="a", episode="a", device="h10", kind="asystole", severity="high", state="new", time_s=12.0, since_s=12.0,
+        text="No heartbeat for 5 s.", beats=3, seq=1, completed_s=13.0,
+    )  # fmt: skip
+    line = describe(alert)
+    assert "high" in line
+    assert "No heartbeat for 5 s." in line
+    assert "abnormal beats" not in line
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_forged_alert_moves_no_cursor_and_makes_no_line(as_json: bool) -> None:
     alert = wire.Alert(

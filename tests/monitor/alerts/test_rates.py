@@ -6,7 +6,7 @@ import pytest
 
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import NORMAL, WITHHELD
-from monitor.alerts.limits import Limits
+from monitor.alerts.limits import Limits, parse_limits
 from monitor.alerts.registry import make_detectors
 from tests.monitor.alerts.player import Beat, Moment, Player, Step
 
@@ -134,3 +134,17 @@ def test_an_alert_has_the_heart_rate_and_the_beats_of_the_last_ten_seconds() -> 
 def test_limits_without_sense_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got"):
         Limits(**limits)  # type: ignore[arg-type]
+
+
+def test_limits_are_set_by_name() -> None:
+    limits = parse_limits(["bradycardia-bpm=45", "ventricular-a-minute=6"])
+    assert (limits.bradycardia_bpm, limits.ventricular_a_minute) == (45.0, 6)
+    assert limits.asystole_s == Limits().asystole_s
+
+
+@pytest.mark.parametrize(
+    "text", ["bradycardia=45", "bradycardia-bpm=slow", "bradycardia-bpm", "ventricular-a-minute=2.5"]
+)
+def test_a_limit_that_does_not_exist_or_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="got"):
+        parse_limits([text])
