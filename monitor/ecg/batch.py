@@ -23,10 +23,7 @@ from monitor.clock import Clock
 from monitor.ecg import quality, resample, segment
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
-from monitor.ecg.silence import is_doubtful
 
-BEFORE = round(0.15 * RATE_HZ)
-"""So much before its fiducial a QRS complex has not begun."""
 PART_S = 10.0
 """Most signal of a stretch that is taken in one go; a longer packet must be given in parts."""
 ROOM = 1024
@@ -343,7 +340,7 @@ class Batch:
         streams = beats["stream"]
         grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
         begin_s = grid_s - self._started_s[lanes[streams]]
-        reasons = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
+        reasons, doubtful = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
         pace = np.array([stretch.pace for stretch in stretches])[streams]
         time_s = grid_s + np.array([stretch.drift_s for stretch in stretches])[streams]
         if (pace != 1.0).any():  # the drift is that at the end of the latest packet
@@ -352,22 +349,15 @@ class Batch:
         outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
         seq = np.array([stretch.seq for stretch in stretches])[streams]
         completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
-        doubtful = np.zeros(found, bool)
-        for i in np.flatnonzero(beats["rr"] == 0):  # after a pause, or after a break
-            doubtful[i] = self._is_doubtful(lanes[streams[i]], int(beats["fiducial"][i]) - BEFORE)
         self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s, pace, doubtful))
 
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
 
     def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
-        doubtful, end_s = self._is_doubtful(stretch.lane, int(self._segmenters["n"][stretch.lane])), stretch.completed_s
+        moved, end_s = segment.baseline_moved(self._segmenters, stretch.lane), stretch.completed_s
+        doubtful = quality.doubts(self._gates[stretch.lane], moved)
         self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
-
-    def _is_doubtful(self, lane: int, until: int) -> bool:
-        """Whether beats may be hidden before a sample of a stretch."""
-        segmenter = self._segmenters[lane]
-        return is_doubtful(segmenter["signal"][: max(0, until - int(segmenter["base"]))], self._gates[lane])
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from scipy import signal as filters
 
 from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, RR_LIMIT, Signal, window_length
+from monitor.ecg import silence
 from monitor.ecg.kernels import compiled, median
 
 
@@ -128,6 +129,8 @@ FEATURES = 256
 """Ring of the latest features, a power of two; holds `LEARN`."""
 BANDS = 64
 """Ring of the latest values of the QRS band, a power of two."""
+BASELINES, BASELINES_USED = 64, 48
+"""Ring of the latest medians of the baseline, and how many of them may be asked for: a block is stored at once."""
 
 STATE = np.dtype(
     [
@@ -172,6 +175,8 @@ STATE = np.dtype(
         ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
         ("pending_median", np.float64),  # median RR interval its window was cut by, NaN until that is complete
         ("last_r_peak", np.int64),
+        ("baseline", np.float32, BASELINES),  # ring of medians; see `monitor.ecg.silence`
+        ("pending_moved", np.float32, PENDING),  # how far it moved before a beat that came late
         ("signal", np.float32, BUFFER),  # the last valid sample stands in for a missing one
         ("missing", np.uint8, BUFFER),
     ],
@@ -191,6 +196,7 @@ BEAT = np.dtype(
         ("length", np.int64),  # samples of signal in the window, cut at 187
         ("complete", np.uint8),
         ("relearned", np.uint8),  # the first one by thresholds that were learned again
+        ("moved", np.float64),  # if `rr` is 0: how far the baseline moved before; see `monitor.ecg.silence`
     ]
 )
 """A finished beat, as `_advance` hands it out."""
@@ -260,6 +266,11 @@ def compact(states: npt.NDArray[np.void], row: int) -> int:
 def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Samples since the last QRS complex of some streams, or since their start."""
     return _since_last(states, rows)
+
+
+def baseline_moved(states: npt.NDArray[np.void], row: int) -> float:
+    """How far the baseline of a stream moved of late; see `monitor.ecg.silence`."""
+    return float(_moved_until_now(states, row))
 
 
 def _mexican_hat(width_s: float, taps: int) -> Signal:
@@ -340,6 +351,7 @@ def _push(
     while taken < samples.size:
         block = _store(state, samples[taken:], band_filter, band)
         taken += block
+        _keep_baseline(state, block)
         _rectify(state, band[:block], level)
         found += _follow(state, band[:block], level, next_rr, r_filter, beats[found:], signals[found:])
     return found
@@ -366,6 +378,30 @@ def _store(state: Any, samples: Signal, band_filter: Signal, band: Signal) -> in
             value += band_filter[k] * near[i + k]
         band[i] = value
     return block
+
+
+@compiled
+def _keep_baseline(state: Any, block: int) -> None:
+    """Keep the medians of a stored block, each of those samples whose numbers begin at a multiple of their count."""
+    for k in range(state.n // silence.BLOCK, (state.n + block) // silence.BLOCK):
+        at = k * silence.BLOCK - state.base
+        state.baseline[k % BASELINES] = median(state.signal[at : at + silence.BLOCK])
+
+
+@compiled
+def _moved(state: Any, until: int) -> float:
+    """How far the baseline moved before a sample; what lies too long ago is not looked at."""
+    first = max(0, -(-(until - silence.OVER) // silence.BLOCK), state.n // silence.BLOCK - BASELINES_USED)
+    count = max(0, until // silence.BLOCK - first)
+    medians = np.empty(count, np.float32)
+    for k in range(count):
+        medians[k] = state.baseline[(first + k) % BASELINES]
+    return float(silence.measure_movement(medians))
+
+
+@compiled
+def _moved_until_now(states: Any, row: int) -> float:
+    return _moved(states[row], states[row].n)
 
 
 @compiled
@@ -591,6 +627,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     i, state.due = state.pending, 0
     state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
     state.pending_decided[i] = state.n
+    state.pending_moved[i] = 0.0 if rr > 0 else _moved(state, fiducial - silence.BEFORE)
     state.pending_relearned[i], state.relearned = state.relearned, False
     state.pending += 1
 
@@ -762,6 +799,7 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
     beat.decided = state.pending_decided[0]
     beat.relearned = state.pending_relearned[0]
     beat.rr = state.pending_rr[0]
+    beat.moved = state.pending_moved[0]
     beat.next_rr = _next_rr(state) if next_rr else -1
     beat.median_rr = median_rr
     beat.length = length
@@ -779,3 +817,4 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
         state.pending_rr[i] = state.pending_rr[i + 1]
         state.pending_decided[i] = state.pending_decided[i + 1]
         state.pending_relearned[i] = state.pending_relearned[i + 1]
+        state.pending_moved[i] = state.pending_moved[i + 1]

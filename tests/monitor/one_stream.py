@@ -141,7 +141,7 @@ class BeatQuality:
         beats, signals = segment.make_room(1)
         beats["complete"], beats["median_rr"], beats["length"] = 1, 100.0, signal.size
         signals[0, : signal.size] = signal
-        [reason] = quality.judge(self.state, self._contact, _FIRST, beats, signals, np.zeros(1))
+        [reason], _ = quality.judge(self.state, self._contact, _FIRST, beats, signals, np.zeros(1))
         return quality.REASONS[reason]
 
 

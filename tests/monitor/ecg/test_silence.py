@@ -5,19 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from monitor.ecg import quality
-from monitor.ecg.silence import is_doubtful, measure_likeness, measure_movement
+from monitor.beat import RATE_HZ
+from monitor.ecg import quality, segment
+from monitor.ecg.quality import doubts
+from monitor.ecg.silence import BEFORE, BLOCK, OVER, measure_likeness
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 CHANCE = np.random.default_rng(0)
-FLAT = CHANCE.normal(0, 20, 1000).astype(np.float32)
 BEAT = (1000 * np.exp(-((np.arange(quality.SHAPE) - 8.0) ** 2) / 8)).astype(np.float32)
+SECONDS, STOP_S, AGAIN_S = 40.0, 15.0, 24.0
 
 
 def _gate(shapes: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
     """Return what is remembered of eight beats of 1000 ADC counts."""
-    gate = np.zeros((), quality.STATE)
+    gate = np.zeros(1, quality.STATE)
     gate["count"], gate["length"], gate["height"], gate["shape"] = 8, quality.SHAPE, np.log(1000), shapes
     return gate
 
@@ -26,34 +30,20 @@ ALIKE = _gate(np.tile(BEAT, (8, 1)))
 EACH_OTHERWISE = _gate(CHANCE.normal(0, 1000, (8, quality.SHAPE)).astype(np.float32))
 
 
-def test_a_flat_line_after_beats_of_one_shape_is_believed() -> None:
-    assert not is_doubtful(FLAT, ALIKE)
+def test_a_still_baseline_after_beats_of_one_shape_is_believed() -> None:
+    assert not doubts(ALIKE[0], 700.0)
 
 
-def test_a_flat_line_after_peaks_each_of_its_own_shape_is_not() -> None:
-    assert is_doubtful(FLAT, EACH_OTHERWISE)
+def test_one_that_moved_by_the_height_of_a_beat_is_not() -> None:
+    assert doubts(ALIKE[0], 800.0)
 
 
-def test_nor_is_one_while_an_amplifier_recovers() -> None:
-    recovering = (4000 * np.exp(-np.arange(750) / 250)).astype(np.float32)
-    assert is_doubtful(recovering, ALIKE)
+def test_nor_is_one_after_peaks_each_of_its_own_shape() -> None:
+    assert doubts(EACH_OTHERWISE[0], 0.0)
 
 
 def test_nor_where_no_beats_are_known() -> None:
-    assert is_doubtful(FLAT, np.zeros((), quality.STATE))
-
-
-def test_beats_alone_move_no_baseline() -> None:
-    ecg = make_ecg(beat_times(10.0), 10.0, 125.0)
-    assert measure_movement(ecg.astype(np.float32)) < 0.5 * np.ptp(ecg)
-
-
-def test_only_the_last_seconds_count() -> None:
-    assert measure_movement(np.concatenate([np.full(1000, 5000.0), np.zeros(750)]).astype(np.float32)) == 0
-
-
-def test_too_little_signal_does_not_move() -> None:
-    assert measure_movement(np.arange(50, dtype=np.float32)) == 0
+    assert doubts(np.zeros(1, quality.STATE)[0], 0.0)
 
 
 def test_two_kinds_of_beats_are_alike_among_themselves() -> None:
@@ -67,4 +57,59 @@ def test_gain_makes_no_difference(gain: float) -> None:
     gate = ALIKE.copy()
     gate["height"] += np.log(gain)
     gate["shape"] *= gain
-    assert not is_doubtful((gain * FLAT).astype(np.float32), gate)
+    assert not doubts(gate[0], gain * 700)
+    assert doubts(gate[0], gain * 800)
+
+
+def _stopped() -> npt.NDArray[np.float32]:
+    """An ECG with a pause, on a baseline that comes back from far away in it."""
+    times = np.concatenate([beat_times(STOP_S), beat_times(SECONDS, 0.9, AGAIN_S)])
+    ecg = make_ecg(times, SECONDS, RATE_HZ) + CHANCE.normal(0, 5, int(SECONDS * RATE_HZ))
+    begin = round((STOP_S + 0.5) * RATE_HZ)
+    ecg[begin:] += 3000 * np.exp(-np.arange(ecg.size - begin) / (2 * RATE_HZ))
+    return ecg.astype(np.float32)
+
+
+STOPPED = _stopped()
+
+
+def _play(sizes: list[int]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+    """Cut the signal into parts of these sizes, over and over; return the beats, and the segmenter at the end."""
+    state, found = np.zeros(1, segment.STATE), []
+    beats, signals = segment.make_room(segment.MOST_BEATS)
+    row, at, turn = np.zeros(1, np.int64), 0, 0
+    while at < STOPPED.size:
+        part = STOPPED[at : at + sizes[turn % len(sizes)]]
+        _, n = segment.segment(state, row, part, np.array([part.size]), 0, False, beats, signals)
+        found.append(beats[:n].copy())
+        at, turn = at + part.size, turn + 1
+    return np.concatenate(found), state
+
+
+def _naive(until: int) -> float:
+    """How far medians of blocks moved, of which all of the last `OVER` samples hold."""
+    blocks = [k for k in range(until // BLOCK) if k * BLOCK >= until - OVER]
+    medians = [np.median(STOPPED[k * BLOCK : (k + 1) * BLOCK]) for k in blocks]
+    return float(np.ptp(medians)) if len(medians) >= 4 else 0.0
+
+
+def test_how_far_the_baseline_moved_is_known_at_the_beat_after_a_pause() -> None:
+    beats, _ = _play([125])
+    late = beats[(beats["rr"] == 0) & (beats["fiducial"] > STOP_S * RATE_HZ)]
+    assert late.size == 1
+    assert late["moved"][0] == pytest.approx(_naive(int(late["fiducial"][0]) - BEFORE), rel=1e-3)
+    assert late["moved"][0] > 500
+
+
+def test_and_at_any_time() -> None:
+    _, state = _play([125])
+    assert segment.baseline_moved(state, 0) == pytest.approx(_naive(int(state["n"][0])), rel=1e-3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, segment.LONGEST), min_size=1, max_size=5))
+def test_however_the_stream_is_cut_the_baseline_moved_as_far(sizes: list[int]) -> None:
+    beats, state = _play(sizes)
+    expected, at_end = _play([125])
+    assert beats["moved"].tolist() == expected["moved"].tolist()
+    assert segment.baseline_moved(state, 0) == segment.baseline_moved(at_end, 0)
