@@ -12,6 +12,7 @@ it is time to forget a device. Devices do not know of each other.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,18 +22,19 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor import beat, counters, wire
+from monitor import beat, counters, rhythm, wire
 from monitor.alerts.detection import Detection
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import GONE, VERDICTS, WITHHELD
 from monitor.alerts.registry import make_detectors
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
-from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
+from monitor.ecg import batch as signal_path
+from monitor.ecg.batch import Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.judge import Judged, judge
 from monitor.rate_limit import Allowance
-from monitor.rhythm import Rhythms
+from monitor.rhythm import STATE, Rhythms
 from monitor.stream import Notice, SavedStream, Stream
 
 STARTS = 4
@@ -41,13 +43,15 @@ SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 NO_BEATS_S = 4.0
 """Signal without a beat for this long is reported."""
+LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr]).encode()).hexdigest()[:16]
+"""Of all that is saved of a device: what was saved with another one cannot be restored."""
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     """A device as it was between two packets."""
 
     layout: str
-    """`monitor.ecg.batch.LAYOUT`"""
+    """`LAYOUT`"""
     resolution_uv: float | None
     first_seen_s: tuple[float, ...]
     stream: SavedStream
@@ -368,11 +372,13 @@ _saved = msgspec.msgpack.Decoder(SavedDevice)
 
 def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
-    peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s
+    peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s, and 6 s without
+    peaks = np.append(peaks, np.arange(1500) % 4)
     batch = Batch(1, False, NO_BEATS_S)
     stream = Stream(None, batch, Counter())
     stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
     stream.finish()
     for found in batch.collect():
-        assert isinstance(found, Beats)
-        fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
+        if isinstance(found, Beats):
+            fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
+    rhythm.warm_up()

@@ -45,6 +45,8 @@ KEPT = 96
 """Beats that are remembered: those of an alert's `RECENT_S` and all that one part of a stream may bring after them."""
 RECENT_S = 10.0
 MOST_RECENT = 40
+OFFS = 8
+"""Times at which the electrode came off that are remembered: beats from before may be finished later."""
 TIMES = 16
 """Ectopic beats of each class whose times are remembered: enough to count them up to so many a minute."""
 MINUTE_S = 60.0
@@ -89,7 +91,8 @@ STATE = np.dtype(
     [
         ("begun_s", np.float64),  # when the stretch of the latest beat began
         ("qrs_s", np.float64),  # the latest beat
-        ("broken", np.uint8),  # whether the next interval is not known
+        ("off_s", np.float64, OFFS),  # ring: when the electrode came off
+        ("offs", np.int64),
         ("count", np.int64),  # beats so far
         ("rr_ms", np.uint16, KEPT),  # ring; 0 where not known
         ("code", np.uint8, KEPT),
@@ -186,7 +189,9 @@ class Rhythms:
             _rate(self._table, row), _is_fit(self._table, row), recent,
         )  # fmt: skip
         if moment.what == "lead-off":
-            self._table["broken"][row] = True
+            state = self._table[row]
+            state["off_s"][state["offs"] % OFFS] = moment.time_s
+            state["offs"] += 1
         return seen
 
     def recent(self, device: Owner, number: int, qrs_s: float, until_s: float) -> list[wire.RecentBeat]:
@@ -231,7 +236,9 @@ class Rhythms:
             That is not of this version of `STATE`.
         """
         if saved:
-            self._table[self._row(device)] = np.frombuffer(saved, STATE)[0]
+            [state] = np.frombuffer(saved, STATE)
+            row = self._row(device)  # may make a larger table
+            self._table[row] = state
 
     def _row(self, device: Owner) -> int:
         if device.row < 0:
@@ -244,6 +251,15 @@ class Rhythms:
             self._table = np.concatenate([self._table, np.zeros(self._used, STATE)])
         self._used += 1
         return self._used - 1
+
+
+def warm_up() -> None:
+    """Load the compiled loops, or compile them if that was never done here."""
+    table, none = np.zeros(1, STATE), np.zeros(0)
+    columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
+    _follow(table, np.zeros(0, np.int64), none, none, none, np.zeros(0, bool), np.zeros(0, np.uint8), columns)
+    _rate(table, 0)
+    _is_fit(table, 0)
 
 
 def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
@@ -288,12 +304,13 @@ def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int) -> f
     if qrs_s < state.qrs_s - SET_BACK_S:
         state.ventricular = state.supraventricular = 0
     interval_s = 0.0
-    if state.count > 0 and not state.broken and begun_s == state.begun_s:
+    is_new = state.count == 0 or begun_s != state.begun_s
+    if not is_new and not _came_off(state, state.qrs_s, qrs_s):
         interval_s = rr_s if rr_s > 0 else max(0.0, qrs_s - state.qrs_s)
     at = state.count % KEPT
     state.rr_ms[at], state.code[at] = int(min(LONGEST_MS, 1000 * interval_s + 0.5)), code
     state.count += 1
-    state.begun_s, state.qrs_s, state.broken = begun_s, qrs_s, False
+    state.begun_s, state.qrs_s = begun_s, qrs_s
     if code == V:
         state.ventricular_s[state.ventricular % TIMES] = qrs_s
         state.ventricular += 1
@@ -301,6 +318,15 @@ def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int) -> f
         state.supraventricular_s[state.supraventricular % TIMES] = qrs_s
         state.supraventricular += 1
     return interval_s
+
+
+@compiled
+def _came_off(state: Any, from_s: float, until_s: float) -> bool:
+    """Whether the electrode came off between two times."""
+    found = 0
+    for k in range(min(state.offs, OFFS)):
+        found += from_s <= state.off_s[k] < until_s
+    return found > 0
 
 
 @compiled

@@ -429,7 +429,7 @@ class Stream:
         if self._unjudged_s <= self._batch.silence_s:
             return
         seq, end_s = self._numbering.own(packet.seq), packet.start_s + packet.samples.size / packet.rate_hz
-        self._batch.add(Event(self._owner, "no-beats", end_s, seq, end_s))
+        self._batch.add(Event(self._owner, "no-beats", end_s, seq, end_s, self._unjudged_s, is_doubtful=True))
         text = f"the signal breaks every few seconds, so no beat can be judged; the latest reason is: {why}"
         self._note("broken", f"{text} (seq {seq}, start_s {packet.start_s:.3f}).", seq)
 

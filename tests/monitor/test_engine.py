@@ -20,9 +20,8 @@ from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.classify import Classifier, ModelInfo
-from monitor.ecg.batch import LAYOUT
 from monitor.ecg.resample import DELAY_S
-from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
+from monitor.engine import LAYOUT, NO_BEATS_S, SILENT_S, Engine, Tally
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 from tests.monitor.tiny_model import tiny_info, write_tiny
@@ -758,6 +757,13 @@ def test_noise_is_told_as_poor_signal_and_never_judged() -> None:
     inside = [b for b in beats if START_S + 42 < b.r_peak_s < START_S + 68]
     assert {b.verdict for b in inside} == {"withheld"}
     assert {a.kind for a in alerts if a.time_s < START_S + 70} == {"poor-signal"}
+
+
+def test_signal_that_breaks_every_few_seconds_is_no_heart_that_stops_but_has_no_beats() -> None:
+    broken = [packet for packet in _packets(np.tile(CALM, 2)) if packet.seq < 20 or packet.seq % 3]
+    _, alerts = _run(_engine(), broken)
+    assert "no-beats" in {alert.kind for alert in alerts}
+    assert {alert.severity for alert in alerts} == {"technical"}
 
 
 def test_a_heart_that_stops_is_alerted() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from monitor.alerts.finding import ABNORMAL, NORMAL, WITHHELD, Beats, Rhythm
 from monitor.rhythm import KEPT, STATE, Rhythms, find_features
-from tests.monitor.alerts.player import START_S, Beat, Device, FakeBeats
+from tests.monitor.alerts.player import START_S, Beat, Device, Event, FakeBeats
 
 
 def _follow(rr_s: list[float], labels: str | None = None, cuts: tuple[int, ...] = ()) -> Rhythm:
@@ -120,3 +120,26 @@ def test_what_is_saved_is_small_and_of_this_version() -> None:
     assert len(saved) == STATE.itemsize < 700
     with pytest.raises(ValueError, match="buffer size"):
         Rhythms().restore(Device(), saved[:-1])
+
+
+def test_more_devices_than_there_was_room_for_go_on_where_they_were_saved() -> None:
+    rhythms, saved = Rhythms(), []
+    for number in range(200):
+        device = Device(str(number))
+        rhythms.follow(cast(Beats, FakeBeats(device, [Beat(0.8, NORMAL)], [START_S + number])))
+        saved.append(rhythms.save(device))
+    others = Rhythms()
+    devices = [Device(str(number)) for number in range(200)]
+    for device, state in zip(devices, saved, strict=True):
+        others.restore(device, state)
+    assert [others.save(device) for device in devices] == saved
+
+
+def test_an_interval_in_which_the_electrode_came_off_is_not_known_however_late_its_beats_are_finished() -> None:
+    rhythms, device = Rhythms(), Device()
+    for time_s in (5.0, 9.0):
+        rhythms.observe(device, Event("lead-off", START_S + time_s, 0, START_S + time_s, 0.0))
+    times_s = [START_S + k for k in range(12)]
+    rhythm = rhythms.follow(cast(Beats, FakeBeats(device, [Beat(1.0, NORMAL)] * 12, times_s)))
+    known = [bool(np.isfinite(interval_s)) for interval_s in rhythm.interval_s]
+    assert [k for k in range(1, 12) if not known[k]] == [6, 10]
