@@ -26,9 +26,9 @@ class Limits:
     """
 
     asystole_s: float = 4.0
-    """No QRS complex for so long: what bedside monitors have between 2.5 and 4 s or more."""
+    """No QRS complex for so long, as in Philips HeartStart XL+ and Edan elite V6."""
     pause_s: float = 3.0
-    """An RR interval longer than this: from 3 s on, guidelines call a pause in a person who is awake significant."""
+    """An RR interval longer than this: a pause by the guideline on bradycardia of ACC, AHA and HRS (2018)."""
     no_beats_s: float = 10.0
     """Signal in which no beat was found for so long, where that need not be the heart."""
     extreme_bradycardia_bpm: float = 30.0
@@ -40,7 +40,7 @@ class Limits:
     ventricular_tachycardia_beats: int = 5
     ventricular_run_beats: int = 3
     ventricular_a_minute: int = 10
-    """Ventricular beats a minute: what bedside monitors commonly have."""
+    """Ventricular beats a minute; bedside monitors can be set to 1 to 30 (Mindray V series) or 100 (BeneVision N1)."""
     supraventricular_a_minute: int = 10
     fibrillation_odds: float = 0.5
     """Log odds of atrial fibrillation from which a beat speaks for it."""
