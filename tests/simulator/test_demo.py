@@ -38,7 +38,7 @@ def _check(text: str) -> None:
     same, judged = _numbers(text, r"same verdict +(\d+) of (\d+)")
     assert judged > 50
     assert same >= 0.98 * judged  # a dozen seconds are few beats; a minute shows 99 % and more
-    assert re.search(r"NEW +abnormal-beats", text)
+    assert re.search(r"NEW +low +abnormal-beats", text)
     assert _numbers(text, r"latency, alert +p50 ([\d.]+) ms")[0] > 0
 
 
