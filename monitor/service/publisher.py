@@ -92,12 +92,12 @@ class Publisher:
             self._shorten(refused)
 
     def _shorten(self, key: str | None) -> None:
-        """Publish an alert that is too large for the broker without its waveform; the history keeps it whole."""
+        """Publish an alert that is too large for the broker without waveform and recent beats; the history has all."""
         message = None if key is None else self._outbox.find(key)
         if message is not None:
             alert = wire.decode(message.payload, wire.Alert)
-            short = wire.encode(msgspec.structs.replace(alert, waveform=None))
-            if alert.waveform is not None and key not in self._shortened:
+            short = wire.encode(msgspec.structs.replace(alert, waveform=None, recent=[]))
+            if (alert.waveform is not None or alert.recent) and key not in self._shortened:
                 self._shortened.add(message.id)
                 self._source.publish(message.topic, short, qos=1, key=message.id)
                 return
