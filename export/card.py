@@ -111,8 +111,7 @@ pacemakers; decisions about a person's work, insurance or fitness.
 
 {notes}
 ## How it was trained
-Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
-patients with few beats are oversampled.{teaching}{augmentation}
+{training}{teaching}{augmentation}
 The threshold was chosen on: {threshold_from}.{on_all_beats}
 
 ## Figures
@@ -130,6 +129,12 @@ Command:
 ## Limits
 {limits}
 """
+OURS = """\
+Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
+patients with few beats are oversampled."""
+CLASSIC = """\
+The classic recipe: binary cross-entropy on one sigmoid, Adam, at most {epochs} epochs, batches of 64, the learning rate
+halved on a plateau of the validation loss, early stopping; classes balanced in the training part."""
 TEACHING = """
 It learned from the labels and from the mean probability of {teachers}, trained on the same beats before it."""
 ON_ALL_BEATS = """
@@ -184,7 +189,7 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         data="\n".join(_data_line(name, run.sha256[name]) for name in run.split_kinds),
         labels=prose.labels,
         notes="".join(f"- {note}\n" for note in run.notes),
-        epochs=run.recipe.epochs,
+        training=(CLASSIC if run.recipe.classic else OURS).format(epochs=run.recipe.epochs),
         teaching=TEACHING.format(teachers=", ".join(run.recipe.teachers)) if run.recipe.teachers else "",
         augmentation=AUGMENTATION if run.recipe.augment else "",
         threshold_from=run.threshold_from,

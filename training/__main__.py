@@ -12,6 +12,9 @@ from monitor.command import Program, Verb, run_program
 
 NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 """The keys of `training.models.NETWORKS`, without importing torch for them."""
+CLASSIC_NETS = ("cnn", "cnn-lstm")
+"""The keys of `training.models.CLASSIC`, likewise."""
+EPOCHS, CLASSIC_EPOCHS = 10, 60
 TASKS = ("ptb", "mitbih")
 """The keys of `training.data.TASKS`, likewise."""
 SOURCES = ("kaggle", "ptbdb", "mitdb")
@@ -19,7 +22,9 @@ SOURCES = ("kaggle", "ptbdb", "mitdb")
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--net", choices=NETS, default="compact", help="network")
+    parser.add_argument(
+        "--net", choices=NETS, help="network; default: compact, or cnn with --recipe classic", default=argparse.SUPPRESS
+    )
     _add_data(parser)
     parser.add_argument(
         "--task",
@@ -97,11 +102,25 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="random seed of split, weights and sampling")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of each network")
+    parser.add_argument(
+        "--recipe",
+        choices=("ours", "classic"),
+        default="ours",
+        help="classic: cnn and cnn-lstm as most publications train them: one sigmoid, Adam at 1e-3, batches of 64, "
+        "early stopping, parts of 70, 15 and 15 %%, beside compact by ours",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help=f"epochs of each network; default: {EPOCHS}, or at most {CLASSIC_EPOCHS} with --recipe classic",
+        default=argparse.SUPPRESS,
+    )
     parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="where to train")
 
 
 def _fit(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from rich.console import Console
 
     from training.data import TASKS as CLASSES
@@ -110,10 +129,14 @@ def _fit(args: argparse.Namespace) -> None:
     from training.fit import fit
     from training.run import Recipe
 
-    _at_least(1, epochs=args.epochs)
+    is_classic = args.recipe == "classic"
+    epochs = _epochs(args)
     _at_least(0, seed=args.seed)
-    recipe = Recipe(args.net, args.rr, (), not args.plain, None, args.epochs, args.seed, args.device)
-    out = getattr(args, "out", Path("runs") / f"{args.net}-{args.split}")
+    net = getattr(args, "net", "cnn" if is_classic else "compact")
+    recipe = Recipe(net, args.rr, (), not (args.plain or is_classic), None, epochs, args.seed, args.device)
+    if is_classic:
+        recipe = replace(recipe, classic=True, shares="70/15/15")
+    out = getattr(args, "out", Path("runs") / f"{'classic-' if is_classic else ''}{net}-{args.split}")
     directories = getattr(args, "data", None) or default_directories()
     run = fit(
         recipe,
@@ -135,15 +158,19 @@ def _compare(args: argparse.Namespace) -> None:
     from training.data import default_directories
     from training.report import write_reports
 
-    _at_least(1, epochs=args.epochs, jobs=args.jobs)
+    epochs = _epochs(args)
+    _at_least(1, jobs=args.jobs)
     _at_least(2, folds=args.folds)
     _at_least(0, seed=args.seed)
+    if args.recipe == "classic":
+        _compare_classic(args, epochs)
+        return
     settings = Settings(
         data=getattr(args, "data", None) or default_directories(),
         out=str(args.out),
         nets=list(dict.fromkeys(args.nets)),
         folds=args.folds,
-        epochs=args.epochs,
+        epochs=epochs,
         seed=args.seed,
         device=args.device,
         jobs=args.jobs,
@@ -151,6 +178,27 @@ def _compare(args: argparse.Namespace) -> None:
     )
     for path in write_reports(settings, compare(settings), args.out):
         print(f"Wrote {path}.")
+
+
+def _compare_classic(args: argparse.Namespace, epochs: int) -> None:
+    from training.classic_report import compare_classic
+    from training.data import default_directories
+
+    directories = getattr(args, "data", None) or default_directories()
+    if args.nets != list(NETS):
+        raise ValueError(f"--nets: the classic recipe compares {', '.join(CLASSIC_NETS)} with compact, and no others.")
+    written = compare_classic(
+        directories, args.out, args.command_line, epochs=epochs, seed=args.seed, device=args.device
+    )
+    print(written[0].read_text(encoding="utf-8"))
+    for path in written:
+        print(f"Wrote {path}.")
+
+
+def _epochs(args: argparse.Namespace) -> int:
+    epochs: int = getattr(args, "epochs", CLASSIC_EPOCHS if args.recipe == "classic" else EPOCHS)
+    _at_least(1, epochs=epochs)
+    return epochs
 
 
 def _cost(_args: argparse.Namespace) -> None:
