@@ -8,12 +8,13 @@ import torch
 
 from export import classes as export_classes
 from monitor import beat2
-from monitor.class_model import ClassModel
+from monitor.class_model import DEFAULT, ClassModel
 from monitor.classify import ModelInfo
 from monitor.wiring import ModelMismatch
+from tests.training.test_wearers import make_source
 from training import classes
 from training.class_network import ClassNetwork
-from training.wearers import NOT_S, F, N, S, V, X
+from training.wearers import NOT_S, F, N, S, V, X, cut
 
 WIDTH = len(beat2.CONTEXT)
 
@@ -142,3 +143,16 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no model")
     with pytest.raises(ModelMismatch, match="cannot be read as a class model"):
         ClassModel(path)
+
+
+def test_the_bundled_model_is_small_and_takes_no_beats_as_well() -> None:
+    model = ClassModel(DEFAULT)
+    assert DEFAULT.stat().st_size <= 300_000
+    assert model.info.classes == ["N", "S", "V"]
+    assert len(model.probabilities(np.zeros((0, 2, 120), np.float32), np.zeros((0, WIDTH), np.float32))) == 0
+
+
+def test_the_bundled_model_finds_the_early_broad_beats_of_a_person_it_has_not_met() -> None:
+    model, found = ClassModel(DEFAULT), cut(make_source(early=(25, 35, 45)), 1)
+    predicted = model.columns(model.probabilities(found["inputs"].astype(np.float32), found["context"]))
+    assert np.array_equal(predicted == V, found["labels"] == V)
