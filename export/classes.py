@@ -38,7 +38,6 @@ CITED = {
     "cinc2017": "PhysioNet/CinC Challenge 2017, hand-held, N: normal; A: none is S (Clifford et al. 2017)",
     "tele_ecg": "TELE, lead I with dry electrodes at home: normal (Khamis et al. 2016)",
     "ptbxl": "PTB-XL, continuous lead II of NORM: normal (Wagner et al. 2020)",
-    "motion_artefacts": "a wearable on five healthy people in motion, grades 1 and 2: normal (Kalouskova)",
 }
 CARD = """\
 # Model card: `{name}`
@@ -84,8 +83,7 @@ neither right nor wrong. The bundled network has seen all these people, so measu
 
 What beats of other kinds are called, of people whom the network has not met. "N": recordings that are normal as a
 whole. "not S": atrial fibrillation. "V": in annotated ventricular tachycardia, flutter, fibrillation. "F": fusion
-beats. "X": found where nobody annotated a beat. Of `motion_artefacts`, the lead is the activity: klud rest, ruky arms,
-chodza walk, beh run, drepy squats; only what is graded clean or nearly so.
+beats. "X": found where nobody annotated a beat.
 
 | database, lead, signal, beats are | beats | called N | called S | called V |
 | --- | ---: | ---: | ---: | ---: |
@@ -100,8 +98,8 @@ Not judged, first lead, upright: annotated beats that were not found {missed}; f
   Aberrantly conducted ones are called V (201, 207, 861).
 - The first beats of a wearer have no reliable template; a template learned in a ventricular rhythm makes that usual.
 - An early beat in atrial fibrillation is still called S at times, see the tables.
-- Most people stem from two databases of one city. What is normal elsewhere (hand-held, dry electrodes, motion) was
-  learned from labels of whole recordings; `motion_artefacts` has five people.
+- Most people stem from two databases of one city. What is normal elsewhere (hand-held, dry electrodes) was learned
+  from labels of whole recordings.
 - Few people carry most S and V beats: the figures of single people vary widely.
 """
 

@@ -39,7 +39,7 @@ AVERAGE = 0.995
 """The network that is kept is a running mean of those of the last steps."""
 JUDGED = ("mitdb", "svdb")
 """Databases in which every beat was annotated: operating points are chosen on both alike."""
-IMPORTANCE = {"mitdb": 1.0, "svdb": 1.0, "cinc2017": 1.3, "cpsc2021": 0.8, "motion_artefacts": 0.5}
+IMPORTANCE = {"mitdb": 1.0, "svdb": 1.0, "cinc2017": 1.3, "cpsc2021": 0.8}
 """How often beats of a database are drawn, beside what their number asks for; 0.3 for others."""
 NOISE, FLIPPED, WARP, SHIFT = 0.2, 0.25, 0.08, 2
 """Most noise, in heights; share turned upside down; most change of pace; most samples of shift."""

@@ -26,10 +26,6 @@ RHYTHMS = {"(AFIB": NOT_S, "(VT": V, "(VFL": V, "(VF": V, "(VFIB": V}
 """Annotated rhythm -> what it tells of its beats, where beats themselves are not annotated."""
 MARGIN = 20
 """Samples around an artefact of which nothing is known either."""
-GAP = 5
-"""So many missing samples are a gap, fewer are jitter of the time stamps."""
-FINE = 2
-"""Worst grade of artefacts in which the beats of healthy people count as normal."""
 NOISE_HEIGHT = 0.6
 """Most noise that is added, in heights of the signal."""
 
@@ -151,21 +147,6 @@ def _read_ptbxl(folder: Path) -> Iterator[Source]:
             yield Source("ptbxl", one["patient"], one["ecg_id"], 500.0, signal.astype(float), _NONE, _NONE, (), N)
 
 
-def _read_motion(folder: Path) -> Iterator[Source]:
-    """Healthy people in motion: what is graded clean enough is normal."""
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as stored:
-            time_s, counts, grades = stored["time"], stored["adc"].astype(np.float64), stored["grade"]
-        missing = np.maximum(0, np.rint(np.diff(time_s) * 500) - 1).astype(np.int64)
-        missing[missing < GAP] = 0
-        at = np.r_[0, np.cumsum(1 + missing)]
-        signal = np.full(at[-1] + 1, np.nan)
-        signal[at] = counts - 2048
-        fine = tuple((at[a] / 4, at[min(b, at.size - 1)] / 4, N) for a, b, grade in grades if grade <= FINE)
-        person = path.stem.partition("_")[0]
-        yield Source("motion_artefacts", person, path.stem, 500.0, signal, _NONE, _NONE, fine, UNKNOWN)
-
-
 READERS: dict[str, Callable[[Path], Iterator[Source]]] = {
     "mitdb": _read_beats,
     "svdb": _read_beats,
@@ -175,6 +156,5 @@ READERS: dict[str, Callable[[Path], Iterator[Source]]] = {
     "cinc2017b": _read_challenge,
     "tele_ecg": _read_tele,
     "ptbxl": _read_ptbxl,
-    "motion_artefacts": _read_motion,
 }
 """Name of a folder -> what reads it."""
