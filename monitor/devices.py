@@ -52,8 +52,6 @@ class Device:
     stream: Stream = field(init=False)
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
     """What detectors remember, by kind of alert."""
-    row: int = -1
-    """Where `monitor.rhythm` remembers its beats; -1 if it does not."""
     resolution_uv: float | None = None
     first_seen_s: tuple[float, ...] = ()
     """The latest times at which it said that it had begun to stream, the last one last."""

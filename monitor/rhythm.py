@@ -26,6 +26,7 @@ They are joined by one logistic regression, fitted on every second patient (see 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.alerts.finding import WITHHELD, Beats, Rhythm
 from monitor.ecg.kernels import compiled, sort
+from monitor.table import Table
 
 UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED = range(7)
 """Classes of beats: nothing remembered; those of ANSI/AAMI EC57 that rhythms are made of; any other; of bad signal; of
@@ -111,13 +113,6 @@ SET_BACK_S = 15.0
 """As in `monitor.alerts.episode`: a beat so long before the latest one says that the clock was set back."""
 
 
-class Owner(Protocol):
-    """A device: where its row is."""
-
-    row: int
-    """In the table of `Rhythms`; -1 while it has none."""
-
-
 class Found(Protocol):
     """A moment as the batch and the engine found it; see `monitor.alerts.finding.Moment`."""
 
@@ -168,33 +163,32 @@ class Rhythms:
     """What is remembered of all devices' beats."""
 
     def __init__(self) -> None:
-        self._table = np.zeros(64, STATE)
-        self._used = 0
-        self._free: list[int] = []
+        self._table = Table(STATE)
 
     def follow(self, beats: Beats) -> Rhythm:
         """Take beats, in order per device; return what those before each say of it."""
-        rows = np.array([self._row(device) for device in beats.devices], np.int64)[beats.streams]
+        rows = self._table.find_all(beats.devices)[beats.streams]
         columns = Rhythm(*(np.zeros(rows.size) for _ in Rhythm._fields))
-        _follow(self._table, rows, beats.begun_s, beats.qrs_s, beats.rr_s, beats.doubtful, _codes(beats), columns)
+        _follow(self._table.states, rows, beats.begun_s, beats.qrs_s, beats.rr_s, beats.doubtful, _codes(beats), columns)
         return columns
 
-    def observe(self, device: Owner, moment: Found) -> Seen:
+    def observe(self, device: Hashable, moment: Found) -> Seen:
         """Return a moment with what is known of the device then; where the electrode came off, the rhythm breaks."""
-        row = self._row(device)
-        number, qrs_s = int(self._table["count"][row]), float(self._table["qrs_s"][row])
+        row = self._table.find(device)
+        states = self._table.states
+        number, qrs_s = int(states["count"][row]), float(states["qrs_s"][row])
         recent = self.recent(device, number, qrs_s, moment.time_s)
         seen = Seen(
             moment.what, moment.time_s, moment.seq, moment.completed_s, moment.silence_s, moment.is_doubtful,
-            _rate(self._table, row), _is_fit(self._table, row), recent,
+            _rate(states, row), _is_fit(states, row), recent,
         )  # fmt: skip
         if moment.what == "lead-off":
-            state = self._table[row]
+            state = states[row]
             state["off_s"][state["offs"] % OFFS] = moment.time_s
             state["offs"] += 1
         return seen
 
-    def recent(self, device: Owner, number: int, qrs_s: float, until_s: float) -> list[wire.RecentBeat]:
+    def recent(self, device: Hashable, number: int, qrs_s: float, until_s: float) -> list[wire.RecentBeat]:
         """Return the latest beats up to one, `RECENT_S` before a time at most, as far as they are of one stretch.
 
         Parameters
@@ -206,7 +200,7 @@ class Rhythms:
         until_s
             The time.
         """
-        row, at_s = self._table[device.row], qrs_s
+        row, at_s = self._table.states[self._table.find(device)], qrs_s
         beats: list[wire.RecentBeat] = []
         for k in range(number - 1, max(0, int(row["count"]) - KEPT) - 1, -1):
             if at_s < until_s - RECENT_S or len(beats) == MOST_RECENT:
@@ -217,40 +211,17 @@ class Rhythms:
             at_s -= int(row["rr_ms"][k % KEPT]) / 1000
         return beats[::-1]
 
-    def drop(self, device: Owner) -> None:
+    def drop(self, device: Hashable) -> None:
         """Forget a device."""
-        if device.row >= 0:
-            self._free.append(device.row)
-            device.row = -1
+        self._table.drop(device)
 
-    def save(self, device: Owner) -> bytes:
-        """All that is remembered of a device; empty if nothing is."""
-        return self._table[device.row].tobytes() if device.row >= 0 else b""
+    def save(self, device: Hashable) -> bytes:
+        """All that is remembered of a device; see `monitor.table`."""
+        return self._table.save(device)
 
-    def restore(self, device: Owner, saved: bytes) -> None:
-        """Go on where a device was saved.
-
-        Raises
-        ------
-        ValueError
-            That is not of this version of `STATE`.
-        """
-        if saved:
-            [state] = np.frombuffer(saved, STATE)
-            row = self._row(device)  # may make a larger table
-            self._table[row] = state
-
-    def _row(self, device: Owner) -> int:
-        if device.row < 0:
-            device.row = self._free.pop() if self._free else self._grow()
-            self._table[device.row] = np.zeros((), STATE)
-        return device.row
-
-    def _grow(self) -> int:
-        if self._used == self._table.size:
-            self._table = np.concatenate([self._table, np.zeros(self._used, STATE)])
-        self._used += 1
-        return self._used - 1
+    def restore(self, device: Hashable, saved: bytes) -> None:
+        """Go on where a device was saved; see `monitor.table`."""
+        self._table.restore(device, saved)
 
 
 def warm_up() -> None:

@@ -98,17 +98,15 @@ def test_features_do_not_depend_on_the_heart_rate_but_for_the_entropy() -> None:
     np.testing.assert_allclose(slow[:5], fast[:5])
 
 
-def test_devices_do_not_know_of_each_other_and_rows_are_used_again() -> None:
+def test_devices_do_not_know_of_each_other() -> None:
     rhythms = Rhythms()
     devices = [Device(str(k)) for k in range(200)]
     for device in devices:
         rhythms.follow(cast(Beats, FakeBeats(device, [Beat(0.8, NORMAL)] * 3, [START_S, START_S + 0.8, START_S + 1.6])))
-    assert len({device.row for device in devices}) == 200
-    row = devices[7].row
     rhythms.drop(devices[7])
     newcomer = Device("new")
     rhythms.follow(cast(Beats, FakeBeats(newcomer, [Beat(0.8, NORMAL)], [START_S + 2.4])))
-    assert newcomer.row == row
+    assert len(rhythms.recent(devices[8], 3, START_S + 1.6, START_S + 1.6)) == 3
     assert len(rhythms.recent(newcomer, 1, START_S + 2.4, START_S + 2.4)) == 1
 
 

@@ -53,10 +53,9 @@ class Event(NamedTuple):
     is_doubtful: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Device:
     id: str = "a"
-    row: int = -1
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
 
 
