@@ -68,9 +68,9 @@ def follow(samples: npt.NDArray[np.int16], rate_hz: float) -> Found:
     parts, beats, reasons = [], [], []
 
     def put_aside(found: int) -> None:
-        some, signals = room[0][:found].copy(), room[1][:found].copy()
+        some, signals, _ = room.copy(found)
         beats.append(some)
-        reasons.append(quality.judge(gate, contact, _FIRST, some, signals, some["r_peak"] / beat2.RATE_HZ))
+        reasons.append(quality.judge(gate, contact, _FIRST, some, signals, some["r_peak"] / beat2.RATE_HZ)[0])
 
     step = int(10 * rate_hz)
     for begin in range(0, samples.size, step):
@@ -78,8 +78,8 @@ def follow(samples: npt.NDArray[np.int16], rate_hz: float) -> Found:
         quality.watch(contact, _FIRST, part, np.array([part.size]))
         signal, ends = resample.resample(resampler, _FIRST, part, np.array([part.size]), kernel)
         parts.append(signal)
-        put_aside(segment.segment(segmenter, _FIRST, signal, ends, 0, False, *room)[1])
-    put_aside(segment.finish(segmenter, 0, False, *room))
+        put_aside(segment.segment(segmenter, _FIRST, signal, ends, 0, 0, room)[1])
+    put_aside(segment.finish(segmenter, 0, 0, room))
     every = np.concatenate(beats)
     return Found(np.concatenate(parts), every["fiducial"], every["rr"], np.concatenate(reasons))
 

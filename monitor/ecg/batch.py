@@ -20,7 +20,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
 from monitor.clock import Clock
-from monitor.ecg import quality, resample, segment
+from monitor.ecg import quality, resample, segment, wearer
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
 
@@ -29,13 +29,10 @@ PART_S = 10.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 4
+VERSION = 5
 """Of what is saved of a device besides the records; grows when any of it changes."""
-LAYOUT = hashlib.sha256(
-    repr(
-        [VERSION, *(dtype.descr for dtype in (quality.CONTACT, quality.STATE, resample.STATE, segment.STATE))]
-    ).encode()
-).hexdigest()[:16]
+_RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, wearer.STATE
+LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
 """Of the records and the rest: what was saved with another one cannot be restored."""
 
 Ints = npt.NDArray[np.int64]
@@ -149,6 +146,8 @@ class Beats(NamedTuple):
     """(n,) of `segment.BEAT`; `stream` is a position in `stretches`."""
     signals: Signal
     """(n, 187) from the R peak on, in steps; what lies behind a beat's `length` has no meaning."""
+    surroundings: Signal
+    """(n, 120) around the fiducial, in steps, NaN where samples are missing; no meaning if not waited for."""
     reasons: npt.NDArray[np.uint8]
     """(n,) positions in `quality.REASONS`."""
     time_s: Floats
@@ -189,14 +188,14 @@ class Batch:
     ----------
     capacity
         Most stretches at a time.
-    next_rr
-        Report a beat only when the next one is known; see `monitor.ecg.segment.segment`.
+    waits
+        For what beats wait; see `monitor.ecg.segment.segment`.
     silence_s
         Signal without a beat for this long is reported.
     """
 
-    def __init__(self, capacity: int, next_rr: bool, silence_s: float) -> None:
-        self._next_rr = next_rr
+    def __init__(self, capacity: int, waits: int, silence_s: float) -> None:
+        self._waits = waits
         self.silence_s = silence_s
         self._silence = round(silence_s * RATE_HZ)
         self._contacts = np.zeros(capacity, quality.CONTACT)
@@ -252,8 +251,7 @@ class Batch:
         """End a stretch: finish the beats that still wait, for their windows or for the next beat."""
         if stretch.waits:
             self.advance()
-        beats, signals = self._room
-        found = segment.finish(self._segmenters, stretch.lane, self._next_rr, beats, signals)
+        found = segment.finish(self._segmenters, stretch.lane, self._waits, self._room)
         self._put_aside([stretch], np.array([stretch.lane]), found)
         self._free.append(stretch.lane)
         del self._stretches[stretch.lane]
@@ -315,7 +313,7 @@ class Batch:
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
         taken = 0
         while taken < lanes.size:
-            taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._next_rr, *self._room)
+            taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)
             if found:
                 self._put_aside(stretches, lanes, found)
         since = segment.since_last(self._segmenters, lanes)
@@ -336,7 +334,7 @@ class Batch:
 
     def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int) -> None:
         """Move the finished beats from where they were made, judge their signal, and compute their times."""
-        beats, signals = self._room[0][:found].copy(), self._room[1][:found].copy()
+        beats, signals, surroundings = self._room.copy(found)
         streams = beats["stream"]
         grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
         begin_s = grid_s - self._started_s[lanes[streams]]
@@ -349,7 +347,8 @@ class Batch:
         outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
         seq = np.array([stretch.seq for stretch in stretches])[streams]
         completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
-        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s, pace, doubtful))
+        room = beats, signals, surroundings
+        self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful))
 
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))

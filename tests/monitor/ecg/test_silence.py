@@ -76,12 +76,12 @@ STOPPED = _stopped()
 def _play(sizes: list[int]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
     """Cut the signal into parts of these sizes, over and over; return the beats, and the segmenter at the end."""
     state, found = np.zeros(1, segment.STATE), []
-    beats, signals = segment.make_room(segment.MOST_BEATS)
+    room = segment.make_room(segment.MOST_BEATS)
     row, at, turn = np.zeros(1, np.int64), 0, 0
     while at < STOPPED.size:
         part = STOPPED[at : at + sizes[turn % len(sizes)]]
-        _, n = segment.segment(state, row, part, np.array([part.size]), 0, False, beats, signals)
-        found.append(beats[:n].copy())
+        _, n = segment.segment(state, row, part, np.array([part.size]), 0, 0, room)
+        found.append(room.beats[:n].copy())
         at, turn = at + part.size, turn + 1
     return np.concatenate(found), state
 
