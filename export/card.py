@@ -40,6 +40,8 @@ DATA_SETS = {
     ),
 }
 """Name of a data set -> description, licence, citation."""
+LEADS = {"ptbdb": "II", "ptbxl": "II"}
+"""Of the data sets that have one lead."""
 OF_A_CLASS = {"sensitivity": "sensitivity", "ppv": "PPV", "f1": "F1"}
 SPLITS = {"patient": "inter-patient", "beat": "intra-patient"}
 
@@ -95,7 +97,7 @@ Written by `python -m export onnx`; every figure comes from the run.
 | network | `{network}`, {parameters} parameters |
 | input | {inputs} |
 | output | `{output}` (n, {columns}) float32: {classes} |
-| threshold | {threshold!r}: a beat counts as abnormal when it is not {normal} with at least this probability |
+{leads}| threshold | {threshold!r}: a beat counts as abnormal when it is not {normal} with at least this probability |
 | proof | {proof} |
 
 ## Intended use
@@ -183,6 +185,7 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         output=OUTPUT,
         columns=len(info.classes),
         classes=", ".join(info.classes),
+        leads=f"| leads | {', '.join(info.leads)}: on others it has no say |\n" if info.leads else "",
         threshold=info.threshold,
         normal=info.classes[0],
         proof=proof,
@@ -222,7 +225,14 @@ def model_info(name: str, run: Run, precision: Literal["fp32", "int8"] = "fp32")
         },
         context=list(beat.RR_CONTEXT) if run.recipe.rr else [],
         precision=precision,
+        leads=_leads(run),
     )
+
+
+def _leads(run: Run) -> list[str]:
+    """Leads that all of the data were recorded with; empty if that is not known of some, or there are many."""
+    leads = {LEADS.get(data) for data in run.split_kinds}
+    return [] if None in leads else sorted(lead for lead in leads if lead is not None)
 
 
 def _columns(run: Run) -> dict[str, str]:

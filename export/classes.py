@@ -1,11 +1,10 @@
 """Export the network of a `training.classes` run: a self-describing ONNX file, proven, timed, with its card.
 
-``python -m export.classes RUN --name NAME --out DIR``.
+``ecgwatch export classes RUN --name NAME --out DIR``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -46,7 +45,7 @@ Tells the class of a heartbeat: N (normal, bundle branch block, escape), S (supr
 ectopic), from the beat beside the wearer's usual one and the RR intervals before it (window contract `beat/2`). Fusion
 beats (F) cannot be told: nearly all known ones are of one person. They count as V or N, as ANSI/AAMI EC57 allows.
 
-Written by `python -m export.classes`; every figure comes from the run.
+Written by `ecgwatch export classes`; every figure comes from the run.
 
 | | |
 | --- | --- |
@@ -276,17 +275,3 @@ def export(run: Path, name: str, out: Path) -> str:
     parameters = sum(weights.numel() for weights in network.parameters())
     (out / f"{name}.md").write_text(write_card(name, path, about, parameters, difference, us))
     return f"{path}: {path.stat().st_size} bytes, {us:.1f} us a beat, largest difference from PyTorch {difference:.1e}"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m export.classes", description="Export a class model.")
-    parser.add_argument("run", type=Path, help="run folder of training.classes")
-    parser.add_argument("--name", default="nsv", help="name of the model (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder (default: the working folder)")
-    given = parser.parse_args(argv)
-    print(export(given.run, given.name, given.out))
-
-
-if __name__ == "__main__":
-    main()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
 PREFIX = "ecg/v1"
 BROKER = "mqtt://127.0.0.1:1883"
-MODEL = "ptb"
+MODEL = "nsv"
+SHAPE = "ptb"
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -70,6 +71,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         prefix=options.prefix,
         name=wire.check_name(options.name),
         model=options.model,
+        shape=options.shape,
         provider=options.provider,
         publish_beats=options.beats,
         alerts=AlertSettings(n=n, m=m, silent_s=options.silent, limits=parse_limits(options.limit)),
@@ -102,6 +104,7 @@ def doctor(options: argparse.Namespace) -> int:
             prefix=options.prefix,
             name=options.name,
             model=options.model,
+            shape=options.shape,
             provider=options.provider,
             state=options.state,
             as_json=options.json,
@@ -150,7 +153,7 @@ def classify(options: argparse.Namespace) -> int:
     if classifier.needs_rr:
         raise ValueError(
             f"Model {info.name!r} needs the RR context of each beat ({', '.join(info.context)}), and the rows of a CSV "
-            f"file carry none: --model {MODEL} judges single windows."
+            f"file carry none: --model {SHAPE} judges single windows."
         )
     windows, labels = read_windows(options.file)
     probabilities = classifier.probabilities(windows)
@@ -238,7 +241,7 @@ def bench(options: argparse.Namespace) -> int:
             latency=LatencySettings(**numbers) if latency else None,
             versus=VersusSettings(rounds=options.rounds) if options.versus else None,
             capacity=CapacitySettings(**numbers, **capacity) if options.capacity else None,
-            setup=Setup(options.broker, tls, options.model, options.provider),
+            setup=Setup(options.broker, tls, options.model, options.shape, options.provider),
             as_json=options.json,
             html=options.html,
             baseline=options.baseline,
@@ -257,7 +260,7 @@ def asyncapi(_options: argparse.Namespace) -> int:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_broker(parser)
-    _add_model(parser)
+    _add_models_that_judge(parser)
     parser.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
     parser.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the devices")
@@ -290,7 +293,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     _add_broker(parser)
-    _add_model(parser)
+    _add_models_that_judge(parser)
     parser.add_argument("--name", default="monitor", help="of the monitor to look for")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -315,7 +318,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 def _add_classify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.csv", help="plain or gzip, as a spreadsheet writes it")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    _add_model(parser)
+    _add_model(parser, SHAPE)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -394,7 +397,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         metavar="RATIO",
         help="ratio to the baseline from which a figure counts as worse",
     )
-    _add_model(parser)
+    _add_models_that_judge(parser)
 
 
 def _add_broker(parser: argparse.ArgumentParser) -> None:
@@ -414,8 +417,18 @@ def _add_tls(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--keyfile", type=Path, help="its private key, unless the certificate's file holds it as well")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=MODEL, help="name of a bundled model, or an ONNX file")
+def _add_models_that_judge(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, MODEL)
+    parser.add_argument(
+        "--shape",
+        default=SHAPE,
+        metavar="MODEL",
+        help="shape model beside a class model, for leads that it was trained on; none for none",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--model", default=default, help="name of a bundled model, or an ONNX file")
     parser.add_argument(
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is one, else CPU"
     )

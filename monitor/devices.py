@@ -53,6 +53,10 @@ class Device:
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
     """What detectors remember, by kind of alert."""
     resolution_uv: float | None = None
+    lead: str | None = None
+    """As it names it."""
+    shape_speaks: bool = False
+    """Whether the shape model has a say on that lead."""
     first_seen_s: tuple[float, ...] = ()
     """The latest times at which it said that it had begun to stream, the last one last."""
     heard_once: bool = True

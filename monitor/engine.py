@@ -4,7 +4,9 @@
 `Engine.flush` processes the batch, judges the beats that come out in one call of the model, and lets
 the detectors observe all that was found, in order. It knows no detector by name.
 
-A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not.
+A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not. Those of a
+class model wait for what stands around them, and are seen beside what is usual for their wearer; that is remembered of
+a device across gaps.
 
 The engine does no I/O, has no threads and never reads a clock: times come from the packets, and the caller says when
 it is time to forget a device. Devices do not know of each other.
@@ -17,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -27,15 +29,19 @@ from monitor.alerts.detection import Detection
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import GONE, VERDICTS, WITHHELD
 from monitor.alerts.registry import make_detectors
+from monitor.class_model import ClassModel
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
 from monitor.ecg import batch as signal_path
+from monitor.ecg import segment, wearer
 from monitor.ecg.batch import Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.judge import Judged, judge
+from monitor.panel import Panel
 from monitor.rate_limit import Allowance
 from monitor.rhythm import STATE, Rhythms
 from monitor.stream import Notice, SavedStream, Stream
+from monitor.table import Table
 
 STARTS = 4
 """Starts of a device that are remembered."""
@@ -43,7 +49,7 @@ SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 NO_BEATS_S = 4.0
 """Signal without a beat for this long is reported."""
-LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr]).encode()).hexdigest()[:16]
+LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
 """Of all that is saved of a device: what was saved with another one cannot be restored."""
 
 
@@ -59,6 +65,9 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     """Snapshots of what detectors remember."""
     rhythm: bytes
     """What `monitor.rhythm` remembers of its beats."""
+    wearer: bytes
+    """What `monitor.ecg.wearer` remembers of its wearer."""
+    lead: str | None
     is_away: bool = False
 
 
@@ -90,20 +99,20 @@ class Engine:
 
     Parameters
     ----------
-    classifier
-        The model.
+    models
+        The model, or the models, that judge.
     alerts
         Of the detectors.
     """
 
-    def __init__(self, classifier: Classifier, alerts: AlertSettings | None = None) -> None:
+    def __init__(self, models: Classifier | ClassModel | Panel, alerts: AlertSettings | None = None) -> None:
         self.counts: Counter[str] = Counter()
         """Running totals, by name: what came, what was judged, what was dropped and why."""
-        self._classifier = classifier
-        self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
+        self._panel = models if isinstance(models, Panel) else Panel(models)
+        self._batch = Batch(MAX_DEVICES, _waits(self._panel), NO_BEATS_S)
         self._devices = Devices(self._batch, self.counts)
         settings = alerts or AlertSettings()
-        self._rhythms = Rhythms()
+        self._rhythms, self._wearers = Rhythms(), Table(wearer.STATE)
         self._detection = Detection(make_detectors(settings))
         self._silent_s = settings.silent_s
         self._tick_due_s = -math.inf  # no device can count as silent before
@@ -143,7 +152,8 @@ class Engine:
             return
         if info.first_seen_s in known.first_seen_s[:-1]:
             return
-        known.resolution_uv = info.resolution_uv
+        known.resolution_uv, known.lead = info.resolution_uv, info.lead
+        known.shape_speaks = self._panel.speaks_of(info.lead)
         if info.first_seen_s is None or info.first_seen_s in known.first_seen_s:
             return
         if known.first_seen_s:
@@ -204,9 +214,9 @@ class Engine:
         return [known.id for known in silent]
 
     def flush(self) -> Output:
-        """Take what waits, judge its beats in one call of the model, and return all that was found."""
+        """Take what waits, judge its beats in one call of each model, and return all that was found."""
         log = self._batch.collect()
-        judged = judge(self._classifier, [entry for entry in log if isinstance(entry, Beats)])
+        judged = judge(self._panel, [entry for entry in log if isinstance(entry, Beats)], self._wearers)
         for one in judged:
             self._count(one)
             self._add_up(one)
@@ -216,6 +226,7 @@ class Engine:
                 self._detection.observe(entry.owner, self._rhythms.observe(entry.owner, entry))
                 if entry.what == GONE:
                     self._rhythms.drop(entry.owner)
+                    self._wearers.drop(entry.owner)
             else:
                 one = next(in_order)
                 one.follow(self._rhythms)
@@ -249,7 +260,7 @@ class Engine:
         trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
         saved = SavedDevice(
             LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers,
-            self._rhythms.save(known), known.is_away,
+            self._rhythms.save(known), self._wearers.save(known), known.lead, known.is_away,
         )  # fmt: skip
         return _to_msgpack.encode(saved)
 
@@ -283,7 +294,9 @@ class Engine:
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
         known.trackers, known.is_away = trackers, state.is_away
+        known.lead, known.shape_speaks = state.lead, self._panel.speaks_of(state.lead)
         self._rhythms.restore(known, state.rhythm)
+        self._wearers.restore(known, state.wearer)
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
@@ -350,7 +363,7 @@ class Engine:
 
     def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
-        found, classes = judged.found, judged.classifier.info.classes
+        found, classes = judged.found, judged.classes
         rows = (
             found.beats["stream"],
             found.time_s,
@@ -366,6 +379,13 @@ class Engine:
             hourly[what] = n + 1, rr_ms + (0 if withheld else int(median_rr * 1000 / beat.RATE_HZ))
 
 
+def _waits(panel: Panel) -> int:
+    """For what beats wait, besides their windows: what the models see."""
+    if panel.class_model is not None:
+        return segment.FOR_SURROUNDINGS
+    return segment.FOR_NEXT if cast(Classifier, panel.main).needs_rr else 0
+
+
 _to_msgpack = msgspec.msgpack.Encoder()
 _saved = msgspec.msgpack.Decoder(SavedDevice)
 
@@ -374,11 +394,14 @@ def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
     peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s, and 6 s without
     peaks = np.append(peaks, np.arange(1500) % 4)
-    batch = Batch(1, False, NO_BEATS_S)
+    batch, state = Batch(1, segment.FOR_SURROUNDINGS, NO_BEATS_S), np.zeros(1, wearer.STATE)
     stream = Stream(None, batch, Counter())
     stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
     stream.finish()
     for found in batch.collect():
         if isinstance(found, Beats):
             fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
+            rows = np.zeros(found.reasons.size, np.int64)
+            wearer.observe(state, rows, np.nan_to_num(found.surroundings), found.beats["rr"])
+            wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
     rhythm.warm_up()

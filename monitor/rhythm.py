@@ -169,7 +169,9 @@ class Rhythms:
         """Take beats, in order per device; return what those before each say of it."""
         rows = self._table.find_all(beats.devices)[beats.streams]
         columns = Rhythm(*(np.zeros(rows.size) for _ in Rhythm._fields))
-        _follow(self._table.states, rows, beats.begun_s, beats.qrs_s, beats.rr_s, beats.doubtful, _codes(beats), columns)
+        _follow(
+            self._table.states, rows, beats.begun_s, beats.qrs_s, beats.rr_s, beats.doubtful, _codes(beats), columns
+        )
         return columns
 
     def observe(self, device: Hashable, moment: Found) -> Seen:

@@ -124,6 +124,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """Class of the beat: if the verdict is normal, the model's first; if abnormal, the most probable of the others."""
     probability: Probability | None = None
     """Probability that the beat is abnormal: of any class but the model's first."""
+    shape_probability: Probability | None = None
+    """Probability that the shape of a beat of normal class is abnormal, by the shape model beside the class model; none
+    where it has no say."""
     reason: str | None = None
     """Why a beat was withheld."""
     rr_s: float | None = None
@@ -234,7 +237,12 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """"overloaded": packets come faster than they are taken, and wait in the broker."""
     version: str
     model: str
+    """Name of the model whose classes are the labels of beats."""
     model_sha256: str
+    shape_model: str | None = None
+    """Name of the shape model beside a class model, if there is one."""
+    shape_model_sha256: str | None = None
+    """And of its file."""
     since_s: Time
     """When it started."""
     counts: dict[str, int] = {}

@@ -106,7 +106,7 @@ def load(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Play annotated records through the monitor's engine, without a broker, and report how well it found their beats.
 
-    For a model of the classes N, S, V, F and Q, also how well it named them. With --alerts, how well it alerted.
+    For a model of the classes N, S and V, also how well it named them. With --alerts, how well it alerted.
     """
     if options.alerts or options.events is not None:
         _score_alerts(options)
@@ -122,6 +122,7 @@ def score(options: argparse.Namespace) -> None:
             annotator=options.annotator,
             rate_hz=options.rate,
             model=options.model,
+            shape=options.shape,
         )
     )
 
@@ -138,6 +139,7 @@ def _score_alerts(options: argparse.Namespace) -> None:
             annotator=options.annotator,
             rate_hz=options.rate,
             model=options.model,
+            shape=options.shape,
         )
     )
 
@@ -254,7 +256,8 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     _add_choices_of_record(parser)
     parser.add_argument("--rate", type=float, metavar="HZ", help="resample to this rate first, if not the record's own")
-    parser.add_argument("--model", default="ptb", metavar="NAME", help="a bundled model, or an ONNX file")
+    parser.add_argument("--model", default="nsv", metavar="NAME", help="a bundled model, or an ONNX file")
+    parser.add_argument("--shape", default="ptb", metavar="NAME", help="shape model beside a class model, or none")
 
 
 def _add_choices_of_record(parser: argparse.ArgumentParser) -> None:

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from monitor import wire
-from monitor.classify import Classifier
+from monitor.classify import SHAPE_MODEL, Classifier
 from monitor.engine import Engine, Output, warm_up
+from monitor.panel import DEFAULT_MODEL, Panel, load_panel
 from recordings.classes import CLASS_OF
 from recordings.marks import PREFERRED
 from recordings.reader import find_base, open_wfdb
@@ -91,7 +92,8 @@ class AlertScoreSettings:
     lead: str | None = None
     annotator: str | None = None
     rate_hz: float | None = None
-    model: str = "ptb"
+    model: str = DEFAULT_MODEL
+    shape: str = SHAPE_MODEL
 
     def __post_init__(self) -> None:
         if not self.records:
@@ -169,12 +171,12 @@ def run_alert_score(settings: AlertScoreSettings) -> None:
     FileNotFoundError
         There is no such model.
     """
-    classifier = Classifier(settings.model)
+    panel = load_panel(settings.model, settings.shape)
     warm_up()
     gross, rows = Tally(), []
     for path in settings.records:
         record = read_wfdb(path, settings.lead, settings.annotator)
-        published = publish(record, classifier, settings.rate_hz)
+        published = publish(record, panel, settings.rate_hz)
         if settings.events is not None:
             write_events(published, settings.events)
         one = Tally()
@@ -184,15 +186,15 @@ def run_alert_score(settings: AlertScoreSettings) -> None:
         if not settings.as_json:
             print(format_record(record.name, one), flush=True)
     if settings.as_json:
-        print(json.dumps({"model": classifier.info.name, "records": rows, "gross": to_json(gross)}))
+        print(json.dumps({"model": panel.info.name, "records": rows, "gross": to_json(gross)}))
     else:
         print("", *format_tally(gross), sep="\n")
 
 
-def publish(record: Record, classifier: Classifier, rate_hz: float | None = None) -> Published:
+def publish(record: Record, models: Classifier | Panel, rate_hz: float | None = None) -> Published:
     """Play a record through an engine of its own, in packets of one second; `rate_hz` as in `simulator.score`."""
     played_hz = record.rate_hz if rate_hz is None else rate_hz
-    engine = Engine(classifier)
+    engine = Engine(models)
     messages: list[wire.Beat | wire.Alert] = []
     about = wire.Info(rate_hz=played_hz, lead=record.lead, resolution_uv=record.resolution_uv, first_seen_s=0.0)
     engine.describe(record.name, about, 0.0)

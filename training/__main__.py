@@ -76,6 +76,16 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _add_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of recordings, named for databases"
+    )
+    parser.add_argument(
+        "--noise", type=Path, required=True, metavar="DIR", help="the noise records of MIT-BIH's Noise Stress Test"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/classes"), help="run folder")
+
+
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument(
@@ -201,6 +211,12 @@ def _epochs(args: argparse.Namespace) -> int:
     return epochs
 
 
+def _classes(args: argparse.Namespace) -> None:
+    from training.classes import run
+
+    run(args.data, args.noise, args.out)
+
+
 def _cost(_args: argparse.Namespace) -> None:
     from monitor.classify import bundled_models, find_model
     from training.cost import BATCH, ROUNDS, machine, measure
@@ -301,6 +317,13 @@ VERBS = (
         _baselines,
         extra="versus",
         aliases=("rivals",),
+    ),
+    Verb(
+        "classes",
+        "train a class model on whole recordings, beats beside the wearer's usual one, people kept apart",
+        _add_classes,
+        _classes,
+        extra="train",
     ),
     Verb("evaluate", "evaluate a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),
     Verb(

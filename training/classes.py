@@ -1,6 +1,6 @@
 """Train and judge a class model on `beat/2`: beats as the live monitor cuts them, people kept apart.
 
-``python -m training.classes --data DIR... --noise DIR --out RUN``. Every lead of a recording, upright, upside down, and
+``ecgwatch train classes --data DIR... --noise DIR --out RUN``. Every lead of a recording, upright, upside down, and
 where beats are annotated once more with recorded noise, is a wearer. All wearers of a person are in one fold. Figures
 and operating point come from networks that have not met the person; the network that is kept has seen all of them.
 
@@ -10,7 +10,6 @@ as ANSI/AAMI EC57 allows. What was found where nobody annotated a beat is learne
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -324,17 +323,3 @@ def run(folders: Sequence[Path], noise: Path, out: Path) -> None:
     (out / "classes.json").write_text(json.dumps(about, indent=1))
     some = np.sort(np.random.default_rng(0).permutation(rows.size)[:20_000])
     np.savez(out / "proof.npz", windows=beats.windows[some].astype(np.float32), context=beats.context[some])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.classes", description="Train a class model on beat/2.")
-    parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of recordings")
-    parser.add_argument("--noise", type=Path, required=True, metavar="DIR", help="the records of nstdb that hold noise")
-    parser.add_argument("--out", type=Path, default=Path("runs/classes"), help="run folder (default: %(default)s)")
-    given = parser.parse_args(argv)
-    run(given.data, given.noise, given.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -146,6 +146,18 @@ class Beats(Protocol):
         """Probability from which a beat counts as abnormal."""
 
     @property
+    def shape(self) -> npt.NDArray[np.float64]:
+        """(n,) probability of an abnormal shape, by the shape model; NaN where it has no say."""
+
+    @property
+    def shape_threshold(self) -> float:
+        """Probability from which a shape counts as abnormal."""
+
+    @property
+    def unusual(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
+
+    @property
     def doubtful(self) -> npt.NDArray[np.bool_]:
         """(n,) whether beats may be hidden before one that came late."""
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
 from monitor.clock import Clock
-from monitor.ecg import quality, resample, segment, wearer
+from monitor.ecg import quality, resample, segment
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
 
@@ -31,7 +31,7 @@ ROOM = 1024
 
 VERSION = 5
 """Of what is saved of a device besides the records; grows when any of it changes."""
-_RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, wearer.STATE
+_RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
 """Of the records and the rest: what was saved with another one cannot be restored."""
 

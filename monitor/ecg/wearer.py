@@ -5,8 +5,12 @@ The template is a running mean of the wearer's windows in which no beat counts f
 every second beat is ectopic, and in the first minutes of a tachycardia, it keeps what is usual, as a median of the
 last minutes would, at the price of one window of memory.
 
-All state is one plain record, `STATE`, zero at the start; the loop over beats is compiled. How beats were batched makes
-no difference. Sees only beats that the gate let pass. The contract is `monitor.beat2`; knows nothing of models.
+Beside it is followed how often a shape model calls the wearer's beats abnormal. Where it always does so, that says
+nothing new: of a bundle branch block, or a lead that the model does not know. Only what is new counts, or what comes
+and goes.
+
+All state is one plain record, `STATE`, zero at the start; the loops over beats are compiled. How beats were batched
+makes no difference. Sees only beats that the gate let pass. The contract is `monitor.beat2`; knows nothing of models.
 """
 
 from __future__ import annotations
@@ -48,6 +52,10 @@ STEEP = 0.08
 """Change from sample to sample, in heights, that is steep."""
 SHIFT = 3
 """Most samples by which a window is shifted to compare it."""
+SHAPE_OVER = 128
+"""Beats over which the share of abnormal shapes is a mean."""
+USUAL_SHAPE = 0.25
+"""From this share on abnormal shapes are usual: 37 beats after the first, if all of them are."""
 MEDIAN_EVERY = 4
 """The zero of a window is the median of every fourth sample."""
 
@@ -58,12 +66,13 @@ STATE = np.dtype(
         ("slow_rr", np.float32),  # running mean of RR intervals, samples
         ("last", np.float32, 3),  # how alike, high and steep the beat before was
         ("usual", np.float32, 2),  # running means of how alike beats are
+        ("shape", np.float32),  # running share of beats of abnormal shape
         ("rr", np.int16, RR_KEPT),  # ring of the last RR intervals, samples
         ("template", np.float32, LENGTH),  # in the unit of the stream, free of its median
     ],
     align=True,
 )
-"""Everything that is remembered of a wearer: 576 bytes, all of them zero at the start."""
+"""Everything that is remembered of a wearer: 580 bytes, all of them zero at the start."""
 
 
 def observe(
@@ -94,6 +103,36 @@ def observe(
     context = np.empty((rows.size, len(beat2.CONTEXT)), np.float32)
     _observe(states, rows, windows, rr, inputs, context)
     return inputs, context
+
+
+def observe_shapes(
+    states: npt.NDArray[np.void], rows: npt.NDArray[np.int64], abnormal: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which of the next beats of some wearers have a shape that is abnormal and not usual for them.
+
+    Parameters
+    ----------
+    states, rows
+        As `observe` takes them.
+    abnormal
+        (n,) what a shape model says of the beats.
+
+    Returns
+    -------
+    ndarray
+        (n,)
+    """
+    unusual = np.zeros(rows.size, np.bool_)
+    _observe_shapes(states, rows, abnormal, unusual)
+    return unusual
+
+
+@compiled
+def _observe_shapes(states: Any, rows: Any, abnormal: Any, unusual: Any) -> None:
+    for i in range(rows.size):
+        state = states[rows[i]]
+        unusual[i] = abnormal[i] and state.shape < USUAL_SHAPE
+        state.shape += (abnormal[i] - state.shape) / SHAPE_OVER
 
 
 @compiled

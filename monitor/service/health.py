@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from monitor import counters, wire
 from monitor.broker.source import Source
-from monitor.classify import Classifier
 from monitor.engine import Engine
+from monitor.panel import Panel
 from monitor.service import systemd
 from monitor.service.intake import Intake
 from monitor.service.metrics import HealthBoard
@@ -31,7 +31,7 @@ OVERLOADED_S = 5.0
 class Parts:
     """What a monitor consists of."""
 
-    classifier: Classifier
+    panel: Panel
     engine: Engine
     source: Source
     store: StateStore | None
@@ -161,8 +161,7 @@ class Health:
         return wire.MonitorStatus(
             state=state,
             version=VERSION,
-            model=parts.classifier.info.name,
-            model_sha256=parts.classifier.sha256,
+            **parts.panel.names(),
             since_s=self._since_s,
             counts=dict(parts.engine.counts) | faults,
             devices=parts.engine.devices,

@@ -18,8 +18,8 @@ from monitor import wire
 from monitor.broker import connection
 from monitor.broker.connection import SCHEMES
 from monitor.broker.source import Source, Subscription
-from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
+from monitor.panel import Panel, load_panel
 from monitor.service.health import Health, Parts
 from monitor.service.intake import Intake
 from monitor.service.loop import Loop
@@ -54,7 +54,7 @@ class Service:
     Raises
     ------
     ValueError
-        Settings that cannot work; see `wire.Topics`, `wire.check_name`, `connection.make_client`, `Classifier`.
+        Settings that cannot work; see `wire.Topics`, `wire.check_name`, `connection.make_client`, `load_panel`.
     FileNotFoundError, ModelMismatch
         The model cannot be used.
     """
@@ -68,9 +68,9 @@ class Service:
         wire.check_name(settings.name)
         wire.Topics(settings.prefix)
         self.settings = settings
-        self.classifier = Classifier(settings.model, settings.provider)
-        self.engine = Engine(self.classifier, settings.alerts)
-        self.source = source or make_source(settings, None if report else _offline(self.classifier))
+        self.panel = load_panel(settings.model, settings.shape, settings.provider)
+        self.engine = Engine(self.panel, settings.alerts)
+        self.source = source or make_source(settings, None if report else _offline(self.panel))
         self.board = HealthBoard()
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
@@ -115,7 +115,7 @@ class Service:
             topics, checkpoint = wire.Topics(settings.prefix), Checkpoint(engine, store)
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats)
             intake = Intake(engine, checkpoint, store, publisher, topics, settings.shard)
-            parts = Parts(self.classifier, engine, source, store, checkpoint, publisher, intake)
+            parts = Parts(self.panel, engine, source, store, checkpoint, publisher, intake)
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
         finally:
             if store is not None:
@@ -153,13 +153,12 @@ class Service:
             log.warning("%s Trying again.", error)
 
 
-def _offline(classifier: Classifier) -> bytes:
+def _offline(panel: Panel) -> bytes:
     """Return the last will."""
     status = wire.MonitorStatus(
         state="offline",
         version=VERSION,
-        model=classifier.info.name,
-        model_sha256=classifier.sha256,
+        **panel.names(),
         since_s=time.time(),
     )
     return wire.encode(status)

@@ -15,7 +15,8 @@ from monitor import wire
 from monitor.__main__ import main
 from monitor.beat import RrContext, Windows
 from monitor.broker import connection
-from monitor.classify import DEFAULT_MODEL, Classifier
+from monitor.classify import SHAPE_MODEL, Classifier
+from monitor.panel import DEFAULT_MODEL
 from monitor.tools.watch import describe, format_alert
 from tests.monitor.tiny_model import tiny_info, write_tiny
 
@@ -49,7 +50,7 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for default in (connection.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL):
+    for default in (connection.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL, SHAPE_MODEL):
         assert f"(default: {default})" in text
 
 

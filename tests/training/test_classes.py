@@ -8,8 +8,8 @@ import torch
 
 from export import classes as export_classes
 from monitor import beat2
-from monitor.class_model import DEFAULT, ClassModel
-from monitor.classify import ModelInfo
+from monitor.class_model import CLASS_MODEL, ClassModel
+from monitor.classify import MODELS, ModelInfo
 from monitor.wiring import ModelMismatch
 from tests.training.test_wearers import make_source
 from training import classes
@@ -141,18 +141,18 @@ def test_a_file_of_another_contract_is_refused(tmp_path: Path, change: dict[str,
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")
-    with pytest.raises(ModelMismatch, match="cannot be read as a class model"):
+    with pytest.raises(ModelMismatch, match="cannot be loaded"):
         ClassModel(path)
 
 
 def test_the_bundled_model_is_small_and_takes_no_beats_as_well() -> None:
-    model = ClassModel(DEFAULT)
-    assert DEFAULT.stat().st_size <= 300_000
+    model = ClassModel()
+    assert (MODELS / f"{CLASS_MODEL}.onnx").stat().st_size <= 300_000
     assert model.info.classes == ["N", "S", "V"]
     assert len(model.probabilities(np.zeros((0, 2, 120), np.float32), np.zeros((0, WIDTH), np.float32))) == 0
 
 
 def test_the_bundled_model_finds_the_early_broad_beats_of_a_person_it_has_not_met() -> None:
-    model, found = ClassModel(DEFAULT), cut(make_source(early=(25, 35, 45)), 1)
+    model, found = ClassModel(), cut(make_source(early=(25, 35, 45)), 1)
     predicted = model.columns(model.probabilities(found["inputs"].astype(np.float32), found["context"]))
     assert np.array_equal(predicted == V, found["labels"] == V)

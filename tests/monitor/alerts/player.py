@@ -31,6 +31,9 @@ class Beat(NamedTuple):
     outdated: bool = False
     label: str = ""
     """Of the model; "N" if the verdict is normal, "V" if it is abnormal, unless given."""
+    shape: float = np.nan
+    """Probability of an abnormal shape."""
+    unusual: bool = False
 
 
 class Moment(NamedTuple):
@@ -63,7 +66,7 @@ class FakeBeats:
     """`monitor.alerts.finding.Beats` of one device."""
 
     classes = ("N", "S", "V")
-    threshold = 0.5
+    threshold = shape_threshold = 0.5
     rhythm: Rhythm
 
     def __init__(self, device: Device, beats: Sequence[Beat], times_s: Sequence[float]) -> None:
@@ -78,6 +81,8 @@ class FakeBeats:
         labels = [beat.label or ("V" if beat.verdict == ABNORMAL else "N") for beat in beats]
         self.columns = np.array([self.classes.index(label) for label in labels])
         self.probability = np.array([beat.probability for beat in beats])
+        self.shape = np.array([beat.shape for beat in beats])
+        self.unusual = np.array([beat.unusual for beat in beats], bool)
         self.is_poor = np.array([beat.is_poor for beat in beats])
         self.outdated = np.array([beat.outdated for beat in beats])
 

@@ -32,6 +32,9 @@ BEATS = {
     "poor": Beat(0.8, WITHHELD, is_poor=True),
     "no rhythm": Beat(0.8, WITHHELD),
     "outdated": Beat(0.8, NORMAL, 0.1, outdated=True),
+    "new shape": Beat(0.8, NORMAL, 0.1, shape=0.9, unusual=True),
+    "usual shape": Beat(0.8, NORMAL, 0.1, shape=0.9),
+    "shape at the edge": Beat(0.8, NORMAL, 0.1, shape=0.45),
 }
 MOMENTS = {need: Moment(1.0, need) for need in get_args(Need) if need != "beats"}
 STIMULI: dict[str, list[Step]] = {name: [beat] * 40 for name, beat in BEATS.items()}

@@ -45,6 +45,33 @@ def observe(windows: Any, rr: Any, states: Any = None) -> tuple[beat2.Windows, b
     )
 
 
+def observe_shapes(abnormal: list[bool], states: Any = None) -> list[bool]:
+    states = np.zeros(1, wearer.STATE) if states is None else states
+    unusual = wearer.observe_shapes(states, np.zeros(len(abnormal), np.int64), np.array(abnormal, bool))
+    return [bool(one) for one in unusual]
+
+
+def test_an_abnormal_shape_is_unusual_until_it_has_stayed_for_a_while_or_been_away_for_longer() -> None:
+    stays = observe_shapes([True] * 100)
+    assert stays.index(False) == 37
+    assert not any(stays[37:])
+    back = observe_shapes([True] * 500 + [False] * 170 + [True] * 3)
+    assert not any(back[40:670])
+    assert not any(back[670:])
+    assert all(observe_shapes([True] * 500 + [False] * 190 + [True] * 3)[690:])
+
+
+def test_a_shape_that_is_seldom_abnormal_is_unusual_each_time() -> None:
+    assert observe_shapes([k % 8 == 0 for k in range(800)]) == [k % 8 == 0 for k in range(800)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.booleans(), max_size=300), st.integers(0, 300))
+def test_how_shapes_were_batched_makes_no_difference(abnormal: list[bool], cut: int) -> None:
+    states = np.zeros(1, wearer.STATE)
+    assert observe_shapes(abnormal[:cut], states) + observe_shapes(abnormal[cut:], states) == observe_shapes(abnormal)
+
+
 class Naive:
     """The same in plain words: lists, numpy's medians and correlations, one beat at a time."""
 

@@ -45,7 +45,7 @@ class _NarrowSource(MemorySource):
 
 def _alerts_of(service: Service, broker: MemoryBroker) -> list[wire.Alert]:
     """Play an ECG of which every beat counts as abnormal; return the alerts that were published."""
-    service.classifier.info = msgspec.structs.replace(service.classifier.info, threshold=0.0)
+    service.panel.main.info = msgspec.structs.replace(service.panel.info, threshold=0.0)
     service.source.open()
     samples = make_ecg(beat_times(20.0), 20.0, RATE_HZ)
     with service.assembled() as loop:

@@ -287,10 +287,10 @@ def test_model_that_is_none_is_reported(ask: Any, tmp_path: Path) -> None:
 
 def test_cuda_where_there_is_none_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.classify._why_no_cuda", lambda: "there is none")
-    model, provider = examine.check_model("ptb", "cuda")
-    assert (model.status, provider.status) == ("ok", "FAIL")
+    model, shape, provider = examine.check_models("nsv", "ptb", "cuda")
+    assert (model.status, shape.status, provider.status) == ("ok", "ok", "FAIL")
     assert len(model.found.split("sha256 ")[1]) == 12
-    assert list(examine.check_model("ptb", "auto"))[1].found == "auto: cpu"
+    assert [check.found for check in examine.check_models("nsv", "none", "auto")][1:] == ["auto: cpu"]
 
 
 def test_state_that_cannot_be_kept_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
