@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -68,6 +68,14 @@ Kind = Annotated[
 ]
 Severity = Literal["high", "medium", "low", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
+AlertState = Literal["new", "update", "end", "acknowledged", "silenced", "commented"]
+Connection = Literal["streaming", "lead-off", "silent", "offline"]
+Verb = Literal["acknowledge", "silence", "unsilence", "comment", "judge", "rename", "limits"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
+"""What can be asked of a monitor."""
+Limits = dict[Kind, dict[Annotated[str, msgspec.Meta(max_length=64)], float]]
+"""Kind of alert -> name of a parameter -> its value."""
+Remark = Annotated[str, msgspec.Meta(max_length=500)]
 MonitorState = Literal["online", "overloaded", "offline"]
 
 
@@ -160,8 +168,39 @@ class Waveform(msgspec.Struct, frozen=True, kw_only=True):
     samples: list[int]
 
 
+class StripBeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A beat in a strip."""
+
+    time_s: Time
+    """Time of its R peak."""
+    label: str | None = None
+    """Class of the beat, see `Beat`; null if it was withheld, or lies too near the end to be judged yet."""
+    verdict: Verdict | None = None
+    """Null if it is not judged yet."""
+
+
+class Strip(msgspec.Struct, frozen=True, kw_only=True):
+    """The signal around an alert, as the monitor saw it: 10 s, most of it before the event.
+
+    It is as long as the unbroken signal of the device is, if that is shorter.
+    """
+
+    start_s: Time
+    """Time of the first sample, on the device's clock."""
+    rate_hz: float
+    unit: Literal["uV", "step"]
+    """"step": the resolution of the device is not known yet."""
+    samples: list[int | None]
+    """Null where there was no valid sample."""
+    beats: list[StripBeat] = []
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a person should look at: it begins ("new"), goes on ("update"), and ends ("end")."""
+    """Something a person should look at: it begins ("new"), goes on ("update"), and ends ("end").
+
+    In between or after it, persons may answer it: it is "acknowledged", "silenced" or "commented". Such a message
+    repeats the fields of the one that began the episode up to `since_s`, and says who did what and when.
+    """
 
     id: str
     """The same for the same alert, however often it is computed."""
@@ -172,9 +211,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity
     """How soon a person should look: "high" at once, "medium" promptly, "low" when there is time. "technical": about
     the recording, not about the heart."""
-    state: Literal["new", "update", "end"]
+    state: AlertState
     time_s: Time
-    """R-peak time of the beat (or time of the event) that caused this message, on the device's clock."""
+    """R-peak time of the beat (or time of the event) that caused this message, on the device's clock; of an answer,
+    when it was given, on the monitor's clock."""
     since_s: Time
     """When the episode began."""
     reason: str | msgspec.UnsetType = msgspec.UNSET
@@ -199,10 +239,111 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """The beats of the last 10 s, as far as the stream was unbroken."""
     waveform: Waveform | None = None
     """The beat, as the model saw it but unscaled."""
+    strip: Strip | None = None
+    """The signal around the event; of "new" and "end"."""
+    silenced: bool = False
+    """Whether somebody has silenced alerts of this kind of the device: it is kept, and should make no noise."""
+    by: str | None = None
+    """Who acknowledged, silenced, or commented."""
+    comment: str | None = None
+    """What they said."""
+    right: bool | None = None
+    """Whether they judged the alert to be right."""
     seq: Sequence
-    """Sequence number of the packet that completed what was needed to know."""
+    """Sequence number of the packet that completed what was needed to know; of an answer, that of the alert."""
     completed_s: Time
     """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+    schema: int = SCHEMA
+
+
+class ActiveAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that has begun and is not over."""
+
+    episode: str
+    kind: Kind
+    severity: Severity
+    since_s: Time
+    text: str = ""
+    """What happened, in plain words."""
+    acknowledged_by: str | None = None
+    acknowledged_s: Time | None = None
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Alerts of a device that should make no noise: they are published and kept, marked as silenced."""
+
+    kind: Kind | None
+    """Null: of every kind."""
+    until_s: Time
+    by: str
+    reason: str
+
+
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a device and its wearer are now, retained: for whoever comes late.
+
+    Published when it changes, at most every two seconds for each device but when an alert begins or ends; cleared
+    (an empty message) when the device is forgotten.
+    """
+
+    device: str
+    name: str | None = None
+    """What people call it."""
+    connection: Connection
+    """"lead-off": it sends, but its electrode is off; "silent": nothing came for 10 s; "offline": it said so, or its
+    last will did."""
+    heart_rate_bpm: float | None = None
+    """Null where it is not known now."""
+    rhythm: str | None = None
+    """In words, such as "atrial fibrillation"; null where it is not known now."""
+    judged: Probability | None = None
+    """Share of the beats of the last minute that could be judged; null without beats."""
+    alerts: list[ActiveAlert] = []
+    silenced: list[Silence] = []
+    limits: Limits = {}
+    """Those that were set for this device."""
+    time_s: Time
+    """When this was so, on the monitor's clock."""
+    schema: int = SCHEMA
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asks of a monitor; the last word of the topic says what: see `Verb`.
+
+    acknowledge: the alert `episode`, or all active ones of `device` (of `kind`, if given).
+    silence: alerts of `device` (of `kind`, if given) for `for_s` seconds, with a `reason`.
+    unsilence: takes that back for `device` (of `kind`, if given).
+    comment: `text` on the alert `episode`.
+    judge: whether the alert `episode` was `right`, with `text` if there is more to say.
+    rename: `device` is called `name`; null: by its id again.
+    limits: sets those of `limits` for `device`; a kind with an empty map gets those of all devices again.
+    """
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """Who asks."""
+    device: Annotated[str, msgspec.Meta(pattern=f"^{DEVICE_ID}$")]
+    episode: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    kind: Kind | None = None
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=7 * 86400)] | None = None
+    reason: Remark | None = None
+    name: Text | None = None
+    limits: Limits | None = None
+    right: bool | None = None
+    text: Remark | None = None
+    id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    """Comes back in the answer. A request with an id that was answered before is answered again, and not done again."""
+    response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    """Where the answer shall go, below `Topics.answer`; or as a property of MQTT 5, with correlation data."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a request."""
+
+    id: str | None = None
+    """That of the request."""
+    ok: bool
+    text: str
+    """What was done, or why it was not, for a person."""
     schema: int = SCHEMA
 
 
@@ -433,6 +574,14 @@ class Topics:
         """Topic on which the monitor of that name says how it is."""
         return f"{self.prefix}/monitor/{name}/status"
 
+    def request(self, name: str, verb: str) -> str:
+        """Topic of requests to the monitor of that name; `verb` may be "+" for all of them."""
+        return f"{self.prefix}/monitor/{name}/request/{verb}"
+
+    def answer(self, name: str, client: str) -> str:
+        """Topic on which a client of that name may have the monitor's answers; see `Request.response_topic`."""
+        return f"{self.prefix}/monitor/{name}/answer/{client}"
+
     def parse(self, topic: str) -> tuple[str, str]:
         """Return (device, leaf) of a device's topic.
 
@@ -448,7 +597,7 @@ class Topics:
         return check_device_id(device), leaf
 
 
-LEAVES = ("info", "status", "samples", "truth", "beats", "alerts", "ack", "error")
+LEAVES = ("info", "status", "samples", "truth", "beats", "alerts", "ack", "error", "state")
 """Last words of a device's topics."""
 
 
