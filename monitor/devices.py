@@ -52,6 +52,8 @@ class Device:
     stream: Stream = field(init=False)
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
     """What detectors remember, by kind of alert."""
+    tape: int = -1
+    """Where `monitor.ecg.tape` keeps its latest signal; -1 if it does not."""
     resolution_uv: float | None = None
     lead: str | None = None
     """As it names it."""

@@ -18,11 +18,12 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 import numpy as np
+import zstandard
 
 from monitor import beat, counters, rhythm, wire
 from monitor.alerts.detection import Detection
@@ -33,20 +34,24 @@ from monitor.class_model import ClassModel
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
 from monitor.ecg import batch as signal_path
-from monitor.ecg import segment, wearer
+from monitor.ecg import segment, tape, wearer
 from monitor.ecg.batch import Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
+from monitor.ecg.tape import Piece, SavedTape, Tapes
 from monitor.judge import Judged, judge
 from monitor.panel import Panel
 from monitor.rate_limit import Allowance
 from monitor.rhythm import STATE, Rhythms
 from monitor.stream import Notice, SavedStream, Stream
+from monitor.strip import make_strip
 from monitor.table import Table
 
 STARTS = 4
 """Starts of a device that are remembered."""
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
+MOST_SAVED_BYTES = 2**20
+"""A saved device is smaller before it is compressed: what is larger is none."""
 NO_BEATS_S = 4.0
 """Signal without a beat for this long is reported."""
 LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
@@ -68,6 +73,7 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     wearer: bytes
     """What `monitor.ecg.wearer` remembers of its wearer."""
     lead: str | None
+    tape: SavedTape
     is_away: bool = False
 
 
@@ -113,7 +119,8 @@ class Engine:
         self._devices = Devices(self._batch, self.counts)
         settings = alerts or AlertSettings()
         self._rhythms, self._wearers = Rhythms(), Table(wearer.STATE)
-        self._detection = Detection(make_detectors(settings))
+        self._tapes = Tapes(MAX_DEVICES)
+        self._detection = Detection(make_detectors(settings), partial(make_strip, self._tapes))
         self._silent_s = settings.silent_s
         self._tick_due_s = -math.inf  # no device can count as silent before
 
@@ -222,11 +229,14 @@ class Engine:
             self._add_up(one)
         in_order = iter(judged)
         for entry in log:
-            if isinstance(entry, Event):
+            if isinstance(entry, Piece):
+                self._tapes.append(entry)
+            elif isinstance(entry, Event):
                 self._detection.observe(entry.owner, self._rhythms.observe(entry.owner, entry))
                 if entry.what == GONE:
                     self._rhythms.drop(entry.owner)
                     self._wearers.drop(entry.owner)
+                    self._tapes.drop(entry.owner)
             else:
                 one = next(in_order)
                 one.follow(self._rhythms)
@@ -260,9 +270,9 @@ class Engine:
         trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
         saved = SavedDevice(
             LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers,
-            self._rhythms.save(known), self._wearers.save(known), known.lead, known.is_away,
+            self._rhythms.save(known), self._wearers.save(known), known.lead, self._tapes.save(known), known.is_away,
         )  # fmt: skip
-        return _to_msgpack.encode(saved)
+        return _compress.compress(_to_msgpack.encode(saved))
 
     def restore(self, device: str, saved: bytes, arrived_s: float) -> None:
         """Go on where a device was saved.
@@ -282,9 +292,9 @@ class Engine:
             It was not saved by this version of the monitor, or is damaged.
         """
         try:
-            state = _saved.decode(saved)
+            state = _saved.decode(_decompress.decompress(saved, MOST_SAVED_BYTES))
             trackers = self._detection.restore(state.trackers)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, zstandard.ZstdError) as error:
             raise ValueError(f"The saved state of device {device} is damaged: {error}.") from None
         if state.layout != LAYOUT:
             raise ValueError(f"The saved state of device {device} is of another version: {state.layout}, not {LAYOUT}.")
@@ -297,6 +307,7 @@ class Engine:
         known.lead, known.shape_speaks = state.lead, self._panel.speaks_of(state.lead)
         self._rhythms.restore(known, state.rhythm)
         self._wearers.restore(known, state.wearer)
+        self._tapes.restore(known, state.tape)
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
@@ -388,6 +399,7 @@ def _waits(panel: Panel) -> int:
 
 _to_msgpack = msgspec.msgpack.Encoder()
 _saved = msgspec.msgpack.Decoder(SavedDevice)
+_compress, _decompress = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
 
 
 def warm_up() -> None:
@@ -405,3 +417,4 @@ def warm_up() -> None:
             wearer.observe(state, rows, np.nan_to_num(found.surroundings), found.beats["rr"])
             wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
     rhythm.warm_up()
+    tape.warm_up()

@@ -123,6 +123,11 @@ class Judged:
         return self.found.outdated
 
     @property
+    def known(self) -> npt.NDArray[np.int64]:
+        """(n,) number of the sample up to which the signal was known when the beat was found."""
+        return self.found.known
+
+    @property
     def seq(self) -> npt.NDArray[np.int64]:
         """(n,) sequence number of the packet that completed the beat."""
         return self.found.seq

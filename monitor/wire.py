@@ -172,27 +172,29 @@ class StripBeat(msgspec.Struct, frozen=True, kw_only=True):
     """A beat in a strip."""
 
     time_s: Time
-    """Time of its R peak."""
+    """Time of the main deflection of its QRS complex."""
     label: str | None = None
-    """Class of the beat, see `Beat`; null if it was withheld, or lies too near the end to be judged yet."""
+    """N, S or V of ANSI/AAMI EC57; "abnormal" for what else is not normal; null if it was withheld."""
     verdict: Verdict | None = None
-    """Null if it is not judged yet."""
 
 
 class Strip(msgspec.Struct, frozen=True, kw_only=True):
-    """The signal around an alert, as the monitor saw it: 10 s, most of it before the event.
+    """The signal around an alert: the last 10 s of what had to be known to find it, most of it before the event.
 
-    It is as long as the unbroken signal of the device is, if that is shorter.
+    It is as the monitor saw it, without the hum of the mains and spikes of pacemakers, and shorter where the device's
+    signal was broken less than 10 s before.
     """
 
     start_s: Time
     """Time of the first sample, on the device's clock."""
     rate_hz: float
+    """125, by the device's clock: another number where that does not agree with its sampling rate."""
     unit: Literal["uV", "step"]
     """"step": the resolution of the device is not known yet."""
     samples: list[int | None]
     """Null where there was no valid sample."""
     beats: list[StripBeat] = []
+    """Those that were found before what is alerted; none where an electrode came off."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,7 +43,9 @@ class AbnormalBeats(EpisodeDetector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
-        about: dict[str, Any] = {"beats": episode.count, "text": f"{episode.count} abnormal beats."}
+        is_over = self.read(finding) is Sign.CALM
+        text = "The beats look normal again." if is_over else f"Beats look abnormal: {episode.count} so far."
+        about: dict[str, Any] = {"beats": episode.count, "text": text}
         if not isinstance(finding, SeenBeat) or finding.verdict == WITHHELD:
             return about
         beats, i = finding.beats, finding.i

@@ -6,7 +6,7 @@ which nothing is remembered, and whose beats interest nobody, is passed over wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -24,6 +24,10 @@ class Device(Protocol):
     """Those that remember something, by kind of alert."""
 
 
+CutStrip = Callable[[Any, Finding, Sequence[wire.RecentBeat]], wire.Strip | None]
+"""Returns the signal before a finding of a device, with the beats in it."""
+
+
 class Detection:
     """Lets detectors observe, and makes alerts of what they find.
 
@@ -31,9 +35,12 @@ class Detection:
     ----------
     detectors
         At most one of each kind.
+    cut_strip
+        Where strips come from, if from anywhere.
     """
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
+    def __init__(self, detectors: Sequence[Detector], cut_strip: CutStrip | None = None) -> None:
+        self._cut_strip = cut_strip
         self._detectors = {detector.kind: detector for detector in detectors}
         self._needing = {need: [d for d in detectors if need in d.needs] for need in get_args(Need)}
         self._of_beats = {detector.kind for detector in self._needing["beats"]}
@@ -121,9 +128,7 @@ class Detection:
                 tracker.hide(finding)
 
     def _end(self, device: Device, kind: wire.Kind, tracker: Tracker, finding: Finding, reason: str) -> None:
-        change = tracker.end(finding)
-        change.details["reason"] = reason
-        self._add(device, self._detectors[kind], change, finding)
+        self._add(device, self._detectors[kind], tracker.end(finding).because(reason), finding)
 
     def _end_all(self, device: Device, moment: Moment) -> None:
         for kind, tracker in device.trackers.items():
@@ -133,6 +138,9 @@ class Detection:
 
     def _add(self, device: Device, detector: Detector, change: Change, finding: Finding) -> None:
         kind = detector.kind
+        context = finding.context()
+        if self._cut_strip is not None and _has_strip(detector, change):
+            context["strip"] = self._cut_strip(device, finding, context["recent"])
         alert = wire.Alert(
             id=f"{make_id(device.id, finding.time_s)}-{kind}-{change.state}",
             episode=f"{make_id(device.id, change.since_s)}-{kind}",
@@ -144,9 +152,14 @@ class Detection:
             since_s=change.since_s,
             seq=finding.seq,
             completed_s=finding.completed_s,
-            **finding.context() | change.details,
+            **context | change.details,
         )
         self._alerts.append(alert)
+
+
+def _has_strip(detector: Detector, change: Change) -> bool:
+    """Whether the signal before a change is of use: how the heart got over it is, how the recording did is not."""
+    return change.state == "new" or (change.state == "end" and detector.severity != "technical")
 
 
 def _is_hidden(device: Device, detector: Detector) -> bool:

@@ -24,7 +24,13 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.episode import Episode, Memory, State
-from monitor.alerts.finding import Beats, Finding, Need, SeenBeat
+from monitor.alerts.finding import GONE, Beats, Finding, Need, SeenBeat
+
+REASONS = {
+    GONE: "Nothing has come from the device for long: it is no longer watched.",
+    "lead-off": "The electrode is off: nobody can tell whether it goes on.",
+}
+"""What is said where an alert ends for such a reason; any other is the kind of a graver alert."""
 
 
 class Change(NamedTuple):
@@ -35,6 +41,11 @@ class Change(NamedTuple):
     """When the episode began."""
     details: dict[str, Any]
     """Further fields of `wire.Alert`."""
+
+    def because(self, reason: str) -> Change:
+        """Return it with a reason that is not the detector's."""
+        text = REASONS.get(reason, f"It is part of a graver alert now: {reason}.")
+        return self._replace(details=self.details | {"reason": reason, "text": text})
 
 
 class Tracker(ABC):
@@ -126,7 +137,9 @@ class EpisodeDetector(Detector):
     update_s: float = 60.0
     refractory_s: float = 10.0
     text: str = ""
-    """What has happened and what to do about it, in plain words, where that is always the same."""
+    """What has happened and what to do about it, in plain words, where that is always the same,"""
+    over: str = ""
+    """and what to say when it is over."""
 
     @abstractmethod
     def read(self, finding: Finding) -> Sign:
@@ -134,7 +147,7 @@ class EpisodeDetector(Detector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """What an alert says besides kind and time: fields of `wire.Alert`."""
-        return {"text": self.text}
+        return {"text": self.text if self.read(finding) is Sign.EVENT else self.over}
 
     def starts(self, finding: Finding) -> bool:
         """See `Detector.starts`."""
@@ -180,9 +193,7 @@ class EpisodeTracker(Tracker):
     def _give_up(self, finding: Finding) -> Sequence[Change]:
         if not self._episode.active or isinstance(finding, SeenBeat):
             return ()
-        end = self.end(finding)
-        end.details["reason"] = finding.what
-        return (end,)
+        return (self.end(finding).because(finding.what),)
 
     def hide(self, finding: Finding) -> None:
         """See `Tracker.hide`."""

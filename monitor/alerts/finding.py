@@ -174,6 +174,10 @@ class Beats(Protocol):
         """(n,) whether it was already found that the electrode came off after this beat."""
 
     @property
+    def known(self) -> npt.NDArray[np.int64]:
+        """(n,) number of the sample up to which the signal was known when the beat was found."""
+
+    @property
     def seq(self) -> npt.NDArray[np.int64]:
         """(n,) sequence number of the packet that completed the beat."""
 

@@ -101,7 +101,7 @@ class NoBeats(EpisodeDetector):
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
         if isinstance(finding, SeenBeat) or not finding.silence_s:
-            return {}
+            return {"text": "Heartbeats are found again."}
         return {
             "text": f"No heartbeat can be found for {finding.silence_s:.0f} s: look at the electrodes and the person."
         }
@@ -137,7 +137,7 @@ class Rate(EpisodeDetector):
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
         if not isinstance(finding, SeenBeat) or math.isnan(rate_bpm := finding.beats.rhythm.steady_bpm[finding.i]):
-            return {}
+            return {"text": "The heart rate is not known any more."}
         limit = f"below {self.below_bpm:g}" if self.below_bpm else f"above {self.above_bpm:g}"
         is_on = rate_bpm < self.below_bpm or rate_bpm > self.above_bpm
         return {"text": f"Heart rate {rate_bpm:.0f}/min, {limit if is_on else f'no longer {limit}'}."}

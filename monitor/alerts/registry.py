@@ -106,6 +106,7 @@ def _technical(limits: Limits) -> tuple[Detector, ...]:
             starts_with="lead-off",
             ignores_outdated=True,
             text="The electrode is off: put it on again.",
+            over="The electrode is on again.",
         ),
         PoorSignal(
             kind="poor-signal",
@@ -113,6 +114,7 @@ def _technical(limits: Limits) -> tuple[Detector, ...]:
             n=15,
             m=20,
             text="Hardly any beat can be judged: look at the electrodes, or wait for less motion.",
+            over="The signal is good again.",
         ),
         UntilJudgedBeat(
             kind="gap",
@@ -120,8 +122,14 @@ def _technical(limits: Limits) -> tuple[Detector, ...]:
             needs=_or_beats("gap"),
             starts_with="gap",
             text="Packets are missing, or the device's clock or rate has changed.",
+            over="The signal goes on.",
         ),
-        DeviceSilent(kind="device-silent", severity="technical", text="Nothing comes from the device."),
+        DeviceSilent(
+            kind="device-silent",
+            severity="technical",
+            text="Nothing comes from the device.",
+            over="The device sends again.",
+        ),
     )
 
 

@@ -79,7 +79,9 @@ class Couplet(EpisodeDetector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
-        return {"text": "Two ventricular beats in a row.", "beats": 2 * episode.count}
+        is_over = self.read(finding) is Sign.CALM
+        text = "No more ventricular beats in pairs." if is_over else "Two ventricular beats in a row."
+        return {"text": text, "beats": 2 * episode.count}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,8 @@ class Cycle(EpisodeDetector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
-        return {"text": f"Every {'second' if self.cycle == 2 else 'third'} beat is a ventricular one."}
+        text = f"very {'second' if self.cycle == 2 else 'third'} beat is a ventricular one"
+        return {"text": f"No longer e{text}." if self.read(finding) is Sign.CALM else f"E{text}."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,8 @@ class FrequentEctopy(EpisodeDetector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
+        if self.read(finding) is Sign.CALM:
+            return {"text": f"Fewer {self.of} beats again."}
         return {"text": f"{self.a_minute} or more {self.of} beats within a minute."}
 
     def _count(self, rhythm: Rhythm) -> Floats:

@@ -23,6 +23,7 @@ from monitor.clock import Clock
 from monitor.ecg import quality, resample, segment
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
+from monitor.ecg.tape import Piece
 
 PART_S = 10.0
 """Most signal of a stretch that is taken in one go; a longer packet must be given in parts."""
@@ -162,6 +163,8 @@ class Beats(NamedTuple):
     """(n,) seconds of the device's clock per second of signal at its nominal rate."""
     doubtful: npt.NDArray[np.bool_]
     """(n,) whether beats may be hidden before one that came late; see `monitor.ecg.silence`."""
+    known: Ints
+    """(n,) number on the 8 ms grid of the sample up to which the signal was known when the beat was found."""
 
 
 class Event(NamedTuple):
@@ -211,7 +214,7 @@ class Batch:
         self._stretches: dict[int, Stretch] = {}  # those that are open, by lane
         self._given: dict[float, list[tuple[Stretch, Steps]]] = {}
         self._room = segment.make_room(ROOM)
-        self._log: list[Beats | Event] = []
+        self._log: list[Beats | Event | Piece] = []
         self.waiting = 0
         """Parts that were given and not processed yet."""
 
@@ -256,8 +259,8 @@ class Batch:
         self._free.append(stretch.lane)
         del self._stretches[stretch.lane]
 
-    def collect(self) -> list[Beats | Event]:
-        """Process what was given, and return all that was found, in order per stretch."""
+    def collect(self) -> list[Beats | Event | Piece]:
+        """Process what was given, and return all that was found, and the signal in its place, in order per stretch."""
         if self.waiting:
             self.advance()
         log, self._log = self._log, []
@@ -308,9 +311,11 @@ class Batch:
         lanes = np.array([stretch.lane for stretch in stretches])
         ends = np.cumsum([part.size for part in parts])
         samples = np.concatenate(parts)
+        place = len(self._log)
         self._observe_contact(stretches, lanes, samples, ends)
         kernel = resample.design_kernel(rate_hz)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
+        self._log.insert(place, self._make_piece(stretches, lanes, signal, ends))
         taken = 0
         while taken < lanes.size:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)
@@ -324,6 +329,18 @@ class Batch:
                 self._add_silence(stretches[i], float(since[i] / RATE_HZ))
         for stretch in stretches:
             stretch.waits = False
+
+    def _make_piece(self, stretches: list[Stretch], lanes: Ints, signal: Signal, ends: Ints) -> Piece:
+        produced = self._resamplers["produced"][lanes]
+        numbers = self._first[lanes] + produced
+        end_s = numbers / RATE_HZ
+        drift_s = np.array([stretch.drift_s for stretch in stretches])
+        pace = np.array([stretch.pace for stretch in stretches])
+        if (pace != 1.0).any():  # the drift is that at the end of the latest packet
+            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in stretches])
+            end_s -= (pace - 1.0) * (counted_s - end_s)
+        owners = [stretch.owner for stretch in stretches]
+        return Piece(owners, signal, ends, produced, numbers, end_s + drift_s, pace)
 
     def _observe_contact(self, stretches: list[Stretch], lanes: Ints, samples: Steps, ends: Ints) -> None:
         """Report where electrodes came off."""
@@ -347,8 +364,9 @@ class Batch:
         outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
         seq = np.array([stretch.seq for stretch in stretches])[streams]
         completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
+        known = self._first[lanes[streams]] + beats["known"]
         room = beats, signals, surroundings
-        self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful))
+        self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful, known))
 
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))

@@ -198,6 +198,7 @@ BEAT = np.dtype(
         ("next_rr", np.int64),  # samples until the next fiducial, -1 if it is not known, PAUSE if it is long
         ("median_rr", np.float64),  # samples, NaN if the rhythm never became known
         ("length", np.int64),  # samples of signal in the window, cut at 187
+        ("known", np.int64),  # samples taken when it was finished
         ("complete", np.uint8),
         ("surrounded", np.uint8),  # whether the stream has all of its surroundings, where they were waited for
         ("relearned", np.uint8),  # the first one by thresholds that were learned again
@@ -279,6 +280,7 @@ def finish(states: npt.NDArray[np.void], row: int, waits: int, room: Room) -> in
     found += _give_up(states, row, _R_BAND, waits, *left)
     beats = room.beats[:found]
     beats["stream"] = 0
+    beats["known"] = np.minimum(beats["known"], end)
     beats["surrounded"][beats["fiducial"] + AFTER > end] = False
     beyond = beats["r_peak"] + beats["length"] > end
     beats["complete"][beyond] = False
@@ -846,6 +848,7 @@ def _hand_out(state: Any, waits: int, beat: Any, signal: Signal, surroundings: S
     beat.next_rr = _next_rr(state) if waits & FOR_NEXT else -1
     beat.median_rr = median_rr
     beat.length = length
+    beat.known = state.n
     signal[:length] = state.signal[at : at + length]
     missing = state.missing[at : at + length]
     if missing.any():

@@ -92,12 +92,13 @@ class Publisher:
             self._shorten(refused)
 
     def _shorten(self, key: str | None) -> None:
-        """Publish an alert that is too large for the broker without waveform and recent beats; the history has all."""
+        """Publish an alert that is too large for the broker without its signal and beats; the history keeps them."""
         message = None if key is None else self._outbox.find(key)
         if message is not None:
             alert = wire.decode(message.payload, wire.Alert)
-            short = wire.encode(msgspec.structs.replace(alert, waveform=None, recent=[]))
-            if (alert.waveform is not None or alert.recent) and key not in self._shortened:
+            short = wire.encode(msgspec.structs.replace(alert, waveform=None, strip=None, recent=[]))
+            has_more = alert.waveform is not None or alert.strip is not None or bool(alert.recent)
+            if has_more and key not in self._shortened:
                 self._shortened.add(message.id)
                 self._source.publish(message.topic, short, qos=1, key=message.id)
                 return

@@ -127,6 +127,19 @@ def test_every_new_is_followed_by_an_end_or_by_gone(detectors: Sequence[Detector
 
 
 @each
+def test_every_alert_says_in_a_sentence_what_happened(detector: Detector) -> None:
+    player = _begin(detector)
+    for name in ("normal", "back", "normal", "no rhythm", "lead-off"):
+        player.play(STIMULI[name])
+    player.play([Moment(1.0, GONE)])
+    texts = {alert.state: alert.text for alert in player.alerts}
+    assert {"new", "end"} <= {*texts}
+    assert texts["new"] != texts["end"]
+    for alert in player.alerts:
+        assert re.fullmatch(r"[A-Z0-9].*\.", alert.text), alert
+
+
+@each
 def test_what_a_detector_does_not_need_leaves_its_alert_open(detector: Detector) -> None:
     player = _begin(detector)
     for need, moment in MOMENTS.items():

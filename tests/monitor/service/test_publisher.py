@@ -24,7 +24,7 @@ RATE_HZ = 250.0
 class _NarrowSource(MemorySource):
     """A source whose broker takes no message above a size."""
 
-    most = 600
+    most = 700
 
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker, "monitor", [Subscription(TOPICS.of("+", leaf), 1) for leaf in LEAVES])
