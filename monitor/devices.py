@@ -14,11 +14,11 @@ Never reads a clock, and does no I/O.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from monitor import counters, wire
-from monitor.alerts.detector import Tracker
+from monitor.alerts.detector import Detector, Tracker
 from monitor.alerts.finding import GONE
 from monitor.ecg.batch import Batch, Event
 from monitor.rate_limit import Allowance
@@ -52,6 +52,10 @@ class Device:
     stream: Stream = field(init=False)
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
     """What detectors remember, by kind of alert."""
+    detectors: Mapping[wire.Kind, Detector] = field(default_factory=dict)
+    """Those that have other limits for it."""
+    active: dict[wire.Kind, wire.ActiveAlert] = field(default_factory=dict)
+    """Alerts that have begun and are not over."""
     tape: int = -1
     """Where `monitor.ecg.tape` keeps its latest signal; -1 if it does not."""
     resolution_uv: float | None = None
@@ -65,6 +69,8 @@ class Device:
     """Whether it has sent a single message so far."""
     is_away: bool = False
     """Whether it was found silent or offline, and no packet came since."""
+    has_left: bool = False
+    """Whether it was itself, or its last will, that said so."""
     hourly: Hourly = field(default_factory=dict)
     """Beats that no store counts yet."""
     saved: int = 0
@@ -87,6 +93,8 @@ class Devices:
     def __init__(self, batch: Batch, counts: Counter[str]) -> None:
         self.tombstones: dict[str, list[Hourly]] = {}
         """Devices that were forgotten or evicted and are not buried yet, and their beats that no store counts yet."""
+        self.detectors: dict[str, Mapping[wire.Kind, Detector]] = {}
+        """Those that have other limits for a device, by its id, whether it is known or not."""
         self.notices: list[Notice] = []
         """What is wrong with what devices send, since the engine was asked last."""
         self._batch = batch
@@ -120,6 +128,7 @@ class Devices:
                 return None
             known = Device(device, arrived_s, self.allowance(device))
             self._unknown.pop(device)
+            known.detectors = self.detectors.get(device, known.detectors)
             known.stream = Stream(known, self._batch, self._counts, self.notices)
             self._devices[device] = self._heard_once[device] = known
         elif known.heard_once:

@@ -27,8 +27,10 @@ import zstandard
 
 from monitor import beat, counters, rhythm, wire
 from monitor.alerts.detection import Detection
+from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import GONE, VERDICTS, WITHHELD
+from monitor.alerts.override import override
 from monitor.alerts.registry import make_detectors
 from monitor.class_model import ClassModel
 from monitor.classify import MAX_BATCH, Classifier
@@ -52,6 +54,10 @@ SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 MOST_SAVED_BYTES = 2**20
 """A saved device is smaller before it is compressed: what is larger is none."""
+QUIET_S = 5.0
+"""Without a beat for so long, the heart rate is not known."""
+IRREGULAR = 0.0
+"""Log odds of atrial fibrillation from which a rhythm is called irregular."""
 NO_BEATS_S = 4.0
 """Signal without a beat for this long is reported."""
 LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
@@ -74,7 +80,9 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     """What `monitor.ecg.wearer` remembers of its wearer."""
     lead: str | None
     tape: SavedTape
+    active: list[wire.ActiveAlert]
     is_away: bool = False
+    has_left: bool = False
 
 
 class Tally(NamedTuple):
@@ -85,6 +93,17 @@ class Tally(NamedTuple):
     """Those that send, but whose electrode is off."""
     silent: int
     """Those from which nothing came for `SILENT_S`."""
+
+
+class Look(NamedTuple):
+    """How a device is."""
+
+    device: Device
+    connection: wire.Connection
+    rate_bpm: float
+    """Heart rate; NaN where it is not known now."""
+    judged: float
+    """Share of the beats of the last minute that could be judged; NaN without beats."""
 
 
 class Output:
@@ -147,6 +166,37 @@ class Engine:
         off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
+    def look(self, now_s: float) -> list[Look]:
+        """Return how all devices are, cheaply.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `feed`.
+        """
+        devices, since_s = list(self._devices), now_s - SILENT_S
+        rates_bpm, judged = self._rhythms.summarise(devices)
+        off, quiet = {*self._batch.find_off()}, {*self._batch.find_quiet(QUIET_S)}
+        rows = zip(devices, rates_bpm.tolist(), judged.tolist(), strict=True)
+        looks = []
+        for known, rate_bpm, share in rows:
+            connection: wire.Connection = "streaming"
+            if known.has_left:
+                connection = "offline"
+            elif known.arrived_s < since_s or known.is_away:
+                connection = "silent"
+            elif known in off:
+                connection = "lead-off"
+            if connection != "streaming" or known in quiet:
+                rate_bpm = math.nan
+            looks.append(Look(known, connection, rate_bpm, share))
+        return looks
+
+    def is_irregular(self, device: str) -> bool | None:
+        """Whether a device's latest beats follow irregularly; None if too few are known."""
+        odds = self._rhythms.irregularity(self._devices[device])
+        return None if math.isnan(odds) else odds > IRREGULAR
+
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`.
 
@@ -194,9 +244,10 @@ class Engine:
         if known is None:
             return
         if status.state == "online":
-            known.arrived_s = arrived_s
+            known.arrived_s, known.has_left = arrived_s, False
         else:
             self._miss([known], "offline")
+            known.has_left = True
 
     def tick(self, now_s: float) -> list[str]:
         """Find the devices that have fallen silent; to be called every second or so.
@@ -243,7 +294,32 @@ class Engine:
                 self._detection.follow(one)
         alerts = self._detection.take()
         self.counts[counters.ALERTS] += len(alerts)
+        self._note_active(alerts)
         return Output(judged, alerts)
+
+    @property
+    def detectors(self) -> Mapping[wire.Kind, Detector]:
+        """Those that run, by kind of alert, with the limits of all devices."""
+        return self._detection.detectors
+
+    def set_limits(self, device: str, limits: wire.Limits) -> None:
+        """Set the limits of one device, in place of those it had; the rest is as for all devices.
+
+        What the engine was given must have been flushed.
+
+        Raises
+        ------
+        ValueError
+            See `monitor.alerts.override.override`.
+        """
+        own = override(self.detectors, limits)
+        if own:
+            self._devices.detectors[device] = own
+        else:
+            self._devices.detectors.pop(device, None)
+        if (known := self._devices.get(device)) is not None:
+            known.detectors = own
+            self._detection.adopt(known)
 
     def take_notices(self) -> list[Notice]:
         """Return what is wrong with what devices send, once for each device (the owner is its id) and reason."""
@@ -270,7 +346,8 @@ class Engine:
         trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
         saved = SavedDevice(
             LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers,
-            self._rhythms.save(known), self._wearers.save(known), known.lead, self._tapes.save(known), known.is_away,
+            self._rhythms.save(known), self._wearers.save(known), known.lead, self._tapes.save(known),
+            list(known.active.values()), known.is_away, known.has_left,
         )  # fmt: skip
         return _compress.compress(_to_msgpack.encode(saved))
 
@@ -293,7 +370,7 @@ class Engine:
         """
         try:
             state = _saved.decode(_decompress.decompress(saved, MOST_SAVED_BYTES))
-            trackers = self._detection.restore(state.trackers)
+            trackers = self._detection.restore(state.trackers, self._devices.detectors.get(device))
         except (msgspec.MsgspecError, zstandard.ZstdError) as error:
             raise ValueError(f"The saved state of device {device} is damaged: {error}.") from None
         if state.layout != LAYOUT:
@@ -303,8 +380,9 @@ class Engine:
             return
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
-        known.trackers, known.is_away = trackers, state.is_away
+        known.trackers, known.is_away, known.has_left = trackers, state.is_away, state.has_left
         known.lead, known.shape_speaks = state.lead, self._panel.speaks_of(state.lead)
+        known.active = {alert.kind: alert for alert in state.active}
         self._rhythms.restore(known, state.rhythm)
         self._wearers.restore(known, state.wearer)
         self._tapes.restore(known, state.tape)
@@ -358,9 +436,24 @@ class Engine:
         known.stream.feed(packet)
         if known.stream.latest == before:
             return
-        known.is_away = False
+        known.is_away = known.has_left = False
         end_s = packet.start_s + packet.samples.size / packet.rate_hz
         self._batch.add(Event(known, "back", packet.start_s, packet.seq, end_s))
+
+    def _note_active(self, alerts: list[wire.Alert]) -> None:
+        for alert in alerts:
+            if (known := self._devices.get(alert.device)) is None:
+                continue
+            if alert.state == "end":
+                known.active.pop(alert.kind, None)
+            else:
+                known.active[alert.kind] = wire.ActiveAlert(
+                    episode=alert.episode,
+                    kind=alert.kind,
+                    severity=alert.severity,
+                    since_s=alert.since_s,
+                    text=alert.text,
+                )
 
     def _count(self, judged: Judged) -> None:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):

@@ -26,14 +26,14 @@ They are joined by one logistic regression, fitted on every second patient (see 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor import wire
-from monitor.alerts.finding import WITHHELD, Beats, Rhythm
+from monitor.alerts.finding import WITHHELD, Beats, Floats, Rhythm
 from monitor.ecg.kernels import compiled, sort
 from monitor.table import Table
 
@@ -213,6 +213,24 @@ class Rhythms:
             at_s -= int(row["rr_ms"][k % KEPT]) / 1000
         return beats[::-1]
 
+    def summarise(self, devices: Sequence[Hashable]) -> tuple[Floats, Floats]:
+        """Return the heart rate of devices, and the share of the beats of the last minute that were judged.
+
+        Returns
+        -------
+        rate_bpm, judged
+            (n,) each, NaN where not known. Of more than `KEPT` beats a minute, the latest are looked at.
+        """
+        rows = self._table.find_all(devices)
+        rate_bpm, judged = np.full(rows.size, np.nan), np.full(rows.size, np.nan)
+        _summarise(self._table.states, rows, rate_bpm, judged)
+        return rate_bpm, judged
+
+    def irregularity(self, device: Hashable) -> float:
+        """Return the log odds of atrial fibrillation by a device's latest RR intervals; NaN if too few are known."""
+        row = self._table.find(device)
+        return float(_irregularity(self._table.states[row], np.empty(WINDOW), np.empty(WINDOW, np.bool_)))
+
     def drop(self, device: Hashable) -> None:
         """Forget a device."""
         self._table.drop(device)
@@ -233,6 +251,8 @@ def warm_up() -> None:
     _follow(table, np.zeros(0, np.int64), none, none, none, np.zeros(0, bool), np.zeros(0, np.uint8), columns)
     _rate(table, 0)
     _is_fit(table, 0)
+    _summarise(table, np.zeros(1, np.int64), np.zeros(1), np.zeros(1))
+    _irregularity(table[0], np.empty(WINDOW), np.empty(WINDOW, np.bool_))
 
 
 def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
@@ -300,6 +320,23 @@ def _came_off(state: Any, from_s: float, until_s: float) -> bool:
     for k in range(min(state.offs, OFFS)):
         found += from_s <= state.off_s[k] < until_s
     return found > 0
+
+
+@compiled
+def _summarise(table: Any, rows: Any, rate_bpm: Any, judged: Any) -> None:
+    for i in range(rows.size):
+        state = table[rows[i]]
+        rate_bpm[i] = _mean_rate(state)
+        beats, good, seconds = 0, 0, 0.0
+        for back in range(min(state.count, KEPT)):
+            beats += 1
+            good += _code(state, back) not in (POOR, UNJUDGED)
+            rr_s = _rr_s(state, back)
+            seconds += rr_s
+            if rr_s == 0 or seconds > MINUTE_S:
+                break
+        if beats > 0:
+            judged[i] = good / beats
 
 
 @compiled

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.detector import Change, Detector, Tracker
@@ -22,6 +23,8 @@ class Device(Protocol):
     id: str
     trackers: dict[wire.Kind, Tracker]
     """Those that remember something, by kind of alert."""
+    detectors: Mapping[wire.Kind, Detector]
+    """Those that have other limits for this device."""
 
 
 CutStrip = Callable[[Any, Finding, Sequence[wire.RecentBeat]], wire.Strip | None]
@@ -41,7 +44,8 @@ class Detection:
 
     def __init__(self, detectors: Sequence[Detector], cut_strip: CutStrip | None = None) -> None:
         self._cut_strip = cut_strip
-        self._detectors = {detector.kind: detector for detector in detectors}
+        self.detectors = {detector.kind: detector for detector in detectors}
+        """By kind of alert, with the limits of all devices."""
         self._needing = {need: [d for d in detectors if need in d.needs] for need in get_args(Need)}
         self._of_beats = {detector.kind for detector in self._needing["beats"]}
         self._alerts: list[wire.Alert] = []
@@ -55,9 +59,10 @@ class Detection:
         """Observe beats, where there is something to see: most devices are well."""
         streams = beats.streams
         watched = np.array([bool(device.trackers) for device in beats.devices])
+        special = [k for k, device in enumerate(beats.devices) if device.detectors]
         selected = []
         for detector in self._needing["beats"]:
-            if (mask := detector.select(beats)) is not None:
+            if (mask := self._select(detector, beats, special)) is not None:
                 watched[streams[mask]] = True
                 selected.append((detector, mask))
         which = np.flatnonzero(watched[streams])
@@ -72,37 +77,67 @@ class Detection:
                 if kind in self._of_beats:
                     self._observe(device, kind, seen)
 
+    def _select(self, detector: Detector, beats: Beats, special: Sequence[int]) -> npt.NDArray[np.bool_] | None:
+        """Return which beats may start something, by the limits of their devices; `special` have some of their own."""
+        mask = detector.select(beats)
+        if mask is None:
+            return None
+        own = {k: other for k in special if (other := beats.devices[k].detectors.get(detector.kind)) is not None}
+        for other in {id(one): one for one in own.values()}.values():
+            of_it = np.isin(beats.streams, [k for k, one in own.items() if one is other])
+            mask = np.where(of_it, other.select(beats), mask)
+        return mask
+
+    def adopt(self, device: Device) -> None:
+        """Let the trackers of a device go on with its limits, which have changed."""
+        device.trackers = {
+            kind: self._of(device, kind).track(tracker.snapshot()) for kind, tracker in device.trackers.items()
+        }
+
+    def _of(self, device: Device, kind: wire.Kind) -> Detector:
+        return device.detectors.get(kind) or self.detectors[kind]
+
     def observe(self, device: Device, moment: Moment) -> None:
         """Observe something that is not a beat."""
         if moment.what == GONE:
             self._end_all(device, moment)
             return
-        for detector in self._needing[moment.what]:
+        for usual in self._needing[moment.what]:
+            detector = self._of(device, usual.kind)
             is_new = detector.kind not in device.trackers and not _is_hidden(device, detector)
             if is_new and detector.starts(moment):
                 self._start(device, detector)
             if detector.kind in device.trackers:
                 self._observe(device, detector.kind, moment)
 
-    def restore(self, snapshots: Mapping[wire.Kind, Any]) -> dict[wire.Kind, Tracker]:
+    def restore(
+        self, snapshots: Mapping[wire.Kind, Any], own: Mapping[wire.Kind, Detector] | None = None
+    ) -> dict[wire.Kind, Tracker]:
         """Return trackers that go on where others were saved; those of detectors that do not run are left out.
+
+        Parameters
+        ----------
+        snapshots
+            Of the trackers of a device.
+        own
+            The detectors that have other limits for it.
 
         Raises
         ------
         msgspec.ValidationError
             A snapshot is not of its detector.
         """
-        known = self._detectors
+        known = self.detectors | dict(own or {})
         return {kind: known[kind].track(snapshot) for kind, snapshot in snapshots.items() if kind in known}
 
     def _start(self, device: Device, detector: Detector) -> None:
-        device.trackers[detector.kind] = detector.track()
+        device.trackers[detector.kind] = self._of(device, detector.kind).track()
         if len(device.trackers) > 1:
-            in_order = sorted(device.trackers.items(), key=lambda item: self._detectors[item[0]].rank)
+            in_order = sorted(device.trackers.items(), key=lambda item: self.detectors[item[0]].rank)
             device.trackers = dict(in_order)
 
     def _observe(self, device: Device, kind: wire.Kind, finding: Finding) -> None:
-        detector = self._detectors[kind]
+        detector = self._of(device, kind)
         if _is_hidden(device, detector) or not self._step(device, kind, finding):
             return
         del device.trackers[kind]
@@ -115,7 +150,7 @@ class Detection:
         """Let a tracker observe; return whether it is done."""
         changes, is_done = device.trackers[kind].observe(finding)
         for change in changes:
-            self._add(device, self._detectors[kind], change, finding)
+            self._add(device, self.detectors[kind], change, finding)
             if change.state == "new":
                 self._hide(device, kind, finding)
         return is_done
@@ -123,12 +158,12 @@ class Detection:
     def _hide(self, device: Device, graver: wire.Kind, finding: Finding) -> None:
         """An alert has begun: end those that it contains."""
         for kind, tracker in device.trackers.items():
-            if tracker.active and graver in self._detectors[kind].hidden_by:
+            if tracker.active and graver in self.detectors[kind].hidden_by:
                 self._end(device, kind, tracker, finding, graver)
                 tracker.hide(finding)
 
     def _end(self, device: Device, kind: wire.Kind, tracker: Tracker, finding: Finding, reason: str) -> None:
-        self._add(device, self._detectors[kind], tracker.end(finding).because(reason), finding)
+        self._add(device, self.detectors[kind], tracker.end(finding).because(reason), finding)
 
     def _end_all(self, device: Device, moment: Moment) -> None:
         for kind, tracker in device.trackers.items():

@@ -30,7 +30,7 @@ PART_S = 10.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 5
+VERSION = 6
 """Of what is saved of a device besides the records; grows when any of it changes."""
 _RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
@@ -270,6 +270,12 @@ class Batch:
         """Return the owners of the stretches whose electrode is off now."""
         off = np.flatnonzero(quality.is_off(self._contacts[: self._used])).tolist()
         return [self._stretches[lane].owner for lane in off if lane in self._stretches]
+
+    def find_quiet(self, seconds: float) -> list[Any]:
+        """Return the owners of the stretches in whose latest signal no beat was found for so long."""
+        lanes = np.array(list(self._stretches), np.int64)
+        quiet = segment.since_last(self._segmenters, lanes) > seconds * RATE_HZ
+        return [self._stretches[lane].owner for lane in lanes[quiet].tolist()]
 
     def save(self, stretch: Stretch) -> SavedStretch:
         """The whole state of a stretch; nothing may wait to be processed."""

@@ -19,6 +19,7 @@ from monitor.state.store import (
     HourlyRow,
     OutboxMessage,
     Outcome,
+    RequestRow,
     StateLocation,
     StateStore,
     Transaction,
@@ -43,6 +44,10 @@ class _Kept:
     """By worker, and by id."""
     hourly: list[tuple[int, HourlyRow]] = field(default_factory=list)
     """With the hour in which each was saved."""
+    decisions: dict[str, bytes] = field(default_factory=dict)
+    """By device."""
+    requests: dict[str, RequestRow] = field(default_factory=dict)
+    """By id."""
 
 
 class MemoryLocation(StateLocation):
@@ -84,6 +89,12 @@ class MemoryLocation(StateLocation):
         """Return the beats of a monitor; see `StateLocation.read_hourly`."""
         rows = self._kept.get(name, _Kept()).hourly
         return add_up([row for hour, row in rows if hour >= since_s // 3600 and device in (None, row.device)])
+
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests of a monitor; see `StateLocation.read_requests`."""
+        rows = self._kept.get(name, _Kept()).requests.values()
+        found = [row for row in rows if row.made_s >= since_s and device in (None, row.device)]
+        return sorted(found, key=lambda row: row.made_s)
 
     @contextmanager
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> Iterator[None]:
@@ -140,6 +151,23 @@ class MemoryStore(StateStore):
     def read_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         return list(self._outbox.values())
+
+    def read_devices(self) -> list[str]:
+        """Return the devices that have a state; see `StateStore.read_devices`."""
+        return sorted(self._kept.states)
+
+    def read_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided; see `StateStore.read_decisions`."""
+        return dict(self._kept.decisions)
+
+    def find_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request; see `StateStore.find_request`."""
+        return self._kept.requests.get(request_id)
+
+    def find_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode; see `StateStore.find_alert`."""
+        alerts = self._kept.alerts.values()
+        return next((one.payload for one in alerts if (one.device, one.episode) == (device, episode)), None)
 
     def submit(self, transaction: Transaction) -> None:
         """Write it now; see `StateStore.submit`."""
@@ -204,4 +232,7 @@ class MemoryStore(StateStore):
             self._outbox.setdefault(alert.id, alert)
         for id_ in transaction.confirmed:
             self._outbox.pop(id_, None)
+        kept.decisions |= transaction.decisions
+        for row in transaction.requests:
+            kept.requests.setdefault(row.id, row)
         kept.hourly += [(int(now_s // 3600), row) for row in transaction.hourly]

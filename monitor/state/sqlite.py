@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import zstandard
+
 from monitor.state.lock import held_at_once, only_one
 from monitor.state.store import (
     KEEP_STATE_S,
@@ -32,6 +34,7 @@ from monitor.state.store import (
     HourlyRow,
     OutboxMessage,
     Outcome,
+    RequestRow,
     StateLocation,
     StateStore,
     Transaction,
@@ -48,8 +51,10 @@ BUSY_S = 10.0
 """How long to wait for another process that writes."""
 STALL_MS = 100
 """How long writing may be held up until every reader has seen the last of the log."""
-MOST_ALERTS = 500_000
+MOST_ALERTS = 250_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
+MOST_REQUESTS = 1_000_000
+"""Nor the audit trail more requests: about 400 MB."""
 MOST_HOURLY_ROWS = 3_000_000
 """Nor more beats than in so many rows, one for each hour, device and kind: about 140 MB, counted in 0.2 s."""
 LOG_BYTES = 64 * 2**20
@@ -58,20 +63,35 @@ FORGOTTEN = b""
 """In place of a state: the device was forgotten, and what another worker's file holds of it is out of date."""
 PAGE_BYTES = 4096
 """SQLite's own, unless it was built otherwise."""
-_VERSION = 1
+_VERSION = 2
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, saved_s REAL NOT NULL, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS alert (
-    id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL
+    id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL, episode TEXT
 );
 CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
+CREATE TABLE IF NOT EXISTS decision (device TEXT PRIMARY KEY, saved_s REAL NOT NULL, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS request (
+    id TEXT PRIMARY KEY, made_s REAL NOT NULL, device TEXT NOT NULL, verb TEXT NOT NULL, asked_by TEXT NOT NULL,
+    payload BLOB NOT NULL, answer TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS hourly (
     told_hour INTEGER, hour INTEGER, device TEXT, what TEXT, beats INTEGER NOT NULL, rr_ms INTEGER NOT NULL,
     PRIMARY KEY (told_hour, hour, device, what)
 ) WITHOUT ROWID;
 """
+_MIGRATE = """
+ALTER TABLE alert ADD COLUMN episode TEXT;
+UPDATE alert SET episode = json_extract(CAST(payload AS TEXT), '$.episode') WHERE json_valid(CAST(payload AS TEXT));
+"""
+"""From version 1, which had neither episodes nor decisions nor requests."""
+_INDEX = "CREATE INDEX IF NOT EXISTS alert_episode ON alert (episode)"
+_PACKED = b"\x28\xb5\x2f\xfd"
+"""First bytes of what zstandard has packed; those of JSON are others."""
+_PACK_FROM = 1000
+"""Bytes of an alert from which it is packed: those with a strip, to a third."""
 _ADD_HOURLY = (
     "INSERT INTO hourly VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET beats = beats + excluded.beats, rr_ms = rr_ms + excluded.rr_ms"
@@ -83,6 +103,13 @@ _HOURLY = (
 _STATES = (
     "SELECT id, saved_s <= ?, saved_s, state FROM device WHERE id IN (SELECT value FROM json_each(?)) AND saved_s >= ?"
 )
+_DECISIONS = "SELECT device, saved_s, content FROM decision"
+_REQUEST = "SELECT id, made_s, device, verb, asked_by, payload, answer FROM request WHERE id = ?"
+_REQUESTS = (
+    "SELECT id, made_s, device, verb, asked_by, payload, answer FROM request "
+    "WHERE made_s >= ? AND device = coalesce(?, device) ORDER BY made_s, rowid"
+)
+_EPISODE = "SELECT told_s, payload FROM alert WHERE episode = ? AND device = ? ORDER BY rowid LIMIT 1"
 _ALERTS = "SELECT told_s, payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
 
 
@@ -106,10 +133,15 @@ class SqliteLocation(StateLocation):
     def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:
         """Return the alerts in all files of the monitor; see `StateLocation.read_history`."""
         alerts = [
-            HistoryAlert(published_s, bytes(payload))
+            HistoryAlert(published_s, _unpack(payload))
             for published_s, payload in self._read(name, _ALERTS, since_s, device)
         ]
         return sorted(alerts, key=lambda alert: alert.published_s)
+
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests in all files of the monitor; see `StateLocation.read_requests`."""
+        rows = [_to_request(row) for row in self._read(name, _REQUESTS, since_s, device)]
+        return sorted(rows, key=lambda row: row.made_s)
 
     def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
         """Return the beats in all files of the monitor; see `StateLocation.read_hourly`."""
@@ -149,6 +181,8 @@ def _read(path: Path, query: str, values: tuple[object, ...]) -> list[tuple[Any,
         with closing(_open_to_read(path)) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
+        if "no such table" in str(error):
+            return []  # nothing of that kind was ever kept there
         raise OSError(f"{path} cannot be read: {error}.") from None
 
 
@@ -210,11 +244,36 @@ class SqliteStore(StateStore):
     def read_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         query = (
-            "SELECT outbox.id, device, told_s, topic, outbox.payload FROM outbox JOIN alert ON alert.id = outbox.id "
-            "ORDER BY outbox.rowid"
+            "SELECT outbox.id, device, told_s, topic, outbox.payload, coalesce(episode, '') FROM outbox "
+            "JOIN alert ON alert.id = outbox.id ORDER BY outbox.rowid"
         )
-        rows = self._select(query)
-        return [OutboxMessage(*row) for row in rows]
+        return [
+            OutboxMessage(id_, device, told_s, topic, _unpack(payload), episode)
+            for id_, device, told_s, topic, payload, episode in self._select(query)
+        ]
+
+    def read_devices(self) -> list[str]:
+        """Return the devices that have a state in any file; see `StateStore.read_devices`."""
+        latest: dict[str, tuple[float, bool]] = {}
+        for device, saved_s, is_there in self._select_all("SELECT id, saved_s, state != ? FROM device", FORGOTTEN):
+            latest[device] = max(latest.get(device, (-1.0, False)), (saved_s, bool(is_there)))
+        return sorted(device for device, (_, is_there) in latest.items() if is_there)
+
+    def read_decisions(self) -> dict[str, bytes]:
+        """Return the latest decisions in all files; see `StateStore.read_decisions`."""
+        latest: dict[str, tuple[float, bytes]] = {}
+        for device, saved_s, content in self._select_all(_DECISIONS):
+            latest[device] = max(latest.get(device, (-1.0, b"")), (saved_s, bytes(content)))
+        return {device: content for device, (_, content) in latest.items()}
+
+    def find_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request from any file; see `StateStore.find_request`."""
+        return next((_to_request(row) for row in self._select_all(_REQUEST, request_id)), None)
+
+    def find_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode in any file; see `StateStore.find_alert`."""
+        found = min(self._select_all(_EPISODE, episode, device), default=None)
+        return None if found is None else _unpack(found[1])
 
     def submit(self, transaction: Transaction) -> None:
         """Write it now; see `StateStore.submit`."""
@@ -234,12 +293,17 @@ class SqliteStore(StateStore):
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM device WHERE id = ?", _each(transaction.forgotten))
             connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_forgotten + rows_saved)
-            rows = [(one.id, one.device, one.published_s, one.payload) for one in transaction.published]
-            connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?)", rows)
-            rows_out = [(one.id, one.topic, one.payload) for one in transaction.unconfirmed]
+            rows = [
+                (one.id, one.device, one.published_s, _pack(one.payload), one.episode) for one in transaction.published
+            ]
+            connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?, ?)", rows)
+            rows_out = [(one.id, one.topic, _pack(one.payload)) for one in transaction.unconfirmed]
             connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
             connection.executemany("DELETE FROM outbox WHERE id = ?", _each(transaction.confirmed))
             connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in transaction.hourly])
+            decided = [(device, now_s, content) for device, content in transaction.decisions.items()]
+            connection.executemany("INSERT OR REPLACE INTO decision VALUES (?, ?, ?)", decided)
+            connection.executemany("INSERT OR IGNORE INTO request VALUES (?, ?, ?, ?, ?, ?, ?)", transaction.requests)
         return True
 
     def prune(self, before_s: float) -> None:
@@ -258,6 +322,8 @@ class SqliteStore(StateStore):
         if hour != self._pruned_hour:
             self._pruned_hour = hour
             self._try(_prune_states)
+            requests = "DELETE FROM request WHERE rowid <= (SELECT max(rowid) FROM request) - ?"
+            self._try(lambda connection: connection.execute(requests, (MOST_REQUESTS,)))
             self._try(_prune_hourly)
 
     def retry(self) -> None:
@@ -335,7 +401,7 @@ class SqliteStore(StateStore):
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_tidy`
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-            connection.executescript(_SCHEMA)
+            _migrate(connection)
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
@@ -355,6 +421,14 @@ class SqliteStore(StateStore):
         self.faults += 1
         for suffix in ("-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def _select_all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of the file, and of those of the other workers."""
+        rows = self._select(query, *values)
+        for file in self._others():
+            with contextlib.suppress(sqlite3.Error):  # of an older version, it may have no such table
+                rows += file.execute(query, values).fetchall()
+        return rows
 
     def _select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._try(lambda connection: connection.execute(query, values).fetchall()) or []
@@ -414,6 +488,33 @@ def _move_log(file: sqlite3.Connection) -> None:
     if pages * PAGE_BYTES > LOG_BYTES:
         file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
         file.execute("PRAGMA wal_checkpoint(RESTART)")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Make the tables of this version, whatever is there."""
+    [[version]] = connection.execute("PRAGMA user_version").fetchall()
+    if version > _VERSION:
+        raise sqlite3.OperationalError(f"it is of a newer ecgwatch: version {version}, expected at most {_VERSION}")
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(alert)")}
+    if columns and "episode" not in columns:
+        log.info("bringing the history to version %d; that takes some seconds if it is long", _VERSION)
+        connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATE} COMMIT;")
+    connection.executescript(_SCHEMA)
+    connection.execute(_INDEX)
+
+
+def _to_request(row: tuple[Any, ...]) -> RequestRow:
+    id_, made_s, device, verb, by, payload, answer = row
+    return RequestRow(id_, made_s, device, verb, by, bytes(payload), answer)
+
+
+def _pack(payload: bytes) -> bytes:
+    """Return an alert as it is stored."""
+    return zstandard.compress(payload) if len(payload) >= _PACK_FROM else payload
+
+
+def _unpack(stored: bytes) -> bytes:
+    return zstandard.decompress(stored) if stored.startswith(_PACKED) else bytes(stored)
 
 
 def _each(ids: Collection[str]) -> list[tuple[str]]:

@@ -1,4 +1,4 @@
-"""The store: device states, the outbox and the history, behind one interface.
+"""The store: device states, what people decided, the outbox and the history, behind one interface.
 
 A `StateLocation` is where monitors keep what must outlive the process; `StateStore` is what one process has open
 there. Which location it is follows from one text, in one place: `monitor.state.location.locate`. Every implementation
@@ -37,6 +37,24 @@ class OutboxMessage:
     """When it was first published, on this machine's clock."""
     topic: str
     payload: bytes
+    episode: str = ""
+    """To which it belongs; see `StateStore.find_alert`."""
+
+
+class RequestRow(NamedTuple):
+    """A request that was granted: a line of the audit trail."""
+
+    id: str
+    """No other request has it."""
+    made_s: float
+    """When it was granted, on the clock of the monitor's machine."""
+    device: str
+    verb: str
+    by: str
+    payload: bytes
+    """As it came, in JSON."""
+    answer: str
+    """What was done."""
 
 
 class HourlyRow(NamedTuple):
@@ -77,6 +95,10 @@ class Transaction:
     """Devices whose former states must not be found any more; a state in `states` is a new one, and stays."""
     hourly: Sequence[HourlyRow] = ()
     """Beats to add to those of their hours."""
+    decisions: Mapping[str, bytes] = field(default_factory=dict)
+    """What people have decided about devices, by device, in place of what they had before."""
+    requests: Sequence[RequestRow] = ()
+    """Granted requests, for the audit trail; one that is there already is left as it is."""
 
 
 class Outcome(NamedTuple):
@@ -110,6 +132,25 @@ class StateStore(ABC):
     @abstractmethod
     def read_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read."""
+
+    @abstractmethod
+    def read_devices(self) -> list[str]:
+        """Return the devices that have a state, of whatever age, whichever worker saved it, in order."""
+
+    @abstractmethod
+    def read_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided, by device, whichever worker saved it latest; nothing if nothing can be read.
+
+        Unlike states, decisions do not age, and are not forgotten with their device.
+        """
+
+    @abstractmethod
+    def find_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request by its id, whichever worker granted it."""
+
+    @abstractmethod
+    def find_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode in the history, as it was published, whichever worker did."""
 
     @abstractmethod
     def submit(self, transaction: Transaction) -> None:
@@ -172,6 +213,13 @@ class StateLocation(ABC):
         ------
         OSError
             It cannot be read.
+        """
+
+    @abstractmethod
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests that a monitor has granted from a time on, oldest first; see `read_history`.
+
+        They are kept, however old.
         """
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -60,6 +60,7 @@ class Event(NamedTuple):
 class Device:
     id: str = "a"
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
+    detectors: Mapping[wire.Kind, Detector] = field(default_factory=dict)
 
 
 class FakeBeats:

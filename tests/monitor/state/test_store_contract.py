@@ -10,6 +10,7 @@ import itertools
 import threading
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +19,15 @@ import pytest
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
 from monitor.state.sqlite import SqliteStore
-from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage, StateLocation, StateStore, Transaction
+from monitor.state.store import (
+    KEEP_STATE_S,
+    HourlyRow,
+    OutboxMessage,
+    RequestRow,
+    StateLocation,
+    StateStore,
+    Transaction,
+)
 from tests.monitor.state.saving import WAIT_S, find, save
 
 NOW_S = 1e9
@@ -357,3 +366,102 @@ def test_what_goes_wrong_while_a_name_is_held_is_not_swallowed(location: StateLo
         raise OSError("of the caller")
     with location.try_hold("m") as is_ours:
         assert is_ours
+
+
+def _request(number: int, made_s: float = 100.0, device: str = "a") -> RequestRow:
+    return RequestRow(f"id-{number}", made_s, device, "comment", "anna", b'{"text": "%d"}' % number, "Noted.")
+
+
+def _submit(store: StateStore, transaction: Transaction) -> bool:
+    store.submit(transaction)
+    [outcome] = store.done(WAIT_S)
+    return outcome.is_saved
+
+
+def test_what_people_decided_replaces_what_they_had_decided_before(store: StateStore, location: StateLocation) -> None:
+    assert store.read_decisions() == {}
+    _submit(store, Transaction(decisions={"a": b"old", "b": b"kept"}))
+    _submit(store, Transaction(decisions={"a": b"new"}, forgotten=["a", "b"]))
+    store.close()
+    assert location.open("m").read_decisions() == {"a": b"new", "b": b"kept"}
+    assert location.open("other").read_decisions() == {}
+
+
+def test_decisions_do_not_age(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_clock(monkeypatch, NOW_S)
+    _submit(store, Transaction(decisions={"a": b"old"}))
+    _set_clock(monkeypatch, NOW_S + 1000 * KEEP_STATE_S)
+    store.prune(NOW_S + 1000 * KEEP_STATE_S)
+    assert store.read_decisions() == {"a": b"old"}
+
+
+def test_a_worker_finds_the_latest_decision_whichever_worker_saved_it(
+    location: StateLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    for now_s, worker, decided in ((1.0, first, b"old"), (2.0, second, b"new")):
+        _set_clock(monkeypatch, NOW_S + now_s)
+        _submit(worker, Transaction(decisions={"a": decided}))
+    assert [location.open("m", worker).read_decisions() for worker in (None, 0, 2)] == [{"a": b"new"}] * 3
+
+
+def test_requests_are_kept_once_and_found_by_id_time_and_device(store: StateStore, location: StateLocation) -> None:
+    rows = [_request(1, 30.0), _request(2, 10.0), _request(3, 20.0, "b")]
+    for _ in range(2):
+        assert _submit(store, Transaction(requests=rows))
+    assert _submit(store, Transaction(requests=[rows[0]._replace(answer="Another.")]))
+    store.prune(1e12)
+    assert store.find_request("id-1") == rows[0]
+    assert store.find_request("unknown") is None
+    assert location.read_requests("m", 0.0) == [rows[1], rows[2], rows[0]]
+    assert location.read_requests("m", 15.0, "a") == [rows[0]]
+    assert location.read_requests("other", 0.0) == []
+
+
+def test_a_request_is_found_whichever_worker_granted_it(location: StateLocation) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    _submit(first, Transaction(requests=[_request(1, 20.0)]))
+    _submit(second, Transaction(requests=[_request(2, 10.0)]))
+    assert location.open("m", 2).find_request("id-1") == _request(1, 20.0)
+    assert location.read_requests("m", 0.0) == [_request(2, 10.0), _request(1, 20.0)]
+
+
+def test_an_alert_is_found_by_its_episode(store: StateStore, location: StateLocation) -> None:
+    new, end, other = (replace(_alert(number), episode=of) for number, of in ((1, "a-1-x"), (2, "a-1-x"), (3, "a-3-x")))
+    save(store, published=[new, end, other], unconfirmed=[new, end, other])
+    for reader in (store, location.open("m", 1)):
+        assert reader.find_alert("a", "a-1-x") == b"{1}"
+        assert reader.find_alert("a", "a-3-x") == b"{3}"
+        assert reader.find_alert("a", "a-2-x") is None
+        assert reader.find_alert("b", "a-1-x") is None
+    assert store.read_outbox() == [new, end, other]
+
+
+def test_a_long_alert_is_the_same_when_it_is_read(store: StateStore, location: StateLocation) -> None:
+    long = replace(_alert(1), payload=b'{"samples": [%s]}' % b",".join(b"%d" % (i % 300) for i in range(2000)))
+    save(store, published=[long], unconfirmed=[long])
+    assert _payloads(location) == [long.payload]
+    assert store.read_outbox() == [long]
+
+
+def test_devices_that_have_a_state_are_known_however_old_it_is(
+    location: StateLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    _set_clock(monkeypatch, NOW_S)
+    save(first, {"b": b"old", "a": b"old", "gone": b"old"})
+    _set_clock(monkeypatch, NOW_S + KEEP_STATE_S + 1)
+    save(second, {"c": b"new"}, forgotten=["gone"])
+    assert first.read_states(["a"]) == {}
+    assert location.open("m", 2).read_devices() == ["a", "b", "c"]
+
+
+def test_decisions_and_requests_that_cannot_be_saved_are_not_there(case: _Case, store: StateStore) -> None:
+    case.break_(store)
+    large = Transaction(decisions={"a": bytes(100_000)}, requests=[_request(1)])
+    assert not _submit(store, large)
+    assert (store.read_decisions(), store.find_request("id-1")) == ({}, None)
+    case.mend()
+    store.retry()
+    assert _submit(store, large)
+    assert store.find_request("id-1") == _request(1)
