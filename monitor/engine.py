@@ -166,30 +166,34 @@ class Engine:
         off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
-    def look(self, now_s: float) -> list[Look]:
-        """Return how all devices are, cheaply.
+    def look(self, now_s: float, wanted: Iterable[str] | None = None) -> list[Look]:
+        """Return how devices are, cheaply.
 
         Parameters
         ----------
         now_s
             On the clock of `feed`.
+        wanted
+            Their ids; None: all. Those that are not known are left out.
         """
-        devices, since_s = list(self._devices), now_s - SILENT_S
+        since_s = now_s - SILENT_S
+        devices = list(self._devices)
+        if wanted is not None:
+            devices = [known for device in wanted if (known := self._devices.get(device)) is not None]
         rates_bpm, judged = self._rhythms.summarise(devices)
-        off, quiet = {*self._batch.find_off()}, {*self._batch.find_quiet(QUIET_S)}
-        rows = zip(devices, rates_bpm.tolist(), judged.tolist(), strict=True)
+        lanes = np.array([known.stream.lane for known in devices], np.int64)
+        off, quiet_s = self._batch.look(lanes)
+        rates_bpm[(lanes < 0) | (quiet_s > QUIET_S)] = math.nan
         looks = []
-        for known, rate_bpm, share in rows:
-            connection: wire.Connection = "streaming"
+        for known, rate_bpm, share, is_off in zip(
+            devices, rates_bpm.tolist(), judged.tolist(), (off & (lanes >= 0)).tolist(), strict=True
+        ):
+            connection: wire.Connection = "lead-off" if is_off else "streaming"
             if known.has_left:
                 connection = "offline"
             elif known.arrived_s < since_s or known.is_away:
                 connection = "silent"
-            elif known in off:
-                connection = "lead-off"
-            if connection != "streaming" or known in quiet:
-                rate_bpm = math.nan
-            looks.append(Look(known, connection, rate_bpm, share))
+            looks.append(Look(known, connection, rate_bpm if connection == "streaming" else math.nan, share))
         return looks
 
     def is_irregular(self, device: str) -> bool | None:

@@ -205,6 +205,11 @@ class Stream:
             return self._stretch.seq, self._stretch.completed_s
         return (self._past[-1].seq, self._past[-1].end_s) if self._past else None
 
+    @property
+    def lane(self) -> int:
+        """Where the batch has its present stretch; -1 if there is none."""
+        return -1 if self._stretch is None else self._stretch.lane
+
     def finish(self) -> None:
         """No more will come: take what still waits, and finish the last beats."""
         self._give_up_waiting()

@@ -252,9 +252,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     right: bool | None = None
     """Whether they judged the alert to be right."""
     seq: Sequence
-    """Sequence number of the packet that completed what was needed to know; of an answer, that of the alert."""
+    """Sequence number of the packet that completed what was needed to know; of an answer, 0."""
     completed_s: Time
-    """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+    """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency. Of an answer,
+    as `time_s`."""
     schema: int = SCHEMA
 
 
@@ -332,8 +333,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     right: bool | None = None
     text: Remark | None = None
-    id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
-    """Comes back in the answer. A request with an id that was answered before is answered again, and not done again."""
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    """Comes back in the answer. Each request needs one of its own, such as a UUID: what comes with one that was
+    answered before is answered again, and not done again."""
     response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     """Where the answer shall go, below `Topics.answer`; or as a property of MQTT 5, with correlation data."""
 
@@ -583,6 +585,11 @@ class Topics:
     def answer(self, name: str, client: str) -> str:
         """Topic on which a client of that name may have the monitor's answers; see `Request.response_topic`."""
         return f"{self.prefix}/monitor/{name}/answer/{client}"
+
+    def parse_request(self, topic: str, name: str) -> str | None:
+        """Return what is asked of the monitor of that name on a topic; None if it is none of its requests."""
+        before = self.request(name, "")
+        return topic[len(before) :] if topic.startswith(before) else None
 
     def parse(self, topic: str) -> tuple[str, str]:
         """Return (device, leaf) of a device's topic.

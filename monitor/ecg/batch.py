@@ -268,14 +268,12 @@ class Batch:
 
     def find_off(self) -> list[Any]:
         """Return the owners of the stretches whose electrode is off now."""
-        off = np.flatnonzero(quality.is_off(self._contacts[: self._used])).tolist()
+        off = np.flatnonzero(quality.is_off(self._contacts, slice(self._used))).tolist()
         return [self._stretches[lane].owner for lane in off if lane in self._stretches]
 
-    def find_quiet(self, seconds: float) -> list[Any]:
-        """Return the owners of the stretches in whose latest signal no beat was found for so long."""
-        lanes = np.array(list(self._stretches), np.int64)
-        quiet = segment.since_last(self._segmenters, lanes) > seconds * RATE_HZ
-        return [self._stretches[lane].owner for lane in lanes[quiet].tolist()]
+    def look(self, lanes: Ints) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Return of some lanes whether the electrode is off, and for how many seconds of signal no beat was found."""
+        return quality.is_off(self._contacts, lanes), segment.since_last(self._segmenters, lanes) / RATE_HZ
 
     def save(self, stretch: Stretch) -> SavedStretch:
         """The whole state of a stretch; nothing may wait to be processed."""
@@ -330,7 +328,7 @@ class Batch:
         since = segment.since_last(self._segmenters, lanes)
         silent = since > self._silence
         if silent.any():
-            off = quality.is_off(self._contacts[lanes])
+            off = quality.is_off(self._contacts, lanes)
             for i in np.flatnonzero(silent & ~off):
                 self._add_silence(stretches[i], float(since[i] / RATE_HZ))
         for stretch in stretches:

@@ -366,9 +366,9 @@ def begin_contact(state: np.void, rate_hz: float) -> None:
     state["rate_hz"], state["previous"] = rate_hz, NO_SAMPLE
 
 
-def is_off(states: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def is_off(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.bool_]:
     """Whether the electrodes of some streams count as off now."""
-    off: npt.NDArray[np.bool_] = states["unmoved"] > np.rint(LEAD_OFF_S * states["rate_hz"])
+    off: npt.NDArray[np.bool_] = states["unmoved"][rows] > np.rint(LEAD_OFF_S * states["rate_hz"][rows])
     return off
 
 

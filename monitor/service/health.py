@@ -17,7 +17,9 @@ from monitor.service import systemd
 from monitor.service.intake import Intake
 from monitor.service.metrics import HealthBoard
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests
 from monitor.service.settings import ALIVE_S, NOTE_S, VERSION, ServiceSettings
+from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
 
@@ -38,6 +40,8 @@ class Parts:
     checkpoint: Checkpoint
     publisher: Publisher
     intake: Intake
+    states: States
+    requests: Requests
 
 
 class Timer:

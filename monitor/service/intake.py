@@ -12,12 +12,13 @@ import logging
 import statistics
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from monitor import counters, wire
 from monitor.broker.source import Message
 from monitor.engine import Engine
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
 from monitor.stream import Notice
@@ -49,6 +50,8 @@ class Intake:
         Of the wire.
     shard
         Number of this worker, and of how many: it takes the devices whose id falls to it.
+    requests
+        Takes what is no device's message but a person's request; None takes none.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Intake:
         publisher: Publisher,
         topics: wire.Topics,
         shard: tuple[int, int] = (0, 1),
+        requests: Requests | None = None,
     ) -> None:
         self._engine = engine
         self._checkpoint = checkpoint
@@ -66,6 +70,7 @@ class Intake:
         self._publisher = publisher
         self._topics = topics
         self._shard = shard
+        self._requests = requests
         self._complaints = Complaints()
         self._lateness_s: list[float] = []
 
@@ -96,6 +101,23 @@ class Intake:
         self._engine.forget_allowances(now_s)
         self._publisher.housekeeping(now_s)
 
+    def recall(self, devices: Iterable[str], arrived_s: float) -> list[str]:
+        """Go on with devices that an earlier process watched and that were not heard since; return those of no use.
+
+        Parameters
+        ----------
+        devices
+            Their ids; those of other workers are left out.
+        arrived_s
+            When they are taken to have been heard last.
+        """
+        ours = [device for device in devices if self._is_ours(device) and not self._engine.has_forgotten(device)]
+        return [device for device in ours if not self._engine.knows(device) and not self._restore(device, arrived_s)]
+
+    def _is_ours(self, device: str) -> bool:
+        number, workers = self._shard
+        return workers == 1 or zlib.crc32(device.encode()) % workers == number
+
     def take_lateness(self) -> float | None:
         """Return the median time in s from the end of a packet to its arrival since this was asked last."""
         lateness_s, self._lateness_s = self._lateness_s, []
@@ -106,8 +128,7 @@ class Intake:
         device = None
         try:
             device, leaf = self._topics.parse(message.topic)
-            number, workers = self._shard
-            if workers > 1 and zlib.crc32(device.encode()) % workers != number:
+            if not self._is_ours(device):
                 return None
             if message.retained and leaf == "samples":
                 self._ignore_retained(device, now_s)
@@ -120,6 +141,8 @@ class Intake:
             self._take_leaf(device, leaf, message.payload, (now_s, arrived_s, time_s))
             return device
         except wire.PacketError as error:
+            if device is None and self._requests is not None and self._requests.take(message):
+                return None
             self._reject(message.topic, device, str(error), now_s)
         except Exception:
             self._engine.counts[counters.INTERNAL_ERRORS] += 1

@@ -20,13 +20,16 @@ from monitor.broker.connection import SCHEMES
 from monitor.broker.source import Source, Subscription
 from monitor.engine import Engine, warm_up
 from monitor.panel import Panel, load_panel
+from monitor.service.decisions import Decisions
 from monitor.service.health import Health, Parts
 from monitor.service.intake import Intake
 from monitor.service.loop import Loop
 from monitor.service.metrics import HealthBoard, serve
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests, Tools
 from monitor.service.settings import VERSION, ServiceSettings
 from monitor.service.stale_sessions import end_stale_sessions
+from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.location import locate
 
@@ -37,6 +40,12 @@ GC_THRESHOLD = (2000, 20, 5000)
 device that is forgotten leaves a cycle."""
 LEAVES = ("info", "samples", "status")
 """What is asked for of every device."""
+
+
+def subscriptions(topics: wire.Topics, name: str) -> list[Subscription]:
+    """Return what a monitor asks the broker for."""
+    leaves = [Subscription(topics.of("+", leaf), 1, required=leaf == "samples") for leaf in LEAVES]
+    return [*leaves, Subscription(topics.request(name, "+"), 1, required=False)]
 
 
 class Service:
@@ -112,10 +121,14 @@ class Service:
         number, workers = settings.shard
         store = locate(settings.state).open(settings.name, number if workers > 1 else None) if settings.state else None
         try:
-            topics, checkpoint = wire.Topics(settings.prefix), Checkpoint(engine, store)
-            publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats)
-            intake = Intake(engine, checkpoint, store, publisher, topics, settings.shard)
-            parts = Parts(self.panel, engine, source, store, checkpoint, publisher, intake)
+            topics, checkpoint, decisions = wire.Topics(settings.prefix), Checkpoint(engine, store), Decisions()
+            publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats, decisions)
+            states = States(engine, source, decisions, topics)
+            tools = Tools(engine, checkpoint, store, source, publisher, states, decisions)
+            requests = Requests(tools, topics, settings.name, settings.shard)
+            requests.load()
+            intake = Intake(engine, checkpoint, store, publisher, topics, settings.shard, requests)
+            parts = Parts(self.panel, engine, source, store, checkpoint, publisher, intake, states, requests)
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
         finally:
             if store is not None:
@@ -179,7 +192,7 @@ def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
     source: Source = module.make_source(
         settings.broker,
         f"ecgwatch-{settings.own_name}",
-        [Subscription(topics.of("+", leaf), 1, required=leaf == "samples") for leaf in LEAVES],
+        subscriptions(topics, settings.name),
         password=connection.read_password(settings.broker, settings.password_file),
         tls=settings.tls,
         clean=settings.state is None,

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from monitor.devices import Device, Hourly
 from monitor.engine import Engine
-from monitor.state.store import HourlyRow, OutboxMessage, StateStore, Transaction
+from monitor.state.store import HourlyRow, OutboxMessage, RequestRow, StateStore, Transaction
 
 WINDOW_S = 10.0
 """A packet is committed after this time at the latest, when all goes well."""
@@ -31,8 +31,9 @@ MOST_SAVED = 100
 """Devices whose states are saved in one go: some milliseconds."""
 COMMIT_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
-MOST_KEPT, MOST_HOURLY = 10_000, 100_000
-"""While nothing can be saved, no more alerts than these are kept for the history, and of beats no more hours."""
+MOST_KEPT, MOST_HOURLY, MOST_REQUESTS = 10_000, 100_000, 10_000
+"""While nothing can be saved, no more alerts than these are kept for the history, of beats no more hours, and of
+requests no more for the audit trail."""
 
 
 class _Entry(NamedTuple):
@@ -143,6 +144,46 @@ class Outbox:
         self.is_doubtful = False
 
 
+class Decided:
+    """What people have decided between being asked for and being saved; a request is answered once it is."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, bytes] = {}
+        """By device, not saved yet."""
+        self.requests: deque[RequestRow] = deque(maxlen=MOST_REQUESTS)
+        """By which they were made, for the audit trail."""
+        self._open: list[RequestRow] = []  # not answered yet
+
+    def add(self, device: str, decisions: bytes, request: RequestRow | None = None) -> None:
+        """Take what there is about a device, and the request that changed it."""
+        self.decisions[device] = decisions
+        if request is not None:
+            self.requests.append(request)
+            self._open.append(request)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is to be saved."""
+        return bool(self.decisions)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._open)
+
+    def is_stored(self) -> None:
+        """Note that the store holds all of it."""
+        self.decisions.clear()
+        self.requests.clear()
+
+    def take_settled(self, fault: str | None) -> list[tuple[RequestRow, str | None]]:
+        """Return the requests that are saved, or cannot be for now because of a fault, each once."""
+        if self.waits and fault is None:
+            return []
+        settled, self._open = self._open, []
+        return [(row, fault) for row in settled]
+
+
 class Checkpoint:
     """The packets that are not committed, and what is saved so that they can be.
 
@@ -156,6 +197,7 @@ class Checkpoint:
 
     def __init__(self, engine: Engine, store: StateStore | None) -> None:
         self.outbox = Outbox(store)
+        self.decided = Decided()
         self._engine = engine
         self._store = store
         self._window = Window()
@@ -203,7 +245,12 @@ class Checkpoint:
         if self._store is None:
             return self._commit_nothing()
         is_faulty = self._store.fault is not None
-        urgent = idle or len(self._uncommitted) >= self._window.limit or (self._engine.tombstones and not is_faulty)
+        urgent = (
+            idle
+            or self.decided.is_urgent
+            or len(self._uncommitted) >= self._window.limit
+            or (self._engine.tombstones and not is_faulty)
+        )
         if not urgent and now_s - self._committed_s < COMMIT_S:
             return Committed([], [])
         self._committed_s = now_s
@@ -214,6 +261,10 @@ class Checkpoint:
         is_saved = not is_faulty and self._save(self._store, devices)
         return Committed(tokens, devices if is_saved else [])
 
+    def take_settled(self) -> list[tuple[RequestRow, str | None]]:
+        """Return the requests that may be answered now, each once, and why what was decided is not saved, if so."""
+        return self.decided.take_settled(None if self._store is None else self._store.fault)
+
     def _commit_nothing(self) -> Committed:
         """Without a store: acknowledge all to the broker, and drop what would be saved."""
         tokens = [entry.token for entry in self._uncommitted if entry.token is not None]
@@ -223,6 +274,7 @@ class Checkpoint:
         self._uncommitted.clear()
         self.outbox.published.clear()
         self._engine.bury(list(self._engine.tombstones))
+        self.decided.is_stored()
         return Committed(tokens, [])
 
     def _save(self, store: StateStore, devices: list[str]) -> bool:
@@ -232,7 +284,14 @@ class Checkpoint:
             self._owed = {known.id for known in self._engine.records() if known.saved}
             self._opened, outbox.is_doubtful = store.opened, True
         self._collect_owed(devices)
-        if not (devices or outbox.published or outbox.confirmed or self._engine.tombstones or outbox.is_doubtful):
+        if not (
+            devices
+            or outbox.published
+            or outbox.confirmed
+            or self._engine.tombstones
+            or outbox.is_doubtful
+            or self.decided.waits
+        ):
             return True
         return self._write(store, {device: self._engine.save(device) for device in devices})
 
@@ -249,12 +308,21 @@ class Checkpoint:
         gone = {device for device in tombstones if not self._engine.knows(device)}
         ripe = [key for key in self._hourly if key[1] in states or key[1] in gone]
         rows = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
-        store.submit(
-            Transaction(states, tuple(published), unconfirmed, tuple(outbox.confirmed), frozenset(tombstones), rows)
+        transaction = Transaction(
+            states=states,
+            published=tuple(published),
+            unconfirmed=unconfirmed,
+            confirmed=tuple(outbox.confirmed),
+            forgotten=frozenset(tombstones),
+            hourly=rows,
+            decisions=dict(self.decided.decisions),
+            requests=tuple(self.decided.requests),
         )
+        store.submit(transaction)
         [(_, is_saved)] = store.done()  # SQLite answers at once
         if is_saved:
             outbox.is_stored(unconfirmed)
+            self.decided.is_stored()
             self._engine.bury(list(tombstones))
             for key in ripe:
                 del self._hourly[key]

@@ -28,7 +28,7 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
     ),
     ("beats", "{device}/beats", wire.Beat, "send", 1, False, "Every beat's verdict, if the monitor runs with --beats."),
     ("alerts", "{device}/alerts", wire.Alert, "send", 1, False, "What a person should look at."),
-    ("state", "{device}/state", wire.DeviceState, "send", 1, True, "How a device and its wearer are now."),
+    ("state", "{device}/state", wire.DeviceState, "send", 0, True, "How a device and its wearer are now."),
     ("request", "monitor/{name}/request/{verb}", wire.Request, "receive", 1, False, "What a person asks of a monitor."),
     ("answer", "monitor/{name}/answer/{client}", wire.Answer, "send", 1, False, "What came of a request."),
     ("monitorStatus", "monitor/{name}/status", wire.MonitorStatus, "send", 1, True, "Also the monitor's last will."),

@@ -175,7 +175,7 @@ class Contact:
     @property
     def is_off(self) -> bool:
         """Whether the electrode counts as off now."""
-        return bool(quality.is_off(self.state))
+        return bool(quality.is_off(self.state, slice(None)))
 
     @property
     def clipped(self) -> list[int]:
