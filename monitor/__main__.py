@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor import answering
 from monitor.command import Program, Verb, run_program
+from monitor.flags import add_broker, add_tls, duration
 
 if TYPE_CHECKING:
     from monitor.service.run import Service
@@ -22,11 +24,8 @@ if TYPE_CHECKING:
     from monitor.service.supervisor import Workers
 
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
-PREFIX = "ecg/v1"
-BROKER = "mqtt://127.0.0.1:1883"
 MODEL = "nsv"
 SHAPE = "ptb"
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -259,7 +258,7 @@ def asyncapi(_options: argparse.Namespace) -> int:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    _add_broker(parser)
+    add_broker(parser)
     _add_models_that_judge(parser)
     parser.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
     parser.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
@@ -292,7 +291,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    _add_broker(parser)
+    add_broker(parser)
     _add_models_that_judge(parser)
     parser.add_argument("--name", default="monitor", help="of the monitor to look for")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
@@ -300,7 +299,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    _add_broker(parser)
+    add_broker(parser)
     parser.add_argument("--json", action="store_true", help="print each alert as it was published")
 
 
@@ -308,7 +307,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beats", action="store_true", help="print hourly counts of beats instead of alerts")
     parser.add_argument("--device", metavar="ID", help="only those of this device")
     parser.add_argument(
-        "--since", type=_duration, default="24h", metavar="TIME", help="how far back, in s, m, h or d, such as 7d"
+        "--since", type=duration, default="24h", metavar="TIME", help="how far back, in s, m, h or d, such as 7d"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: alerts as published, or hours")
     parser.add_argument("--name", default="monitor", help="of the monitor that published them")
@@ -382,7 +381,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         help="C: most devices to try; 20000 a worker if not given",
     )
     fleet.add_argument("--no-state", action="store_true", help="C: run the monitor without saved state")
-    _add_tls(fleet)
+    add_tls(fleet)
     versus = parser.add_argument_group("for the comparison")
     versus.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, taken in turns")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
@@ -398,23 +397,6 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         help="ratio to the baseline from which a figure counts as worse",
     )
     _add_models_that_judge(parser)
-
-
-def _add_broker(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
-    )
-    parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
-    _add_tls(parser)
-    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
-
-
-def _add_tls(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
-    )
-    parser.add_argument("--certfile", type=Path, help="client certificate to show to a broker that asks for one")
-    parser.add_argument("--keyfile", type=Path, help="its private key, unless the certificate's file holds it as well")
 
 
 def _add_models_that_judge(parser: argparse.ArgumentParser) -> None:
@@ -442,14 +424,6 @@ def _n_of_m(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected N/M such as 3/5") from None
 
 
-def _duration(text: str) -> float:
-    """Seconds in a time such as 24h."""
-    number, unit = text[:-1], text[-1:]
-    if not (number.isdecimal() and number.isascii()) or unit not in UNITS_S:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with s, m, h or d, such as 24h")
-    return float(number) * UNITS_S[unit]
-
-
 VERBS = (
     Verb("run", "watch all devices and publish alerts", _add_run, run),
     Verb("watch", "print alerts as they are published", _add_watch, watch),
@@ -470,6 +444,7 @@ VERBS = (
         _add_bench,
         bench,
     ),
+    *answering.VERBS,
     Verb("asyncapi", "print the AsyncAPI 3 description of the wire", _add_nothing, asyncapi),
 )
 PROGRAM = Program("monitor", "python -m monitor", DESCRIPTION, VERBS)

@@ -172,7 +172,7 @@ class Requests:
             return
         text = self._grant[task.verb](task)
         tools.engine.counts[counters.REQUESTS] += 1
-        row = RequestRow(task.id, task.now_s, request.device, verb, request.by, payload, text)
+        row = RequestRow(task.id, task.now_s, request.device, verb, request.by, payload, text, request.episode or "")
         self._waiting[row.id] = row, request.response_topic
         tools.checkpoint.decided.add(request.device, tools.decisions.save(request.device), row)
         tools.states.touch([request.device])

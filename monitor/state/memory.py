@@ -188,8 +188,9 @@ class MemoryStore(StateStore):
             return
         kept, now_s = self._kept, time.time()
         underway = {id_ for outbox in kept.outbox.values() for id_ in outbox}
+        judged = {row.episode for row in kept.requests.values() if row.verb == "judge"}
         for alert in [alert for alert in kept.alerts.values() if alert.published_s < before_s]:
-            if alert.id not in underway:
+            if alert.id not in underway and alert.episode not in judged:
                 del kept.alerts[alert.id]
         kept.hourly[:] = [(hour, row) for hour, row in kept.hourly if hour >= before_s // 3600]
         for device, (saved_s, state) in list(kept.states.items()):

@@ -75,7 +75,7 @@ CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
 CREATE TABLE IF NOT EXISTS decision (device TEXT PRIMARY KEY, saved_s REAL NOT NULL, content BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS request (
     id TEXT PRIMARY KEY, made_s REAL NOT NULL, device TEXT NOT NULL, verb TEXT NOT NULL, asked_by TEXT NOT NULL,
-    payload BLOB NOT NULL, answer TEXT NOT NULL
+    payload BLOB NOT NULL, answer TEXT NOT NULL, episode TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS hourly (
     told_hour INTEGER, hour INTEGER, device TEXT, what TEXT, beats INTEGER NOT NULL, rr_ms INTEGER NOT NULL,
@@ -104,9 +104,9 @@ _STATES = (
     "SELECT id, saved_s <= ?, saved_s, state FROM device WHERE id IN (SELECT value FROM json_each(?)) AND saved_s >= ?"
 )
 _DECISIONS = "SELECT device, saved_s, content FROM decision"
-_REQUEST = "SELECT id, made_s, device, verb, asked_by, payload, answer FROM request WHERE id = ?"
+_REQUEST = "SELECT id, made_s, device, verb, asked_by, payload, answer, episode FROM request WHERE id = ?"
 _REQUESTS = (
-    "SELECT id, made_s, device, verb, asked_by, payload, answer FROM request "
+    "SELECT id, made_s, device, verb, asked_by, payload, answer, episode FROM request "
     "WHERE made_s >= ? AND device = coalesce(?, device) ORDER BY made_s, rowid"
 )
 _EPISODE = "SELECT told_s, payload FROM alert WHERE episode = ? AND device = ? ORDER BY rowid LIMIT 1"
@@ -303,7 +303,9 @@ class SqliteStore(StateStore):
             connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in transaction.hourly])
             decided = [(device, now_s, content) for device, content in transaction.decisions.items()]
             connection.executemany("INSERT OR REPLACE INTO decision VALUES (?, ?, ?)", decided)
-            connection.executemany("INSERT OR IGNORE INTO request VALUES (?, ?, ?, ?, ?, ?, ?)", transaction.requests)
+            connection.executemany(
+                "INSERT OR IGNORE INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?)", transaction.requests
+            )
         return True
 
     def prune(self, before_s: float) -> None:
@@ -314,7 +316,11 @@ class SqliteStore(StateStore):
         if self.fault is not None:
             return
         old = "told_s < ? OR rowid <= (SELECT max(rowid) FROM alert) - ?"
-        alerts = f"DELETE FROM alert WHERE ({old}) AND id NOT IN (SELECT id FROM outbox)"
+        kept = "SELECT episode FROM request WHERE verb = 'judge'"
+        alerts = (
+            f"DELETE FROM alert WHERE ({old}) AND id NOT IN (SELECT id FROM outbox) "
+            f"AND coalesce(episode, '') NOT IN ({kept})"
+        )
         self._try(lambda connection: connection.execute(alerts, (before_s, MOST_ALERTS)))
         hours = "DELETE FROM hourly WHERE told_hour < ?"
         self._try(lambda connection: connection.execute(hours, (before_s // 3600,)))
@@ -504,8 +510,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _to_request(row: tuple[Any, ...]) -> RequestRow:
-    id_, made_s, device, verb, by, payload, answer = row
-    return RequestRow(id_, made_s, device, verb, by, bytes(payload), answer)
+    id_, made_s, device, verb, by, payload, answer, episode = row
+    return RequestRow(id_, made_s, device, verb, by, bytes(payload), answer, episode)
 
 
 def _pack(payload: bytes) -> bytes:

@@ -55,6 +55,8 @@ class RequestRow(NamedTuple):
     """As it came, in JSON."""
     answer: str
     """What was done."""
+    episode: str = ""
+    """The alert that it is about, if it is about one. Alerts that were judged are kept in the history, however old."""
 
 
 class HourlyRow(NamedTuple):
@@ -171,8 +173,8 @@ class StateStore(ABC):
     def prune(self, before_s: float) -> None:
         """Drop the beats and alerts published before a time, and states that are not returned any more.
 
-        Alerts in the outbox are kept; so may be what another worker saved, which prunes for itself. A store may have
-        limits of its own, and drop the oldest of what exceeds them.
+        Alerts in the outbox, and those that were judged, are kept; so may be what another worker saved, which prunes
+        for itself. A store may have limits of its own, and drop the oldest of what exceeds them.
         """
 
     @abstractmethod

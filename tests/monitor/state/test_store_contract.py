@@ -418,6 +418,15 @@ def test_requests_are_kept_once_and_found_by_id_time_and_device(store: StateStor
     assert location.read_requests("other", 0.0) == []
 
 
+def test_an_alert_that_was_judged_is_kept_however_old(store: StateStore, location: StateLocation) -> None:
+    judged, other = replace(_alert(1, 10.0), episode="a-1-x"), replace(_alert(2, 10.0), episode="a-2-x")
+    save(store, published=[judged, other])
+    rows = [_request(1)._replace(verb="judge", episode="a-1-x"), _request(2)._replace(episode="a-2-x")]
+    assert _submit(store, Transaction(requests=rows))
+    store.prune(50.0)
+    assert _payloads(location) == [b"{1}"]
+
+
 def test_a_request_is_found_whichever_worker_granted_it(location: StateLocation) -> None:
     first, second = location.open("m", 0), location.open("m", 1)
     _submit(first, Transaction(requests=[_request(1, 20.0)]))
