@@ -19,10 +19,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import zstandard
 
 from monitor import beat, counters, rhythm, wire
@@ -95,15 +96,22 @@ class Tally(NamedTuple):
     """Those from which nothing came for `SILENT_S`."""
 
 
-class Look(NamedTuple):
-    """How a device is."""
+CONNECTIONS: tuple[wire.Connection, ...] = get_args(wire.Connection)
+OFF, SILENT, LEFT = (CONNECTIONS.index(one) for one in ("lead-off", "silent", "offline"))
 
-    device: Device
-    connection: wire.Connection
-    rate_bpm: float
-    """Heart rate; NaN where it is not known now."""
-    judged: float
-    """Share of the beats of the last minute that could be judged; NaN without beats."""
+
+class Look(NamedTuple):
+    """How devices are: arrays of one length, and their records."""
+
+    devices: list[Device]
+    rows: npt.NDArray[np.int64]
+    """A number of its own for each, while it is known."""
+    connections: npt.NDArray[np.int64]
+    """Positions in `CONNECTIONS`."""
+    rate_bpm: npt.NDArray[np.float64]
+    """Heart rates; NaN where not known now."""
+    judged: npt.NDArray[np.float64]
+    """Shares of the beats of the last minute that could be judged; NaN without beats."""
 
 
 class Output:
@@ -166,35 +174,26 @@ class Engine:
         off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
-    def look(self, now_s: float, wanted: Iterable[str] | None = None) -> list[Look]:
-        """Return how devices are, cheaply.
+    def look(self, now_s: float, wanted: Iterable[str] | None = None) -> Look:
+        """Return how devices are, at next to no cost for each.
 
         Parameters
         ----------
         now_s
             On the clock of `feed`.
         wanted
-            Their ids; None: all. Those that are not known are left out.
+            Their ids; None: all. Those of which nothing was found yet are left out.
         """
         since_s = now_s - SILENT_S
-        devices = list(self._devices)
-        if wanted is not None:
-            devices = [known for device in wanted if (known := self._devices.get(device)) is not None]
-        rates_bpm, judged = self._rhythms.summarise(devices)
-        lanes = np.array([known.stream.lane for known in devices], np.int64)
+        known: Iterable[Device | None] = self._devices if wanted is None else map(self._devices.get, wanted)
+        devices = [one for one in known if one is not None and one in self._rhythms]
+        rows, rate_bpm, judged = self._rhythms.summarise(devices)
+        lanes = np.array([one.stream.lane for one in devices], np.int64)
         off, quiet_s = self._batch.look(lanes)
-        rates_bpm[(lanes < 0) | (quiet_s > QUIET_S)] = math.nan
-        looks = []
-        for known, rate_bpm, share, is_off in zip(
-            devices, rates_bpm.tolist(), judged.tolist(), (off & (lanes >= 0)).tolist(), strict=True
-        ):
-            connection: wire.Connection = "lead-off" if is_off else "streaming"
-            if known.has_left:
-                connection = "offline"
-            elif known.arrived_s < since_s or known.is_away:
-                connection = "silent"
-            looks.append(Look(known, connection, rate_bpm if connection == "streaming" else math.nan, share))
-        return looks
+        away = [LEFT if one.has_left else SILENT * (one.is_away or one.arrived_s < since_s) for one in devices]
+        connections = np.where(away, away, OFF * (off & (lanes >= 0)))
+        rate_bpm[(connections > 0) | (lanes < 0) | (quiet_s > QUIET_S)] = math.nan
+        return Look(devices, rows, connections, rate_bpm, judged)
 
     def is_irregular(self, device: str) -> bool | None:
         """Whether a device's latest beats follow irregularly; None if too few are known."""

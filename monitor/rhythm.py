@@ -165,6 +165,9 @@ class Rhythms:
     def __init__(self) -> None:
         self._table = Table(STATE)
 
+    def __contains__(self, device: Hashable) -> bool:
+        return device in self._table
+
     def follow(self, beats: Beats) -> Rhythm:
         """Take beats, in order per device; return what those before each say of it."""
         rows = self._table.find_all(beats.devices)[beats.streams]
@@ -213,18 +216,19 @@ class Rhythms:
             at_s -= int(row["rr_ms"][k % KEPT]) / 1000
         return beats[::-1]
 
-    def summarise(self, devices: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    def summarise(self, devices: Sequence[Hashable]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
         """Return the heart rate of devices, and the share of the beats of the last minute that were judged.
 
         Returns
         -------
-        rate_bpm, judged
-            (n,) each, NaN where not known. Of more than `KEPT` beats a minute, the latest are looked at.
+        rows, rate_bpm, judged
+            (n,) each: rows in this table, which each device must have; and NaN where not known. Of more than `KEPT`
+            beats a minute, the latest are looked at.
         """
         rows = self._table.find_all(devices)
         rate_bpm, judged = np.full(rows.size, np.nan), np.full(rows.size, np.nan)
         _summarise(self._table.states, rows, rate_bpm, judged)
-        return rate_bpm, judged
+        return rows, rate_bpm, judged
 
     def irregularity(self, device: Hashable) -> float:
         """Return the log odds of atrial fibrillation by a device's latest RR intervals; NaN if too few are known."""

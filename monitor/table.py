@@ -29,6 +29,9 @@ class Table:
         self._rows: dict[Hashable, int] = {}
         self._free: list[int] = []
 
+    def __contains__(self, device: Hashable) -> bool:
+        return device in self._rows
+
     def find(self, device: Hashable) -> int:
         """Return the number of a device's row."""
         row = self._rows.get(device)

@@ -12,20 +12,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from monitor import wire
 from monitor.broker.source import Source
-from monitor.engine import Engine, Look
-from monitor.service.decisions import Decisions
+from monitor.devices import Device
+from monitor.engine import CONNECTIONS, Engine, Look
+from monitor.service.decisions import Decisions, DeviceDecisions
 
 LOOK_S = 2.0
 """How often all devices are looked at: the least time between two messages of one, but for alerts and decisions."""
-SMALL_S = 15.0
+SMALL_S = 20.0
 """A small change is told after this time."""
-SMALL_BPM, LARGE_BPM = 1.0, 5.0
+SMALL_BPM, LARGE_BPM = 2.0, 5.0
 """Changes of the heart rate that are told after `SMALL_S`, and at once."""
 SMALL_SHARE, LARGE_SHARE = 0.03, 0.1
 """The same of the share of beats that could be judged."""
@@ -40,15 +42,6 @@ RHYTHMS = {
 }
 """Alerts that name a rhythm, the gravest first."""
 SEVERITIES: tuple[wire.Severity, ...] = ("high", "medium", "low", "technical")
-
-
-class _Told(NamedTuple):
-    """What was told of a device last, as far as it is compared."""
-
-    connection: wire.Connection
-    rate_bpm: float
-    judged: float
-    at_s: float
 
 
 class States:
@@ -71,7 +64,8 @@ class States:
         self._source = source
         self._decisions = decisions
         self._topics = topics
-        self._told: dict[str, _Told] = {}
+        self._told: set[str] = set()  # devices whose state the broker has
+        self._values = np.zeros((4, 0))  # what was told last, by row; see `_has_changed`
         self._due: set[str] = set()
         self._look_due_s = -math.inf
         self._connections = 0
@@ -96,87 +90,114 @@ class States:
         """
         if not self._due and now_s < self._look_due_s:
             return
-        if self._source.connections != self._connections:  # what was on its way is lost, or the broker lost it
-            self._connections = self._source.connections
-            self._told.clear()
         if not self._source.connected:
             return
         time_s = time.time()
         if now_s >= self._look_due_s:
             self._look_due_s = now_s + LOOK_S
             self._due.update(self._decisions.expire(time_s))
-            looks = self._engine.look(arrived_s)
-            self._clear_others({look.device.id for look in looks})
-            due = [look for look in looks if look.device.id in self._due or self._has_changed(look, now_s)]
+            look = self._engine.look(arrived_s)
+            ids = [known.id for known in look.devices]
+            self._forget(self._told.difference(ids))
+            which = self._choose(ids, self._has_changed(look, now_s))
         else:
-            due = self._engine.look(arrived_s, self._due)
-            self._clear(self._due - {look.device.id for look in due})
+            look = self._engine.look(arrived_s, self._due)
+            self._forget(self._due.difference(known.id for known in look.devices) & self._told)
+            which = list(range(len(look.devices)))
         self._due.clear()
-        for look in due:
-            self._told[look.device.id] = _Told(look.connection, look.rate_bpm, look.judged, now_s)
-            self._publish(look.device.id, wire.encode(self._describe(look, time_s)))
+        self._tell(look, which, now_s, time_s)
 
     def clear(self, devices: Iterable[str]) -> None:
         """Let the broker forget the states of devices that were forgotten by an earlier process."""
         for device in devices:
             self._publish(device, b"")
 
-    def _has_changed(self, look: Look, now_s: float) -> bool:
-        told = self._told.get(look.device.id)
-        if told is None or look.connection != told.connection:
-            return True
-        rate_bpm, judged = _difference(look.rate_bpm, told.rate_bpm), _difference(look.judged, told.judged)
-        if rate_bpm >= LARGE_BPM or judged >= LARGE_SHARE:
-            return True
-        return (rate_bpm >= SMALL_BPM or judged >= SMALL_SHARE) and now_s - told.at_s >= SMALL_S
+    def _choose(self, ids: list[str], changed: npt.NDArray[np.bool_]) -> list[int]:
+        """Return which of the devices to tell of, by their positions."""
+        if self._source.connections != self._connections:  # what was on its way is lost, or the broker lost it
+            self._connections = self._source.connections
+            return list(range(len(ids)))
+        if not self._due and len(self._told) == len(ids):
+            return np.flatnonzero(changed).tolist()
+        told, due = self._told, self._due
+        return [k for k, is_other in enumerate(changed.tolist()) if is_other or ids[k] in due or ids[k] not in told]
 
-    def _describe(self, look: Look, time_s: float) -> wire.DeviceState:
-        known = look.device
+    def _has_changed(self, look: Look, now_s: float) -> npt.NDArray[np.bool_]:
+        """(n,) Whether devices are no longer as they were told to be."""
+        self._make_room(look.rows)
+        connections, rate_bpm, judged, told_s = self._values[:, look.rows]
+        rate, share = _differences(look.rate_bpm, rate_bpm), _differences(look.judged, judged)
+        is_small = (rate >= SMALL_BPM) | (share >= SMALL_SHARE)
+        is_large = (rate >= LARGE_BPM) | (share >= LARGE_SHARE) | (look.connections != connections)
+        changed: npt.NDArray[np.bool_] = is_large | (is_small & (now_s - told_s >= SMALL_S))
+        return changed
+
+    def _make_room(self, rows: npt.NDArray[np.int64]) -> None:
+        if rows.size and (most := int(rows.max()) + 1) > self._values.shape[1]:
+            self._values = np.pad(self._values, ((0, 0), (0, most)))
+
+    def _tell(self, look: Look, which: list[int], now_s: float, time_s: float) -> None:
+        """Publish some of the devices that were looked at."""
+        self._make_room(look.rows)
+        values = np.array([look.connections, look.rate_bpm, look.judged, np.full(len(look.devices), now_s)])
+        self._values[:, look.rows[which]] = values[:, which]
+        rates, shares = look.rate_bpm.tolist(), look.judged.tolist()
+        for k in which:
+            known = look.devices[k]
+            connection = CONNECTIONS[look.connections[k]]
+            state = self._describe(known, connection, rates[k], shares[k], time_s)
+            self._told.add(known.id)
+            self._publish(known.id, wire.encode(state))
+
+    def _describe(
+        self, known: Device, connection: wire.Connection, rate_bpm: float, judged: float, time_s: float
+    ) -> wire.DeviceState:
         decided = self._decisions.of(known.id)
-        active = sorted(known.active.values(), key=lambda one: (SEVERITIES.index(one.severity), one.since_s))
-        alerts = []
-        for one in active:
-            seen = decided.acknowledged.get(one.episode)
-            alerts.append(
-                one if seen is None else msgspec.structs.replace(one, acknowledged_by=seen.by, acknowledged_s=seen.at_s)
-            )
+        has_rate = not math.isnan(rate_bpm)
         return wire.DeviceState(
             device=known.id,
             name=decided.name,
-            connection=look.connection,
-            heart_rate_bpm=None if math.isnan(look.rate_bpm) else round(look.rate_bpm, 1),
-            rhythm=self._name_rhythm(look),
-            judged=None if math.isnan(look.judged) else round(look.judged, 3),
-            alerts=alerts,
+            connection=connection,
+            heart_rate_bpm=round(rate_bpm, 1) if has_rate else None,
+            rhythm=self._name_rhythm(known, has_rate),
+            judged=None if math.isnan(judged) else round(judged, 3),
+            alerts=_list_alerts(known, decided) if known.active else [],
             silenced=[one for one in decided.silences if one.until_s > time_s],
             limits=decided.limits,
             time_s=round(time_s, 3),
         )
 
-    def _name_rhythm(self, look: Look) -> str | None:
+    def _name_rhythm(self, known: Device, has_rate: bool) -> str | None:
         """In words; that it is a sinus rhythm is not known, since P waves are not looked for."""
-        for kind, words in RHYTHMS.items():
-            if kind in look.device.active:
-                return words
-        if math.isnan(look.rate_bpm):
-            return None
-        is_irregular = self._engine.is_irregular(look.device.id)
+        if known.active:
+            for kind, words in RHYTHMS.items():
+                if kind in known.active:
+                    return words
+        is_irregular = self._engine.is_irregular(known.id) if has_rate else None
         return None if is_irregular is None else ("irregular" if is_irregular else "regular")
 
-    def _clear_others(self, known: set[str]) -> None:
-        self._clear(self._told.keys() - known)
-
-    def _clear(self, gone: set[str]) -> None:
-        for device in gone & self._told.keys():
-            del self._told[device]
+    def _forget(self, gone: set[str]) -> None:
+        for device in gone:
+            self._told.discard(device)
             self._publish(device, b"")
 
     def _publish(self, device: str, payload: bytes) -> None:
         self._source.publish(self._topics.of(device, "state"), payload, qos=0, retain=True)
 
 
-def _difference(value: float, other: float) -> float:
-    """By how much a value differs; infinite where only one of them is known."""
-    if math.isnan(value) or math.isnan(other):
-        return 0.0 if math.isnan(value) and math.isnan(other) else math.inf
-    return abs(value - other)
+def _list_alerts(known: Device, decided: DeviceDecisions) -> list[wire.ActiveAlert]:
+    """Return the active alerts, the gravest first, with who has seen them."""
+    alerts = []
+    for one in sorted(known.active.values(), key=lambda one: (SEVERITIES.index(one.severity), one.since_s)):
+        seen = decided.acknowledged.get(one.episode)
+        alerts.append(
+            one if seen is None else msgspec.structs.replace(one, acknowledged_by=seen.by, acknowledged_s=seen.at_s)
+        )
+    return alerts
+
+
+def _differences(values: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n,) By how much values differ; infinite where only one of the two is known."""
+    unknown, others_unknown = np.isnan(values), np.isnan(others)
+    apart = np.where(unknown != others_unknown, np.inf, 0.0)
+    return np.where(unknown | others_unknown, apart, np.abs(values - others))
