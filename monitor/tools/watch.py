@@ -47,7 +47,11 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         f"{alert.severity:<9}",
         f"{alert.kind:<23}",
     ]
-    if alert.text:
+    if alert.by is not None:
+        words.append(f"by {alert.by}" if alert.comment is None else f"by {alert.by}: {alert.comment}")
+    if alert.right is not None:
+        words.append("it was right" if alert.right else "it was wrong")
+    if alert.text and alert.by is None:
         words.append(alert.text)
     if alert.probability is not None:
         words.append(f"p {alert.probability:.2f}")
@@ -57,7 +61,9 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         words.append(f"{alert.beats} abnormal beat{'s' * (alert.beats != 1)}")
     if alert.heart_rate_bpm is not None:
         words.append(f"{alert.heart_rate_bpm:.0f}/min")
-    if alert.state != "new" and alert.time_s >= alert.since_s:  # else its clock was set back
+    if alert.silenced:
+        words.append("[silenced]")
+    if alert.state != "new" and alert.by is None and alert.time_s >= alert.since_s:  # else its clock was set back
         words.append(f"after {alert.time_s - alert.since_s:.0f} s")
     if alert.reason is not msgspec.UNSET:
         words.append(f"({'the device is gone' if alert.reason == 'gone' else alert.reason})")

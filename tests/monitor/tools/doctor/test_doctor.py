@@ -88,7 +88,7 @@ def test_mosquitto_as_deployed_on_a_network_is_well_for_the_monitor(ask: Any, se
     assert told.of("warn") == told.of("FAIL") == set()
     assert "accepted as user monitor" in told.checks["login"]["found"]
     assert "364 more days" in told.checks["encryption"]["found"]
-    assert "alerts, beats and status may be published" in told.checks["alerts"]["found"]
+    assert "alerts, beats, states and status may be published" in told.checks["alerts"]["found"]
 
 
 def test_mosquitto_with_its_defaults_is_advised_what_to_keep(ask: Any, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_monitor_that_may_not_publish_alerts_is_shown_the_rule_that_is_missing(a
     with serve_mosquitto(find_mosquitto(), config, port):
         told = ask(f"mqtt://{HOST}:{port}")
     assert told.of("FAIL") == {"alerts"}
-    assert told.checks["alerts"]["advice"].endswith(": topic write ecg/v1/+/alerts")
+    assert told.checks["alerts"]["advice"].endswith(": topic write ecg/v1/+/alerts, topic write ecg/v1/+/state")
 
 
 def test_finding_out_a_right_delivers_nothing(simple: connection.BrokerUrl) -> None:
