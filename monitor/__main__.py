@@ -19,6 +19,7 @@ from monitor.command import Program, Verb, run_program
 from monitor.flags import add_broker, add_tls, duration
 
 if TYPE_CHECKING:
+    from monitor.page.settings import PageSettings
     from monitor.service.run import Service
     from monitor.service.settings import ServiceSettings
     from monitor.service.supervisor import Workers
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
 MODEL = "nsv"
 SHAPE = "ptb"
+PAGE = "127.0.0.1:8520"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,6 +142,54 @@ def history(options: argparse.Namespace) -> int:
             as_json=options.json,
         )
     )
+
+
+def page(options: argparse.Namespace) -> int:
+    """Serve the web page until interrupted, or add somebody who may log in."""
+    from monitor.page.users import add_user, users_file
+
+    if options.add_user is not None:
+        file = users_file(options.users)
+        add_user(file, options.add_user, options.role, _ask_password())
+        print(f"{options.add_user} may log in as {options.role}; users are kept in {file}")
+        return 0
+    from monitor.page.serve import serve
+
+    serve(_page_settings(options))
+    return 0
+
+
+def _page_settings(options: argparse.Namespace) -> PageSettings:
+    from monitor.broker.connection import BrokerUrl, TlsFiles
+    from monitor.page.settings import PageAddress, PageSettings
+    from monitor.state.location import default_directory
+
+    return PageSettings(
+        broker=BrokerUrl.parse(options.broker),
+        password_file=options.password_file,
+        tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
+        prefix=options.prefix,
+        name=options.name,
+        address=PageAddress.parse(options.page),
+        certificate=options.page_certificate,
+        key=options.page_key,
+        users=options.users,
+        login=options.page_login,
+        plain_http=options.page_plain_http,
+        state=None if options.no_history else options.state or default_directory(),
+    )
+
+
+def _ask_password() -> str:
+    """Ask twice at a terminal; else read one line from standard input."""
+    import getpass
+
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass("password: ")
+    if getpass.getpass("again: ") != password:
+        raise ValueError("The two passwords differ.")
+    return password
 
 
 def classify(options: argparse.Namespace) -> int:
@@ -332,6 +382,28 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the description stored in each model, as JSON")
 
 
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    add_broker(parser)
+    parser.add_argument("--name", default="monitor", help="of the monitor that answers, and whose history is shown")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--no-history", action="store_true", help="show only what is heard from now on")
+    parser.add_argument("--page", default=PAGE, metavar="[HOST:]PORT", help="where to serve it; 0 takes a free port")
+    _add_page_security(parser)
+    adding = parser.add_argument_group("add somebody who may log in, and do nothing else")
+    adding.add_argument("--add-user", metavar="NAME", help="asks for the password, or reads it from standard input")
+    adding.add_argument("--role", choices=("viewer", "responder"), default="responder", help="a viewer changes nothing")
+
+
+def _add_page_security(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--users", type=Path, metavar="FILE", help="people who may log in; if not given with the state")
+    parser.add_argument("--page-login", action="store_true", help="ask for a login on this machine too, as for a proxy")
+    parser.add_argument("--page-certificate", type=Path, metavar="FILE", help="PEM file: serve over HTTPS")
+    parser.add_argument("--page-key", type=Path, metavar="FILE", help="its private key, if not in the same file")
+    parser.add_argument(
+        "--page-plain-http", action="store_true", help="serve other machines without TLS, readable on the network"
+    )
+
+
 def _add_nothing(_parser: argparse.ArgumentParser) -> None:
     """No flags."""
 
@@ -445,6 +517,7 @@ VERBS = (
         bench,
     ),
     *answering.VERBS,
+    Verb("page", "serve the web page: fleet, live strips, alerts", _add_page, page, extra="page"),
     Verb("asyncapi", "print the AsyncAPI 3 description of the wire", _add_nothing, asyncapi),
 )
 PROGRAM = Program("monitor", "python -m monitor", DESCRIPTION, VERBS)
