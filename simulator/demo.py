@@ -7,6 +7,7 @@ like any client, and compares. The monitor runs in its own process, as in produc
 from __future__ import annotations
 
 import bisect
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +28,7 @@ from monitor import beat, wire
 from monitor.broker import connection
 from monitor.classify import SHAPE_MODEL, Classifier
 from monitor.tools.watch import describe
-from simulator.broker import EmbeddedBroker
+from simulator.broker import HOST, EmbeddedBroker
 from simulator.devices import Device, Library, make_fleet, open_feed
 from simulator.replay import Replay, Summary
 
@@ -37,6 +39,8 @@ QUIET_S = 2.0
 READY_S = 60.0
 """Maximum time for the monitor to start; the first time it compiles its loops."""
 MONITOR = "demo"
+PAGE_PORT = 8520
+"""Of the web page, unless it is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def run_demo(
         played[device.id].append(_Played(truth, window))
 
     topics = wire.Topics()
-    with EmbeddedBroker(0) as broker, _monitor(broker.url) as (monitor, log):
+    with EmbeddedBroker(0) as broker, _page(broker.url), _monitor(broker.url) as (monitor, log):
         listener = _Listener(broker.url, topics, quiet)
         try:
             _wait_until_online(listener, monitor, log, stop)
@@ -235,6 +239,34 @@ def _monitor(url: connection.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _page(url: connection.BrokerUrl) -> Iterator[None]:
+    """Serve the web page in its own process, and print its address; without its packages go on without it."""
+    if find_spec("uvicorn") is None:
+        print("no web page: pip install 'ecgwatch[page]'", flush=True)
+        yield
+        return
+    port = 0 if _is_taken(PAGE_PORT) else PAGE_PORT
+    command = [sys.executable, "-m", "monitor", "page", "--broker", str(url), "--no-history", "--name", MONITOR]
+    process = subprocess.Popen(
+        [*command, "--page", str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().decode().strip()
+        print(f"web page: {address}" if address else "the web page did not start: ecgwatch page says why", flush=True)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _wait_until_online(
