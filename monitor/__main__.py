@@ -32,6 +32,7 @@ PAGE = "127.0.0.1:8520"
 
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
+    from monitor.service.companion import run_beside
     from monitor.service.logs import set_up
 
     set_up(options.log, options.name)
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
         service = _service(_settings(options), options.workers)
         signal.signal(signal.SIGTERM, lambda *_: service.stop())
         signal.signal(signal.SIGINT, lambda *_: service.stop())
-        service.run()
+        with run_beside(_page_command(options)):
+            service.run()
     except (ValueError, OSError) as error:
         if options.log == "text":
             raise
@@ -74,7 +76,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         model=options.model,
         shape=options.shape,
         provider=options.provider,
-        publish_beats=options.beats,
+        publish_beats=options.beats or options.page is not None,
         alerts=AlertSettings(n=n, m=m, silent_s=options.silent, limits=parse_limits(options.limit)),
         state=None if options.no_state else options.state or default_directory(),
         log=options.log,
@@ -90,6 +92,34 @@ def _service(settings: ServiceSettings, workers: int) -> Service | Workers:
     from monitor.service.run import Service
 
     return Service(settings)
+
+
+def _page_command(options: argparse.Namespace) -> list[str] | None:
+    """Return the command that serves the page of this monitor, if it shall have one; refuse what it would refuse."""
+    if options.page is None:
+        return None
+    _page_settings(options)
+    given = {
+        "--broker": options.broker,
+        "--password-file": options.password_file,
+        "--cafile": options.cafile,
+        "--certfile": options.certfile,
+        "--keyfile": options.keyfile,
+        "--prefix": options.prefix,
+        "--name": options.name,
+        "--state": options.state,
+        "--page": options.page,
+        "--users": options.users,
+        "--page-certificate": options.page_certificate,
+        "--page-key": options.page_key,
+    }
+    flags = {
+        "--no-history": options.no_state,
+        "--page-login": options.page_login,
+        "--page-plain-http": options.page_plain_http,
+    }
+    words = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+    return [sys.executable, "-m", "monitor", "page", "--attached", *words, *(flag for flag in flags if flags[flag])]
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -155,7 +185,7 @@ def page(options: argparse.Namespace) -> int:
         return 0
     from monitor.page.serve import serve
 
-    serve(_page_settings(options))
+    serve(_page_settings(options), is_attached=options.attached)
     return 0
 
 
@@ -176,8 +206,12 @@ def _page_settings(options: argparse.Namespace) -> PageSettings:
         users=options.users,
         login=options.page_login,
         plain_http=options.page_plain_http,
-        state=None if options.no_history else options.state or default_directory(),
+        state=None if _keeps_nothing(options) else options.state or default_directory(),
     )
+
+
+def _keeps_nothing(options: argparse.Namespace) -> bool:
+    return bool(getattr(options, "no_history", False) or getattr(options, "no_state", False))
 
 
 def _ask_password() -> str:
@@ -321,6 +355,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
     )
     parser.add_argument("--log", choices=("text", "json"), default="text", help="format of the log lines on stderr")
+    page = parser.add_argument_group("web page; needs ecgwatch[page]")
+    page.add_argument("--page", metavar="[HOST:]PORT", help="serve it, and publish every beat; HOST is 127.0.0.1")
+    _add_page_security(page)
     parser.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
@@ -388,6 +425,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
     parser.add_argument("--no-history", action="store_true", help="show only what is heard from now on")
     parser.add_argument("--page", default=PAGE, metavar="[HOST:]PORT", help="where to serve it; 0 takes a free port")
+    parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # see monitor.service.companion
     _add_page_security(parser)
     adding = parser.add_argument_group("add somebody who may log in, and do nothing else")
     adding.add_argument("--add-user", metavar="NAME", help="asks for the password, or reads it from standard input")

@@ -251,8 +251,13 @@ def _page(url: connection.BrokerUrl) -> Iterator[None]:
     port = 0 if _is_taken(PAGE_PORT) else PAGE_PORT
     command = [sys.executable, "-m", "monitor", "page", "--broker", str(url), "--no-history", "--name", MONITOR]
     process = subprocess.Popen(
-        [*command, "--page", str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        [*command, "--page", str(port), "--attached"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         address = process.stdout.readline().decode().strip()
@@ -261,6 +266,7 @@ def _page(url: connection.BrokerUrl) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(10)
+        process.stdin.close()
         process.stdout.close()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
+import threading
 
 import uvicorn
 
@@ -19,8 +21,15 @@ MOST_WISH = 64 * 1024
 """Bytes of what a page may send over its WebSocket at a time."""
 
 
-def serve(settings: PageSettings) -> None:
+def serve(settings: PageSettings, *, is_attached: bool = False) -> None:
     """Serve the page; its address is the first line on standard output.
+
+    Parameters
+    ----------
+    settings
+        How it runs.
+    is_attached
+        End when standard input is closed: whoever started this holds it open.
 
     Raises
     ------
@@ -52,7 +61,15 @@ def serve(settings: PageSettings) -> None:
     )
     with listener:
         print(f"{scheme}://{_shown(settings.address.host)}:{listener.getsockname()[1]}/", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        if is_attached:
+            threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+        server.run(sockets=[listener])
+
+
+def _end_with_input(server: uvicorn.Server) -> None:
+    sys.stdin.buffer.read()
+    server.should_exit = True
 
 
 def _listen(address: PageAddress) -> socket.socket:

@@ -65,9 +65,9 @@ export function alertItem(alert, isChosen) {
       "aria-current": isChosen ? "true" : null,
     },
     badge(alert.severity, { isQuiet: isOver || answered !== "" }),
-    h("span", { class: "what" }, `${kindName(alert.kind)} · ${deviceName(alert.device)}`),
+    h("span", { class: "what" }, kindName(alert.kind)),
     h("span", { class: "dim" }, when),
-    h("span", { class: "more" }, `${alert.text || (alert.beats ? `${alert.beats} abnormal beats` : "")}${answered}`),
+    h("span", { class: "more" }, h("b", {}, deviceName(alert.device)), ` ${alert.text ?? ""}${answered}`),
   );
 }
 
@@ -116,9 +116,7 @@ class Alerts {
     fill(this.list, [
       h("h1", { class: "bar" }, "Alerts"),
       h("h2", {}, `Active (${active.length})`),
-      active.length
-        ? items(active)
-        : h("p", { class: "empty" }, "No active alert. That does not mean no disease."),
+      active.length ? items(active) : h("p", { class: "empty" }, "No active alert. That does not mean no disease."),
       h("h2", {}, `Past (${past.length}${past.length > MOST_PAST ? `, the last ${MOST_PAST} are shown` : ""})`),
       items(past.slice(0, MOST_PAST)),
     ]);
@@ -128,7 +126,9 @@ class Alerts {
   async showDetail() {
     const alert = link.alerts.get(this.chosen);
     if (!alert) {
-      fill(this.detail, [h("p", { class: "empty" }, this.chosen ? "This alert is not known here." : "Choose an alert to see its strip.")]);
+      fill(this.detail, [
+        h("p", { class: "empty" }, this.chosen ? "This alert is not known here." : "Choose an alert to see its strip."),
+      ]);
       return;
     }
     const key = JSON.stringify(alert) + String(isSilenced(link.rows.get(alert.device), alert));
@@ -185,7 +185,13 @@ class Alerts {
     canvas.style.width = `${Math.max(stripWidth(strip), 200)}px`;
     const note = h("span", { class: "dim" });
     this.papers.push([canvas, strip, note]);
-    return h("div", { class: "stack" }, h("h2", {}, title), h("div", { class: "paper still", tabindex: "0", role: "group", "aria-label": title }, canvas), note);
+    return h(
+      "div",
+      { class: "stack" },
+      h("h2", {}, title),
+      h("div", { class: "paper still", tabindex: "0", role: "group", "aria-label": title }, canvas),
+      note,
+    );
   }
 
   redraw() {
@@ -214,7 +220,9 @@ function facts(alert) {
   return h(
     "div",
     { class: "facts" },
-    ...items.filter(([, text]) => text).map(([name, text]) => h("div", {}, h("span", {}, name), h("span", {}, String(text)))),
+    ...items
+      .filter(([, text]) => text)
+      .map(([name, text]) => h("div", {}, h("span", {}, name), h("span", {}, String(text)))),
   );
 }
 

@@ -45,18 +45,27 @@ const health = h("span", { class: "health", role: "status" });
 
 function buildHeader() {
   const anchors = VIEWS.filter(([, title]) => title).map(([name, title]) => h("a", { href: `#/${name}` }, title));
-  const soundButton = h("button", { "aria-pressed": "false", title: "Sound for alerts of high priority" }, "Sound off");
+  const soundName = "Sound for alerts of high priority";
+  const soundButton = h("button", { "aria-pressed": false, title: soundName, "aria-label": soundName }, "♪ off");
   soundButton.addEventListener("click", () => {
     sound.set(!sound.isOn);
     setAttribute(soundButton, "aria-pressed", String(sound.isOn));
-    setText(soundButton, sound.isOn ? "Sound on" : "Sound off");
+    setText(soundButton, sound.isOn ? "♪ on" : "♪ off");
     sound.ring();
   });
-  const themeButton = h("button", { title: "Light or dark" }, "Theme");
-  themeButton.addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "light" ? "dark" : "light"));
+  const themeButton = h("button", { title: "Light or dark", "aria-label": "Light or dark" }, "◐");
+  themeButton.addEventListener("click", () =>
+    setTheme(document.documentElement.dataset.theme === "light" ? "dark" : "light"),
+  );
   const tools = h("div", { class: "tools" }, health, soundButton, themeButton);
   if (link.session?.login) {
-    tools.append(h("button", { title: `${link.session.user}, ${link.session.role}`, onclick: logOut }, `Log out ${link.session.user}`));
+    tools.append(
+      h(
+        "button",
+        { title: `${link.session.user}, ${link.session.role}`, onclick: logOut },
+        `Log out ${link.session.user}`,
+      ),
+    );
   }
   fill(header, [h("span", { class: "brand" }, "ecgwatch"), h("nav", { "aria-label": "Views" }, ...anchors), tools]);
 }
@@ -97,20 +106,24 @@ function updateAlarms() {
   const key = urgent.map((alert) => `${alert.episode}${alert.severity}${deviceName(alert.device)}`).join();
   if (key === shownAlarms) return;
   shownAlarms = key;
-  const items = urgent.slice(0, MOST_ALARMS).map((alert) =>
-    h(
-      "a",
-      { class: "alarm", href: `#/alerts/${encodeURIComponent(alert.episode)}` },
-      badge(alert.severity, { flashes: alert.severity === "high" }),
-      h("span", {}, `${kindName(alert.kind)} · ${deviceName(alert.device)}`),
-    ),
-  );
-  const more = urgent.length > MOST_ALARMS && h("a", { class: "alarm", href: "#/alerts" }, `${urgent.length - MOST_ALARMS} more`);
+  const items = urgent
+    .slice(0, MOST_ALARMS)
+    .map((alert) =>
+      h(
+        "a",
+        { class: "alarm", href: `#/alerts/${encodeURIComponent(alert.episode)}` },
+        badge(alert.severity, { flashes: alert.severity === "high" }),
+        h("span", {}, `${kindName(alert.kind)} · ${deviceName(alert.device)}`),
+      ),
+    );
+  const more =
+    urgent.length > MOST_ALARMS && h("a", { class: "alarm", href: "#/alerts" }, `${urgent.length - MOST_ALARMS} more`);
   fill(alarms, [...items, more]);
 }
 
 async function start() {
-  const theme = localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
+  const theme =
+    localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
   document.documentElement.dataset.theme = theme;
   readColours();
   await link.open();

@@ -5,9 +5,9 @@ import { deviceName, link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
 import { act, openForm, openRename, openSilence } from "./pieces.js";
-import { qualityText } from "./fleet.js";
+import { qualityText, seenText } from "./fleet.js";
 import { alertItem } from "./alerts.js";
-import { CONNECTIONS, className, clock, kindName, percent, rate, span } from "./words.js";
+import { CONNECTIONS, className, clock, kindName, percent, rate } from "./words.js";
 
 const SPEEDS = [12.5, 25, 50];
 const GAINS = [5, 10, 20];
@@ -88,9 +88,25 @@ class Device {
       { class: "page" },
       head,
       this.paper,
-      h("div", { class: "bar" }, this.choice("Speed", SPEEDS, "speed", "mm/s"), this.choice("Gain", GAINS, "gain", "mm/mV"), legend()),
-      h("div", { class: "columns" }, this.trends(), h("section", { class: "panel stack" }, h("h2", {}, "Alerts of this device"), this.alerts)),
-      h("div", { class: "columns" }, h("section", { class: "panel stack" }, h("h2", {}, "Beats by class"), this.classes), h("section", { class: "panel stack" }, h("h2", {}, "Limits set for this device"), this.limits)),
+      h(
+        "div",
+        { class: "bar" },
+        this.choice("Speed", SPEEDS, "speed", "mm/s"),
+        this.choice("Gain", GAINS, "gain", "mm/mV"),
+        legend(),
+      ),
+      h(
+        "div",
+        { class: "columns" },
+        this.trends(),
+        h("section", { class: "panel stack" }, h("h2", {}, "Alerts of this device"), this.alerts),
+      ),
+      h(
+        "div",
+        { class: "columns" },
+        h("section", { class: "panel stack" }, h("h2", {}, "Beats by class"), this.classes),
+        h("section", { class: "panel stack" }, h("h2", {}, "Limits set for this device"), this.limits),
+      ),
     );
   }
 
@@ -156,9 +172,12 @@ class Device {
       fact("Connection", row ? CONNECTIONS[connection] : "not known here"),
       fact("Rhythm", row?.rhythm ?? "not named"),
       fact("Signal", qualityText(row?.judged) || "–"),
-      fact("Last seen", row?.seen_s ? `${span(link.now_s() - row.seen_s)} ago` : "–"),
+      fact("Last seen", row ? seenText(row) : "–"),
       ...silences.map((silence) =>
-        fact(`Silenced until ${clock(silence.until_s)}`, `${silence.kind ? kindName(silence.kind) : "all alerts"}: ${silence.reason} (${silence.by})`),
+        fact(
+          `Silenced until ${clock(silence.until_s)}`,
+          `${silence.kind ? kindName(silence.kind) : "all alerts"}: ${silence.reason} (${silence.by})`,
+        ),
       ),
       silences.length > 0 &&
         h("button", { disabled: !link.mayAnswer, onclick: () => act("unsilence", { device: this.id }) }, "End silence"),
@@ -194,11 +213,19 @@ class Device {
     this.limits.dataset.key = key;
     const rows = Object.entries(limits).flatMap(([kind, values]) =>
       Object.entries(values).map(([name, value]) =>
-        h("tr", {}, h("td", {}, kindName(kind)), h("td", {}, name.replaceAll("_", " ")), h("td", { class: "number" }, value)),
+        h(
+          "tr",
+          {},
+          h("td", {}, kindName(kind)),
+          h("td", {}, name.replaceAll("_", " ")),
+          h("td", { class: "number" }, value),
+        ),
       ),
     );
     fill(this.limits, [
-      rows.length ? h("table", {}, h("tbody", {}, ...rows)) : h("p", { class: "dim" }, "None: those of all devices apply."),
+      rows.length
+        ? h("table", {}, h("tbody", {}, ...rows))
+        : h("p", { class: "dim" }, "None: those of all devices apply."),
       h("div", {}, h("button", { disabled: !link.mayAnswer, onclick: () => this.openLimit() }, "Set a limit …")),
     ]);
   }
@@ -244,7 +271,11 @@ class Device {
     drawChart(this.bpm, { points: points.filter((point) => point.x >= from), from, until, least: 40, line: true });
     const beats = trend.beats
       .filter((beat) => beat[0] > until - 600 && beat[1] !== null)
-      .map(([x, rr, label]) => ({ x, y: Math.min(3, rr ?? NaN), isMarked: !["N", "normal", "withheld"].includes(label) }));
+      .map(([x, rr, label]) => ({
+        x,
+        y: Math.min(3, rr ?? NaN),
+        isMarked: !["N", "normal", "withheld"].includes(label),
+      }));
     drawChart(this.rr, { points: beats, from: until - 600, until, least: 0.4, line: false });
     this.drawClasses();
   }
@@ -269,10 +300,19 @@ class Device {
         hours.length > 0 && h("td", { class: "number" }, day[label] ?? 0),
       );
     };
-    const head = h("tr", {}, h("th", {}, "Class"), h("th", { class: "number" }, "Since the page started"), h("th", { class: "number" }, "Share"), hours.length > 0 && h("th", { class: "number" }, "Last 24 h"));
+    const head = h(
+      "tr",
+      {},
+      h("th", {}, "Class"),
+      h("th", { class: "number" }, "Since the page started"),
+      h("th", { class: "number" }, "Share"),
+      hours.length > 0 && h("th", { class: "number" }, "Last 24 h"),
+    );
     const reasons = Object.entries(trend.reasons).map(([reason, count]) => `${reason} ${count}`);
     fill(this.classes, [
-      labels.length ? h("table", {}, h("thead", {}, head), h("tbody", {}, ...labels.map(line))) : h("p", { class: "dim" }, "No beat heard yet."),
+      labels.length
+        ? h("table", {}, h("thead", {}, head), h("tbody", {}, ...labels.map(line)))
+        : h("p", { class: "dim" }, "No beat heard yet."),
       reasons.length > 0 && h("p", { class: "dim" }, `Withheld (not judged): ${reasons.join(", ")}`),
     ]);
     setAttribute(this.classes, "data-total", String(total));

@@ -12,7 +12,7 @@ const OVERSCAN = 1;
 const SORT_MS = 2000;
 /** A list does not change its order while somebody points at it. */
 const HOLD_MS = 1500;
-const TROUBLES = /** @type {Record<string, number>} */ ({ "lead-off": 3, silent: 2, offline: 1 });
+const TROUBLES = /** @type {Record<string, number>} */ ({ "lead-off": 13, silent: 12, offline: 11 });
 
 /** @returns {View} */
 export function openFleet() {
@@ -20,19 +20,24 @@ export function openFleet() {
   return { element: fleet.element, title: "Fleet", close: () => fleet.close() };
 }
 
+/** From here on a device has an alert that nobody has answered. */
+const UNANSWERED = 20;
+
 /**
- * How much a device needs a person: the higher the more.
+ * How much a device needs a person, the higher the more: unanswered alerts by priority, then devices that send nothing,
+ * then answered alerts.
  * @param {Row} row
  */
 export function need(row) {
-  let most = 0;
+  let most = TROUBLES[row.connection ?? "streaming"] ?? 0;
   for (const episode of row.alerts ?? []) {
     const alert = link.alerts.get(episode);
     if (!alert) continue;
+    const rank = RANKS[alert.severity] ?? RANKS.medium;
     const isAnswered = Boolean(alert.acknowledged_by) || isSilenced(row, alert);
-    most = Math.max(most, 10 * ((RANKS[alert.severity] ?? 2) + 1) + (isAnswered ? 0 : 5) - (isAnswered ? 20 : 0));
+    most = Math.max(most, isAnswered ? 1 + rank : UNANSWERED + rank);
   }
-  return Math.max(most, TROUBLES[row.connection ?? "streaming"] ?? 0);
+  return most;
 }
 
 /**
@@ -130,7 +135,7 @@ class Fleet {
     const keyed = found.map((row) => ({ row, need: need(row), name: row.name || row.id }));
     keyed.sort((a, b) => b.need - a.need || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     this.sorted = keyed.map((one) => one.row);
-    this.summarise(rows, keyed.filter((one) => one.need >= 15).length);
+    this.summarise(rows, keyed.filter((one) => one.need >= UNANSWERED).length);
     this.layout();
   }
 
@@ -277,8 +282,8 @@ class Tile {
     const connection = row.connection ?? "streaming";
     setText(this.name, row.name || row.id);
     setText(this.rate, connection === "streaming" ? rate(row.heart_rate_bpm) : "––");
-    setText(this.rhythm, row.rhythm ?? (connection === "streaming" ? "" : CONNECTIONS[connection]));
-    setText(this.quality, qualityText(row.judged));
+    setText(this.rhythm, connection === "streaming" ? (row.rhythm ?? "") : CONNECTIONS[connection]);
+    setText(this.quality, connection === "streaming" ? qualityText(row.judged) : "");
     setText(this.seen, seenText(row));
     setAttribute(this.link, "data-connection", connection);
     this.updateAlert(row, connection);
@@ -307,12 +312,19 @@ class Tile {
 /** @param {number | null | undefined} judged */
 export function qualityText(judged) {
   if (judged === null || judged === undefined) return "";
-  return judged >= 0.9 ? "signal good" : judged >= 0.6 ? `signal fair, ${percent(judged)}` : `signal poor, ${percent(judged)}`;
+  return judged >= 0.9
+    ? "signal good"
+    : judged >= 0.6
+      ? `signal fair, ${percent(judged)}`
+      : `signal poor, ${percent(judged)}`;
 }
 
-/** @param {Row} row */
-function seenText(row) {
-  if (!row.seen_s) return "not heard yet";
-  const ago_s = link.now_s() - row.seen_s;
-  return ago_s < 10 ? "now" : `${span(ago_s)} ago`;
+/**
+ * When a device was last heard: the page itself, or the monitor, which says that it streams.
+ * @param {Row} row
+ */
+export function seenText(row) {
+  if (row.connection === undefined || row.connection === "streaming")
+    return row.has_state || row.seen_s ? "live" : "not heard yet";
+  return row.seen_s ? `${span(link.now_s() - row.seen_s)} ago` : "not heard yet";
 }

@@ -202,8 +202,7 @@ class Link {
    * @returns {Promise<any>}
    */
   async post(path, body) {
-    const send = () =>
-      fetch(path, { method: "POST", body, headers: { "X-CSRF-Token": this.session?.csrf ?? "" } });
+    const send = () => fetch(path, { method: "POST", body, headers: { "X-CSRF-Token": this.session?.csrf ?? "" } });
     let answer = await send();
     if (answer.status === 403 && !this.session?.login) {
       await this.refreshSession();

@@ -50,7 +50,13 @@ class MonitorView {
     if (document.hidden) return;
     try {
       const about = await link.get("/api/monitor");
-      fill(this.page, [countsTable({ ...prefixed(about.refused, "refused: "), ...prefixed(about.dropped, "not understood: "), ...prefixed(about.asked, "asked: ") })]);
+      fill(this.page, [
+        countsTable({
+          ...prefixed(about.refused, "refused: "),
+          ...prefixed(about.dropped, "not understood: "),
+          ...prefixed(about.asked, "asked: "),
+        }),
+      ]);
       if (!this.hasModels) fill(this.models, about.models.map(modelPanel));
       this.hasModels = true;
     } catch {
@@ -69,8 +75,14 @@ function statusPanel(name, status) {
     ["Running for", status.state === "offline" ? "–" : span(link.now_s() - status.since_s)],
     ["Version", status.version],
     ["Model", status.model],
-    ["Devices", `${status.devices}: ${status.streaming} streaming, ${status.lead_off} electrode off, ${status.silent} silent`],
-    ["From sensor to monitor (median)", status.lateness_s === null ? "–" : `${(1000 * status.lateness_s).toFixed(1)} ms`],
+    [
+      "Devices",
+      `${status.devices}: ${status.streaming} streaming, ${status.lead_off} electrode off, ${status.silent} silent`,
+    ],
+    [
+      "From sensor to monitor (median)",
+      status.lateness_s === null ? "–" : `${(1000 * status.lateness_s).toFixed(1)} ms`,
+    ],
     ["Packets not settled yet", String(status.unsettled)],
     ["Storage", status.fault ?? "ok"],
     ["Broker", link.hasBroker ? (status.broker_fault ?? "ok") : "not connected"],
@@ -79,7 +91,11 @@ function statusPanel(name, status) {
     "section",
     { class: "panel stack" },
     h("h2", {}, `Monitor ${name}`),
-    h("table", {}, h("tbody", {}, ...lines.map(([what, text]) => h("tr", {}, h("th", { scope: "row" }, what), h("td", {}, text))))),
+    h(
+      "table",
+      {},
+      h("tbody", {}, ...lines.map(([what, text]) => h("tr", {}, h("th", { scope: "row" }, what), h("td", {}, text)))),
+    ),
     h("details", {}, h("summary", {}, "Counts"), countsTable(status.counts)),
     h("p", { class: "dim" }, `As of ${day(link.now_s())}`),
   );
@@ -89,7 +105,15 @@ function statusPanel(name, status) {
 function countsTable(counts) {
   const entries = Object.entries(counts);
   if (entries.length === 0) return h("p", { class: "dim" }, "Nothing refused, nothing asked.");
-  return h("table", {}, h("tbody", {}, ...entries.map(([what, count]) => h("tr", {}, h("td", {}, what), h("td", { class: "number" }, count)))));
+  return h(
+    "table",
+    {},
+    h(
+      "tbody",
+      {},
+      ...entries.map(([what, count]) => h("tr", {}, h("td", {}, what), h("td", { class: "number" }, count))),
+    ),
+  );
 }
 
 /**
@@ -103,7 +127,12 @@ function prefixed(counts, prefix) {
 /** @param {ModelInfo} model */
 function modelPanel(model) {
   const card = h("pre", { class: "card", tabindex: "0" });
-  const details = h("details", {}, h("summary", {}, "Card: what it was trained on, how it was measured, where it fails"), card);
+  const details = h(
+    "details",
+    {},
+    h("summary", {}, "Card: what it was trained on, how it was measured, where it fails"),
+    card,
+  );
   details.addEventListener("toggle", async () => {
     if (!details.open || card.textContent) return;
     const answer = await fetch(`/api/card/${encodeURIComponent(model.name)}`);
@@ -113,7 +142,11 @@ function modelPanel(model) {
     "section",
     { class: "panel stack" },
     h("h2", {}, `${model.name} (${model.network})`),
-    h("p", {}, `Classes: ${model.classes.join(", ")}. A beat counts as abnormal from a probability of ${model.threshold.toFixed(2)} on.`),
+    h(
+      "p",
+      {},
+      `Classes: ${model.classes.join(", ")}. A beat counts as abnormal from a probability of ${model.threshold.toFixed(2)} on.`,
+    ),
     details,
   );
 }

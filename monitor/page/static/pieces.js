@@ -151,7 +151,11 @@ export function answers(alert) {
   const element = h("div", { class: "bar stretch" });
   fill(element, [
     !alert.acknowledged_by &&
-      h("button", { class: "primary", disabled: isOff, onclick: () => act("acknowledge", { device, episode }) }, "Acknowledge"),
+      h(
+        "button",
+        { class: "primary", disabled: isOff, onclick: () => act("acknowledge", { device, episode }) },
+        "Acknowledge",
+      ),
     h("button", { disabled: isOff, onclick: () => openSilence(device, alert.kind) }, "Silence …"),
     h("button", { disabled: isOff, onclick: () => openComment(alert) }, "Comment …"),
     h("span", { class: "dim" }, "Was this right?"),

@@ -20,18 +20,33 @@ class TrialView {
     this.model = h("select", { name: "model" });
     this.message = h("p", { class: "error", role: "alert" });
     this.result = h("div", { class: "stack" });
-    this.input = h("input", { type: "file", accept: ".csv,.gz,.txt,text/csv", onchange: () => this.send(this.input.files?.[0]) });
+    this.input = h("input", {
+      type: "file",
+      accept: ".csv,.gz,.txt,text/csv",
+      onchange: () => this.send(this.input.files?.[0]),
+    });
     this.drop = h(
       "div",
       { class: "drop" },
       h("label", {}, "A CSV file", this.input),
       h("label", {}, "Model", this.model),
-      h("p", { class: "dim" }, "Drop it here, or choose it. One beat a row: 187 samples from 0 to 1 at 125 Hz, and if you like a label (0: normal). Up to 64 MB; it is judged on the server and not kept."),
+      h(
+        "p",
+        { class: "dim" },
+        "Drop it here, or choose it. One beat a row: 187 samples from 0 to 1 at 125 Hz, and if you like a label (0: normal). Up to 64 MB; it is judged on the server and not kept.",
+      ),
     );
     for (const event of ["dragover", "dragleave", "drop"]) {
       this.drop.addEventListener(event, (dragged) => this.onDrag(/** @type {DragEvent} */ (dragged)));
     }
-    this.element = h("div", { class: "page" }, h("h1", {}, "Try a beat or a file"), this.drop, this.message, this.result);
+    this.element = h(
+      "div",
+      { class: "page" },
+      h("h1", {}, "Try a beat or a file"),
+      this.drop,
+      this.message,
+      this.result,
+    );
     this.resizing = new ResizeObserver(() => this.draw());
     this.resizing.observe(this.result);
     /** @type {Trial | null} */
@@ -50,7 +65,10 @@ class TrialView {
     try {
       const { models } = /** @type {{models: ModelInfo[]}} */ (await link.get("/api/monitor"));
       const able = models.filter((model) => model.context.length === 0);
-      fill(this.model, able.map((model) => h("option", { value: model.name }, `${model.name}: ${model.classes.join(", ")}`)));
+      fill(
+        this.model,
+        able.map((model) => h("option", { value: model.name }, `${model.name}: ${model.classes.join(", ")}`)),
+      );
     } catch (error) {
       setText(this.message, String(error));
     }
@@ -87,19 +105,48 @@ class TrialView {
     const counts = new Map();
     for (const one of trial.names) counts.set(one ?? "withheld", (counts.get(one ?? "withheld") ?? 0) + 1);
     const total = trial.names.length;
-    const summary = [...counts].map(([label, count]) => `${className(label)} ${count} (${percent(count / total)})`).join(" · ");
+    const summary = [...counts]
+      .map(([label, count]) => `${className(label)} ${count} (${percent(count / total)})`)
+      .join(" · ");
     const { labels } = trial;
-    const agree = labels && trial.names.filter((one, i) => one !== null && (one !== normal) === (labels[i] !== 0)).length;
+    const agree =
+      labels && trial.names.filter((one, i) => one !== null && (one !== normal) === (labels[i] !== 0)).length;
     const waveforms = atob(trial.waveforms).length / SAMPLES;
     fill(this.result, [
-      h("section", { class: "panel stack" }, h("h2", {}, `${name}: ${total} beat${total === 1 ? "" : "s"}, judged by ${trial.model}`), h("p", {}, summary), agree !== null && h("p", {}, `${agree} of ${total} agree with their label (${percent(agree / total)}).`)),
+      h(
+        "section",
+        { class: "panel stack" },
+        h("h2", {}, `${name}: ${total} beat${total === 1 ? "" : "s"}, judged by ${trial.model}`),
+        h("p", {}, summary),
+        agree !== null && h("p", {}, `${agree} of ${total} agree with their label (${percent(agree / total)}).`),
+      ),
       h(
         "div",
         { class: "columns" },
-        h("section", { class: "panel stack" }, h("h2", {}, "The beat"), this.words, this.canvas, h("p", { class: "dim" }, "Shaded: where the model looked. The darker, the more the answer changes when that part is replaced by a straight line. It explains the model, not the heart.")),
-        h("section", { class: "panel stack" }, h("h2", {}, total > MOST_LISTED ? `Beats (the first ${MOST_LISTED})` : "Beats"), this.listOf(Math.min(MOST_LISTED, waveforms))),
+        h(
+          "section",
+          { class: "panel stack" },
+          h("h2", {}, "The beat"),
+          this.words,
+          this.canvas,
+          h(
+            "p",
+            { class: "dim" },
+            "Shaded: where the model looked. The darker, the more the answer changes when that part is replaced by a straight line. It explains the model, not the heart.",
+          ),
+        ),
+        h(
+          "section",
+          { class: "panel stack" },
+          h("h2", {}, total > MOST_LISTED ? `Beats (the first ${MOST_LISTED})` : "Beats"),
+          this.listOf(Math.min(MOST_LISTED, waveforms)),
+        ),
       ),
-      h("p", { class: "dim" }, "Research use only, not a medical device. “Normal” does not mean no disease, and no answer here is a reason not to see a physician."),
+      h(
+        "p",
+        { class: "dim" },
+        "Research use only, not a medical device. “Normal” does not mean no disease, and no answer here is a reason not to see a physician.",
+      ),
     ]);
     this.draw();
   }
@@ -178,7 +225,11 @@ function drawBeat(canvas, bytes, length, attention, step) {
   context.stroke();
   context.fillStyle = colours.dim;
   context.font = "12px system-ui, sans-serif";
-  for (const [at, text] of /** @type {[number, string][]} */ ([[0, "0 s"], [62, "0.5 s"], [125, "1 s"]])) {
+  for (const [at, text] of /** @type {[number, string][]} */ ([
+    [0, "0 s"],
+    [62, "0.5 s"],
+    [125, "1 s"],
+  ])) {
     context.fillText(text, x(at), height - 3);
   }
 }
