@@ -21,7 +21,7 @@ import numpy.typing as npt
 from monitor import beat
 from monitor.classify import Classifier, answered
 
-MOST_MEMORY = 3 * 1024**3
+MOST_MEMORY = 3 * 1024**3 // 2
 MOST_CPU_S = 60
 MOST_SHOWN = 1000
 """Beats whose waveform is returned ..."""
