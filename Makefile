@@ -5,6 +5,8 @@ MINUTES = 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
+
 .PHONY: demo test coverage soak check format clean
 
 demo: .venv/installed
@@ -48,4 +50,9 @@ clean:
 .venv/installed-dev: .venv/installed
 	@echo "installing torch and the development tools into .venv (once, a few minutes)"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# What the tests of the web page use beside Python: type checker, formatter, accessibility checker. Needs npm.
+.venv/node: .venv/bin/python Makefile
+	npm install --prefix .venv/node --no-audit --no-fund --silent $(NODE_PACKAGES)
 	@touch $@

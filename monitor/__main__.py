@@ -37,10 +37,11 @@ def run(options: argparse.Namespace) -> int:
 
     set_up(options.log, options.name)
     try:
-        service = _service(_settings(options), options.workers)
-        signal.signal(signal.SIGTERM, lambda *_: service.stop())
-        signal.signal(signal.SIGINT, lambda *_: service.stop())
+        settings = _settings(options)
         with run_beside(_page_command(options)):
+            service = _service(settings, options.workers)
+            signal.signal(signal.SIGTERM, lambda *_: service.stop())
+            signal.signal(signal.SIGINT, lambda *_: service.stop())
             service.run()
     except (ValueError, OSError) as error:
         if options.log == "text":

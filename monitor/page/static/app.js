@@ -45,12 +45,16 @@ const health = h("span", { class: "health", role: "status" });
 
 function buildHeader() {
   const anchors = VIEWS.filter(([, title]) => title).map(([name, title]) => h("a", { href: `#/${name}` }, title));
-  const soundName = "Sound for alerts of high priority";
-  const soundButton = h("button", { "aria-pressed": false, title: soundName, "aria-label": soundName }, "♪ off");
+  const soundButton = h("button", { "aria-pressed": false });
+  const nameSound = () => {
+    setText(soundButton, sound.isOn ? "♪ on" : "♪ off");
+    setAttribute(soundButton, "aria-pressed", String(sound.isOn));
+    setAttribute(soundButton, "aria-label", `${soundButton.textContent}: sound for alerts of high priority`);
+  };
+  nameSound();
   soundButton.addEventListener("click", () => {
     sound.set(!sound.isOn);
-    setAttribute(soundButton, "aria-pressed", String(sound.isOn));
-    setText(soundButton, sound.isOn ? "♪ on" : "♪ off");
+    nameSound();
     sound.ring();
   });
   const themeButton = h("button", { title: "Light or dark", "aria-label": "Light or dark" }, "◐");
