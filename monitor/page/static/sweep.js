@@ -188,7 +188,7 @@ export class Sweep {
   /** Mark the beats that were not marked yet. */
   mark() {
     const { marks } = this.signal;
-    const since_s = this.drawn_s - this.seconds;
+    const since_s = Math.max(this.drawn_s - this.seconds, this.signal.chunks[0]?.start_s ?? Infinity);
     for (const mark of marks) {
       if (mark.heard_ms <= this.marked || mark.time_s > this.drawn_s) continue;
       if (mark.time_s > since_s) this.drawMark(mark);

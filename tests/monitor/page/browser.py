@@ -1,4 +1,4 @@
-"""A real browser before a real page: Debian's Chromium, driven by Playwright; a real broker, and processes as users run.
+"""A real browser before a real page: Debian's Chromium, driven by Playwright; a real broker, and real processes.
 
 Without them the tests are skipped and say what to install; on CI they fail.
 """
@@ -23,12 +23,13 @@ from tests.monitor.page.messages import TOPICS, active, state
 from tests.subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, ViewportSize
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 NODE = Path(sys.prefix) / "node" / "node_modules"
 """Where ``make .venv/node`` puts what npm brings."""
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 def lack(reason: str) -> None:

@@ -21,7 +21,7 @@ from tests.monitor.page.messages import STRIP, alert, state
 from tests.monitor.page.test_app import ROW
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 MOVES = """canvas => {
@@ -68,7 +68,12 @@ def page(browser: Browser, server: PageProcess) -> Iterator[Page]:
     context.set_default_timeout(20_000)
     tab, wrong = context.new_page(), list[str]()
     tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+
+    def note_dialog(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
+    tab.on("dialog", note_dialog)
     tab.goto(server.url)
     yield tab
     context.close()
@@ -172,7 +177,7 @@ def test_an_alert_is_answered_with_the_keyboard_alone(page: Page, monitor: FakeM
     _tab_to(page, "No")
     page.keyboard.press("Enter")
     _wait_for(lambda: len(monitor.requests) == 3)
-    asked = {verb: request for verb, request in monitor.requests}
+    asked = dict(monitor.requests)
     assert list(asked) == ["acknowledge", "silence", "judge"]
     assert (asked["silence"].by, asked["silence"].reason, asked["silence"].for_s) == ("Ada", "being washed", 600)
     assert (asked["silence"].kind, asked["judge"].right) == ("asystole", False)
