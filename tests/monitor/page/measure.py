@@ -214,7 +214,7 @@ def _longest_task_ms(trace: dict[str, Any]) -> float:
         for one in events
         if one["name"] == "thread_name" and one["args"]["name"] == "CrRendererMain"
     }
-    return max(one.get("tdur", 0) for one in events if (one.get("pid"), one.get("tid")) in main) / 1000
+    return float(max(one.get("tdur", 0) for one in events if (one.get("pid"), one.get("tid")) in main)) / 1000
 
 
 def _busy_s(client: Any) -> float:
