@@ -229,14 +229,15 @@ function facts(alert) {
 /** @param {Episode} alert */
 function life(alert) {
   const steps = (alert.steps ?? []).map((step) => {
-    const judged = typeof step.right === "boolean" ? (step.right ? "right. " : "not right. ") : "";
+    const isJudged = typeof step.right === "boolean";
+    const did = isJudged ? `judged ${step.right ? "right" : "wrong"}` : (STEPS[step.state] ?? step.state);
     const text = step.state === "end" ? endReason(step.text) : (step.text ?? "");
     return h(
       "li",
       {},
       h("span", { class: "dim" }, day(step.time_s)),
-      h("span", {}, `${STEPS[step.state] ?? step.state}${step.by ? ` by ${step.by}` : ""}`),
-      h("span", {}, `${judged}${text}`),
+      h("span", {}, `${did}${step.by ? ` by ${step.by}` : ""}`),
+      h("span", {}, text),
     );
   });
   return h("section", { class: "stack" }, h("h2", {}, "What happened"), h("ul", { class: "life" }, ...steps));

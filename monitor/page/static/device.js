@@ -4,7 +4,7 @@ import { h, fill, setText, setAttribute } from "./dom.js";
 import { deviceName, link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
-import { act, openForm, openRename, openSilence } from "./pieces.js";
+import { act, openForm, openRename, openSilence, send } from "./pieces.js";
 import { qualityText, seenText } from "./fleet.js";
 import { alertItem } from "./alerts.js";
 import { CONNECTIONS, className, clock, kindName, percent, rate } from "./words.js";
@@ -16,6 +16,15 @@ const SPANS = /** @type {[string, number][]} */ ([
   ["1 h", 3600],
   ["6 h", 21600],
 ]);
+/** What is most often set for one person; everything that can be set is in docs/ALERTS.md. */
+const LIMITS = [
+  ["Heart rate low (bradycardia), below /min", "bradycardia.below_bpm"],
+  ["Heart rate very low, below /min", "extreme-bradycardia.below_bpm"],
+  ["Heart rate high (tachycardia), above /min", "tachycardia.above_bpm"],
+  ["Heart rate very high, above /min", "extreme-tachycardia.above_bpm"],
+  ["Pause, longer than s", "pause.limit_s"],
+  ["Asystole, longer than s", "asystole.limit_s"],
+];
 const TREND_MS = 5000;
 
 /**
@@ -231,23 +240,35 @@ class Device {
   }
 
   openLimit() {
+    const kinds = h(
+      "select",
+      { name: "limit" },
+      ...LIMITS.map(([text, limit]) => h("option", { value: limit }, text)),
+      h("option", { value: "" }, "another, named below"),
+    );
     openForm(
       `Limit for ${deviceName(this.id)}`,
       [
-        h("label", {}, "Alert", h("input", { name: "kind", required: true, placeholder: "bradycardia" })),
-        h("label", {}, "Parameter", h("input", { name: "parameter", required: true, placeholder: "below_bpm" })),
+        h("label", {}, "Alert", kinds),
+        h("label", {}, "Another: KIND.PARAMETER", h("input", { name: "other", placeholder: "couplet.refractory_s" })),
         h("label", {}, "Value; empty: that of all devices again", h("input", { name: "value", inputmode: "decimal" })),
       ],
       "Set",
-      (given) => {
-        const kind = String(given.get("kind")).trim();
-        const value = String(given.get("value")).trim();
-        const own = { ...(link.rows.get(this.id)?.limits?.[kind] ?? {}) };
-        delete own[String(given.get("parameter")).trim()];
-        if (value) own[String(given.get("parameter")).trim()] = Number(value.replace(",", "."));
-        return act("limits", { device: this.id, limits: { [kind]: own } });
-      },
+      (given) => this.setLimit(String(given.get("limit") || given.get("other")), String(given.get("value")).trim()),
     );
+  }
+
+  /**
+   * @param {string} limit
+   * @param {string} value
+   */
+  async setLimit(limit, value) {
+    const [kind, parameter] = limit.trim().split(".");
+    if (!kind || !parameter) throw new Error("Expected KIND.PARAMETER, such as pause.limit_s.");
+    const own = { ...(link.rows.get(this.id)?.limits?.[kind] ?? {}) };
+    delete own[parameter];
+    if (value) own[parameter] = Number(value.replace(",", "."));
+    await send("limits", { device: this.id, limits: { [kind]: own } });
   }
 
   async refresh() {

@@ -39,36 +39,66 @@ export function toast(text) {
 }
 
 /**
- * Do something for a person, and tell them what came of it.
+ * Do something for a person, and tell them what came of it. Who does it stands in the record: where nobody logs in, the
+ * first time asks for a name.
  * @param {string} verb
  * @param {Record<string, unknown>} fields
  */
 export async function act(verb, fields) {
+  if (needsName() && !ownName()) {
+    openForm("Who are you?", [h("p", {}, "What people do with alerts is recorded with their names.")], "Go on", () =>
+      send(verb, fields),
+    );
+    return;
+  }
   try {
-    toast(await link.request(verb, fields));
-    return true;
+    await send(verb, fields);
   } catch (error) {
-    toast(String(error instanceof Error ? error.message : error));
-    return false;
+    toast(messageOf(error));
   }
 }
 
 /**
- * Open a dialog with a form; `send` gets its fields, and the dialog closes once it returns true.
+ * Ask the monitor something, and show its answer; fails with the reason in words.
+ * @param {string} verb
+ * @param {Record<string, unknown>} fields
+ */
+export async function send(verb, fields) {
+  toast(await link.request(verb, fields));
+}
+
+function needsName() {
+  return link.session !== null && !link.session.login;
+}
+
+/** @param {unknown} error */
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Open a dialog with a form. It closes once what it is for is done; else it says why not.
  * @param {string} title
  * @param {Node[]} fields
  * @param {string} action
- * @param {(fields: FormData) => Promise<boolean>} send
+ * @param {(fields: FormData) => Promise<void>} perform
  */
-export function openForm(title, fields, action, send) {
-  const needsName = link.session !== null && !link.session.login;
+export function openForm(title, fields, action, perform) {
+  const error = h("p", { class: "error", role: "alert" });
+  const asksName = needsName();
   const form = h(
     "form",
     { method: "dialog" },
     h("h1", { id: "dialog-title" }, title),
     ...fields,
-    needsName &&
-      h("label", {}, "Your name, for the record", h("input", { name: "by", value: ownName(), maxlength: 56 })),
+    asksName &&
+      h(
+        "label",
+        {},
+        "Your name, for the record",
+        h("input", { name: "by", value: ownName(), required: true, maxlength: 56 }),
+      ),
+    error,
     h(
       "div",
       { class: "bar" },
@@ -80,8 +110,13 @@ export function openForm(title, fields, action, send) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const given = new FormData(form);
-    if (needsName) setOwnName(String(given.get("by") ?? ""));
-    if (await send(given)) dialog.close();
+    if (asksName) setOwnName(String(given.get("by") ?? ""));
+    try {
+      await perform(given);
+      dialog.close();
+    } catch (reason) {
+      error.textContent = messageOf(reason);
+    }
   });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
@@ -111,7 +146,7 @@ export function openSilence(device, kind) {
     ],
     "Silence",
     (given) =>
-      act("silence", {
+      send("silence", {
         device,
         kind: given.get("kind") || null,
         for_s: Number(given.get("for_s")),
@@ -126,7 +161,7 @@ export function openRename(device) {
     `Name of ${device}`,
     [h("label", {}, "Name", h("input", { name: "name", maxlength: 64, value: link.rows.get(device)?.name ?? "" }))],
     "Save",
-    (given) => act("rename", { device, name: String(given.get("name")).trim() || null }),
+    (given) => send("rename", { device, name: String(given.get("name")).trim() || null }),
   );
 }
 
@@ -136,7 +171,7 @@ export function openComment(alert) {
     "Comment",
     [h("label", {}, "Comment", h("textarea", { name: "text", rows: 3, required: true, maxlength: 500 }))],
     "Save",
-    (given) => act("comment", { device: alert.device, episode: alert.episode, text: given.get("text") }),
+    (given) => send("comment", { device: alert.device, episode: alert.episode, text: given.get("text") }),
   );
 }
 
