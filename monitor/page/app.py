@@ -41,7 +41,8 @@ MOST_VIEWERS = 200
 class Broker(Protocol):
     """The connection to the broker; see `monitor.page.feed.Feed`."""
 
-    client_id: str
+    answer_name: str
+    """Under which name answers come to this client."""
 
     def start(self, on_messages: Callable[[list[Heard]], None], on_connected: Callable[[bool], None]) -> None:
         """Connect, and call back in the running event loop."""
@@ -78,7 +79,7 @@ class Page:
         """What was refused, by its reason."""
         self.hub = Hub(topics, feed)
         self._feed, self._now = feed, now
-        self._asker = Asker(topics, settings.name, feed.client_id, feed.publish)
+        self._asker = Asker(topics, settings.name, feed.answer_name, feed.publish)
         self._past = Past(settings.state, settings.name)
         feed.subscribe(self._asker.answer_topic, 1)
 

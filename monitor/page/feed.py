@@ -43,11 +43,13 @@ class Feed:
     """
 
     def __init__(self, settings: PageSettings) -> None:
-        self.client_id = f"ecgwatch-page-{secrets.token_hex(6)}"
+        client_id = f"ecgwatch-page-{secrets.token_hex(6)}"
+        self.answer_name = settings.broker.user or client_id
+        """Under which name answers come: the user's, to which a broker may hold whoever reads them."""
         self._url = settings.broker
         self._client = connection.make_client(
             settings.broker,
-            self.client_id,
+            client_id,
             password=connection.read_password(settings.broker, settings.password_file),
             **asdict(settings.tls),
         )

@@ -169,6 +169,27 @@ def test_responder_asks_and_writes_nothing_else_and_reads_the_answers_to_its_own
         assert {topic for topic, _ in received} == {*READ_BY_VIEWERS}
 
 
+def test_web_page_reads_what_it_shows_asks_and_writes_nothing_else(broker: Secured) -> None:
+    request, answer = TOPICS.request("monitor", "silence"), TOPICS.answer("monitor", "page")
+    with (
+        Client(broker, "monitor", TOPICS.of("+", "samples"), TOPICS.request("monitor", "+")) as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, "page", "#") as page,
+    ):
+        forbidden = (SAMPLES, TOPICS.of("page", "samples"), ALERTS, TOPICS.of("patch-1", "state"))
+        for topic in (*forbidden, TOPICS.monitor_status("monitor"), answer):
+            page.publish(topic, b"forged")
+        assert _received_before(monitor, page, request) == []
+        sent = {TOPICS.of("patch-1", leaf) for leaf in ("samples", "info", "status")}
+        for topic in sent:
+            device.publish(topic, b"x")
+        for topic in (*READ_BY_VIEWERS, TOPICS.answer("monitor", "another"), TOPICS.of("patch-1", "ack")):
+            monitor.publish(topic, b"x")
+        received = _received_before(page, monitor, answer)
+        assert {topic for topic, _ in received} <= {*READ_BY_VIEWERS, *sent}
+        assert {topic for topic, _ in received} >= {*READ_BY_VIEWERS}
+
+
 def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_its_packets(broker: Secured) -> None:
     Client(broker, "monitor", SAMPLES, client_id="ecgwatch-monitor", clean_session=False).close()
     with Client(broker, "patch-1") as device:

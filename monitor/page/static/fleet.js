@@ -73,16 +73,18 @@ class Fleet {
     }
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(this.scroller);
-    this.ends = [link.on("rows", () => this.onRows()), link.on("alerts", () => this.onRows())];
+    this.ends = [link.on("rows", () => this.onRows()), link.on("alerts", () => this.onAlerts())];
     this.timer = setInterval(() => this.sort(), SORT_MS);
     this.frame = 0;
     this.isDirty = true;
+    this.soon = 0;
     this.setLook(this.look);
     this.sort();
   }
 
   close() {
     clearInterval(this.timer);
+    clearTimeout(this.soon);
     cancelAnimationFrame(this.frame);
     this.resizing.disconnect();
     for (const end of this.ends) end();
@@ -122,6 +124,12 @@ class Fleet {
     this.isDirty = true;
     if (this.sorted.length === 0) this.sort();
     for (const tile of this.tiles.values()) tile.update();
+  }
+
+  onAlerts() {
+    this.onRows();
+    clearTimeout(this.soon);
+    this.soon = setTimeout(() => this.sort(), 150);
   }
 
   /** Put what needs a person first; not while somebody points at the list. */

@@ -19,7 +19,7 @@ class FakeBroker:
         What the monitor answers to each request; None: it does not.
     """
 
-    client_id = "page-1"
+    answer_name = "page-1"
 
     def __init__(self, answer: Callable[[str, wire.Request], wire.Answer] | None = None) -> None:
         self.topics: dict[str, int] = {}
