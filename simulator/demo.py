@@ -130,7 +130,7 @@ def run_demo(
         played[device.id].append(_Played(truth, window))
 
     topics = wire.Topics()
-    with EmbeddedBroker(0) as broker, _page(broker.url), _monitor(broker.url) as (monitor, log):
+    with EmbeddedBroker(0) as broker, _monitor(broker.url) as (monitor, log), _page(broker.url):
         listener = _Listener(broker.url, topics, quiet)
         try:
             _wait_until_online(listener, monitor, log, stop)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,17 @@ from monitor.page.hub import Hub
 from monitor.page.past import Past
 from monitor.page.sessions import Session
 
+MOST_FOR_BEATS, MOST_FOR_RECORDINGS = 3 * 1024**3 // 2, 4 * 1024**3
+"""Bytes of memory."""
+MOST_CPU_S = 60
 TRIAL_S = 90.0
 """Longest time that an uploaded file may take."""
+ANALYSIS = "analysis"
+"""The package whose command ``analyse`` reads recordings; the monitor does not import it, and goes without."""
+SUFFIX = r"\.[A-Za-z0-9]{1,8}"
+"""What is taken of an uploaded file's name: it tells the format."""
+COMMAND_REFUSES = 2
+"""Exit status of our commands after an error that is the user's to mend."""
 ASKED = ("device", "episode", "kind", "for_s", "reason", "name", "limits", "right", "text")
 """Fields of a request that the browser may set."""
 
@@ -107,7 +118,24 @@ class Api:
             with tempfile.TemporaryDirectory(prefix="ecgwatch-page-") as folder:
                 file = Path(folder) / "upload"
                 await _save(request.stream(), file)
-                return await _judge(file, model)
+                return await _run(MOST_FOR_BEATS, "monitor.page.trial", str(file), model)
+
+    async def analyse(self, request: Request) -> Response:
+        """Find beats and alerts in an uploaded recording, as the monitor would live."""
+        model = request.query_params.get("model", classify.DEFAULT_MODEL)
+        suffix = Path(request.query_params.get("name", "")).suffix
+        if find_spec(ANALYSIS) is None:
+            return _error("This installation reads no recordings, only CSV files of beats.", 501)
+        if model not in classify.bundled_models() or not re.fullmatch(SUFFIX, suffix):
+            return _error("Expected a model that exists, and a file whose name ends with its format.", 404)
+        if self._trial.locked():
+            return _error("Another file is being judged: try again in a moment.", 429)
+        async with self._trial:
+            with tempfile.TemporaryDirectory(prefix="ecgwatch-page-") as folder:
+                file = Path(folder) / f"recording{suffix}"
+                await _save(request.stream(), file)
+                words = ("analyse", str(file), "--json", "--model", model, "--provider", "cpu")
+                return await _run(MOST_FOR_RECORDINGS, ANALYSIS, *words)
 
 
 async def _save(stream: AsyncIterator[bytes], file: Path) -> None:
@@ -116,25 +144,34 @@ async def _save(stream: AsyncIterator[bytes], file: Path) -> None:
             written.write(piece)
 
 
-async def _judge(file: Path, model: str) -> Response:
-    command = [sys.executable, "-m", "monitor.page.trial", str(file), model]
+async def _run(most_bytes: int, module: str, *words: str) -> Response:
+    """Run what judges a file, and return its JSON, or its error in words."""
+    command = [sys.executable, "-m", "monitor.page.limited", str(most_bytes), str(MOST_CPU_S), module, *words]
     child = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     try:
-        out, _ = await asyncio.wait_for(child.communicate(), TRIAL_S)
+        out, errors = await asyncio.wait_for(child.communicate(), TRIAL_S)
     except TimeoutError:
         return _error(f"The file took longer than {TRIAL_S:.0f} s.", 422)
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
+    if child.returncode == COMMAND_REFUSES:
+        return _error(_without_folder(errors.decode("utf-8", "replace")), 422)
     if child.returncode != 0:
         return _error("The file is too large once it is unpacked, or takes too long.", 422)
     return Response(out, 422 if out.startswith(b'{"error"') else 200, media_type="application/json")
+
+
+def _without_folder(error: str) -> str:
+    """The last line of a command's error, without where the file lay here."""
+    line = (error.strip().splitlines() or ["It cannot be read."])[-1]
+    return re.sub(r"\S*/ecgwatch-page-\w+/", "", line).removeprefix(f"{ANALYSIS}: ")[:500]
 
 
 def _read_request(body: bytes, session: Session) -> wire.Request:

@@ -200,6 +200,7 @@ def make_app(settings: PageSettings, feed: Broker, now: Callable[[], float] = ti
         Route("/api/card/{model}", api.card),
         Route("/api/request/{verb}", api.request, methods=["POST"]),
         Route("/api/try", api.trial, methods=["POST"]),
+        Route("/api/analyse", api.analyse, methods=["POST"]),
         WebSocketRoute("/ws", page.serve),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]

@@ -30,7 +30,7 @@ PUBLIC = ("/login", "/healthz", "/static/style.css", "/static/icon.svg")
 """What can be asked for without a login."""
 MOST_BYTES = 64 * 1024
 """Of a body, unless its path is among `UPLOADS`."""
-UPLOADS = {"/api/try": 64 * 1024 * 1024}
+UPLOADS = {"/api/try": 64 * 1024 * 1024, "/api/analyse": 64 * 1024 * 1024}
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -1,6 +1,6 @@
 """Judges an uploaded file in a process of its own: ``python -m monitor.page.trial FILE MODEL``; the result is JSON.
 
-What people upload is parsed here, with limits on memory and time, so that it can stop neither page nor monitor.
+It runs below `monitor.page.limited`.
 
 Where the model looked is found by occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks",
 2014): a part of the beat is replaced by a straight line; what that changes in the model's answer is its worth.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ import numpy.typing as npt
 from monitor import beat
 from monitor.classify import Classifier, answered
 
-MOST_MEMORY = 3 * 1024**3 // 2
-MOST_CPU_S = 60
 MOST_SHOWN = 1000
 """Beats whose waveform is returned ..."""
 MOST_EXPLAINED = 200
@@ -95,8 +92,6 @@ def _pack(windows: npt.NDArray[np.float32]) -> str:
 
 def main() -> int:
     """Print the result, or the error that a person should read."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
     file, model = Path(sys.argv[1]), sys.argv[2]
     try:
         print(json.dumps(judge(file, model)))

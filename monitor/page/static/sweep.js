@@ -67,6 +67,7 @@ export class Sweep {
       this.begin(until_s);
     }
     if (until_s <= this.drawn_s) return;
+    if (this.look.fits && this.x(until_s) < this.x(this.drawn_s)) this.gain = this.fit(until_s);
     this.erase(this.drawn_s, until_s);
     this.stroke(this.drawn_s, until_s);
     this.drawn_s = until_s;

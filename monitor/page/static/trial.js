@@ -4,10 +4,12 @@ import { h, fill, setText } from "./dom.js";
 import { link } from "./link.js";
 import { prepare } from "./paper.js";
 import { colours } from "./sweep.js";
-import { className, percent } from "./words.js";
+import { badge } from "./pieces.js";
+import { className, kindName, percent, span } from "./words.js";
 
 const SAMPLES = 187;
 const MOST_LISTED = 500;
+const DISCLAIMER = "Research use only, not a medical device.";
 
 /** @returns {View} */
 export function openTrial() {
@@ -18,22 +20,28 @@ export function openTrial() {
 class TrialView {
   constructor() {
     this.model = h("select", { name: "model" });
+    this.kind = h(
+      "select",
+      { name: "kind" },
+      h("option", { value: "try" }, "single beats (CSV)"),
+      h("option", { value: "analyse" }, "a recording"),
+    );
     this.message = h("p", { class: "error", role: "alert" });
     this.result = h("div", { class: "stack" });
     this.input = h("input", {
       type: "file",
-      accept: ".csv,.gz,.txt,text/csv",
       onchange: () => this.send(this.input.files?.[0]),
     });
     this.drop = h(
       "div",
       { class: "drop" },
-      h("label", {}, "A CSV file", this.input),
+      h("label", {}, "A file", this.input),
+      h("label", {}, "It holds", this.kind),
       h("label", {}, "Model", this.model),
       h(
         "p",
         { class: "dim" },
-        "Drop it here, or choose it. One beat a row: 187 samples from 0 to 1 at 125 Hz, and if you like a label (0: normal). Up to 64 MB; it is judged on the server and not kept.",
+        "Drop it here, or choose it. Single beats: one a row, 187 samples from 0 to 1 at 125 Hz, and if you like a label (0: normal). Recordings: EDF, CSV, and what wearables export. Up to 64 MB; it is judged on the server and not kept.",
       ),
     );
     for (const event of ["dragover", "dragleave", "drop"]) {
@@ -87,15 +95,32 @@ class TrialView {
     this.trial = null;
     setText(this.message, "");
     fill(this.result, [h("p", { class: "dim", role: "status" }, `Judging ${file.name} …`)]);
+    const model = encodeURIComponent(this.model.value);
     try {
-      this.trial = await link.post(`/api/try?model=${encodeURIComponent(this.model.value)}`, file);
-      this.row = 0;
-      this.show(file.name);
+      if (this.kind.value === "analyse") {
+        const path = `/api/analyse?model=${model}&name=${encodeURIComponent(file.name)}`;
+        this.showAnalysis(file.name, await link.post(path, file));
+      } else {
+        this.trial = await link.post(`/api/try?model=${model}`, file);
+        this.row = 0;
+        this.show(file.name);
+      }
     } catch (error) {
       fill(this.result, []);
       setText(this.message, `${file.name}: ${error instanceof Error ? error.message : error}`);
     }
     this.input.value = "";
+  }
+
+  /**
+   * @param {string} name
+   * @param {Analysis} analysis
+   */
+  showAnalysis(name, analysis) {
+    fill(this.result, [
+      ...analysis.files.map((file) => analysisPanel(name, file)),
+      h("p", { class: "dim" }, `${DISCLAIMER} No alert does not mean no disease.`),
+    ]);
   }
 
   /** @param {string} name */
@@ -145,7 +170,7 @@ class TrialView {
       h(
         "p",
         { class: "dim" },
-        "Research use only, not a medical device. “Normal” does not mean no disease, and no answer here is a reason not to see a physician.",
+        `${DISCLAIMER} “Normal” does not mean no disease, and no answer here is a reason not to see a physician.`,
       ),
     ]);
     this.draw();
@@ -232,4 +257,36 @@ function drawBeat(canvas, bytes, length, attention, step) {
   ])) {
     context.fillText(text, x(at), height - 3);
   }
+}
+
+/**
+ * What was found in a recording.
+ * @param {string} name
+ * @param {Analysis["files"][number]} file
+ */
+function analysisPanel(name, file) {
+  const counts = Object.entries(file.counts).map(([label, count]) => `${className(label)} ${count}`);
+  const mean = file.heart_rate_bpm.mean;
+  const alerts = file.alerts.map((alert) =>
+    h(
+      "tr",
+      {},
+      h("td", {}, badge(alert.severity)),
+      h("td", {}, kindName(alert.kind)),
+      h("td", { class: "number" }, span(alert.begin_s)),
+      h("td", { class: "number" }, alert.end_s === null ? "to the end" : span(alert.end_s - alert.begin_s)),
+      h("td", {}, alert.text),
+    ),
+  );
+  const heads = ["Priority", "Alert", "After", "For", "What happened"].map((head) => h("th", {}, head));
+  return h(
+    "section",
+    { class: "panel stack" },
+    h("h2", {}, `${name}: ${span(file.seconds)} of lead ${file.lead ?? "unknown"}, judged by ${file.model}`),
+    h("p", {}, `${counts.join(" · ")}${mean === null ? "" : ` · mean heart rate ${Math.round(mean)}/min`}`),
+    ...file.notes.map((note) => h("p", { class: "dim" }, note)),
+    alerts.length > 0
+      ? h("table", {}, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...alerts))
+      : h("p", {}, "No alert."),
+  );
 }

@@ -138,6 +138,20 @@ interface Trial {
   step: number;
 }
 
+interface Analysis {
+  files: {
+    lead: string | null;
+    rate_hz: number;
+    seconds: number;
+    signal_s: number;
+    notes: string[];
+    model: string;
+    counts: Record<string, number>;
+    heart_rate_bpm: { mean: number | null };
+    alerts: { kind: string; severity: string; begin_s: number; end_s: number | null; text: string }[];
+  }[];
+}
+
 /** A view: what it shows, and how it is taken down. */
 interface View {
   element: HTMLElement;

@@ -14,7 +14,7 @@ from simulator.broker import EmbeddedBroker, free_port
 from tests.monitor.page.browser import launch
 
 PICTURE = Path(__file__).parents[3] / "docs" / "page.png"
-SETTLE_MS = 40_000
+SETTLE_MS = 45_000
 """Until strips are full and alerts have come."""
 
 
@@ -24,12 +24,9 @@ def main() -> int:
     with EmbeddedBroker(0) as broker, tempfile.TemporaryDirectory() as state, launch() as browser:
         run = ["-m", "monitor", "run", "--broker", str(broker.url), "--state", state, "--page", str(port)]
         play = ["-m", "simulator", "replay", "--broker", str(broker.url), "--devices", "15", "--packet", "0.5"]
-        fault = ["--fault", "lead-off:0.2"]
         with (
             subprocess.Popen([sys.executable, *run]) as monitor,
-            subprocess.Popen(
-                [sys.executable, *play, "--profile", "patch", "--profile", "polar-h10", *fault]
-            ) as devices,
+            subprocess.Popen([sys.executable, *play, "--profile", "patch", "--profile", "polar-h10"]) as devices,
         ):
             try:
                 page = browser.new_page(viewport={"width": 1280, "height": 640}, color_scheme="dark")

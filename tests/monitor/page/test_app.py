@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from starlette.testclient import WebSocketTestSession
 
 from monitor import wire
+from monitor.page import api
 from monitor.page.signal import HEADER
 from tests.monitor.page.client import open_page
 from tests.monitor.page.messages import NOW_S, STRIP, alert, beat, heard, packet, state, status
@@ -185,6 +187,39 @@ def test_a_file_that_holds_no_beats_is_an_error_and_never_a_verdict(content: byt
         assert answer.status_code == 422
         assert message in answer.json()["error"]
         assert "/tmp" not in answer.json()["error"]
+
+
+ANALYSIS = """
+import json, sys
+file, model = sys.argv[2], sys.argv[5]
+text = open(file).read()
+if text == "bad":
+    sys.exit(print(f"analysis: {file} is no recording", file=sys.stderr) or 2)
+print(json.dumps({"files": [{"counts": {"N": len(text)}, "model": model, "file": file.rpartition("/")[2]}]}))
+"""
+
+
+def test_a_recording_is_given_to_the_command_that_reads_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reader_of_tests.py").write_text(ANALYSIS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(api, "ANALYSIS", "reader_of_tests")
+    with open_page() as page:
+        page.begin()
+        found = page.post("/api/analyse?model=ptb&name=../../my ride.edf", content=b"12345").json()
+        assert found == {"files": [{"counts": {"N": 5}, "model": "ptb", "file": "recording.edf"}]}
+        refused = page.post("/api/analyse?model=ptb&name=a.csv", content=b"bad")
+        assert (refused.status_code, refused.json()["error"]) == (422, "analysis: recording.csv is no recording")
+        assert page.post("/api/analyse?model=ptb&name=a./x", content=b"1").status_code == 404
+
+
+def test_without_that_command_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "ANALYSIS", "a_package_that_is_not_there")
+    with open_page() as page:
+        page.begin()
+        assert page.post("/api/analyse?model=ptb&name=a.edf", content=b"1").status_code == 501
 
 
 def test_a_model_that_needs_more_than_a_beat_says_so() -> None:
