@@ -19,7 +19,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from monitor import classify, wire
+from monitor import classify, panel, wire
 from monitor.page.asking import Asker
 from monitor.page.fleet import as_detail
 from monitor.page.hub import Hub
@@ -109,7 +109,7 @@ class Api:
 
     async def trial(self, request: Request) -> Response:
         """Judge the beats of an uploaded file."""
-        model = request.query_params.get("model", classify.DEFAULT_MODEL)
+        model = request.query_params.get("model", classify.SHAPE_MODEL)
         if model not in classify.bundled_models():
             return _error("There is no such model.", 404)
         if self._trial.locked():
@@ -122,7 +122,7 @@ class Api:
 
     async def analyse(self, request: Request) -> Response:
         """Find beats and alerts in an uploaded recording, as the monitor would live."""
-        model = request.query_params.get("model", classify.DEFAULT_MODEL)
+        model = request.query_params.get("model", panel.DEFAULT_MODEL)
         suffix = Path(request.query_params.get("name", "")).suffix
         if find_spec(ANALYSIS) is None:
             return _error("This installation reads no recordings, only CSV files of beats.", 501)
@@ -194,7 +194,7 @@ def _read_request(body: bytes, session: Session) -> wire.Request:
 @cache
 def list_models() -> list[dict[str, Any]]:
     """Return what the bundled models say of themselves."""
-    return [msgspec.to_builtins(classify.read_info(name)) for name in classify.bundled_models()]
+    return [msgspec.to_builtins(panel.read_info(name)) for name in classify.bundled_models()]
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -37,7 +37,7 @@ class TrialView {
       { class: "drop" },
       h("label", {}, "A file", this.input),
       h("label", {}, "It holds", this.kind),
-      h("label", {}, "Model", this.model),
+      h("label", {}, "Model, for single beats", this.model),
       h(
         "p",
         { class: "dim" },
@@ -98,7 +98,7 @@ class TrialView {
     const model = encodeURIComponent(this.model.value);
     try {
       if (this.kind.value === "analyse") {
-        const path = `/api/analyse?model=${model}&name=${encodeURIComponent(file.name)}`;
+        const path = `/api/analyse?name=${encodeURIComponent(file.name)}`;
         this.showAnalysis(file.name, await link.post(path, file));
       } else {
         this.trial = await link.post(`/api/try?model=${model}`, file);
