@@ -95,13 +95,13 @@ class TrialView {
     this.trial = null;
     setText(this.message, "");
     fill(this.result, [h("p", { class: "dim", role: "status" }, `Judging ${file.name} …`)]);
-    const model = encodeURIComponent(this.model.value);
+    const model = this.model.value ? `?model=${encodeURIComponent(this.model.value)}` : "";
     try {
       if (this.kind.value === "analyse") {
         const path = `/api/analyse?name=${encodeURIComponent(file.name)}`;
         this.showAnalysis(file.name, await link.post(path, file));
       } else {
-        this.trial = await link.post(`/api/try?model=${model}`, file);
+        this.trial = await link.post(`/api/try${model}`, file);
         this.row = 0;
         this.show(file.name);
       }
