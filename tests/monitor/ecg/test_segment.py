@@ -132,6 +132,19 @@ def test_narrow_t_waves_higher_than_the_r_wave_are_not_taken_for_it(
     assert all(np.abs(found - r_peak).min() < 0.05 for r_peak in times[:-2])
 
 
+def test_small_beats_that_come_late_after_large_ones_are_found() -> None:
+    """As in the bigeminy of ANSI/AAMI EC13, waveform 3a, where every second beat is small."""
+    large, small = beat_times(60.0, 1.5), beat_times(60.0, 1.5, 0.5 + 0.94)
+    t = np.arange(0, 60.0, 1 / 250)
+    signal = make_ecg(large, 60.0, 250.0).astype(np.float32)
+    for r_peak in small:
+        signal += 400 * np.exp(-((t - r_peak) ** 2) / (2 * 0.015**2)).astype(np.float32)
+    found = np.array([beat.fiducial / 125 for beat in _cut(signal, 250.0)])
+    times = np.sort(np.concatenate([large, small]))
+    assert all(np.abs(found - r_peak).min() < 0.05 for r_peak in times if 5 < r_peak < 57)
+    assert all(np.abs(times - f).min() < 0.05 for f in found)
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_ten_seconds_of_nothing_make_no_beats_and_cost_none_after(value: float) -> None:
     times = beat_times(60.0)
