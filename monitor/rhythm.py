@@ -18,10 +18,13 @@ How irregular a rhythm is follows from up to 30 RR intervals whose ends are no v
   series", Am. J. Physiol. Heart Circ. Physiol. 300 (2011);
 * turning point ratio: Dash, Chon, Lu, Raeder, "Automatic real time detection of atrial fibrillation", Ann. Biomed. Eng.
   37 (2009), who use it with RMSSD and Shannon entropy;
-* quantiles of the differences between neighbouring intervals, which stand for their RMSSD: a few ectopic or false
-  beats move a quantile little.
+* quantiles of the differences between neighbouring intervals beside their RMSSD: a few ectopic or false beats move a
+  quantile little;
+* pNN50, the best of the measures that Akande et al. compared, "Characterising RR intervals in atrial fibrillation
+  detected through screening", Comput. Cardiol. 50 (2023).
 
-They are joined by one logistic regression, fitted on every second patient (see `WEIGHTS`).
+They are joined by one logistic regression (see `WEIGHTS`). Early narrow beats are not left out: in atrial fibrillation
+beats look early.
 """
 
 from __future__ import annotations
@@ -68,26 +71,25 @@ RUN_POOR = 1
 CYCLES = 3
 """Ventricular beats that make a bigeminy or trigeminy, with those between them."""
 
-WINDOW, FEWEST_RR, LONGEST_S = 30, 12, 2.5
+WINDOW, FEWEST_RR, LONGEST_S = 30, 16, 2.5
 """RR intervals that irregularity is looked for in, at least so many; longer ones are pauses."""
 LOOK_BACK = 45
 """Beats among which they must lie."""
 TOLERANCE_S, MATCHES = 0.03, 5
 """Sample entropy starts with this tolerance, and doubles it until so many pairs match."""
 EPSILON = 0.004
-MOST_EARLY = 0.2
-"""Share of supraventricular beats up to which their intervals are left out: with more of them the rhythm itself may be
-what makes beats early."""
 REGULAR = -9.0
 """Irregularity of a rhythm that need not be looked at closer."""
 REGULAR_BELOW = 0.012
 """Median difference of neighbouring RR intervals, over their mean, of such a rhythm."""
 QUANTILES = (0.25, 0.5, 0.75)
-FEATURES = 6
-WEIGHTS = (-0.483, -0.232, 0.36, 0.901, 2.121, 1.91)
-BIAS = 1.207
-"""Logistic regression on every second patient of MIT-BIH DS1, CPSC 2021 and CinC 2017 (A against N and O), all alike,
-those of svdb a third. On the others of CinC 2017 its AUC is .95 against normal and .88 against other rhythms."""
+LARGE_S, ALIKE = 0.05, 0.04
+"""A difference of neighbouring RR intervals that is large (pNN50), and one, over their mean, that is none."""
+FEATURES = 12
+WEIGHTS = (-0.381, 0.13, 0.306, 0.435, 0.094, 1.452, 2.943, -3.049, -3.559, -0.184, -0.194, -0.767)
+BIAS = -1.991
+"""Logistic regression on CinC 2017 (A against N and O), CPSC 2021 and MIT-BIH DS1, by recording alike, those of many
+minutes eight times; see docs/MEASURED.md for what it finds in recordings that it was not fitted on."""
 
 STATE = np.dtype(
     [
@@ -472,17 +474,13 @@ def _collect(state: Any, window: Any, linked: Any) -> int:
 
     `linked` says of each whether it follows the one before without a beat between.
     """
-    n, follows, early, beats = 0, False, 0, 0
-    for back in range(LOOK_BACK):
-        early += _code(state, back) == S
-        beats += _code(state, back) != UNKNOWN
-    ectopic = S if early <= MOST_EARLY * beats else V
+    n, follows = 0, False
     for back in range(LOOK_BACK):
         code, before = _code(state, back), _code(state, back + 1)
         if code == UNKNOWN or n == WINDOW:
             break
         rr_s = _rr_s(state, back)
-        fits = 0 < rr_s <= LONGEST_S and code not in (V, ectopic) and before not in (V, ectopic)
+        fits = 0 < rr_s <= LONGEST_S and code != V and before != V
         if fits:
             window[n], linked[n] = rr_s, False
             if n > 0:
@@ -505,34 +503,42 @@ def find_features(rr_s: Any, linked: Any, out: Any) -> bool:
         (n,) RR intervals, and whether each follows the one before directly.
     out
         (`FEATURES`,) room for: logs of quantiles of the differences of neighbouring intervals over their mean; log
-        median of second differences; turning point ratio; coefficient of sample entropy.
+        median of second differences; turning point ratio; coefficient of sample entropy; shares of large differences
+        and of none; log mean interval; log median difference from the interval but one before; log RMSSD; log
+        interquartile range.
     """
     n, mean = rr_s.size, rr_s.mean()
-    first, second = np.empty(n), np.empty(n)
-    ones, twos, turns = 0, 0, 0
+    first, second, other = np.empty(n), np.empty(n), np.empty(n)
+    ones, twos, turns, large, alike, squares = 0, 0, 0, 0, 0, 0.0
     for i in range(1, n):
         if not linked[i]:
             continue
         step = rr_s[i] - rr_s[i - 1]
         first[ones] = abs(step) / mean
+        large += abs(step) > LARGE_S
+        alike += first[ones] < ALIKE
+        squares += first[ones] ** 2
         ones += 1
         if linked[i - 1]:
             before = rr_s[i - 1] - rr_s[i - 2]
-            second[twos] = abs(step - before) / mean
+            second[twos], other[twos] = abs(step - before) / mean, abs(step + before) / mean
             twos += 1
             turns += step * before < 0
-    if ones < FEWEST_RR - 4 or twos < FEWEST_RR // 2:
+    if ones < FEWEST_RR // 2 or twos < FEWEST_RR // 4:
         return False
-    first, second = first[:ones], second[:twos]
+    first, second, other, in_order = first[:ones], second[:twos], other[:twos], rr_s.copy()
     sort(first)
     sort(second)
+    sort(other)
+    sort(in_order)
     if first[ones // 2] < REGULAR_BELOW:
         return False
     for k in range(len(QUANTILES)):
         out[k] = np.log(first[int(QUANTILES[k] * (ones - 1))] + EPSILON)
-    out[3] = np.log(second[(twos - 1) // 2] + EPSILON)
-    out[4] = turns / twos
-    out[5] = _entropy(rr_s, linked, mean)
+    out[3], out[4], out[5] = np.log(second[(twos - 1) // 2] + EPSILON), turns / twos, _entropy(rr_s, linked, mean)
+    out[6], out[7], out[8] = large / ones, alike / ones, np.log(mean)
+    out[9], out[10] = np.log(other[(twos - 1) // 2] + EPSILON), np.log(np.sqrt(squares / ones) + EPSILON)
+    out[11] = np.log((in_order[int(0.75 * (n - 1))] - in_order[int(0.25 * (n - 1))]) / mean + EPSILON)
     return True
 
 

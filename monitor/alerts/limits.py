@@ -42,7 +42,7 @@ class Limits:
     ventricular_a_minute: int = 10
     """Ventricular beats a minute; bedside monitors can be set to 1 to 30 (Mindray V series) or 100 (BeneVision N1)."""
     supraventricular_a_minute: int = 10
-    fibrillation_odds: float = 0.5
+    fibrillation_odds: float = 1.0
     """Log odds of atrial fibrillation from which a beat speaks for it."""
 
     def __post_init__(self) -> None:
