@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit | compare | cost | baselines | evaluate | fetch`."""
+"""Command line: `python -m training fit | compare | cost | baselines | evaluate | vf | fetch`."""
 
 from __future__ import annotations
 
@@ -103,6 +103,12 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
         "sources", nargs="*", metavar="SOURCE", help=f"one or more of {', '.join(SOURCES)}", default=["kaggle"]
     )
     parser.add_argument("--out", type=Path, default=Path("data"), help="directory; each source gets a folder in it")
+
+
+def _add_vf(parser: argparse.ArgumentParser) -> None:
+    help_ = "directory with vfdb and cudb, and of mitdb, svdb, cpsc2021, cinc2017, tele_ecg, nstdb_noise what is there"
+    parser.add_argument("data", type=Path, metavar="DIR", help=help_)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -282,6 +288,13 @@ def _evaluate(args: argparse.Namespace) -> None:
         print_figures(run, figures, Console())
 
 
+def _vf(args: argparse.Namespace) -> None:
+    from training.vf import print_report, train
+
+    weights, tallies = train(args.data)
+    print_report(weights, tallies, args.json)
+
+
 def _fetch(args: argparse.Namespace) -> None:
     from training.fetch import fetch
 
@@ -326,6 +339,13 @@ VERBS = (
         extra="train",
     ),
     Verb("evaluate", "evaluate a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),
+    Verb(
+        "vf",
+        "learn the weights by which the monitor tells ventricular fibrillation, and assess them record by record",
+        _add_vf,
+        _vf,
+        extra="records",
+    ),
     Verb(
         "fetch",
         "download data sets: Kaggle's heartbeat CSV files, or PhysioNet records",
