@@ -17,11 +17,14 @@ NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
 Floats = npt.NDArray[np.float64]
 VERDICTS: Final[tuple[wire.Verdict, ...]] = ("normal", "abnormal", "withheld")
 
-Need = Literal["beats", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
+Need = Literal["beats", "vf", "no-vf", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
 """What a detector may need.
 
 beats
     Every beat of a device for which something is remembered, or whose beats are of interest.
+vf, no-vf
+    The signal is that of ventricular fibrillation or flutter, each 0.5 s; it is not, once after that, and once that is
+    known of a new stream.
 lead-off, no-beats, gap
     The electrode came off; no beat was found for a while with the electrode on; packets are missing, or the clock or
     the rate has changed.

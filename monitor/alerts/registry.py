@@ -15,6 +15,7 @@ from monitor.alerts.limits import Limits
 from monitor.alerts.rates import Asystole, NoBeats, Pause, Rate
 from monitor.alerts.signal import PoorSignal, UntilJudgedBeat
 from monitor.alerts.ventricular import Couplet, Cycle, FrequentEctopy, VentricularRun
+from monitor.alerts.vf import VentricularFibrillation
 
 CHAINS: tuple[tuple[wire.Kind, ...], ...] = (
     ("ventricular-fibrillation", "asystole", "pause", "no-beats"),
@@ -23,7 +24,9 @@ CHAINS: tuple[tuple[wire.Kind, ...], ...] = (
     ("ventricular-fibrillation", "ventricular-tachycardia", "extreme-tachycardia", "tachycardia"),
     ("ventricular-fibrillation", "ventricular-tachycardia", "ventricular-run", "couplet", "bigeminy", "trigeminy",
      "ventricular-ectopy", "abnormal-beats"),
-    ("ventricular-tachycardia", "atrial-fibrillation", "supraventricular-ectopy", "abnormal-beats"),
+    ("ventricular-fibrillation", "ventricular-tachycardia", "atrial-fibrillation", "supraventricular-ectopy",
+     "abnormal-beats"),
+    ("ventricular-fibrillation", "poor-signal"),
 )  # fmt: skip
 """Kinds that contain one another, the gravest first: it hides those behind it."""
 
@@ -40,6 +43,7 @@ def _graver(kind: wire.Kind) -> frozenset[wire.Kind]:
 
 def _rates(limits: Limits) -> tuple[Detector, ...]:
     return (
+        VentricularFibrillation(kind="ventricular-fibrillation", severity="high", update_s=10, refractory_s=0),
         Asystole(kind="asystole", severity="high", limit_s=limits.asystole_s, m=3),
         Rate(kind="extreme-bradycardia", severity="high", below_bpm=limits.extreme_bradycardia_bpm, m=5),
         Rate(kind="extreme-tachycardia", severity="high", above_bpm=limits.extreme_tachycardia_bpm, m=10, n=5),

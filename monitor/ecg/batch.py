@@ -4,7 +4,7 @@ The samples given to a stretch wait until `Batch.advance`; then all stretches pa
 gate together, in one call each. That is what makes a packet cheap: the loops are compiled, and the Python around them
 is shared by all devices. At most one part of each stretch waits, so that how packets are batched makes no difference.
 
-The whole state of a stretch is a row of four arrays of plain records, 18 kB; rows that were never used take no
+The whole state of a stretch is a row of five arrays of plain records, 21 kB; rows that were never used take no
 memory. Knows nothing of packets' order, of models or of alerts.
 """
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
 from monitor.clock import Clock
-from monitor.ecg import quality, resample, segment
+from monitor.ecg import quality, resample, segment, vf
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
 from monitor.ecg.tape import Piece
@@ -32,9 +32,11 @@ ROOM = 1024
 
 VERSION = 6
 """Of what is saved of a device besides the records; grows when any of it changes."""
-_RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE
+_RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
 """Of the records and the rest: what was saved with another one cannot be restored."""
+
+_WAVES: dict[int, wire.Kind] = {vf.PRESENT: "vf", vf.ABSENT: "no-vf"}
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -136,7 +138,8 @@ class SavedStretch(msgspec.Struct, frozen=True, array_like=True):
     most_off_s: float
     stamp_s: float
     rows: list[bytes]
-    """What its lane holds: contact, gate, resampler, segmenter and its missing samples."""
+    """What its lane holds: contact, gate, resampler, segmenter and its missing samples, and what fibrillation is told
+    by."""
 
 
 class Beats(NamedTuple):
@@ -205,6 +208,7 @@ class Batch:
         self._resamplers = np.zeros(capacity, resample.STATE)
         self._segmenters = np.zeros(capacity, segment.STATE)
         self._gates = np.zeros(capacity, quality.STATE)
+        self._waves = np.zeros(capacity, vf.STATE)
         self._started_s = np.zeros(capacity)
         self._first = np.zeros(
             capacity, np.int64
@@ -286,6 +290,7 @@ class Batch:
             self._resamplers[lane].tobytes()[:history],
             segmenter[: _SIGNAL + 4 * left],
             segmenter[_MISSING : _MISSING + left],
+            self._waves[lane].tobytes(),
         ]
         return SavedStretch(
             r.rate_hz, r.started_s, r.first_seq, r.next_seq, r.samples, r.shortest_s, r.longest_s,
@@ -299,8 +304,8 @@ class Batch:
         for name in SavedStretch.__struct_fields__[3:-1]:
             setattr(stretch, name, getattr(saved, name))
         self.open(stretch)
-        contact, gate, resampler, segmenter, missing = saved.rows
-        rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate
+        contact, gate, resampler, segmenter, missing, waves = saved.rows
+        rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate, waves
         for states, row in zip(self.states, rows, strict=True):
             states[stretch.lane] = np.frombuffer(row.ljust(states.dtype.itemsize, b"\0"), states.dtype)[0]
         return stretch
@@ -308,7 +313,7 @@ class Batch:
     @property
     def states(self) -> tuple[npt.NDArray[np.void], ...]:
         """The whole state, a row for each lane."""
-        return self._contacts, self._resamplers, self._segmenters, self._gates
+        return self._contacts, self._resamplers, self._segmenters, self._gates, self._waves
 
     def _take(self, rate_hz: float, stretches: list[Stretch], parts: list[Steps]) -> None:
         """Take a part of each of some stretches of one rate."""
@@ -320,11 +325,14 @@ class Batch:
         kernel = resample.design_kernel(rate_hz)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
         self._log.insert(place, self._make_piece(stretches, lanes, signal, ends))
-        taken = 0
+        waves = vf.find(self._waves, lanes, signal, ends)
+        taken, before = 0, len(self._log)
         while taken < lanes.size:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)
             if found:
                 self._put_aside(stretches, lanes, found)
+        if waves.streams.size:
+            self._insert(before, stretches, lanes, waves)
         since = segment.since_last(self._segmenters, lanes)
         silent = since > self._silence
         if silent.any():
@@ -372,12 +380,35 @@ class Batch:
         room = beats, signals, surroundings
         self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful, known))
 
+    def _insert(self, before: int, stretches: list[Stretch], lanes: Ints, waves: vf.Found) -> None:
+        """Put what was found of fibrillation among the beats of this part, those that finished before it first."""
+        parts = [entry for entry in self._log[before:] if isinstance(entry, Beats)]
+        del self._log[before:]
+        turns = np.arange(waves.streams.size) - np.searchsorted(waves.streams, waves.streams)  # within its stream
+        for turn in range(int(turns.max()) + 2):
+            for part in parts:
+                streams, known = part.beats["stream"], part.beats["known"]
+                passed = (waves.streams == streams[:, None]) & (waves.samples < known[:, None])
+                self._add_some(part, passed.sum(axis=1) == turn)
+            for i in np.flatnonzero(turns == turn):
+                stretch, what = stretches[waves.streams[i]], _WAVES[waves.what[i]]
+                at_s = (self._first[lanes[waves.streams[i]]] + waves.samples[i]) / RATE_HZ
+                late_s = stretch.started_s + stretch.samples / stretch.rate_hz - at_s
+                self._add(stretch, what, float(at_s + stretch.drift_s - (stretch.pace - 1.0) * late_s))
+
+    def _add_some(self, part: Beats, which: npt.NDArray[np.bool_]) -> None:
+        if which.all():
+            self._log.append(part)
+        elif which.any():
+            columns: dict[str, Any] = {name: getattr(part, name)[which] for name in Beats._fields[1:]}
+            self._log.append(part._replace(**columns))
+
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
 
     def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
         moved, end_s = segment.baseline_moved(self._segmenters, stretch.lane), stretch.completed_s
-        doubtful = quality.doubts(self._gates[stretch.lane], moved)
+        doubtful = quality.doubts(self._gates[stretch.lane], moved) or vf.is_suspected(self._waves[stretch.lane])
         self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
 
 

@@ -85,6 +85,9 @@ BEGINS, ENDS = 2.25, 0.0
 LASTS = 20
 """... once it was below for so many steps (10 s): flutter comes in bursts."""
 
+SUSPECTED = 2
+"""It is suspected by the mean of so many."""
+
 STATE = np.dtype(
     [
         ("n", np.int64),  # samples taken
@@ -164,6 +167,13 @@ def find(
         (6,) of `FEATURES`, and the bias; those of this module unless given.
     """
     return Found(*_find(states, rows, samples, ends, _WAVELETS, _WEIGHTS if weights is None else weights))
+
+
+def is_suspected(state: np.void) -> bool:
+    """Whether the latest windows of a stream look like fibrillation, which may not be known yet."""
+    known = int(state["n"]) // STEP - STEPS + 1
+    latest = [float(state["scores"][(known - k) % AVERAGED]) for k in range(SUSPECTED)]
+    return known >= SUSPECTED and sum(latest) > ENDS * SUSPECTED
 
 
 def measure(samples: Signal) -> npt.NDArray[np.float64]:

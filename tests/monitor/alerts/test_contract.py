@@ -48,6 +48,7 @@ MORE: dict[str, Sequence[Step]] = {
     "very fast": [Beat(0.3, NORMAL, 0.1)] * 40,
     "pause": [*[NORMAL_BEAT] * 10, Beat(3.5, NORMAL, 0.1)],
     "long pause": [*[NORMAL_BEAT] * 10, Beat(5.0, NORMAL, 0.1)],
+    "fibrillation": [Moment(0.5, "vf")] * 20,
     "silence": [*[NORMAL_BEAT] * 10, Moment(20.0, "no-beats")],
     "run": [NORMAL_BEAT] * 5 + [VENTRICULAR] * 8,
     "couplets": ([NORMAL_BEAT] * 5 + [VENTRICULAR] * 2) * 3,
