@@ -16,6 +16,8 @@ PORT = 1883
 PASSWORD_VARIABLE = "ECGWATCH_PASSWORD"
 PREFIX = "ecg/v1"
 """As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
+FORMATS = ("ishne", "kardia", "edf", "opensignals", "polar", "polar-frames", "apple", "wfdb", "csv")
+"""As in `recordings.formats`."""
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -30,18 +32,27 @@ def replay(options: argparse.Namespace) -> None:
     """Play a fleet or records to a broker."""
     from monitor import wire
     from monitor.broker import connection
+    from recordings import formats
+    from recordings.recording import Choices
     from simulator.beats import find_data
     from simulator.devices import Library, make_fleet, open_feed, record_feed
     from simulator.faults import Fault
-    from simulator.records import read_wfdb
+    from simulator.records import from_recording
     from simulator.replay import Replay
 
     stop = _stop_on_signals()
     url = connection.BrokerUrl.parse(options.broker)
     faults = tuple(Fault.parse(text) for text in options.fault)
     if options.record:
-        records = [read_wfdb(path, options.lead, options.annotator) for path in options.record]
-        print(f"playing {len(records)} WFDB records: {', '.join(record.name for record in records)}", flush=True)
+        choices = Choices(
+            lead=options.lead,
+            annotator=options.annotator,
+            rate_hz=options.record_rate,
+            unit=options.unit,
+            time=options.time_column,
+        )
+        records = [from_recording(formats.read(path, choices, options.format)) for path in options.record]
+        print("playing", ", ".join(record.name for record in records), flush=True)
         for note in (note for record in records for note in record.notes):
             print(f"note: {note}", flush=True)
         packet_s = 1.0 if options.packet is None else options.packet
@@ -215,9 +226,13 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=Path,
         metavar="PATH",
-        help="play this WFDB record instead, once; can be repeated",
+        help="play this recording instead, once: WFDB, EDF, CSV ... as analyse reads them; can be repeated",
     )
     _add_choices_of_record(parser)
+    parser.add_argument("--format", choices=FORMATS, help="of the recordings; if not given, what is in them tells")
+    parser.add_argument("--record-rate", type=float, metavar="HZ", help="of a recording in text without times")
+    parser.add_argument("--unit", metavar="UNIT", help="of a recording in text that names none: V, mV, uV or nV")
+    parser.add_argument("--time-column", metavar="NAME", help="of a recording in text: its name or number")
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
