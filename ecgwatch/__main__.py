@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import analysis.__main__
 import export.__main__
 import monitor.__main__
 import simulator.__main__
@@ -31,6 +32,7 @@ PROGRAM = Program(
     "Watch wearable ECG feeds live: packets in over MQTT, alerts out. Research software, not a medical device.",
     (
         *monitor.__main__.VERBS,
+        *analysis.__main__.VERBS,
         *simulator.__main__.VERBS,
         Group("train", "train, compare and measure networks that classify beats", training.__main__.VERBS),
         Group("export", "write trained networks as ONNX files, and check such files", export.__main__.VERBS),
