@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.annotate import Spell, note_alerts, note_beats, write_annotations
 from analysis.examine import Episode, Findings, check_rate, examine
 from analysis.progress import Bar
 from analysis.summary import Summary, summarise
 from monitor.classify import Classifier, Provider
 from monitor.engine import warm_up
+from recordings.annotations import Spell, note_alerts, note_beats, write_annotations
 from recordings.formats import ALL, read
 from recordings.marks import MADE_HERE
 from recordings.recording import Choices, Recording

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import analysis.__main__
 import export.__main__
 import monitor.__main__
+import recorder.__main__
 import simulator.__main__
 import training.__main__
 from ecgwatch.completion import SHELLS, answer_shell, script
@@ -32,6 +33,7 @@ PROGRAM = Program(
     "Watch wearable ECG feeds live: packets in over MQTT, alerts out. Research software, not a medical device.",
     (
         *monitor.__main__.VERBS,
+        *recorder.__main__.VERBS,
         *analysis.__main__.VERBS,
         *simulator.__main__.VERBS,
         Group("train", "train, compare and measure networks that classify beats", training.__main__.VERBS),

@@ -5,8 +5,8 @@ Rules
 * Several rows may carry one time: they are a block, whose samples follow each other.
 * The rate is that of the blocks that follow each other without a hole. A whole number of hertz is taken where the times
   are too coarse to tell it from that.
-* A hole is a block that begins later than its predecessor ends, by more than the times jitter: it is NaN, as long as
-  the samples that are missing. Nothing is filled in, nothing is moved.
+* A hole is where a block begins later than its predecessor ends, by more than the times jitter: it is NaN, and what
+  follows stands where its time says. Nothing is filled in.
 
 Knows nothing of files.
 """
@@ -64,12 +64,14 @@ def lay_out(times_s: npt.NDArray[np.float64], samples_uv: Signal, rate_hz: float
     if rate_hz is None:
         rate_hz = find_rate(counts, steps)
         notes.append(f"the rate is taken from the times: {rate_hz:.6g} Hz")
-    missing = np.rint(np.where(_is_hole(counts, steps, rate_hz), steps * rate_hz - counts, 0)).astype(np.int64)
+    late = np.flatnonzero(_is_hole(counts, steps, rate_hz)) + 1
+    places = np.rint((times_s[first[late]] - times_s[0]) * rate_hz).astype(np.int64) - first[late]
+    missing = np.diff(np.maximum.accumulate(np.maximum(places, 0)), prepend=0)
     if (total := int(missing.sum())) > 0:
         check_size(samples_uv.size + total)
         holes = int(np.count_nonzero(missing))
         notes.append(f"{holes} hole{'s' * (holes > 1)} in its times, {total / rate_hz:.1f} s in all, stay missing")
-    return Timeline(rate_hz, open_holes(samples_uv, first[1:], missing), tuple(notes))
+    return Timeline(rate_hz, open_holes(samples_uv, first[late], missing), tuple(notes))
 
 
 def open_holes(samples_uv: Signal, before: npt.NDArray[np.int64], missing: npt.NDArray[np.int64]) -> Signal:
@@ -88,7 +90,7 @@ def _check(times_s: npt.NDArray[np.float64]) -> None:
         )
 
 
-def find_rate(counts: npt.NDArray[np.int64], steps: npt.NDArray[np.float64]) -> float:
+def find_rate(counts: npt.NDArray[np.int64], steps: npt.NDArray[np.float64], nominal_hz: float | None = None) -> float:
     """Rate of blocks of which the holes are not known yet.
 
     Parameters
@@ -97,6 +99,8 @@ def find_rate(counts: npt.NDArray[np.int64], steps: npt.NDArray[np.float64]) -> 
         (m,) samples of each block.
     steps
         (m,) seconds from its time to that of the next.
+    nominal_hz
+        Taken where the times are too coarse to tell the rate from it; the next whole number if not given.
 
     Raises
     ------
@@ -111,8 +115,8 @@ def find_rate(counts: npt.NDArray[np.int64], steps: npt.NDArray[np.float64]) -> 
         raise ValueError(f"got times by which the rate is {rate_hz:.3g} Hz, expected one of an ECG")
     late = np.abs(steps - counts / rate_hz)[follows]
     doubt_hz = rate_hz * 2 * float(late.max()) / float(steps[follows].sum())
-    whole_hz = float(np.rint(rate_hz))
-    return whole_hz if abs(whole_hz - rate_hz) <= doubt_hz else rate_hz
+    round_hz = float(np.rint(rate_hz)) if nominal_hz is None else nominal_hz
+    return round_hz if abs(round_hz - rate_hz) <= doubt_hz else rate_hz
 
 
 def _is_hole(counts: npt.NDArray[np.int64], steps: npt.NDArray[np.float64], rate_hz: float) -> npt.NDArray[np.bool_]:

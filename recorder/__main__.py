@@ -1,0 +1,120 @@
+"""Command line of the recorder. Only flags are declared here; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from monitor.command import Program, Verb, run_program
+
+BROKER = "mqtt://127.0.0.1:1883"
+PREFIX = "ecg/v1"
+"""As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+UNITS_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+def record(options: argparse.Namespace) -> None:
+    """Keep the raw ECG until interrupted."""
+    from monitor import wire
+    from monitor.broker import connection
+    from monitor.broker.mqtt import MqttSource
+    from monitor.service.logs import set_up
+    from recorder.codec import require
+    from recorder.record import RecordSettings, run_record, subscriptions
+
+    set_up("text", "record")
+    require()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    settings = RecordSettings(
+        root=_root(options), devices=tuple(options.device), for_s=options.seconds, keep_s=options.keep,
+        most_bytes=options.most,
+    )  # fmt: skip
+    url = connection.BrokerUrl.parse(options.broker)
+    topics = wire.Topics(options.prefix)
+    source = MqttSource(
+        url,
+        f"ecgwatch-record-{wire.check_name(options.name)}",
+        subscriptions(settings, topics),
+        password=connection.read_password(url, options.password_file),
+        tls=connection.TlsFiles(options.cafile, options.certfile, options.keyfile),
+    )
+    keeper = run_record(settings, source, topics, stop.is_set)
+    logging.getLogger(__name__).info("kept: %s", dict(keeper.counts))
+
+
+def _root(options: argparse.Namespace) -> Path:
+    from monitor.state.location import default_directory
+
+    root: Path = options.record or default_directory() / "record"
+    return root
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Add where the record lies."""
+    parser.add_argument("--record", type=Path, metavar="DIR", help="of the record; if not given, beside the states")
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
+    )
+    parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
+    parser.add_argument("--cafile", type=Path, help="certificate authorities to trust")
+    parser.add_argument("--certfile", type=Path, help="client certificate")
+    parser.add_argument("--keyfile", type=Path, help="its private key")
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+    parser.add_argument("--name", default="record", help="of this recorder: the broker keeps its session by it")
+    parser.add_argument(
+        "--device", action="append", default=[], metavar="ID", help="only this one; can be repeated; all if not given"
+    )
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=duration,
+        default="inf",
+        metavar="TIME",
+        help="how long, such as 24h; then it ends",
+    )
+    parser.add_argument("--keep", type=duration, default="30d", metavar="TIME", help="what is older is deleted")
+    parser.add_argument("--most", type=size, default="50GB", metavar="SIZE", help="beyond it, the oldest is deleted")
+    add_record(parser)
+
+
+def duration(text: str) -> float:
+    """Seconds in a time such as 24h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if text == "inf":
+        return float("inf")
+    if found is None:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with s, m, h or d, such as 24h")
+    return float(found.group(1)) * UNITS_S[found.group(2)]
+
+
+def size(text: str) -> float:
+    """Bytes in a size such as 50GB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MGT]B)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with MB, GB or TB, such as 50GB")
+    return float(found.group(1)) * UNITS_BYTES[found.group(2)]
+
+
+VERBS = (Verb("record", "keep the raw ECG of devices, as they send it", _add_record, record, extra="record"),)
+PROGRAM = Program("recorder", "python -m recorder", "The raw ECG of devices, kept and handed out again.", VERBS)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, or 2 after an error, which is one line on stderr."""
+    return run_program(PROGRAM, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
