@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -29,8 +29,8 @@ from recordings.recording import Recording, choose_resolution
 DEVICE = "recording"
 PACKET_S = 10.0
 """Length of a packet: how a stream is cut makes no difference, and few are cheaper."""
-PART_PACKETS = 30
-"""So many packets are one step of the progress."""
+TELL_S = 300.0
+"""So much signal is one step of the progress."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
@@ -74,6 +74,18 @@ class Findings:
         """(n,) class of each beat, or "withheld"."""
         return [beat.label or "withheld" for beat in self.beats]
 
+    def since(self, start_s: float) -> Findings:
+        """Return the same with times that count from another moment."""
+        beats = tuple(
+            msgspec.structs.replace(one, qrs_s=one.qrs_s - start_s, r_peak_s=one.r_peak_s - start_s)
+            for one in self.beats
+        )
+        alerts = tuple(
+            msgspec.structs.replace(one, time_s=one.time_s - start_s, since_s=one.since_s - start_s)
+            for one in self.alerts
+        )
+        return replace(self, beats=beats, alerts=alerts)
+
     def episodes(self) -> list[Episode]:
         """Alerts from begin to end, by begin."""
         begun = {alert.episode: alert for alert in self.alerts if alert.state == "new"}
@@ -112,19 +124,50 @@ def examine(
     ValueError
         The rate is not allowed on the wire.
     """
-    engine = Engine(classifier, alerts)
     resolution_uv, _ = choose_resolution(recording.samples_uv)
     about = wire.Info(rate_hz=recording.rate_hz, lead=recording.lead, resolution_uv=resolution_uv, first_seen_s=0.0)
-    engine.describe(DEVICE, about, 0.0)
+    packets = cut_packets(recording, resolution_uv)
+    return examine_packets(DEVICE, packets, about, classifier, alerts, progress=progress, seconds=recording.seconds)
+
+
+def examine_packets(
+    device: str,
+    packets: Iterable[wire.Packet],
+    about: wire.Info | None,
+    classifier: Classifier,
+    alerts: AlertSettings | None = None,
+    *,
+    progress: Progress = lambda share: None,
+    seconds: float = math.inf,
+) -> Findings:
+    """Play packets through an engine, exactly as they are; times of what is found are those of the packets.
+
+    Parameters
+    ----------
+    device
+        Id.
+    packets
+        In the order in which they came.
+    about
+        What the device says of itself.
+    classifier, alerts
+        The model, and limits of the detectors.
+    progress, seconds
+        Called now and then; how long the packets last together.
+    """
+    engine = Engine(classifier, alerts)
+    if about is not None:
+        engine.describe(device, about, 0.0)
     began_s = time.perf_counter()
     beats: list[wire.Beat] = []
     found: list[wire.Alert] = []
-    for output in _play(engine, recording, resolution_uv, progress):
+    for output in _play(engine, device, packets, progress, seconds):
         beats += output.beats
         found += output.alerts
+    info = classifier.info
     return Findings(
-        classifier.info.name,
-        tuple(classifier.info.classes),
+        info.name,
+        tuple(info.classes),
         tuple(sorted(beats, key=lambda beat: beat.qrs_s)),
         tuple(found),
         time.perf_counter() - began_s,
@@ -155,14 +198,18 @@ def cut_packets(recording: Recording, resolution_uv: float) -> Iterator[wire.Pac
         yield wire.Packet(seq, begin / recording.rate_hz, recording.rate_hz, samples)
 
 
-def _play(engine: Engine, recording: Recording, resolution_uv: float, progress: Progress) -> Iterator[Output]:
+def _play(
+    engine: Engine, device: str, packets: Iterable[wire.Packet], progress: Progress, seconds: float
+) -> Iterator[Output]:
     """Feed packets one by one, and drop the device at the end, so that what still waits is judged."""
-    total = recording.samples_uv.size / max(1, round(PACKET_S * recording.rate_hz))
-    for packet in cut_packets(recording, resolution_uv):
-        engine.feed(DEVICE, packet, packet.start_s)
+    played_s = told_s = 0.0
+    for packet in packets:
+        engine.feed(device, packet, played_s)
+        played_s += packet.samples.size / packet.rate_hz
         yield engine.flush()
-        if packet.seq % PART_PACKETS == 0:
-            progress(min(1.0, packet.seq / total))
+        if played_s >= told_s:
+            told_s = played_s + TELL_S
+            progress(min(1.0, played_s / seconds))
     engine.forget(math.inf)
     yield engine.flush()
     progress(1.0)

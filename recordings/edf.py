@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recordings import leads
+from recordings.export import GAP_TEXT
 from recordings.marks import Mark
 from recordings.recording import Choices, Recording, Signal, make_recording, start_of
 from recordings.timeline import open_holes
@@ -49,9 +50,10 @@ def _read(path: Path, edf: Any, choices: Choices) -> Recording:
     signal = edf.signals[number]
     samples_uv: Signal = scale * np.asarray(signal.data, np.float64)
     samples_uv, more = _open_gaps(edf, samples_uv, signal.sampling_frequency)
+    marks: tuple[Mark, ...] = tuple(sorted((float(one.onset), one.text) for one in edf.annotations))
+    samples_uv = _open_annotated(edf, samples_uv, signal.sampling_frequency)
     start_s, told = _start(edf)
     rate_hz = float(signal.sampling_frequency)
-    marks: tuple[Mark, ...] = tuple(sorted((float(one.onset), one.text) for one in edf.annotations))
     return make_recording(
         path.stem, rate_hz, names[number], samples_uv, [*notes, *more, *told], start_s=start_s, marks=marks
     )
@@ -71,6 +73,15 @@ def _open_gaps(edf: Any, samples_uv: Signal, rate_hz: float) -> tuple[Signal, li
     lost_s = missing.sum() / rate_hz
     note = f"{holes} hole{'s' * (holes != 1)} between its data records, {lost_s:.1f} s in all, stay missing"
     return open_holes(samples_uv, per_record * np.arange(1, onsets_s.size), missing), [note]
+
+
+def _open_annotated(edf: Any, samples_uv: Signal, rate_hz: float) -> Signal:
+    """Take away what is annotated as missing: `recordings.write_edf` does that, since EDF knows no missing sample."""
+    for one in edf.annotations:
+        if one.text == GAP_TEXT and one.duration is not None:
+            begin = round(one.onset * rate_hz)
+            samples_uv[begin : begin + round(one.duration * rate_hz)] = np.nan
+    return samples_uv
 
 
 def _onsets(edf: Any) -> Signal:

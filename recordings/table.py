@@ -110,9 +110,8 @@ def _take_apart(text: str) -> _Table:
 
 
 def _is_data(row: list[str]) -> bool:
-    return any(_is_number(field) for field in row) and all(
-        _is_number(field) or field.lower() in MISSING or _moment_s(field) is not None for field in row
-    )
+    """Whether a row is none of names or units: something in it is a number."""
+    return any(_is_number(field) for field in row)
 
 
 def _is_number(field: str) -> bool:
