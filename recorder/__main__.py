@@ -10,12 +10,18 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.command import Program, Verb, run_program
+
+if TYPE_CHECKING:
+    from recorder.hand_out import Wanted
 
 BROKER = "mqtt://127.0.0.1:1883"
 PREFIX = "ecg/v1"
 """As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
+FORMATS = ("wfdb", "edf", "parquet", "csv", "fhir")
+"""As in `recordings.export`."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 UNITS_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
 
@@ -49,6 +55,25 @@ def record(options: argparse.Namespace) -> None:
     )
     keeper = run_record(settings, source, topics, stop.is_set)
     logging.getLogger(__name__).info("kept: %s", dict(keeper.counts))
+
+
+def export_ecg(options: argparse.Namespace) -> None:
+    """Write what is kept of a device into a file."""
+    from recorder.hand_out import run_export
+
+    print(run_export(_wanted(options), options.format, options.output))
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    from recorder.hand_out import Wanted, moment
+
+    return Wanted(
+        _root(options),
+        options.device,
+        since_s=moment(options.since),
+        until_s=float("inf") if options.until is None else moment(options.until),
+        model=options.model,
+    )
 
 
 def _root(options: argparse.Namespace) -> Path:
@@ -107,7 +132,37 @@ def size(text: str) -> float:
     return float(found.group(1)) * UNITS_BYTES[found.group(2)]
 
 
-VERBS = (Verb("record", "keep the raw ECG of devices, as they send it", _add_record, record, extra="record"),)
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Add which part of which device's record is meant."""
+    parser.add_argument("device", metavar="DEVICE", help="id of the device")
+    parser.add_argument(
+        "--since", default="24h", metavar="TIME", help="so long ago, such as 24h, or a date and time (UTC)"
+    )
+    parser.add_argument("--until", metavar="TIME", help="as --since; up to the end if not given")
+    parser.add_argument(
+        "--model", default="ptb", help="names the beats where the monitor published none (run --beats publishes them)"
+    )
+    add_record(parser)
+
+
+def _add_export_ecg(parser: argparse.ArgumentParser) -> None:
+    add_part(parser)
+    parser.add_argument("--format", choices=FORMATS, default="wfdb", help="of the file")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="named for the device and the begin if not given"
+    )
+
+
+VERBS = (
+    Verb("record", "keep the raw ECG of devices, as they send it", _add_record, record, extra="record"),
+    Verb(
+        "export-ecg",
+        "write what is kept of a device as WFDB, EDF, Parquet, CSV or FHIR, annotated",
+        _add_export_ecg,
+        export_ecg,
+        extra="record",
+    ),
+)
 PROGRAM = Program("recorder", "python -m recorder", "The raw ECG of devices, kept and handed out again.", VERBS)
 
 
