@@ -33,6 +33,7 @@ def analyse(options: argparse.Namespace) -> None:
             provider=options.provider,
             as_json=options.json,
             annotations=options.annotations,
+            report=options.report,
         )
     )
 
@@ -47,6 +48,7 @@ def _add_analyse(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--annotations", type=Path, metavar="DIR", help="write beats and alerts to this folder, as WFDB annotations"
     )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a report of one file, .html or .pdf")
     add_model(parser)
 
 

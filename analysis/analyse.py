@@ -37,8 +37,12 @@ class AnalyseSettings:
     as_json: bool = False
     annotations: Path | None = None
     """Folder for annotation files."""
+    report: Path | None = None
+    """HTML or PDF file for the report; of one file only."""
 
     def __post_init__(self) -> None:
+        if self.report is not None and len(self.files) != 1:
+            raise ValueError(f"--report: got {len(self.files)} files, expected one.")
         names = [path.stem for path in self.files]
         if self.annotations is not None and len(set(names)) < len(names):
             raise ValueError("--annotations: files are named for what they annotate: got one name twice.")
@@ -65,6 +69,10 @@ def run_analyse(settings: AnalyseSettings) -> None:
         summary = summarise(recording, findings)
         if settings.annotations is not None:
             annotate(recording, findings, settings.annotations / f"{recording.name}.{MADE_HERE}")
+        if settings.report is not None:
+            from analysis.report import make_report, write_report
+
+            write_report(settings.report, make_report(recording, findings, summary, path.name))
         if settings.as_json:
             done.append(as_json(path, recording, findings, summary))
         else:

@@ -29,8 +29,8 @@ from recordings.recording import Recording, choose_resolution
 DEVICE = "recording"
 PACKET_S = 10.0
 """Length of a packet: how a stream is cut makes no difference, and few are cheaper."""
-TELL_S = 300.0
-"""So much signal is one step of the progress."""
+FLUSH_S = 60.0
+"""So much signal is judged in one go, and is one step of the progress."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
@@ -201,14 +201,14 @@ def cut_packets(recording: Recording, resolution_uv: float) -> Iterator[wire.Pac
 def _play(
     engine: Engine, device: str, packets: Iterable[wire.Packet], progress: Progress, seconds: float
 ) -> Iterator[Output]:
-    """Feed packets one by one, and drop the device at the end, so that what still waits is judged."""
-    played_s = told_s = 0.0
+    """Feed packets, judge many beats in one go, and drop the device at the end, so that what still waits is judged."""
+    played_s = due_s = 0.0
     for packet in packets:
         engine.feed(device, packet, played_s)
         played_s += packet.samples.size / packet.rate_hz
-        yield engine.flush()
-        if played_s >= told_s:
-            told_s = played_s + TELL_S
+        if played_s >= due_s or engine.is_full:
+            due_s = played_s + FLUSH_S
+            yield engine.flush()
             progress(min(1.0, played_s / seconds))
     engine.forget(math.inf)
     yield engine.flush()
