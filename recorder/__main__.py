@@ -64,6 +64,24 @@ def export_ecg(options: argparse.Namespace) -> None:
     print(run_export(_wanted(options), options.format, options.output))
 
 
+def strip(options: argparse.Namespace) -> None:
+    """Draw the strip of an alert."""
+    from monitor.state.location import default_directory
+    from recorder.strips import StripSettings, run_strip
+
+    output = options.output or Path(f"{Path(options.alert).stem}.svg")
+    state = options.state or default_directory()
+    print(run_strip(StripSettings(options.alert, output, _root(options), state, options.name)))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write a report of what is kept of a device."""
+    from recorder.reporting import run_report
+
+    outputs = options.output or [Path(f"{options.device}.html"), Path(f"{options.device}.pdf")]
+    print(*run_report(_wanted(options), outputs), sep="\n")
+
+
 def _wanted(options: argparse.Namespace) -> Wanted:
     from recorder.hand_out import Wanted, moment
 
@@ -153,6 +171,24 @@ def _add_export_ecg(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_strip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("alert", metavar="ALERT", help="id of the alert or of its episode, or a file with it in JSON")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=".svg, .png or .pdf; named for the alert if not given"
+    )
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its history")
+    parser.add_argument("--name", default="monitor", help="of the monitor")
+    add_record(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add_part(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, action="append", metavar="FILE",
+        help=".html or .pdf; can be repeated; both, named for the device, if not given",
+    )  # fmt: skip
+
+
 VERBS = (
     Verb("record", "keep the raw ECG of devices, as they send it", _add_record, record, extra="record"),
     Verb(
@@ -161,6 +197,14 @@ VERBS = (
         _add_export_ecg,
         export_ecg,
         extra="record",
+    ),
+    Verb("strip", "draw the strip of an alert on an ECG grid", _add_strip, strip, extra="report"),
+    Verb(
+        "report",
+        "write a Holter-style report of a device, as one page and for printing",
+        _add_report,
+        report,
+        extra="report",
     ),
 )
 PROGRAM = Program("recorder", "python -m recorder", "The raw ECG of devices, kept and handed out again.", VERBS)

@@ -14,7 +14,7 @@ from monitor.alerts.episode import AlertSettings
 from monitor.classify import Classifier
 from monitor.engine import warm_up
 from recorder.archive import Kept
-from recorder.assemble import Assembled, assemble, published_beats, to_export
+from recorder.assemble import Assembled, assemble, join_packets, published_beats, to_export
 from recorder.kept import read_kept
 from recordings import export
 from recordings.annotations import Note, note_beats
@@ -66,9 +66,9 @@ def name_beats(kept: Kept, assembled: Assembled, model: str) -> tuple[list[Note]
 
 
 def examine_kept(kept: Kept, start_s: float, classifier: Classifier, alerts: AlertSettings | None = None) -> Findings:
-    """Send the packets that are kept through an engine, exactly as they came; times count from `start_s`."""
+    """Send the packets that are kept through an engine; times count from `start_s`."""
     warm_up()
-    return examine_packets(kept.device, kept.packets, kept.info(), classifier, alerts).since(start_s)
+    return examine_packets(kept.device, join_packets(kept.packets), kept.info(), classifier, alerts).since(start_s)
 
 
 def moment(text: str, now_s: float | None = None) -> float:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.examine import examine_packets
 from ecgwatch.__main__ import main
 from monitor import wire
+from monitor.classify import Classifier
 from recorder.archive import Archive, Kept, Message
-from recorder.assemble import assemble, spells
+from recorder.assemble import assemble, join_packets, spells
 from recorder.hand_out import moment
 from recordings import formats
 from tests.recorder.test_archive import NOW_S, make_packets
@@ -96,6 +98,19 @@ def test_what_cannot_be_handed_out_is_one_line(
     shown = capsys.readouterr().err
     assert message in shown
     assert shown.count("\n") == 1
+
+
+def test_joined_packets_give_the_same_beats_and_alerts(tmp_path: Path) -> None:
+    packets = make_packets(60.0, start_s=1_790_000_000.0)
+    del packets[20:25], packets[40]
+    classifier = Classifier("ptb")
+    plain, joined = (examine_packets("a", one, None, classifier) for one in (packets, list(join_packets(packets))))
+    assert len(plain.beats) > 50
+    assert [(one.id, one.label, one.reason) for one in plain.beats] == [
+        (one.id, one.label, one.reason) for one in joined.beats
+    ]
+    assert [(one.id, one.state) for one in plain.alerts] == [(one.id, one.state) for one in joined.alerts]
+    assert sum(one.samples.size for one in join_packets(packets)) == 54 * 250
 
 
 def test_moments_are_ago_or_dates() -> None:
