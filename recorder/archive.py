@@ -198,13 +198,17 @@ class Archive:
         for path in self.files(device)[-2:]:
             blocks.mend(path)
             self._mended.add(path)
-            places = [place for place in blocks.scan(path) if place.kind == SAMPLES][-8:]
-            last = {place.position for place in places}
-            for block in blocks.read(path, lambda place, last=last: place.position in last):  # type: ignore[misc]
-                for packet in [] if block is None else _decode(block):
-                    if isinstance(packet, wire.Packet):
-                        seen.is_new(packet)
+            for packet in _last_packets(path):
+                seen.is_new(packet)
         return seen
+
+
+def _last_packets(path: Path) -> Iterator[wire.Packet]:
+    """Packets of the last blocks of a file."""
+    last = {place.position for place in [place for place in blocks.scan(path) if place.kind == SAMPLES][-8:]}
+    for block in blocks.read(path, lambda place: place.position in last):
+        if block is not None:
+            yield from (one for one in _decode(block) if isinstance(one, wire.Packet))
 
 
 def _blocks_of(packets: Iterable[wire.Packet]) -> Iterator[Block]:

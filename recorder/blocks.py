@@ -81,19 +81,16 @@ def scan(path: Path) -> Iterator[Place]:
     """Return where the blocks of a file are; stop before what is torn, pass over what is damaged."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        position = 0
-        while position + _head.size <= size:
+        position: int | None = 0
+        while position is not None and position + _head.size <= size:
             file.seek(position)
             mark, kind, begin_s, end_s, length, crc = _head.unpack(file.read(_head.size))
-            end = position + _head.size + length
-            if mark != MARK or length > MOST_BYTES or end > size:
-                found = _find_mark(file, position + 1)
-                if found is None:
-                    return
-                position = found
-                continue
-            yield Place(kind, begin_s, end_s, position + _head.size, length, crc)
-            position = end
+            begin = position + _head.size
+            if mark == MARK and length <= MOST_BYTES and begin + length <= size:
+                yield Place(kind, begin_s, end_s, begin, length, crc)
+                position = begin + length
+            else:
+                position = _find_mark(file, position + 1)
 
 
 def read(path: Path, wanted: Callable[[Place], bool]) -> Iterator[Block | None]:
