@@ -95,6 +95,24 @@ class MemoryLocation(StateLocation):
         rows = self._kept.get(name, _Kept()).requests.values()
         found = [row for row in rows if row.made_s >= since_s and device in (None, row.device)]
         return sorted(found, key=lambda row: row.made_s)
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete a device; see `StateLocation.erase`."""
+        kept = self._kept.get(name, _Kept())
+        alerts = [one for one, alert in kept.alerts.items() if alert.device == device]
+        unconfirmed = [(box, one) for box in kept.outbox.values() for one in list(box) if box[one].device == device]
+        hourly = [row for row in kept.hourly if row[1].device == device]
+        deleted = {
+            "device": int(kept.states.pop(device, None) is not None),
+            "alert": len(alerts),
+            "outbox": len(unconfirmed),
+            "hourly": len(hourly),
+        }
+        for one in alerts:
+            del kept.alerts[one]
+        for box, one in unconfirmed:
+            del box[one]
+        kept.hourly = [row for row in kept.hourly if row[1].device != device]
+        return deleted
 
     @contextmanager
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> Iterator[None]:

@@ -19,6 +19,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -146,6 +147,13 @@ class SqliteLocation(StateLocation):
     def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
         """Return the beats in all files of the monitor; see `StateLocation.read_hourly`."""
         return add_up([HourlyRow(*row) for row in self._read(name, _HOURLY, since_s // 3600, device)])
+
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete a device from all files of the monitor; see `StateLocation.erase`."""
+        deleted: Counter[str] = Counter()
+        for path in _find(self.directory, name, ".db"):
+            deleted.update(_erase(path, device))
+        return dict(deleted)
 
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> AbstractContextManager[None]:
         """Hold the lock of a name; see `StateLocation.hold`."""
@@ -521,6 +529,29 @@ def _pack(payload: bytes) -> bytes:
 
 def _unpack(stored: bytes) -> bytes:
     return zstandard.decompress(stored) if stored.startswith(_PACKED) else bytes(stored)
+def _erase(path: Path, device: str) -> dict[str, int]:
+    """Delete the rows of a device from every table of a file, and overwrite where they stood."""
+    deleted = {}
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in tables:
+                columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+                if "device" in columns:
+                    where, value = "device = ?", device
+                elif table == "outbox":
+                    where, value = "topic LIKE '%/' || replace(?, '_', '\\_') || '/%' ESCAPE '\\'", device
+                elif table == "device":
+                    where, value = "id = ?", device
+                else:
+                    continue
+                deleted[table] = connection.execute(f"DELETE FROM {table} WHERE {where}", (value,)).rowcount
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be written: {error}.") from None
+    return deleted
 
 
 def _each(ids: Collection[str]) -> list[tuple[str]]:

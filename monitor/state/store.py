@@ -232,6 +232,21 @@ class StateLocation(ABC):
         """
 
     @abstractmethod
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete all that a monitor and its workers keep of a device, for good; call it while none of them runs.
+
+        Returns
+        -------
+        dict
+            How much was deleted, by what it was.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+
+    @abstractmethod
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> AbstractContextManager[None]:
         """Wait until no other process holds a name, and hold it; once `is_stopping`, go on without it."""
 
