@@ -16,6 +16,8 @@ FORMATS = ("ishne", "kardia", "edf", "opensignals", "polar", "polar-frames", "ap
 def analyse(options: argparse.Namespace) -> None:
     """Send files through the engine, and print what was found."""
     from analysis.analyse import AnalyseSettings, run_analyse
+    from monitor.alerts.episode import AlertSettings
+    from monitor.alerts.limits import parse_limits
     from recordings.recording import Choices
 
     run_analyse(
@@ -31,6 +33,7 @@ def analyse(options: argparse.Namespace) -> None:
             format=options.format,
             model=options.model,
             provider=options.provider,
+            alerts=AlertSettings(limits=parse_limits(options.limit)),
             as_json=options.json,
             annotations=options.annotations,
             report=options.report,
@@ -44,6 +47,9 @@ def _add_analyse(parser: argparse.ArgumentParser) -> None:
         help="WFDB, EDF, BDF, CSV, Polar, Apple Watch, KardiaMobile (.atc), OpenSignals, ISHNE",
     )  # fmt: skip
     add_reading(parser)
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=VALUE", help="of an alert, as of run; can be repeated"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object, beats included, instead of text")
     parser.add_argument(
         "--annotations", type=Path, metavar="DIR", help="write beats and alerts to this folder, as WFDB annotations"

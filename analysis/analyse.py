@@ -12,6 +12,7 @@ from typing import Any
 from analysis.examine import Episode, Findings, check_rate, examine
 from analysis.progress import Bar
 from analysis.summary import Summary, summarise
+from monitor.alerts.episode import AlertSettings
 from monitor.classify import Classifier, Provider
 from monitor.engine import warm_up
 from recordings.annotations import Spell, note_alerts, note_beats, write_annotations
@@ -34,6 +35,8 @@ class AnalyseSettings:
     """Of all files; found out if not given."""
     model: str = "ptb"
     provider: Provider = "auto"
+    alerts: AlertSettings | None = None
+    """Limits of the detectors."""
     as_json: bool = False
     annotations: Path | None = None
     """Folder for annotation files."""
@@ -65,7 +68,7 @@ def run_analyse(settings: AnalyseSettings) -> None:
         recording = read(path, settings.choices, settings.format)
         check_rate(recording)
         with Bar(path.name) as bar:
-            findings = examine(recording, classifier, progress=bar.show)
+            findings = examine(recording, classifier, settings.alerts, bar.show)
         summary = summarise(recording, findings)
         if settings.annotations is not None:
             annotate(recording, findings, settings.annotations / f"{recording.name}.{MADE_HERE}")

@@ -82,6 +82,37 @@ def report(options: argparse.Namespace) -> None:
     print(*run_report(_wanted(options), outputs), sep="\n")
 
 
+def rerun(options: argparse.Namespace) -> None:
+    """Run what is kept through another model or other limits."""
+    from monitor.alerts.episode import AlertSettings
+    from monitor.alerts.limits import parse_limits
+    from recorder.rerun import RerunSettings, run_rerun
+
+    alerts = AlertSettings(limits=parse_limits(options.limit))
+    run_rerun(RerunSettings(_wanted(options), alerts, options.usual, options.json, options.strips))
+
+
+def forget(options: argparse.Namespace) -> int:
+    """Delete all that is kept of a device."""
+    from monitor.broker import connection
+    from monitor.state.location import default_directory
+    from recorder.forget import ForgetSettings, run_forget
+
+    broker = None if options.broker is None else connection.BrokerUrl.parse(options.broker)
+    return run_forget(
+        ForgetSettings(
+            options.device,
+            _root(options),
+            options.state or default_directory(),
+            options.name,
+            broker,
+            None if broker is None else connection.read_password(broker, options.password_file),
+            connection.TlsFiles(options.cafile, options.certfile, options.keyfile),
+            options.prefix,
+        )
+    )
+
+
 def _wanted(options: argparse.Namespace) -> Wanted:
     from recorder.hand_out import Wanted, moment
 
@@ -106,15 +137,19 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", type=Path, metavar="DIR", help="of the record; if not given, beside the states")
 
 
-def _add_record(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
-    )
+def _add_login(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
     parser.add_argument("--cafile", type=Path, help="certificate authorities to trust")
     parser.add_argument("--certfile", type=Path, help="client certificate")
     parser.add_argument("--keyfile", type=Path, help="its private key")
     parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
+    )
+    _add_login(parser)
     parser.add_argument("--name", default="record", help="of this recorder: the broker keeps its session by it")
     parser.add_argument(
         "--device", action="append", default=[], metavar="ID", help="only this one; can be repeated; all if not given"
@@ -189,6 +224,27 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_rerun(parser: argparse.ArgumentParser) -> None:
+    add_part(parser)
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=VALUE", help="of an alert, as of run; can be repeated"
+    )
+    parser.add_argument(
+        "--usual", default="ptb", metavar="MODEL", help="to compare with, where the record has no alerts"
+    )
+    parser.add_argument("--strips", type=Path, metavar="DIR", help="draw each alert that is in one of the two only")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _add_forget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", metavar="DEVICE", help="id of the device")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its states and history")
+    parser.add_argument("--name", default="monitor", help="of the monitor; it must be stopped")
+    parser.add_argument("--broker", metavar="URL", help="clear its retained messages of the device as well")
+    _add_login(parser)
+    add_record(parser)
+
+
 VERBS = (
     Verb("record", "keep the raw ECG of devices, as they send it", _add_record, record, extra="record"),
     Verb(
@@ -206,6 +262,10 @@ VERBS = (
         report,
         extra="report",
     ),
+    Verb(
+        "rerun", "run what is kept through another model or limits: what would be alerted", _add_rerun, rerun, "record"
+    ),
+    Verb("forget", "delete all that is kept of a device, and prove it", _add_forget, forget, "record"),
 )
 PROGRAM = Program("recorder", "python -m recorder", "The raw ECG of devices, kept and handed out again.", VERBS)
 
