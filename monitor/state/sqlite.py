@@ -531,27 +531,27 @@ def _unpack(stored: bytes) -> bytes:
     return zstandard.decompress(stored) if stored.startswith(_PACKED) else bytes(stored)
 def _erase(path: Path, device: str) -> dict[str, int]:
     """Delete the rows of a device from every table of a file, and overwrite where they stood."""
-    deleted = {}
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for table in tables:
-                columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-                if "device" in columns:
-                    where, value = "device = ?", device
-                elif table == "outbox":
-                    where, value = "topic LIKE '%/' || replace(?, '_', '\\_') || '/%' ESCAPE '\\'", device
-                elif table == "device":
-                    where, value = "id = ?", device
-                else:
-                    continue
-                deleted[table] = connection.execute(f"DELETE FROM {table} WHERE {where}", (value,)).rowcount
+            named = {table: where for table in tables if (where := _naming(connection, table)) is not None}
+            deleted = {
+                table: connection.execute(f"DELETE FROM {table} WHERE {where}", (device,)).rowcount
+                for table, where in named.items()
+            }
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
         raise OSError(f"{path} cannot be written: {error}.") from None
     return deleted
+
+
+def _naming(connection: sqlite3.Connection, table: str) -> str | None:
+    """Return how the rows of a device are found in a table; None if it has none."""
+    if any(row[1] == "device" for row in connection.execute(f"PRAGMA table_info({table})")):
+        return "device = ?"
+    return {"device": "id = ?", "outbox": r"topic LIKE '%/' || replace(?, '_', '\_') || '/%' ESCAPE '\'"}.get(table)
 
 
 def _each(ids: Collection[str]) -> list[tuple[str]]:
