@@ -9,6 +9,8 @@ from pathlib import Path
 
 from monitor.command import Program, Verb, run_program
 
+MODEL, SHAPE = "nsv", "ptb"
+"""As in `monitor.panel` and `monitor.classify`."""
 FORMATS = ("ishne", "kardia", "edf", "opensignals", "polar", "polar-frames", "apple", "wfdb", "csv")
 """As in `recordings.formats`, without importing it for the help."""
 
@@ -32,6 +34,7 @@ def analyse(options: argparse.Namespace) -> None:
             ),
             format=options.format,
             model=options.model,
+            shape=options.shape,
             provider=options.provider,
             alerts=AlertSettings(limits=parse_limits(options.limit)),
             as_json=options.json,
@@ -70,8 +73,11 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of the model."""
-    parser.add_argument("--model", default="ptb", help="name of a bundled model, or an ONNX file")
+    """Add the choice of the models."""
+    parser.add_argument("--model", default=MODEL, help="name of a bundled model, or an ONNX file")
+    parser.add_argument(
+        "--shape", default=SHAPE, metavar="MODEL", help="shape model beside a class model; none for none"
+    )
     parser.add_argument(
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is one, else CPU"
     )

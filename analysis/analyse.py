@@ -13,8 +13,9 @@ from analysis.examine import Episode, Findings, check_rate, examine
 from analysis.progress import Bar
 from analysis.summary import Summary, summarise
 from monitor.alerts.episode import AlertSettings
-from monitor.classify import Classifier, Provider
+from monitor.classify import SHAPE_MODEL, Provider
 from monitor.engine import warm_up
+from monitor.panel import DEFAULT_MODEL, load_panel
 from recordings.annotations import Spell, note_alerts, note_beats, write_annotations
 from recordings.formats import ALL, read
 from recordings.marks import MADE_HERE
@@ -33,7 +34,9 @@ class AnalyseSettings:
     choices: Choices = ALL
     format: str | None = None
     """Of all files; found out if not given."""
-    model: str = "ptb"
+    model: str = DEFAULT_MODEL
+    shape: str = SHAPE_MODEL
+    """Beside a class model; see `monitor.panel.load_panel`."""
     provider: Provider = "auto"
     alerts: AlertSettings | None = None
     """Limits of the detectors."""
@@ -61,14 +64,14 @@ def run_analyse(settings: AnalyseSettings) -> None:
     FileNotFoundError
         There is no such model.
     """
-    classifier = Classifier(settings.model, settings.provider)
+    panel = load_panel(settings.model, settings.shape, settings.provider)
     warm_up()
     done = []
     for path in settings.files:
         recording = read(path, settings.choices, settings.format)
         check_rate(recording)
         with Bar(path.name) as bar:
-            findings = examine(recording, classifier, settings.alerts, bar.show)
+            findings = examine(recording, panel, settings.alerts, bar.show)
         summary = summarise(recording, findings)
         if settings.annotations is not None:
             annotate(recording, findings, settings.annotations / f"{recording.name}.{MADE_HERE}")

@@ -24,6 +24,7 @@ from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output
+from monitor.panel import Panel
 from recordings.recording import Recording, choose_resolution
 
 DEVICE = "recording"
@@ -102,7 +103,7 @@ class Findings:
 
 def examine(
     recording: Recording,
-    classifier: Classifier,
+    models: Classifier | Panel,
     alerts: AlertSettings | None = None,
     progress: Progress = lambda share: None,
 ) -> Findings:
@@ -112,8 +113,8 @@ def examine(
     ----------
     recording
         Any.
-    classifier
-        The model.
+    models
+        What judges the beats.
     alerts
         Limits of the detectors.
     progress
@@ -127,14 +128,14 @@ def examine(
     resolution_uv, _ = choose_resolution(recording.samples_uv)
     about = wire.Info(rate_hz=recording.rate_hz, lead=recording.lead, resolution_uv=resolution_uv, first_seen_s=0.0)
     packets = cut_packets(recording, resolution_uv)
-    return examine_packets(DEVICE, packets, about, classifier, alerts, progress=progress, seconds=recording.seconds)
+    return examine_packets(DEVICE, packets, about, models, alerts, progress=progress, seconds=recording.seconds)
 
 
 def examine_packets(
     device: str,
     packets: Iterable[wire.Packet],
     about: wire.Info | None,
-    classifier: Classifier,
+    models: Classifier | Panel,
     alerts: AlertSettings | None = None,
     *,
     progress: Progress = lambda share: None,
@@ -150,12 +151,12 @@ def examine_packets(
         In the order in which they came.
     about
         What the device says of itself.
-    classifier, alerts
-        The model, and limits of the detectors.
+    models, alerts
+        What judges the beats, and limits of the detectors.
     progress, seconds
         Called now and then; how long the packets last together.
     """
-    engine = Engine(classifier, alerts)
+    engine = Engine(models, alerts)
     if about is not None:
         engine.describe(device, about, 0.0)
     began_s = time.perf_counter()
@@ -164,7 +165,7 @@ def examine_packets(
     for output in _play(engine, device, packets, progress, seconds):
         beats += output.beats
         found += output.alerts
-    info = classifier.info
+    info = models.info
     return Findings(
         info.name,
         tuple(info.classes),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BROKER = "mqtt://127.0.0.1:1883"
 PREFIX = "ecg/v1"
 """As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
+MODEL = "nsv"
+"""As in `monitor.panel`."""
 FORMATS = ("wfdb", "edf", "parquet", "csv", "fhir")
 """As in `recordings.export`."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -193,7 +195,7 @@ def add_part(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until", metavar="TIME", help="as --since; up to the end if not given")
     parser.add_argument(
-        "--model", default="ptb", help="names the beats where the monitor published none (run --beats publishes them)"
+        "--model", default=MODEL, help="names the beats where the monitor published none (run --beats publishes them)"
     )
     add_record(parser)
 
@@ -230,7 +232,7 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
         "--limit", action="append", default=[], metavar="NAME=VALUE", help="of an alert, as of run; can be repeated"
     )
     parser.add_argument(
-        "--usual", default="ptb", metavar="MODEL", help="to compare with, where the record has no alerts"
+        "--usual", default=MODEL, metavar="MODEL", help="to compare with, where the record has no alerts"
     )
     parser.add_argument("--strips", type=Path, metavar="DIR", help="draw each alert that is in one of the two only")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")

@@ -11,8 +11,8 @@ from pathlib import Path
 from analysis.examine import Findings, examine_packets
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
-from monitor.classify import Classifier
 from monitor.engine import warm_up
+from monitor.panel import DEFAULT_MODEL, Panel, load_panel
 from recorder.archive import Kept
 from recorder.assemble import Assembled, assemble, join_packets, published_beats, to_export
 from recorder.kept import read_kept
@@ -29,7 +29,7 @@ class Wanted:
     since_s: float = -math.inf
     """Seconds since 1970, on the device's clock."""
     until_s: float = math.inf
-    model: str = "ptb"
+    model: str = DEFAULT_MODEL
     """Names the beats, where the monitor published none."""
 
     def __post_init__(self) -> None:
@@ -61,14 +61,14 @@ def name_beats(kept: Kept, assembled: Assembled, model: str) -> tuple[list[Note]
     """Beats with their classes: as they were published, else as a model names them now; and what to say of that."""
     if assembled.beats:
         return published_beats(assembled), "beats as the monitor published them"
-    found = examine_kept(kept, assembled.start_s, Classifier(model))
+    found = examine_kept(kept, assembled.start_s, load_panel(model))
     return note_beats(found.qrs_s.tolist(), found.labels), f"beats found by the model {model} when this was written"
 
 
-def examine_kept(kept: Kept, start_s: float, classifier: Classifier, alerts: AlertSettings | None = None) -> Findings:
+def examine_kept(kept: Kept, start_s: float, panel: Panel, alerts: AlertSettings | None = None) -> Findings:
     """Send the packets that are kept through an engine; times count from `start_s`."""
     warm_up()
-    return examine_packets(kept.device, join_packets(kept.packets), kept.info(), classifier, alerts).since(start_s)
+    return examine_packets(kept.device, join_packets(kept.packets), kept.info(), panel, alerts).since(start_s)
 
 
 def moment(text: str, now_s: float | None = None) -> float:

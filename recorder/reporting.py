@@ -14,7 +14,7 @@ from analysis.examine import Findings
 from analysis.report import Report, check_installed, make_report, write_report
 from analysis.summary import summarise
 from monitor import wire
-from monitor.classify import Classifier
+from monitor.panel import load_panel
 from recorder.assemble import Assembled, assemble
 from recorder.hand_out import Wanted, examine_kept
 
@@ -40,7 +40,7 @@ def make(wanted: Wanted) -> Report:
     assembled = assemble(kept)
     computed = None
     if not assembled.beats or not assembled.alerts:
-        computed = examine_kept(kept, assembled.start_s, Classifier(wanted.model))
+        computed = examine_kept(kept, assembled.start_s, load_panel(wanted.model))
     findings = _published(assembled, computed)
     comments = [
         "Beats: as the monitor published them." if assembled.beats

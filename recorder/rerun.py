@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from analysis.examine import Findings
 from analysis.strip import cut_strip, make_figure, save
 from monitor.alerts.episode import AlertSettings
-from monitor.classify import Classifier
+from monitor.panel import DEFAULT_MODEL, load_panel
 from recorder.assemble import Assembled, assemble, spells
 from recorder.hand_out import Wanted, examine_kept
 from recordings.annotations import Spell
@@ -33,7 +33,7 @@ class RerunSettings:
     wanted: Wanted
     """Its model is the one that is tried."""
     alerts: AlertSettings
-    usual: str = "ptb"
+    usual: str = DEFAULT_MODEL
     """Model of the comparison, where the record has no alerts."""
     as_json: bool = False
     strips: Path | None = None
@@ -61,8 +61,8 @@ def run_rerun(settings: RerunSettings) -> None:
     assembled = assemble(kept)
     before, source = spells(assembled), "as published"
     if not assembled.alerts:
-        before, source = _spells(examine_kept(kept, assembled.start_s, Classifier(settings.usual))), settings.usual
-    found = examine_kept(kept, assembled.start_s, Classifier(settings.wanted.model), settings.alerts)
+        before, source = _spells(examine_kept(kept, assembled.start_s, load_panel(settings.usual))), settings.usual
+    found = examine_kept(kept, assembled.start_s, load_panel(settings.wanted.model), settings.alerts)
     pairs = compare(before, _spells(found))
     if settings.strips is not None:
         beats = list(zip(found.qrs_s.tolist(), found.labels, strict=True))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from monitor import wire
-from monitor.classify import Classifier
 from monitor.engine import Engine
+from monitor.panel import load_panel
 from tests.brokers import Broker
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 from tests.subscriber import Subscriber
@@ -114,7 +114,8 @@ def _check(outlet: Outlet, packets: list[wire.Packet], beats: list[dict[str, Any
     once = {packet.seq: packet for packet in packets}
     assert sorted(once) == list(range(len(once)))
     np.testing.assert_array_equal(np.concatenate([once[seq].samples for seq in sorted(once)]), outlet.signal)
-    engine = Engine(Classifier("ptb"))
+    engine = Engine(load_panel())
+    engine.describe("lsl-1", wire.Info(rate_hz=RATE_HZ, lead="ECG II", resolution_uv=1.0), 0.0)
     expected = {}
     for seq in sorted(once):
         engine.feed("lsl-1", once[seq], 0.0)

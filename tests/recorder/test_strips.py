@@ -92,7 +92,7 @@ def test_report_of_a_device_counts_what_was_published(tmp_path: Path) -> None:
     assert header == ("from", "for", "severity", "kind", "what")
     assert {(row[3], row[1]) for row in rows} == {("bradycardia", "0:00:10"), ("new-kind", "0:00:30 (to the end)")}
     assert any("Alerts: as the monitor published them" in note for note in report.notes)
-    assert any("Beats: found by the model ptb" in note for note in report.notes)
+    assert any("Beats: found by the model nsv" in note for note in report.notes)
 
 
 def test_report_is_written_in_both_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
