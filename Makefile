@@ -8,6 +8,7 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constr
 NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
 
 .PHONY: demo test coverage soak check format clean
+.PHONY: demo test coverage soak docs check format clean
 
 demo: .venv/installed
 	@$(BIN)/ecgwatch demo --seconds $(SECONDS)
@@ -23,6 +24,10 @@ coverage: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m long
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+# The documentation site, in docs/_build.
+docs: .venv/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
