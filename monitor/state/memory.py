@@ -95,6 +95,7 @@ class MemoryLocation(StateLocation):
         rows = self._kept.get(name, _Kept()).requests.values()
         found = [row for row in rows if row.made_s >= since_s and device in (None, row.device)]
         return sorted(found, key=lambda row: row.made_s)
+
     def erase(self, name: str, device: str) -> dict[str, int]:
         """Delete a device; see `StateLocation.erase`."""
         kept = self._kept.get(name, _Kept())
@@ -107,6 +108,10 @@ class MemoryLocation(StateLocation):
             "outbox": len(unconfirmed),
             "hourly": len(hourly),
         }
+        asked = [one for one, request in kept.requests.items() if request.device == device]
+        deleted |= {"decision": int(kept.decisions.pop(device, None) is not None), "request": len(asked)}
+        for one in asked:
+            del kept.requests[one]
         for one in alerts:
             del kept.alerts[one]
         for box, one in unconfirmed:

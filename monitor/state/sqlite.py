@@ -529,6 +529,8 @@ def _pack(payload: bytes) -> bytes:
 
 def _unpack(stored: bytes) -> bytes:
     return zstandard.decompress(stored) if stored.startswith(_PACKED) else bytes(stored)
+
+
 def _erase(path: Path, device: str) -> dict[str, int]:
     """Delete the rows of a device from every table of a file, and overwrite where they stood."""
     try:

@@ -474,18 +474,23 @@ def test_decisions_and_requests_that_cannot_be_saved_are_not_there(case: _Case, 
     store.retry()
     assert _submit(store, large)
     assert store.find_request("id-1") == _request(1)
+
+
 def test_erased_device_is_gone_and_the_others_stay(store: StateStore, location: StateLocation) -> None:
     alerts = [_alert(1), _alert(2, device="b"), _alert(3, device="a_"), _alert(4, device="ab")]
     states = {"a": b"state", "b": b"other", "a_": b"third"}
     assert save(store, states, alerts, alerts, hourly=ROWS)
+    _submit(store, Transaction(decisions={"a": b"old", "b": b"kept"}, requests=[_request(1), _request(2, device="b")]))
     store.close()
     deleted = location.erase("m", "a")
     assert sorted((what, count) for what, count in deleted.items() if count) == [
-        ("alert", 1), ("device", 1), ("hourly", 2), ("outbox", 1),
+        ("alert", 1), ("decision", 1), ("device", 1), ("hourly", 2), ("outbox", 1), ("request", 1),
     ]  # fmt: skip
     again = location.open("m")
     assert again.read_states(["a", "b", "a_"]) == {"b": b"other", "a_": b"third"}
     assert again.read_outbox() == alerts[1:]
     assert _payloads(location) == [b"{2}", b"{3}", b"{4}"]
     assert location.read_hourly("m", 0.0) == [row for row in ROWS if row.device != "a"]
+    assert again.read_decisions() == {"b": b"kept"}
+    assert [row.id for row in location.read_requests("m", 0.0)] == ["id-2"]
     assert sum(location.erase("nobody", "a").values()) == 0
