@@ -7,7 +7,6 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constr
 
 NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
 
-.PHONY: demo test coverage soak check format clean
 .PHONY: demo test coverage soak docs check format clean
 
 demo: .venv/installed
