@@ -30,7 +30,8 @@ from scipy import optimize
 from monitor.beat import RATE_HZ
 from monitor.ecg import resample, vf
 from monitor.wire import NO_SAMPLE
-from recordings.reader import RANGE_UV, find_base, open_wfdb, read_recording
+from recordings.reader import find_base, open_wfdb, read_recording
+from recordings.recording import RANGE_UV
 
 Floats = npt.NDArray[np.float64]
 Span = tuple[float, float]
