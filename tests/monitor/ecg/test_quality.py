@@ -19,6 +19,7 @@ from monitor.ecg.quality import (
     FIRST_LIKENESS,
     NOISE_RATIO,
     REMEMBERED,
+    ROUGH,
     SCORES,
     SHAPE,
     SHAPE_PART,
@@ -101,6 +102,28 @@ def test_ectopic_beats_pass_as_a_run_and_in_bigeminy_and_trigeminy(every: int) -
     assert set(_judge(beats)) == {None}
 
 
+def _broad_beats(count: int, bpm: float) -> list[Signal]:
+    """A ventricular tachycardia whose complexes pass into one another, as high as the clean beats."""
+    t = np.arange(int(count * 7500 / bpm) + 120) / 125
+    phase = 2 * np.pi * t * bpm / 60
+    ecg = 700 * np.cos(phase) + 250 * np.cos(2 * phase + 1) + np.random.default_rng(0).normal(0, 10, t.size)
+    begins = np.rint(np.arange(count) * 7500 / bpm).astype(int)
+    return [ecg[begin : begin + 120].astype(np.float32) for begin in begins]
+
+
+@pytest.mark.parametrize("bpm", [120.0, 160.0, 200.0, 240.0])
+def test_a_tachycardia_of_broad_complexes_is_judged_from_its_fourth_beat_at_the_latest(bpm: float) -> None:
+    told = _judge(_clean_beats(20) + _broad_beats(20, bpm))
+    assert set(told[:20]) == {None}
+    assert set(told[23:]) == {None}
+
+
+def test_broad_complexes_that_are_rough_are_withheld() -> None:
+    rough = np.random.default_rng(1).normal(0, 150, (20, 120)).astype(np.float32)
+    told = _judge(_clean_beats(20) + list(_broad_beats(20, 200.0) + rough))
+    assert set(told[23:]) == {"noise"}
+
+
 def test_a_burst_of_noise_is_withheld_and_judging_resumes() -> None:
     clean = _clean_beats(50)
     told = _judge(clean[:20] + _noise_beats(20) + clean[20:])
@@ -175,11 +198,12 @@ def test_beats_that_are_flat_but_for_their_end_are_like_nothing() -> None:
     assert _push(state[0], beat) == pytest.approx((state["score"][0, 0] + np.clip(flat, *SCORES)) / 2)
 
 
-def test_most_steps_are_large_where_the_median_step_is() -> None:
+def test_noise_is_rough_and_most_of_its_steps_are_large() -> None:
     rng = np.random.default_rng(0)
     for scale in np.geomspace(1, 100, 60):
         beat = (BEAT + rng.normal(0, scale, BEAT.size)).astype(np.float32)
-        noisy = np.median(np.abs(np.diff(beat))) > NOISE_RATIO * np.ptp(beat)
+        bends, steps = (np.abs(np.diff(beat, order)).sum() for order in (2, 1))
+        noisy = np.median(np.abs(np.diff(beat))) > NOISE_RATIO * np.ptp(beat) and bends > ROUGH * steps
         assert _alone(beat) == ("noise" if noisy else None)
 
 
