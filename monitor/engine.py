@@ -305,6 +305,23 @@ class Engine:
         """Those that run, by kind of alert, with the limits of all devices."""
         return self._detection.detectors
 
+    def set_all_limits(self, alerts: AlertSettings) -> None:
+        """Set the limits of all devices in place of those they had; those of single ones must be set again after it.
+
+        What the engine was given must have been flushed. Open alerts go on by the new limits.
+
+        Parameters
+        ----------
+        alerts
+            Of the detectors; how long a device must be silent stays as it was.
+        """
+        self._detection.replace(make_detectors(alerts))
+        self._devices.detectors.clear()
+        for known in self._devices:
+            known.detectors = {}
+            if known.trackers:
+                self._detection.adopt(known)
+
     def set_limits(self, device: str, limits: wire.Limits) -> None:
         """Set the limits of one device, in place of those it had; the rest is as for all devices.
 

@@ -44,11 +44,15 @@ class Detection:
 
     def __init__(self, detectors: Sequence[Detector], cut_strip: CutStrip | None = None) -> None:
         self._cut_strip = cut_strip
+        self._alerts: list[wire.Alert] = []
+        self.replace(detectors)
+
+    def replace(self, detectors: Sequence[Detector]) -> None:
+        """Go on with other detectors of the same kinds; see `adopt` for the trackers of the earlier ones."""
         self.detectors = {detector.kind: detector for detector in detectors}
         """By kind of alert, with the limits of all devices."""
         self._needing = {need: [d for d in detectors if need in d.needs] for need in get_args(Need)}
         self._of_beats = {detector.kind for detector in self._needing["beats"]}
-        self._alerts: list[wire.Alert] = []
 
     def take(self) -> list[wire.Alert]:
         """Hand over the alerts since this was asked last, in order per device."""

@@ -76,8 +76,7 @@ def parse_limits(texts: Sequence[str]) -> Limits:
     ValueError
         There is no such limit, or its value is none; see `Limits`.
     """
-    standard = Limits()
-    defaults = {one.name.replace("_", "-"): getattr(standard, one.name) for one in fields(Limits)}
+    defaults = _defaults()
     values: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -88,3 +87,13 @@ def parse_limits(texts: Sequence[str]) -> Limits:
         except ValueError:
             raise ValueError(f"The limit {name} must be a number, such as {defaults[name]}: got {value!r}.") from None
     return Limits(**values)
+
+
+def limit_names() -> list[str]:
+    """Return the limits that can be set, as `parse_limits` takes them."""
+    return list(_defaults())
+
+
+def _defaults() -> dict[str, Any]:
+    standard = Limits()
+    return {one.name.replace("_", "-"): getattr(standard, one.name) for one in fields(Limits)}

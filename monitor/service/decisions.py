@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from monitor import wire
+from monitor.configuration import DeviceDefaults
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,28 @@ NOTHING = DeviceDecisions()
 
 
 class Decisions:
-    """What people have decided about all devices."""
+    """What people have decided about all devices, and what holds of names and limits where they have not."""
 
     def __init__(self) -> None:
         self._of: dict[str, DeviceDecisions] = {}
+        self._defaults: dict[str, DeviceDefaults] = {}
+
+    def set_defaults(self, defaults: Mapping[str, DeviceDefaults]) -> set[str]:
+        """Take what the configuration file says of devices; return those of which it said something else before."""
+        before, self._defaults = self._defaults, dict(defaults)
+        return {device for device in {*before, *defaults} if before.get(device) != defaults.get(device)}
+
+    def name_of(self, device: str) -> str | None:
+        """Return what people call a device."""
+        decided = self.of(device).name
+        return self._defaults.get(device, _UNKNOWN).name if decided is None else decided
+
+    def limits_of(self, device: str, decided: wire.Limits | None = None) -> wire.Limits:
+        """Return the limits of a device that differ from those of all; `decided` in place of those decided so far."""
+        limits = {kind: dict(values) for kind, values in self._defaults.get(device, _UNKNOWN).limits.items()}
+        for kind, values in (self.of(device).limits if decided is None else decided).items():
+            limits[kind] = limits.get(kind, {}) | values
+        return limits
 
     def load(self, saved: Mapping[str, bytes]) -> list[str]:
         """Take what was saved about devices of which nothing is known yet; return these."""
@@ -88,5 +107,6 @@ class Decisions:
         return [device for device, one in self._of.items() if one.silences and one.drop_expired(now_s)]
 
 
+_UNKNOWN = DeviceDefaults()
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(DeviceDecisions)

@@ -14,6 +14,7 @@ from monitor.broker.source import Source
 from monitor.engine import Engine
 from monitor.panel import Panel
 from monitor.service import systemd
+from monitor.service.configured import Configured
 from monitor.service.intake import Intake
 from monitor.service.metrics import HealthBoard
 from monitor.service.publisher import Publisher
@@ -42,6 +43,7 @@ class Parts:
     intake: Intake
     states: States
     requests: Requests
+    configured: Configured
 
 
 class Timer:

@@ -107,7 +107,7 @@ class Requests:
         self._opened = tools.store.opened
         for device in tools.decisions.load(tools.store.read_decisions()):
             try:
-                tools.engine.set_limits(device, tools.decisions.of(device).limits)
+                tools.engine.set_limits(device, tools.decisions.limits_of(device))
             except ValueError as error:
                 log.warning("the limits of device %s are not used: %s", device, error)
         for device in known:
@@ -263,7 +263,7 @@ class Requests:
         try:
             for kind in request.limits:
                 find(self._tools.engine.detectors, kind)
-            self._tools.engine.set_limits(request.device, limits)
+            self._tools.engine.set_limits(request.device, self._tools.decisions.limits_of(request.device, limits))
         except ValueError as error:
             raise Refusal(str(error)) from None
         self._tools.decisions.change(request.device).limits = limits

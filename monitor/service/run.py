@@ -20,6 +20,7 @@ from monitor.broker.connection import SCHEMES
 from monitor.broker.source import Source, Subscription
 from monitor.engine import Engine, warm_up
 from monitor.panel import Panel, load_panel
+from monitor.service.configured import Configured
 from monitor.service.decisions import Decisions
 from monitor.service.health import Health, Parts
 from monitor.service.intake import Intake
@@ -84,11 +85,17 @@ class Service:
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
         self._stopping = False
+        self._configured: Configured | None = None
         warm_up()
 
     def stop(self) -> None:
         """Ask the loop to finish what it holds and return; may be called from a signal handler."""
         self._stopping = True
+
+    def reload(self) -> None:
+        """Ask the loop to read the configuration file again; may be called from a signal handler."""
+        if self._configured is not None:  # else it is yet to be read
+            self._configured.ask()
 
     def run(self) -> None:
         """Serve until `stop` is called.
@@ -127,8 +134,12 @@ class Service:
             tools = Tools(engine, checkpoint, store, source, publisher, states, decisions)
             requests = Requests(tools, topics, settings.name, settings.shard)
             requests.load()
+            configured = self._configured = Configured(settings, engine, decisions, states)
+            configured.load()
             intake = Intake(engine, checkpoint, store, publisher, topics, settings.shard, requests)
-            parts = Parts(self.panel, engine, source, store, checkpoint, publisher, intake, states, requests)
+            parts = Parts(
+                self.panel, engine, source, store, checkpoint, publisher, intake, states, requests, configured
+            )
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
         finally:
             if store is not None:

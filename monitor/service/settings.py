@@ -53,6 +53,11 @@ class ServiceSettings:
     """Where to serve metrics and health; None serves nothing."""
     log: Kind = "text"
     """How worker processes log; the caller sets up logging for its own process."""
+    configuration: Path | None = None
+    """File whose limits and devices hold while it runs, see `monitor.service.configured`; what else it says stands in
+    these settings already."""
+    limits_given: tuple[str, ...] = ()
+    """Limits of all devices that go before those of the file, as `monitor.alerts.limits.parse_limits` takes them."""
 
     def __post_init__(self) -> None:
         number, workers = self.shard

@@ -156,14 +156,14 @@ class States:
         has_rate = not math.isnan(rate_bpm)
         return wire.DeviceState(
             device=known.id,
-            name=decided.name,
+            name=self._decisions.name_of(known.id),
             connection=connection,
             heart_rate_bpm=round(rate_bpm, 1) if has_rate else None,
             rhythm=self._name_rhythm(known, has_rate),
             judged=None if math.isnan(judged) else round(judged, 3),
             alerts=_list_alerts(known, decided) if known.active else [],
             silenced=[one for one in decided.silences if one.until_s > time_s],
-            limits=decided.limits,
+            limits=self._decisions.limits_of(known.id),
             time_s=round(time_s, 3),
         )
 

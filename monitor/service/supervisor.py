@@ -77,6 +77,11 @@ class _Worker:
             self.process.start()
         sender.close()
 
+    def reload(self) -> None:
+        """Let it read the configuration file again, which one that starts does anyway."""
+        if self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGHUP)
+
     def hear(self) -> None:
         """Read its reports, and its liveness messages, which are empty."""
         with contextlib.suppress(EOFError, OSError):  # it has died; that is handled elsewhere
@@ -158,7 +163,7 @@ class Workers:
         self._shards = [replace(settings, shard=(number, count)) for number in range(count)]
         self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
         self._since_s = time.time()
-        self._stopping = False
+        self._stopping = self._is_reloading = False
         self._note_due_s = 0.0
         self.board = HealthBoard()
         self._client = connection.make_client(
@@ -171,6 +176,10 @@ class Workers:
     def stop(self) -> None:
         """Ask all workers to finish and return; may be called from a signal handler."""
         self._stopping = True
+
+    def reload(self) -> None:
+        """Ask all workers to read the configuration file again; may be called from a signal handler."""
+        self._is_reloading = True
 
     def run(self) -> None:
         """Keep them running until `stop` is called.
@@ -216,6 +225,10 @@ class Workers:
             if self._stopping:
                 break  # whatever ends this process may end its workers as well: none of them has died
             now = time.monotonic()
+            if self._is_reloading:
+                self._is_reloading = False
+                for worker in workers:
+                    worker.reload()
             passed_s, turned_s = min(TURN_S, now - turned_s), now
             for worker in workers:
                 worker.turn(now, passed_s)
@@ -305,9 +318,12 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which a terminal sends to all of them: the parent ends its workers."""
+    """Start processes that ignore Ctrl-C, which a terminal sends to all of them: the parent ends its workers.
+
+    SIGHUP waits until they know what to do on it.
+    """
     resource_tracker.ensure_running()  # it would be started here, and lift the block too early
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -324,6 +340,8 @@ def _work(settings: ServiceSettings, reports: Connection) -> None:
         send = _sender(reports)
         service = Service(settings, lambda status: send(msgspec.msgpack.encode(status)))
         signal.signal(signal.SIGTERM, lambda *_: service.stop())
+        signal.signal(signal.SIGHUP, lambda *_: service.reload())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         threading.Thread(target=_end_with_parent, args=(service.stop,), daemon=True).start()
         threading.Thread(target=_show_liveness, args=(service.board, send), daemon=True).start()
         service.run()
