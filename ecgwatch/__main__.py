@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import analysis.__main__
+import ecgwatch.configuring
 import export.__main__
 import gateway.__main__
 import monitor.__main__
@@ -17,7 +18,8 @@ import recorder.__main__
 import simulator.__main__
 import training.__main__
 from ecgwatch.completion import SHELLS, answer_shell, script
-from monitor.command import Group, Program, Verb, run_program
+from ecgwatch.settle import Settled, Settler
+from monitor.command import Group, Parser, Program, Verb, run_program
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,20 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 
 def _print_completion(options: argparse.Namespace) -> None:
     print(script(options.shell))
+
+
+def _configure(parser: Parser, path: tuple[str, ...], words: Sequence[str]) -> Settled | None:
+    if path[0] == "config":
+        return None  # it says what is wrong with a file that no command could use
+    return Settler(PROGRAM)(parser, path, words)
+
+
+def _check_configuration(options: argparse.Namespace) -> None:
+    ecgwatch.configuring.check(Settler(PROGRAM), options)
+
+
+def _show_configuration(options: argparse.Namespace) -> None:
+    ecgwatch.configuring.show(Settler(PROGRAM), PROGRAM, options)
 
 
 PROGRAM = Program(
@@ -40,8 +56,17 @@ PROGRAM = Program(
         Group("gateway", "bring a wearable that does not speak MQTT to the monitor", gateway.__main__.VERBS),
         Group("train", "train, compare and measure networks that classify beats", training.__main__.VERBS),
         Group("export", "write trained networks as ONNX files, and check such files", export.__main__.VERBS),
+        Group(
+            "config",
+            "check and show the configuration file",
+            (
+                Verb("check", "say what is wrong with it", ecgwatch.configuring.add_check, _check_configuration),
+                Verb("show", "print by what a command goes", ecgwatch.configuring.add_show, _show_configuration),
+            ),
+        ),
         Verb("completion", "print a script that lets a shell complete ecgwatch", _add_completion, _print_completion),
     ),
+    _configure,
 )
 
 

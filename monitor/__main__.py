@@ -35,12 +35,17 @@ def run(options: argparse.Namespace) -> int:
     from monitor.service.logs import set_up
 
     set_up(options.log, options.name)
+    settled = getattr(options, "settled", None)
+    if settled is not None and settled.document is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is about to be read
     try:
         settings = _settings(options)
         with run_beside(page.command_of(options)):
             service = _service(settings, options.workers)
             signal.signal(signal.SIGTERM, lambda *_: service.stop())
             signal.signal(signal.SIGINT, lambda *_: service.stop())
+            if settled is not None and settled.document is not None:
+                signal.signal(signal.SIGHUP, lambda *_: service.reload())
             service.run()
     except (ValueError, OSError) as error:
         if options.log == "text":
@@ -58,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> ServiceSettings:
     from monitor import wire
     from monitor.alerts.episode import AlertSettings
-    from monitor.alerts.limits import parse_limits
     from monitor.broker.connection import BrokerUrl, TlsFiles
+    from monitor.service.configured import check_devices, read_limits
     from monitor.service.metrics import Address
     from monitor.service.settings import ServiceSettings
     from monitor.state.location import default_directory
@@ -67,7 +72,10 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
     n, m = options.alert
-    return ServiceSettings(
+    settled = getattr(options, "settled", None)
+    document = None if settled is None else settled.document
+    given = (*(() if settled is None else settled.limits), *options.limit)
+    settings = ServiceSettings(
         broker=BrokerUrl.parse(options.broker),
         password_file=options.password_file,
         tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
@@ -77,11 +85,16 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         shape=options.shape,
         provider=options.provider,
         publish_beats=options.beats or options.page is not None,
-        alerts=AlertSettings(n=n, m=m, silent_s=options.silent, limits=parse_limits(options.limit)),
+        alerts=AlertSettings(n=n, m=m, silent_s=options.silent, limits=read_limits(document, given)),
         state=None if options.no_state else options.state or default_directory(),
         log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
+        configuration=None if document is None else document.path.absolute(),
+        limits_given=given,
     )
+    if document is not None:
+        check_devices(document, settings)
+    return settings
 
 
 def _service(settings: ServiceSettings, workers: int) -> Service | Workers:

@@ -20,6 +20,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 OWN_PACKAGES = (
@@ -60,6 +61,11 @@ class Group:
     aliases: tuple[str, ...] = ()
 
 
+Configure = Callable[["Parser", tuple[str, ...], Sequence[str]], Any]
+"""Takes the parser of a command, what it is called, and its words; sets defaults, and returns what the command gets as
+``options.settled``. May raise ValueError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A command line."""
@@ -70,6 +76,8 @@ class Program:
     """How it is started."""
     description: str
     commands: tuple[Verb | Group, ...]
+    configure: Configure | None = None
+    """Gives a command what it goes by beside its flags; None: nothing."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,9 +93,9 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse the words of a command line; exit with status 2 where that cannot be done."""
-        for word in _flags_among(words):
+        for word in flags_among(words):
             if word not in self._option_string_actions:
-                self.error(f"unknown flag {word}{_nearest(word, self._option_string_actions)}")
+                self.error(f"unknown flag {word}{nearest(word, self._option_string_actions)}")
         return self.parse_args(words)
 
 
@@ -113,15 +121,32 @@ def run_program(program: Program, words: Sequence[str] | None = None) -> int:
     """
     typed = list(sys.argv[1:] if words is None else words)
     verb, prog, rest = _find(program, typed)
-    options = build_parser(verb, prog).read(rest)
+    parser = build_parser(verb, prog, is_configurable=program.configure is not None)
+    settled = None
+    if program.configure is not None and not {"-h", "--help"} & set(rest):
+        path = (*prog.removeprefix(program.prog).split(), verb.name)
+        try:
+            settled = program.configure(parser, path, rest)
+        except ValueError as error:
+            return _fail(program.name, str(error))
+    options = parser.read(rest)
+    options.settled = settled
     options.command_line = shlex.join([*program.prog.split(), *typed])
     return _run(program.name, verb, options)
 
 
-def build_parser(verb: Verb, prog: str) -> Parser:
-    """Return the parser of one verb."""
+def build_parser(verb: Verb, prog: str, *, is_configurable: bool = False) -> Parser:
+    """Return the parser of one verb; `is_configurable` if it may be told where the configuration file is."""
     parser = Parser(prog=f"{prog} {verb.name}", description=_sentence(verb.help))
     verb.add_arguments(parser)
+    if is_configurable:
+        parser.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            default=argparse.SUPPRESS,
+            help="configuration; else ECGWATCH_CONFIG, else ./ecgwatch.toml if there is one",
+        )
     return parser
 
 
@@ -150,7 +175,7 @@ def _explain(overview: Parser, words: Sequence[str], commands: Sequence[Verb | G
     if not words:
         overview.error(f"expected a command: {', '.join(command.name for command in commands)}")
     if not words[0].startswith("-"):
-        overview.error(f"unknown command {words[0]!r}{_nearest(words[0], names)}")
+        overview.error(f"unknown command {words[0]!r}{nearest(words[0], names)}")
     overview.read(words[:1])
     overview.error(f"expected a command after {words[0]}")
 
@@ -209,8 +234,8 @@ def _fail(name: str, message: str) -> int:
     return 2
 
 
-def _flags_among(words: Iterable[str]) -> Iterable[str]:
-    """Long flags among the words, without their values, up to a lone ``--``."""
+def flags_among(words: Iterable[str]) -> Iterable[str]:
+    """Yield the long flags among the words, without their values, up to a lone ``--``."""
     for word in words:
         if word == "--":
             return
@@ -218,7 +243,8 @@ def _flags_among(words: Iterable[str]) -> Iterable[str]:
             yield word.partition("=")[0]
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is most like another, as the end of an error; empty if none is."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f", did you mean {near[0]}?" if near else ""
 

@@ -74,7 +74,7 @@ def test_every_command_of_ours_can_be_parsed(document: str, program: str, text: 
         return
     verb, prog, rest = _find(PROGRAMS[program], words)
     if rest:  # in prose a command may be named without what it needs
-        build_parser(verb, prog).read(rest)
+        build_parser(verb, prog, is_configurable=PROGRAMS[program].configure is not None).read(rest)
 
 
 def test_every_target_of_make_exists() -> None:
