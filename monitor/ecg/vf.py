@@ -72,7 +72,7 @@ FAINTEST = 1.0
 """Steps of the converter; a wave of less is none."""
 ADAPTS, HALF_SIZE, ADAPTS_TO_FAINT = 0.01, 0.5, 0.001
 """The log of the usual amplitude follows by so much a step at most: a running median, which no burst of noise can move
-far. To what is less than half of it it follows slower, or the noise of minutes without a heart would be what is usual."""
+far. To less than half of it it follows slower: else the noise of minutes without a heart would be what is usual."""
 
 FEATURES = ("leakage", "qrs_rest", "wave_rest", "qrs_power", "slow_power")
 WEIGHTS = (-11.15, 13.03, 6.856, -1.505, -0.3362)
