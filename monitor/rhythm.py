@@ -40,11 +40,13 @@ from monitor.alerts.finding import WITHHELD, Beats, Floats, Rhythm
 from monitor.ecg.kernels import compiled, sort
 from monitor.table import Table
 
-UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED = range(7)
+UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE = range(8)
 """Classes of beats: nothing remembered; those of ANSI/AAMI EC57 that rhythms are made of; any other; of bad signal; of
-good signal, but without a verdict."""
+good signal, but without a verdict; normal, but only just."""
 CODES = {"N": N, "S": S, "V": V}
-LABELS = (None, "N", "S", "V", "abnormal", "withheld", "withheld")
+LABELS = (None, "N", "S", "V", "abnormal", "withheld", "withheld", "N")
+UNSURE_FROM = 0.5
+"""Share of the threshold from which on the probability of not being normal makes a normal beat unsure."""
 
 KEPT = 96
 """Beats that are remembered: those of an alert's `RECENT_S` and all that one part of a stream may bring after them."""
@@ -66,8 +68,11 @@ signal, and how long an interval may be: a pause is no slow heart."""
 FIT_OVER, FIT = 8, 5
 """A silence is believed if so many of so many beats before it were judged: where electrodes are being put on, or the
 signal is bad, nothing that was found need have been a beat."""
-RUN_POOR = 1
-"""Beats of bad signal in a row that do not end a run of ventricular beats."""
+BRIDGED_BPM, BRIDGED_AMONG = 100.0, 3
+"""A single beat of bad signal does not end a run of ventricular beats, nor does a single unsure one, if the two
+intervals around it are so short and there are so many ventricular ones. It does not count with the run."""
+RUN_RATE_OVER = 4
+"""RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 CYCLES = 3
 """Ventricular beats that make a bigeminy or trigeminy, with those between them."""
 
@@ -269,8 +274,10 @@ def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
 def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
     """(n,) class of each beat: the model's first is the normal one, whatever its name."""
     of_classes = np.array([N, *(CODES.get(name, OTHER) for name in beats.classes[1:])], np.uint8)
+    codes = of_classes[beats.columns]
+    codes[(codes == N) & (beats.probability >= UNSURE_FROM * beats.threshold)] = UNSURE
     withheld = np.where(beats.is_poor, POOR, UNJUDGED)
-    return np.where(beats.verdicts == WITHHELD, withheld, of_classes[beats.columns]).astype(np.uint8)
+    return np.where(beats.verdicts == WITHHELD, withheld, codes).astype(np.uint8)
 
 
 @compiled
@@ -289,7 +296,7 @@ def _follow(table: Any, rows: Any, begun_s: Any, qrs_s: Any, rr_s: Any, doubtful
         out.steady_bpm[i] = _steady_rate(state)
         out.irregularity[i] = _irregularity(state, window, linked)
         out.run[i], out.run_bpm[i] = _run(state, 0)
-        out.ended[i] = 0 if codes[i] in (V, POOR) else _run(state, 1)[0]
+        out.ended[i] = _ended(state)
         out.cycle[i] = _cycle(state)
         if codes[i] == V:
             out.ventricular[i] = _in_a_minute(state.ventricular_s, state.ventricular, qrs_s[i])
@@ -401,32 +408,42 @@ def _were_judged(state: Any, skipped: int) -> bool:
     """Whether most of the latest beats were, but for those skipped."""
     judged = 0
     for back in range(skipped, FIT_OVER + skipped):
-        judged += _code(state, back) in (N, S, V, OTHER)
+        judged += _code(state, back) in (N, S, V, OTHER, UNSURE)
     return judged >= FIT
 
 
 @compiled
 def _run(state: Any, back: int) -> tuple[int, float]:
-    """Ventricular beats in a row up to a beat, and their mean rate."""
-    run, poor, seconds, spanned, pending = 0, 0, 0.0, 0, 0.0
+    """Ventricular beats in a row up to a beat, and their latest mean rate."""
+    beats, strict, intervals, seconds = 0, 0, 0, 0.0
+    bridge, open_intervals, open_s = False, 0, 0.0  # what lies before the earliest ventricular beat so far
     for k in range(back, KEPT):
-        code = _code(state, k)
+        code, rr_s = _code(state, k), _rr_s(state, k)
         if code == V:
-            run, poor = run + 1, 0
-            if run > 1:
-                seconds += pending
-                spanned += 1
-            pending = 0.0
-        elif code == POOR and run > 0 and poor < RUN_POOR:
-            poor += 1
-            spanned += 1
+            beats += 1
+            if intervals < RUN_RATE_OVER:
+                intervals, seconds = intervals + open_intervals, seconds + open_s
+            bridge, open_intervals, open_s = False, 0, 0.0
+        elif beats > 0 and not bridge and (code == POOR or (code == UNSURE and open_s + rr_s <= 120 / BRIDGED_BPM)):
+            bridge = True
+            strict = beats if code == UNSURE and strict == 0 else strict
         else:
             break
-        rr_s = _rr_s(state, k)
-        pending += rr_s
+        open_intervals, open_s = open_intervals + 1, open_s + rr_s
         if rr_s == 0:
             break
-    return run, 60 * spanned / seconds if seconds > 0 else np.nan
+    if beats < BRIDGED_AMONG and strict > 0:
+        beats = strict
+    return beats, 60 * intervals / seconds if seconds > 0 else np.nan
+
+
+@compiled
+def _ended(state: Any) -> int:
+    """How long a run was that the latest beat ended, or the one before it, which might have been bridged."""
+    code, before = _code(state, 0), _code(state, 1)
+    if code in (V, POOR) or (code == UNSURE and before == V):
+        return 0
+    return _run(state, 2 if before in (POOR, UNSURE) else 1)[0]
 
 
 @compiled
@@ -438,7 +455,7 @@ def _cycle(state: Any) -> int:
         fits = True
         for back in range((CYCLES - 1) * cycle + cycle):
             code = _code(state, back)
-            fits = fits and (code == V if back % cycle == 0 else code in (N, S, OTHER))
+            fits = fits and (code == V if back % cycle == 0 else code in (N, S, OTHER, UNSURE))
         if fits:
             return cycle
     return 0

@@ -100,10 +100,10 @@ CLIPPED_BEFORE_S = 0.04
 """A beat is clipped if the signal was, from so long before its R peak on: where a peak is cut off flat, any of its
 samples may be the highest."""
 
-ALIKE, ALIKE_OF, ALIKE_HEIGHT = 0.9, 3, 0.4
-"""A beat is steady if it is smooth, and more than half of so many beats before it are so much like it and, by log
-peak-to-peak, so nearly as high. It passes whatever the mean score: a tachycardia of broad complexes is like itself
-from beat to beat, noise and motion are not."""
+ALIKE, ALIKE_PART, ALIKE_OF, ALIKE_HEIGHT = 0.9, 20, 3, 0.4
+"""A beat is steady if it is smooth, and most of so many beats before it are, in the 0.32 s from the R peak, so like it
+and, by log peak-to-peak, so nearly as high. It passes whatever the mean score: a tachycardia of broad complexes is
+like itself from beat to beat, noise and motion are not."""
 
 REMEMBERED = 8
 """Beats that a beat is compared with, and whose scores are averaged."""
@@ -289,7 +289,7 @@ def _is_steady(state: Any, signal: Signal) -> bool:
         return False
     shapes, lengths, heights = state.shape, state.length, state.height
     at, found = (state.count - 1) % REMEMBERED, 0
-    shape = shapes[at, : lengths[at]]
+    shape = shapes[at, : min(ALIKE_PART, lengths[at])]
     for back in range(1, ALIKE_OF + 1):
         k = (at - back) % REMEMBERED
         is_alike = _alikeness(shape, shapes[k], lengths[k]) >= ALIKE

@@ -16,7 +16,7 @@ from tests.monitor.alerts.player import START_S, Beat, Device, Event, FakeBeats
 
 
 def _follow(rr_s: list[float], labels: str | None = None, cuts: tuple[int, ...] = ()) -> Rhythm:
-    """Follow beats of one device, cut into batches; "?" is a beat of bad signal."""
+    """Follow beats of one device, cut into batches; "?" is a beat of bad signal, "n" a normal one that is unsure."""
     labels = labels or "N" * len(rr_s)
     times_s = START_S + np.cumsum(rr_s)
     rhythms, device = Rhythms(), Device()
@@ -31,7 +31,9 @@ def _follow(rr_s: list[float], labels: str | None = None, cuts: tuple[int, ...] 
 def _beat(rr_s: float, label: str) -> Beat:
     if label == "?":
         return Beat(rr_s, WITHHELD, is_poor=True)
-    return Beat(rr_s, NORMAL if label == "N" else ABNORMAL, 0.5, label=label)
+    if label in "Nn":
+        return Beat(rr_s, NORMAL, 0.0 if label == "N" else 0.4, label="N")
+    return Beat(rr_s, ABNORMAL, 0.5, label=label)
 
 
 def _naive_rate(rr_s: list[float]) -> float:
@@ -56,7 +58,7 @@ def test_the_heart_rate_in_bigeminy_counts_all_beats() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.lists(st.tuples(st.floats(0.3, 4.0), st.sampled_from("NNSV?")), min_size=2, max_size=60),
+    st.lists(st.tuples(st.floats(0.3, 4.0), st.sampled_from("NNSVn?")), min_size=2, max_size=60),
     st.sets(st.integers(1, 59)),
 )
 def test_any_cut_gives_the_same(beats: list[tuple[float, str]], cuts: set[int]) -> None:
@@ -76,6 +78,33 @@ def test_runs_are_counted_and_known_when_they_end() -> None:
     assert rhythm.run.tolist() == [0, 0, 1, 2, 3, 0, 0, 1, 2, 0]
     assert rhythm.ended.tolist() == [0, 0, 0, 0, 0, 3, 0, 0, 0, 2]
     assert rhythm.run_bpm[4] == pytest.approx(120)
+
+
+def test_the_rate_of_a_run_is_that_of_its_latest_five_beats() -> None:
+    rhythm = _follow([0.8] * 6 + [0.4] * 6, "NN" + "V" * 10)
+    assert rhythm.run[5:].tolist() == [4, 5, 6, 7, 8, 9, 10]
+    assert rhythm.run_bpm[5:] == pytest.approx([75, 60 / 0.7, 100, 120, 150, 150, 150], abs=0.1)
+
+
+def test_a_beat_of_bad_signal_before_a_run_does_not_make_it_faster() -> None:
+    assert _follow([0.8] * 8, "NNN?VVVV").run_bpm[-1] == pytest.approx(75)
+
+
+def test_a_single_unsure_beat_does_not_end_a_fast_run_of_three_or_more() -> None:
+    assert _follow([0.5] * 9, "NNVVnVnVV").run.tolist() == [0, 0, 1, 2, 0, 3, 0, 4, 5]
+    assert _follow([0.5] * 9, "NNVVNVNVV").run.tolist() == [0, 0, 1, 2, 0, 1, 0, 1, 2]
+    assert _follow([0.5] * 9, "NNVVnnVVV").run.tolist() == [0, 0, 1, 2, 0, 0, 1, 2, 3]
+    assert _follow([0.5] * 6, "NNNVnV").run.tolist() == [0, 0, 0, 1, 0, 1]
+
+
+def test_an_unsure_beat_that_is_followed_by_a_pause_ends_a_run() -> None:
+    assert _follow([0.5, 0.5, 0.5, 0.5, 0.5, 0.9, 0.5], "NNVVnVV").run[-1] == 2
+
+
+def test_a_run_that_an_unsure_beat_might_have_gone_on_with_ends_with_the_next() -> None:
+    assert _follow([0.5] * 8, "NNVVnNNN").ended.tolist() == [0, 0, 0, 0, 0, 2, 0, 0]
+    assert _follow([0.5] * 8, "NNVVnnNN").ended.tolist() == [0, 0, 0, 0, 0, 2, 0, 0]
+    assert _follow([0.5] * 8, "NNVV?NNN").ended.tolist() == [0, 0, 0, 0, 0, 2, 0, 0]
 
 
 def test_a_rhythm_of_which_little_is_known_has_no_irregularity() -> None:
