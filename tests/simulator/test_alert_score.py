@@ -32,7 +32,7 @@ RATE_HZ = 250.0
 SECONDS = 60.0
 
 
-def _write(directory: Path, times_s: list[float], symbols: str, rhythms: dict[int, str] | None = None) -> Path:
+def _write(directory: Path, times_s: list[float], symbols: str, rhythms: dict[float, str] | None = None) -> Path:
     """Write a record of one lead with beats at these times."""
     wfdb = pytest.importorskip("wfdb")
     signal = make_ecg(np.array(times_s), SECONDS, RATE_HZ) / 1000
@@ -56,7 +56,7 @@ def _write(directory: Path, times_s: list[float], symbols: str, rhythms: dict[in
     return directory / "made"
 
 
-def _reference(directory: Path, times_s: list[float], symbols: str, rhythms: dict[int, str] | None = None) -> Reference:
+def _reference(directory: Path, times_s: list[float], symbols: str, rhythms: dict[float, str] | None = None) -> Reference:
     path = _write(directory, times_s, symbols, rhythms)
     return read_reference(path, read_wfdb(path))
 
@@ -112,6 +112,21 @@ def test_rhythms_last_until_the_next_mark(tmp_path: Path) -> None:
     reference = _reference(tmp_path, _every(0.8, 50), "N" * 50, {1: "(N", 10: "(AFIB", 30: "(N"})
     assert reference.events["atrial-fibrillation"] == [(10.0, 30.0)]
     assert [name for name, _ in reference.rhythms] == ["(N", "(AFIB", "(N"]
+
+
+@pytest.mark.parametrize(("beats", "spans"), [(3, []), (5, [(4.0, 6.3)])])
+def test_a_rhythm_marked_as_tachycardia_is_one_from_five_beats_on(
+    tmp_path: Path, beats: int, spans: list[tuple[float, float]]
+) -> None:
+    times_s = [*_every(0.8, 5), *_every(0.4, beats, 4.3), *_every(0.8, 9, 8.0)]
+    symbols = "NNNNN" + "V" * beats + "N" * 9
+    events = _reference(tmp_path, times_s, symbols, {1: "(N", 4.0: "(VT", 6.3: "(N"}).events
+    assert events["ventricular-tachycardia"] == [pytest.approx(span) for span in spans]
+
+
+def test_a_rhythm_marked_as_tachycardia_is_one_where_no_beats_are_annotated(tmp_path: Path) -> None:
+    events = _reference(tmp_path, [0.5], "N", {1: "(N", 10: "(VT", 12: "(N"}).events
+    assert events["ventricular-tachycardia"] == [(10.0, 12.0)]
 
 
 def test_an_alert_is_true_if_its_kind_or_a_graver_one_was_there() -> None:
