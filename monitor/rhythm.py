@@ -285,7 +285,7 @@ def _follow(table: Any, rows: Any, begun_s: Any, qrs_s: Any, rr_s: Any, doubtful
     window, linked = np.empty(WINDOW), np.empty(WINDOW, np.bool_)
     for i in range(rows.size):
         state = table[rows[i]]
-        interval_s = _take(state, begun_s[i], qrs_s[i], rr_s[i], codes[i])
+        interval_s = _take(state, begun_s[i], qrs_s[i], rr_s[i], codes[i], doubtful[i])
         before = _code(state, 1)
         is_sure = interval_s > 0 and codes[i] != POOR and before != POOR
         if interval_s > LONGEST_S and (doubtful[i] or not _were_judged(state, 1)):
@@ -305,13 +305,13 @@ def _follow(table: Any, rows: Any, begun_s: Any, qrs_s: Any, rr_s: Any, doubtful
 
 
 @compiled
-def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int) -> float:
-    """Remember a beat; return the RR interval before it, 0 if that is not known."""
+def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int, doubtful: bool) -> float:
+    """Remember a beat; return the RR interval before it, 0 if that is not known, or others may be hidden in it."""
     if qrs_s < state.qrs_s - SET_BACK_S:
         state.ventricular = state.supraventricular = 0
     interval_s = 0.0
     is_new = state.count == 0 or begun_s != state.begun_s
-    if not is_new and not _came_off(state, state.qrs_s, qrs_s):
+    if not is_new and not (doubtful and rr_s > 0) and not _came_off(state, state.qrs_s, qrs_s):
         interval_s = rr_s if rr_s > 0 else max(0.0, qrs_s - state.qrs_s)
     at = state.count % KEPT
     state.rr_ms[at], state.code[at] = int(min(LONGEST_MS, 1000 * interval_s + 0.5)), code

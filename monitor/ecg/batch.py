@@ -30,7 +30,7 @@ PART_S = 10.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 6
+VERSION = 7
 """Of what is saved of a device besides the records; grows when any of it changes."""
 _RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
@@ -408,7 +408,9 @@ class Batch:
 
     def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
         moved, end_s = segment.baseline_moved(self._segmenters, stretch.lane), stretch.completed_s
-        doubtful = quality.doubts(self._gates[stretch.lane], moved) or vf.is_suspected(self._waves[stretch.lane])
+        lane = stretch.lane
+        doubtful = quality.doubts(self._gates[lane], moved) or quality.stood_still(self._contacts[lane])
+        doubtful = doubtful or vf.is_suspected(self._waves[lane])
         self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
 
 

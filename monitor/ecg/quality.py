@@ -75,6 +75,9 @@ CLIPPED_AFTER_S = 2.0
 CLIPPED_APART_S = 0.2
 """Of clipped places nearer than this, only the first is remembered."""
 CLIPPED_KEPT = 128
+STILLS = 32
+"""Places where the signal stood still that are remembered, a second each at least: all that a beat may wait for to be
+finished, the signal before it, and a part of a packet."""
 WRAPPED = 2**15 - 1
 """A larger step from one sample to the next is a value of more than 16 bits that was cut to its last 16."""
 
@@ -158,10 +161,13 @@ CONTACT = np.dtype(
         ("still", np.int64),  # samples in a row with the value of the last
         ("count", np.int64),
         ("clipped", np.int64, CLIPPED_KEPT),  # ring of the latest clipped places
+        ("stills", np.int64),
+        ("still_begin", np.int64, STILLS),  # ring of where the signal stood still for long
+        ("still_end", np.int64, STILLS),
     ],
     align=True,
 )
-"""What is remembered of a stream's electrode, and of where it was clipped: 1.1 kB."""
+"""What is remembered of a stream's electrode, and of where it was clipped: 1.6 kB."""
 
 
 _fold = compiled(mains.fold)
@@ -187,8 +193,7 @@ def judge(
     reasons, doubtful = np.zeros(beats.size, np.uint8), np.zeros(beats.size, np.bool_)
     for i in range(beats.size):
         one, row = beats[i], rows[beats[i].stream]
-        if one.rr == 0:
-            doubtful[i] = _doubts(gates[row], one.moved)
+        doubtful[i] = _hides_beats(gates[row], contacts[row], one, start_s[i])
         if one.relearned:
             gates[row].scored = 0
         if not one.complete:
@@ -202,6 +207,34 @@ def judge(
             if reasons[i] == 0 and _is_clipped(contacts[row], start_s[i], one.length / RATE_HZ):
                 reasons[i] = CLIPPED
     return reasons, doubtful
+
+
+@compiled
+def _hides_beats(gate: Any, contact: Any, beat: Any, start_s: float) -> bool:
+    """Whether others may be hidden before a beat that came late."""
+    if 0 < beat.rr <= silence.LATE:
+        return False
+    qrs_s = start_s + (beat.fiducial - beat.r_peak) / RATE_HZ
+    if _stood_still(contact, qrs_s, min(beat.rr or silence.OVER, silence.OVER) / RATE_HZ):
+        return True
+    return bool(beat.moved == np.inf) if beat.rr > 0 else _doubts(gate, beat.moved)
+
+
+def stood_still(contact: np.void) -> bool:
+    """Whether a signal did not change for long in what was looked at last; see `monitor.ecg.silence`."""
+    return bool(_stood_still(contact, contact["n"] / contact["rate_hz"], silence.OVER / RATE_HZ))
+
+
+@compiled
+def _stood_still(contact: Any, until_s: float, over_s: float) -> bool:
+    """Whether it did in so many seconds before a time since the stream began; what comes after makes no difference."""
+    rate_hz = contact.rate_hz
+    begin = math.floor((until_s - over_s) * rate_hz + 0.5)
+    end, shortest = math.floor(until_s * rate_hz + 0.5), np.rint(silence.STILL_S * rate_hz)
+    found = 0
+    for k in range(min(contact.stills, STILLS)):
+        found += min(end, contact.still_end[k]) - max(begin, contact.still_begin[k]) >= shortest
+    return found > 0
 
 
 def doubts(gate: np.void, moved: float) -> bool:
@@ -446,6 +479,7 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
     rate_hz = state.rate_hz
     patience = np.int64(np.rint(LEAD_OFF_S * rate_hz))
     clipped_after = max(3, np.int64(np.rint(CLIPPED_S * rate_hz)))
+    still_after = np.int64(np.rint(silence.STILL_S * rate_hz))
     previous, unmoved = state.previous, state.unmoved
     last, still = state.last, state.still
     for i in range(samples.size):
@@ -454,6 +488,8 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
             unmoved = 1
         else:
             unmoved += 1
+            if unmoved >= still_after:
+                _stand_still(state, state.n + i + 1, unmoved, unmoved == still_after)
             if unmoved == patience + 1:
                 streams.append(np.int64(stream))
                 places.append(np.int64(i))
@@ -475,6 +511,15 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
             state.begun = True
     state.previous, state.unmoved, state.last, state.still = previous, unmoved, last, still
     state.n += samples.size
+
+
+@compiled
+def _stand_still(state: Any, end: int, unmoved: int, is_new: bool) -> None:
+    """The signal has not changed for long: remember from where on, and until where."""
+    if is_new:
+        state.still_begin[state.stills % STILLS] = end - unmoved
+        state.stills += 1
+    state.still_end[(state.stills - 1) % STILLS] = end
 
 
 @compiled

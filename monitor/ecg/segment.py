@@ -186,6 +186,7 @@ STATE = np.dtype(
         ("pending_median", np.float64),  # median RR interval its window was cut by, NaN until that is complete
         ("last_r_peak", np.int64),
         ("baseline", np.float32, BASELINES),  # ring of medians; see `monitor.ecg.silence`
+        ("unseen", np.uint8, BASELINES),  # and of how many of their samples are missing or at the end of the range
         ("pending_moved", np.float32, PENDING),  # how far it moved before a beat that came late
         ("signal", np.float32, BUFFER),  # the last valid sample stands in for a missing one
         ("missing", np.uint8, BUFFER),
@@ -208,7 +209,7 @@ BEAT = np.dtype(
         ("complete", np.uint8),
         ("surrounded", np.uint8),  # whether the stream has all of its surroundings, where they were waited for
         ("relearned", np.uint8),  # the first one by thresholds that were learned again
-        ("moved", np.float64),  # if `rr` is 0: how far the baseline moved before; see `monitor.ecg.silence`
+        ("moved", np.float64),  # if it came late: how far the baseline moved before; see `monitor.ecg.silence`
     ]
 )
 """A finished beat, as `_advance` hands it out."""
@@ -305,7 +306,7 @@ def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt
 
 
 def baseline_moved(states: npt.NDArray[np.void], row: int) -> float:
-    """How far the baseline of a stream moved of late; see `monitor.ecg.silence`."""
+    """How far the baseline of a stream moved since its last QRS complex, or of late; see `monitor.ecg.silence`."""
     return float(_moved_until_now(states, row))
 
 
@@ -426,11 +427,34 @@ def _keep_baseline(state: Any, block: int) -> None:
     for k in range(state.n // silence.BLOCK, (state.n + block) // silence.BLOCK):
         at = k * silence.BLOCK - state.base
         state.baseline[k % BASELINES] = median(state.signal[at : at + silence.BLOCK])
+        state.unseen[k % BASELINES] = _count_unseen(state, at, at + silence.BLOCK)
+
+
+@compiled
+def _count_unseen(state: Any, begin: int, end: int) -> int:
+    """How many samples at positions in the buffer are missing, or at the end of the range."""
+    signal, missing, unseen = state.signal, state.missing, 0
+    for i in range(begin, end):
+        unseen += missing[i] > 0 or abs(signal[i]) >= silence.END_OF_RANGE
+    return unseen
+
+
+@compiled
+def _is_unseen(state: Any, until: int) -> bool:
+    """Whether more samples than a few are missing between the last QRS complex and a sample not long ago."""
+    begin = max(0, state.last_fiducial, until - silence.OVER)
+    block = until // silence.BLOCK
+    unseen = _count_unseen(state, block * silence.BLOCK - state.base, until - state.base)
+    for k in range(max(begin // silence.BLOCK, state.n // silence.BLOCK - BASELINES_USED), block):
+        unseen += state.unseen[k % BASELINES]
+    return bool(unseen > max(silence.FEW, silence.UNSEEN * (until - begin)))
 
 
 @compiled
 def _moved(state: Any, until: int) -> float:
-    """How far the baseline moved before a sample; what lies too long ago is not looked at."""
+    """How far the baseline moved before a sample, as far as that is not too long ago; infinite where it was not seen."""
+    if _is_unseen(state, until):
+        return np.inf
     first = max(0, -(-(until - silence.OVER) // silence.BLOCK), state.n // silence.BLOCK - BASELINES_USED)
     count = max(0, until // silence.BLOCK - first)
     medians = np.empty(count, np.float32)
@@ -673,6 +697,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.qrs = median(state.qrs_level)
     fiducial = max(0, _main_deflection(state, centre))  # before the first sample there is nothing
     rr = fiducial - state.last_fiducial
+    moved = _moved_before(state, fiducial, rr)
     if not 0 < rr <= LONGEST_RR:
         rr = 0
     else:
@@ -684,9 +709,18 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     i, state.due = state.pending, 0
     state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
     state.pending_decided[i] = state.n
-    state.pending_moved[i] = 0.0 if rr > 0 else _moved(state, fiducial - silence.BEFORE)
+    state.pending_moved[i] = moved
     state.pending_relearned[i], state.relearned = state.relearned, False
     state.pending += 1
+
+
+@compiled
+def _moved_before(state: Any, fiducial: int, rr: int) -> float:
+    """How far the baseline moved before a QRS complex that came late, so that others may be hidden; 0 before others."""
+    until = max(0, fiducial - silence.BEFORE)
+    if not 0 < rr <= LONGEST_RR:
+        return _moved(state, until)
+    return np.inf if rr > silence.LATE and _is_unseen(state, until) else 0.0
 
 
 @compiled

@@ -3,7 +3,9 @@
 It cannot where the baseline is on the move: an amplifier that was driven out of its range comes back over seconds, and
 hides the QRS complexes until then; in MIT-BIH's records 116 and 208 that looks like hearts that stop for four seconds.
 A heart that does stop leaves a baseline that stays where it was. Nor can it where what was found before were no beats:
-hands that are laid on electrodes make peaks, each of its own shape, besides which the heart is small.
+hands that are laid on electrodes make peaks, each of its own shape, besides which the heart is small. Nor can it where
+more than a few of its samples are missing, as while an electrode has lost contact, are the highest or lowest that a
+packet can hold, or do not change for a second: a heart that nobody can see has not stopped.
 
 The baseline is taken as medians of a quarter of a second, which QRS complexes hardly move; `monitor.ecg.segment` keeps
 them. Shapes are those that `monitor.ecg.quality` remembers.
@@ -25,6 +27,16 @@ BLOCK = round(0.25 * RATE_HZ)
 FEWEST_BLOCKS = 4
 BEFORE = round(0.15 * RATE_HZ)
 """So much before its fiducial a QRS complex has not begun."""
+LATE = round(1.2 * RATE_HZ)
+"""A beat is late so long after the one before: more than this, and the heart may seem slow, or to have stopped."""
+UNSEEN, FEW = 0.05, round(0.2 * RATE_HZ)
+"""Share of samples that may be missing, or so many if those are more: after the resampler one that the device left out
+are twenty."""
+END_OF_RANGE = 32_700.0
+"""A value so far from zero is the end of a converter's range, or next to it: packets hold 16 bits."""
+STILL_S = 1.0
+"""A signal that does not change for so long is not that of a body, even where it moves again before the electrode
+counts as off (`monitor.ecg.quality.LEAD_OFF_S`)."""
 MOVED = 0.75
 """A baseline that moved so far, over the usual height of a beat, may have hidden beats."""
 ALIKE, FEWEST_BEATS = 0.75, 4
@@ -47,7 +59,7 @@ def is_doubtful(known: int, shapes: Any, lengths: Any, heights: Any, moved: floa
     heights
         (k,) logs of their peak-to-peak.
     moved
-        How far the baseline moved in that signal.
+        How far the baseline moved in that signal; infinite where that was not seen.
     """
     if known < FEWEST_BEATS or measure_likeness(shapes[:known], lengths[:known]) < ALIKE:
         return True
