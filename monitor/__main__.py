@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from monitor import answering
 from monitor.command import Program, Verb, run_program
 from monitor.flags import add_broker, add_tls, duration
+from monitor.notify import command as notify
 from monitor.page import command as page
 
 if TYPE_CHECKING:
@@ -464,6 +465,7 @@ VERBS = (
     ),
     *answering.VERBS,
     page.VERB,
+    notify.GROUP,
     Verb("asyncapi", "print the AsyncAPI 3 description of the wire", _add_nothing, asyncapi),
 )
 PROGRAM = Program("monitor", "python -m monitor", DESCRIPTION, VERBS)

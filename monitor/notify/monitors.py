@@ -1,0 +1,64 @@
+"""Noticing that a monitor is gone: while it is, no alert means nothing, and somebody must be told."""
+
+from __future__ import annotations
+
+import logging
+
+from monitor import wire
+
+log = logging.getLogger(__name__)
+
+AWAY_S = 60.0
+"""A monitor that is back within this time was restarted."""
+KIND = "monitor-offline"
+
+
+class Monitors:
+    """Which monitors are gone, and for how long."""
+
+    def __init__(self) -> None:
+        self._gone_s: dict[str, float] = {}
+        self._told: dict[str, wire.Alert] = {}
+
+    def take(self, name: str, payload: bytes, now_s: float) -> list[wire.Alert]:
+        """Take a monitor's status; return that it is back, if it was told that it is gone."""
+        if not payload:  # its name is given up for good
+            self._gone_s.pop(name, None)
+            self._told.pop(name, None)
+            return []
+        try:
+            state = wire.decode(payload, wire.MonitorStatus).state
+        except wire.PacketError as error:
+            log.warning("the status of the monitor %.64r cannot be read: %s", name, error)
+            return []
+        if state == "offline":
+            self._gone_s.setdefault(name, now_s)
+            return []
+        self._gone_s.pop(name, None)
+        begun = self._told.pop(name, None)
+        return [] if begun is None else [_alert(name, begun.since_s, "end", now_s, "The monitor is back.")]
+
+    def turn(self, now_s: float) -> list[wire.Alert]:
+        """Return those that have been gone for too long by now, once each."""
+        text = "The monitor is offline: nobody is watched by it."
+        late = [name for name, since_s in self._gone_s.items() if now_s - since_s >= AWAY_S and name not in self._told]
+        alerts = {name: _alert(name, self._gone_s[name], "new", now_s, text) for name in late}
+        self._told |= alerts
+        return list(alerts.values())
+
+
+def _alert(name: str, since_s: float, state: wire.AlertState, now_s: float, text: str) -> wire.Alert:
+    episode = f"{name}-{round(since_s * 1000)}-{KIND}"
+    return wire.Alert(
+        id=f"{episode}-{state}",
+        episode=episode,
+        device=name,
+        kind=KIND,
+        severity="high",
+        state=state,
+        time_s=round(now_s, 3),
+        since_s=round(since_s, 3),
+        text=text,
+        seq=0,
+        completed_s=round(now_s, 3),
+    )
