@@ -56,7 +56,9 @@ def _write(directory: Path, times_s: list[float], symbols: str, rhythms: dict[fl
     return directory / "made"
 
 
-def _reference(directory: Path, times_s: list[float], symbols: str, rhythms: dict[float, str] | None = None) -> Reference:
+def _reference(
+    directory: Path, times_s: list[float], symbols: str, rhythms: dict[float, str] | None = None
+) -> Reference:
     path = _write(directory, times_s, symbols, rhythms)
     return read_reference(path, read_wfdb(path))
 
