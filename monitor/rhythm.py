@@ -491,19 +491,22 @@ def _collect(state: Any, window: Any, linked: Any) -> int:
 
     `linked` says of each whether it follows the one before without a beat between.
     """
-    n, follows = 0, False
-    for back in range(LOOK_BACK):
-        code, before = _code(state, back), _code(state, back + 1)
-        if code == UNKNOWN or n == WINDOW:
+    # Each mention of a record's array makes a new view of it: too dear for every interval.
+    codes, intervals_ms, count = state.code, state.rr_ms, state.count
+    n, follows, code = 0, False, _code(state, 0)
+    for back in range(min(LOOK_BACK, count)):
+        if n == WINDOW:
             break
-        rr_s = _rr_s(state, back)
+        at = (count - 1 - back) % KEPT
+        before = codes[(at - 1) % KEPT] if back + 1 < min(count, KEPT) else UNKNOWN
+        rr_s = intervals_ms[at] / 1000
         fits = 0 < rr_s <= LONGEST_S and code != V and before != V
         if fits:
             window[n], linked[n] = rr_s, False
             if n > 0:
                 linked[n - 1] = follows
             n += 1
-        follows = fits
+        follows, code = fits, before
     for k in range(n // 2):
         window[k], window[n - 1 - k] = window[n - 1 - k], window[k]
         linked[k], linked[n - 1 - k] = linked[n - 1 - k], linked[k]
@@ -526,7 +529,7 @@ def find_features(rr_s: Any, linked: Any, out: Any) -> bool:
     """
     n, mean = rr_s.size, rr_s.mean()
     first, second, other = np.empty(n), np.empty(n), np.empty(n)
-    ones, twos, turns, large, alike, squares = 0, 0, 0, 0, 0, 0.0
+    ones, twos, turns, large, alike, regular, squares = 0, 0, 0, 0, 0, 0, 0.0
     for i in range(1, n):
         if not linked[i]:
             continue
@@ -534,6 +537,7 @@ def find_features(rr_s: Any, linked: Any, out: Any) -> bool:
         first[ones] = abs(step) / mean
         large += abs(step) > LARGE_S
         alike += first[ones] < ALIKE
+        regular += first[ones] < REGULAR_BELOW
         squares += first[ones] ** 2
         ones += 1
         if linked[i - 1]:
@@ -543,40 +547,62 @@ def find_features(rr_s: Any, linked: Any, out: Any) -> bool:
             turns += step * before < 0
     if ones < FEWEST_RR // 2 or twos < FEWEST_RR // 4:
         return False
-    first, second, other, in_order = first[:ones], second[:twos], other[:twos], rr_s.copy()
-    sort(first)
-    sort(second)
-    sort(other)
-    sort(in_order)
-    if first[ones // 2] < REGULAR_BELOW:
+    if regular > ones // 2:
         return False
     for k in range(len(QUANTILES)):
-        out[k] = np.log(first[int(QUANTILES[k] * (ones - 1))] + EPSILON)
-    out[3], out[4], out[5] = np.log(second[(twos - 1) // 2] + EPSILON), turns / twos, _entropy(rr_s, linked, mean)
+        out[k] = np.log(_find(first[:ones], int(QUANTILES[k] * (ones - 1))) + EPSILON)
+    out[3], out[4] = np.log(_find(second[:twos], (twos - 1) // 2) + EPSILON), turns / twos
+    out[5] = _entropy(rr_s, linked, mean)
     out[6], out[7], out[8] = large / ones, alike / ones, np.log(mean)
-    out[9], out[10] = np.log(other[(twos - 1) // 2] + EPSILON), np.log(np.sqrt(squares / ones) + EPSILON)
-    out[11] = np.log((in_order[int(0.75 * (n - 1))] - in_order[int(0.25 * (n - 1))]) / mean + EPSILON)
+    out[9] = np.log(_find(other[:twos], (twos - 1) // 2) + EPSILON)
+    out[10] = np.log(np.sqrt(squares / ones) + EPSILON)
+    out[11] = np.log((_find(rr_s, int(0.75 * (n - 1))) - _find(rr_s, int(0.25 * (n - 1)))) / mean + EPSILON)
     return True
+
+
+@compiled
+def _find(values: Any, k: int) -> float:
+    """Return the value of rank `k`, from 0; counting those below needs no branches, so it is faster than to sort."""
+    low, high = -np.inf, np.inf
+    for i in range(values.size):
+        value = values[i]
+        if not low < value < high:
+            continue
+        below, equal = 0, 0
+        for j in range(values.size):
+            below += values[j] < value
+            equal += values[j] == value
+        if below <= k < below + equal:
+            return float(value)
+        if below > k:
+            high = value
+        else:
+            low = value
+    return np.nan
 
 
 @compiled
 def _entropy(rr_s: Any, linked: Any, mean: float) -> float:
     """Coefficient of sample entropy, m = 1: that of pairs of intervals whose successors match as well."""
-    tolerance = TOLERANCE_S
-    pairs, matches = _count_matches(rr_s, linked, tolerance)
+    tolerance, n = TOLERANCE_S, 0
+    first, second = np.empty(rr_s.size), np.empty(rr_s.size)
+    for i in range(rr_s.size - 1):
+        first[n], second[n] = rr_s[i], rr_s[i + 1]
+        n += linked[i + 1]
+    pairs, matches = _count_matches(first[:n], second[:n], tolerance)
     while matches < MATCHES and tolerance <= 8 * TOLERANCE_S:
         tolerance *= 2
-        pairs, matches = _count_matches(rr_s, linked, tolerance)
+        pairs, matches = _count_matches(first[:n], second[:n], tolerance)
     return float(-np.log(max(matches, 0.5) / max(pairs, 1)) + np.log(2 * tolerance) - np.log(mean))
 
 
 @compiled
-def _count_matches(rr_s: Any, linked: Any, tolerance: float) -> tuple[int, int]:
-    """Pairs of intervals that match, and those of them whose successors do as well."""
-    pairs, matches = 0, 0
-    for i in range(rr_s.size - 1):
-        for j in range(i + 1, rr_s.size - 1):
-            if linked[i + 1] and linked[j + 1] and abs(rr_s[i] - rr_s[j]) <= tolerance:
-                pairs += 1
-                matches += abs(rr_s[i + 1] - rr_s[j + 1]) <= tolerance
-    return pairs, matches
+def _count_matches(first: Any, second: Any, tolerance: float) -> tuple[int, int]:
+    """Pairs of intervals that match, and those of them whose successors do as well; without branches, so in vectors."""
+    pairs, matches = 0.0, 0.0
+    for apart in range(1, first.size):
+        for i in range(first.size - apart):
+            is_pair = 1.0 if abs(first[i + apart] - first[i]) <= tolerance else 0.0
+            pairs += is_pair
+            matches += is_pair if abs(second[i + apart] - second[i]) <= tolerance else 0.0
+    return int(pairs), int(matches)

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from monitor.alerts.finding import ABNORMAL, NORMAL, WITHHELD, Beats, Rhythm
 from monitor.alerts.limits import Limits
-from monitor.rhythm import FEATURES, KEPT, STATE, Rhythms, find_features
+from monitor.rhythm import (
+    EPSILON,
+    FEATURES,
+    KEPT,
+    MATCHES,
+    QUANTILES,
+    REGULAR_BELOW,
+    STATE,
+    TOLERANCE_S,
+    Rhythms,
+    find_features,
+)
 from tests.monitor.alerts.player import START_S, Beat, Device, Event, FakeBeats
 
 
@@ -173,3 +184,32 @@ def test_an_interval_in_which_the_electrode_came_off_is_not_known_however_late_i
     rhythm = rhythms.follow(cast(Beats, FakeBeats(device, [Beat(1.0, NORMAL)] * 12, times_s)))
     known = [bool(np.isfinite(interval_s)) for interval_s in rhythm.interval_s]
     assert [k for k in range(1, 12) if not known[k]] == [6, 10]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(300, 1500), min_size=20, max_size=30), st.integers(0, 2**30 - 1))
+def test_features_are_those_of_a_naive_twin(rr_ms: list[int], breaks: int) -> None:
+    rr_s = np.array(rr_ms) / 1000
+    linked = np.array([i > 0 and (i % 5 > 0 or breaks >> i & 1 > 0) for i in range(rr_s.size)])
+    found = np.empty(FEATURES)
+    first = np.sort([abs(rr_s[i] - rr_s[i - 1]) / rr_s.mean() for i in np.flatnonzero(linked)])
+    if not find_features(rr_s, linked, found):
+        assert first[first.size // 2] < REGULAR_BELOW
+        return
+    expected = [np.log(first[int(q * (first.size - 1))] + EPSILON) for q in QUANTILES]
+    assert found[: len(QUANTILES)] == pytest.approx(expected)
+    tolerance_s = TOLERANCE_S
+    pairs, matches = _naive_matches(rr_s, linked, tolerance_s)
+    while matches < MATCHES and tolerance_s <= 8 * TOLERANCE_S:
+        tolerance_s *= 2
+        pairs, matches = _naive_matches(rr_s, linked, tolerance_s)
+    assert found[5] == pytest.approx(np.log(max(pairs, 1) / max(matches, 0.5) * 2 * tolerance_s / rr_s.mean()))
+    in_order = np.sort(rr_s)
+    low, high = (in_order[int(q * (rr_s.size - 1))] for q in (0.25, 0.75))
+    assert found[11] == pytest.approx(np.log((high - low) / rr_s.mean() + EPSILON))
+
+
+def _naive_matches(rr_s: np.ndarray, linked: np.ndarray, tolerance_s: float) -> tuple[int, int]:
+    starts = [i for i in range(rr_s.size - 1) if linked[i + 1]]
+    pairs = [(i, j) for i in starts for j in starts if i < j and abs(rr_s[i] - rr_s[j]) <= tolerance_s]
+    return len(pairs), sum(abs(rr_s[i + 1] - rr_s[j + 1]) <= tolerance_s for i, j in pairs)
