@@ -10,6 +10,8 @@ Rules
   in the stream or an electrode that came off is not known.
 * The heart rate is the mean of the last twelve RR intervals, or of four where the last three are longer than 1.2 s: the
   rule that makers of bedside monitors disclose (Philips IntelliVue, Mindray), as IEC 60601-2-27 has them do.
+* An early beat is ectopic in relation to a steady rhythm: from the third of three equal RR intervals on,
+  supraventricular beats are a rate, and not counted as ectopic.
 * A beat whose signal is bad is no beat to count on: what depends on many of them is not known.
 
 How irregular a rhythm is follows from up to 30 RR intervals whose ends are no ventricular beats: by
@@ -37,7 +39,7 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.finding import WITHHELD, Beats, Floats, Rhythm
-from monitor.ecg.kernels import compiled, sort
+from monitor.ecg.kernels import compiled
 from monitor.table import Table
 
 UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE = range(8)
@@ -73,6 +75,8 @@ BRIDGED_BPM, BRIDGED_AMONG = 100.0, 3
 intervals around it are so short and there are so many ventricular ones. It does not count with the run."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
+EQUAL_RUN, EQUAL = 3, 0.1
+"""RR intervals in a row that make a rate, none of which differs from the latest by more than this share of it."""
 CYCLES = 3
 """Ventricular beats that make a bigeminy or trigeminy, with those between them."""
 
@@ -300,7 +304,8 @@ def _follow(table: Any, rows: Any, begun_s: Any, qrs_s: Any, rr_s: Any, doubtful
         out.cycle[i] = _cycle(state)
         if codes[i] == V:
             out.ventricular[i] = _in_a_minute(state.ventricular_s, state.ventricular, qrs_s[i])
-        if codes[i] == S:
+        out.is_rate[i] = _is_rate(state)
+        if codes[i] == S and not _is_rate(state):
             out.supraventricular[i] = _in_a_minute(state.supraventricular_s, state.supraventricular, qrs_s[i])
 
 
@@ -320,10 +325,19 @@ def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int, doub
     if code == V:
         state.ventricular_s[state.ventricular % TIMES] = qrs_s
         state.ventricular += 1
-    if code == S:
+    if code == S and not _is_rate(state):
         state.supraventricular_s[state.supraventricular % TIMES] = qrs_s
         state.supraventricular += 1
     return interval_s
+
+
+@compiled
+def _is_rate(state: Any) -> bool:
+    """Whether the latest RR intervals are equal."""
+    latest_s, unequal = _rr_s(state, 0), 0
+    for back in range(EQUAL_RUN):
+        unequal += abs(_rr_s(state, back) - latest_s) > EQUAL * latest_s
+    return latest_s > 0 and unequal == 0
 
 
 @compiled

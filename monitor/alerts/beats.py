@@ -18,7 +18,8 @@ class AbnormalBeats(EpisodeDetector):
     """`n` of the last `m` judged beats are abnormal; `m` calm ones in a row end it.
 
     Abnormal is a beat by its class, or by a shape that is not usual for its wearer: the alert tells of a change. A
-    shape that stays becomes usual within a minute, and ends the alert with the reason "usual".
+    shape that stays becomes usual within a minute, and ends the alert with the reason "usual". Supraventricular beats
+    at a steady rate are not abnormal: the rate has detectors of its own.
     """
 
     needs: frozenset[Need] = frozenset({"beats"})
@@ -35,9 +36,10 @@ class AbnormalBeats(EpisodeDetector):
         if not isinstance(finding, SeenBeat) or finding.verdict == WITHHELD:
             return Sign.NOTHING
         beats, i = finding.beats, finding.i
-        if finding.verdict == ABNORMAL or beats.unusual[i]:
+        is_of_a_rate = bool(beats.rhythm.is_rate[i]) and beats.classes[beats.columns[i]] == "S"
+        if beats.unusual[i] or (finding.verdict == ABNORMAL and not is_of_a_rate):
             return Sign.EVENT
-        is_calm = beats.probability[i] < beats.threshold * self.exit_ratio
+        is_calm = is_of_a_rate or beats.probability[i] < beats.threshold * self.exit_ratio
         is_doubtful = beats.shape_threshold * self.exit_ratio <= beats.shape[i] < beats.shape_threshold  # NaN is not
         return Sign.CALM if is_calm and not is_doubtful else Sign.NEITHER
 

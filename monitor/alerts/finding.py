@@ -98,7 +98,9 @@ class Rhythm(NamedTuple):
     ventricular: Floats
     """At a ventricular beat: how many there were in the last minute, as far as they are counted; else 0."""
     supraventricular: Floats
-    """The same of supraventricular ones."""
+    """The same of supraventricular ones that belong to no steady rate."""
+    is_rate: Floats
+    """1 where the latest RR intervals are equal: a rate, whatever it was before; else 0."""
 
 
 class Beats(Protocol):

@@ -452,7 +452,7 @@ def _is_unseen(state: Any, until: int) -> bool:
 
 @compiled
 def _moved(state: Any, until: int) -> float:
-    """How far the baseline moved before a sample, as far as that is not too long ago; infinite where not seen."""
+    """How far the baseline moved before a sample, as far as not too long ago; infinite where it was not seen."""
     if _is_unseen(state, until):
         return np.inf
     first = max(0, -(-(until - silence.OVER) // silence.BLOCK), state.n // silence.BLOCK - BASELINES_USED)

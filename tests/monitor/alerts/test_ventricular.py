@@ -80,3 +80,26 @@ def test_the_beats_of_an_alert_have_their_classes() -> None:
     player = Player(make_detectors(AlertSettings()))
     player.play([*[N] * 4, *[V] * 3])
     assert "".join(str(beat.label) for beat in player.alerts[0].recent) == "NNNNVVV"
+
+
+@pytest.mark.parametrize("rr_s", [0.4, 0.8, 1.2])
+def test_beats_at_a_new_steady_rate_are_no_ectopic_ones(rr_s: float) -> None:
+    """A heart of 33/min that goes on at another rate: a class model may call the beats early until it is used to it."""
+    player = Player(make_detectors(AlertSettings()))
+    slow, fast = N._replace(after_s=1.8), S._replace(after_s=rr_s)
+    irregular = [fast._replace(after_s=rr_s * (1 + 0.04 * (-1) ** i)) for i in range(15)]
+    player.play([*[slow] * 20, *irregular, *[N._replace(after_s=rr_s)] * 20])
+    assert not {alert.kind for alert in player.alerts} & {"supraventricular-ectopy", "abnormal-beats"}
+
+
+def test_early_beats_in_pairs_and_in_bigeminy_are_ectopic_all_the_same() -> None:
+    assert "supraventricular-ectopy" in _kinds("nnnss" * 8)
+    assert "supraventricular-ectopy" in _kinds("nnnsss" * 8)
+    assert "supraventricular-ectopy" in _kinds("ns" * 12)
+
+
+def test_a_new_rate_ends_the_alert_of_ectopic_beats() -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*[N, S] * 12, *[N] * 3, *[S] * 30])
+    told = [alert.state for alert in player.alerts if alert.kind == "supraventricular-ectopy"]
+    assert told == ["new", "end"]
