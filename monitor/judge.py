@@ -29,6 +29,8 @@ from monitor.panel import Panel
 from monitor.rhythm import Rhythms, describe
 from monitor.table import Table
 
+VENTRICULAR = "V"
+"""The class of ANSI/AAMI EC57."""
 Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]
 
@@ -44,6 +46,8 @@ class Judged:
     """(n,) positions in the classes of the model; no meaning where withheld."""
     probability: npt.NDArray[np.float64]
     """(n,) of not being normal; no meaning where withheld."""
+    ventricular: npt.NDArray[np.float64]
+    """(n,) probability of being of the class V; 0 where withheld, or the model has no such class."""
     panel: Panel
     shape: npt.NDArray[np.float64]
     """(n,) probability of an abnormal shape, by the shape model; NaN where it has no say."""
@@ -223,6 +227,8 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
         sure = finite[part]
         one.reasons[rows[~sure]] = NO_ANSWER
         judged.append(_verdicts(panel, one, rows[sure], columns[part][sure], abnormal[part][sure]))
+        if VENTRICULAR in panel.info.classes:
+            judged[-1].ventricular[rows[sure]] = probabilities[part][sure, panel.info.classes.index(VENTRICULAR)]
     if panel.shape is not None:
         _add_shapes(panel.shape, judged, wearers)
     return judged
@@ -280,7 +286,7 @@ def _verdicts(panel: Panel, found: Beats, fit: Ints, columns: Ints, abnormal: Fl
     n = found.reasons.size
     verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
     verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal
-    return Judged(found, verdicts, spread, probability, panel, np.full(n, np.nan), np.zeros(n, np.bool_))
+    return Judged(found, verdicts, spread, probability, np.zeros(n), panel, np.full(n, np.nan), np.zeros(n, np.bool_))
 
 
 def _rr_context(beats: npt.NDArray[np.void], pace: npt.NDArray[np.float64]) -> beat.RrContext:

@@ -44,11 +44,11 @@ from monitor.table import Table
 
 UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE = range(8)
 """Classes of beats: nothing remembered; those of ANSI/AAMI EC57 that rhythms are made of; any other; of bad signal; of
-good signal, but without a verdict; normal, but only just."""
+good signal, but without a verdict; normal, but perhaps ventricular."""
 CODES = {"N": N, "S": S, "V": V}
 LABELS = (None, "N", "S", "V", "abnormal", "withheld", "withheld", "N")
 UNSURE_FROM = 0.5
-"""Share of the threshold from which on the probability of not being normal makes a normal beat unsure."""
+"""Share of the threshold from which on the probability of being ventricular makes a normal beat unsure."""
 
 KEPT = 96
 """Beats that are remembered: those of an alert's `RECENT_S` and all that one part of a stream may bring after them."""
@@ -70,9 +70,10 @@ signal, and how long an interval may be: a pause is no slow heart."""
 FIT_OVER, FIT = 8, 5
 """A silence is believed if so many of so many beats before it were judged: where electrodes are being put on, or the
 signal is bad, nothing that was found need have been a beat."""
-BRIDGED_BPM, BRIDGED_AMONG = 100.0, 3
+BRIDGED_BPM, BRIDGED_AMONG, COUNTED_AMONG = 100.0, 3, 4
 """A single beat of bad signal does not end a run of ventricular beats, nor does a single unsure one, if the two
-intervals around it are so short and there are so many ventricular ones. It does not count with the run."""
+intervals around it are so short and there are so many ventricular ones. For every so many of these, one unsure beat
+counts with the run."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
@@ -279,7 +280,7 @@ def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
     """(n,) class of each beat: the model's first is the normal one, whatever its name."""
     of_classes = np.array([N, *(CODES.get(name, OTHER) for name in beats.classes[1:])], np.uint8)
     codes = of_classes[beats.columns]
-    codes[(codes == N) & (beats.probability >= UNSURE_FROM * beats.threshold)] = UNSURE
+    codes[(codes == N) & (beats.ventricular >= UNSURE_FROM * beats.threshold)] = UNSURE
     withheld = np.where(beats.is_poor, POOR, UNJUDGED)
     return np.where(beats.verdicts == WITHHELD, withheld, codes).astype(np.uint8)
 
@@ -428,27 +429,34 @@ def _were_judged(state: Any, skipped: int) -> bool:
 
 @compiled
 def _run(state: Any, back: int) -> tuple[int, float]:
-    """Ventricular beats in a row up to a beat, and their latest mean rate."""
-    beats, strict, intervals, seconds = 0, 0, 0, 0.0
-    bridge, open_intervals, open_s = False, 0, 0.0  # what lies before the earliest ventricular beat so far
+    """Ventricular beats in a row up to a beat, with those that count with them, and their latest mean rate."""
+    beats, strict, unsure, intervals, seconds = 0, 0, 0, 0, 0.0
+    bridge, open_intervals, open_s = UNKNOWN, 0, 0.0  # what lies before the earliest ventricular beat so far
     for k in range(back, KEPT):
         code, rr_s = _code(state, k), _rr_s(state, k)
         if code == V:
-            beats += 1
+            beats, unsure = beats + 1, unsure + (bridge == UNSURE)
             if intervals < RUN_RATE_OVER:
                 intervals, seconds = intervals + open_intervals, seconds + open_s
-            bridge, open_intervals, open_s = False, 0, 0.0
-        elif beats > 0 and not bridge and (code == POOR or (code == UNSURE and open_s + rr_s <= 120 / BRIDGED_BPM)):
-            bridge = True
+            bridge, open_intervals, open_s = UNKNOWN, 0, 0.0
+        elif beats > 0 and bridge == UNKNOWN and _is_bridge(code, open_s + rr_s):
+            bridge = code
             strict = beats if code == UNSURE and strict == 0 else strict
         else:
             break
         open_intervals, open_s = open_intervals + 1, open_s + rr_s
         if rr_s == 0:
             break
+    rate_bpm = 60 * intervals / seconds if seconds > 0 else np.nan
     if beats < BRIDGED_AMONG and strict > 0:
-        beats = strict
-    return beats, 60 * intervals / seconds if seconds > 0 else np.nan
+        return strict, rate_bpm
+    return beats + min(unsure, beats // COUNTED_AMONG), rate_bpm
+
+
+@compiled
+def _is_bridge(code: int, around_s: float) -> bool:
+    """Whether a run may go on over a beat, by its class and the two intervals around it."""
+    return code == POOR or (code == UNSURE and around_s <= 120 / BRIDGED_BPM)
 
 
 @compiled

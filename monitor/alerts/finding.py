@@ -147,6 +147,10 @@ class Beats(Protocol):
         """(n,) of not being normal; no meaning where withheld."""
 
     @property
+    def ventricular(self) -> npt.NDArray[np.float64]:
+        """(n,) probability of being of the class V; 0 where withheld, or the model has no such class."""
+
+    @property
     def threshold(self) -> float:
         """Probability from which a beat counts as abnormal."""
 

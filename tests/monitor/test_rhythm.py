@@ -43,7 +43,7 @@ def _beat(rr_s: float, label: str) -> Beat:
     if label == "?":
         return Beat(rr_s, WITHHELD, is_poor=True)
     if label in "Nn":
-        return Beat(rr_s, NORMAL, 0.0 if label == "N" else 0.4, label="N")
+        return Beat(rr_s, NORMAL, 0.4, label="N", ventricular=0.0 if label == "N" else 0.4)
     return Beat(rr_s, ABNORMAL, 0.5, label=label)
 
 
@@ -102,7 +102,7 @@ def test_a_beat_of_bad_signal_before_a_run_does_not_make_it_faster() -> None:
 
 
 def test_a_single_unsure_beat_does_not_end_a_fast_run_of_three_or_more() -> None:
-    assert _follow([0.5] * 9, "NNVVnVnVV").run.tolist() == [0, 0, 1, 2, 0, 3, 0, 4, 5]
+    assert _follow([0.5] * 9, "NNVVnVnVV").run.tolist() == [0, 0, 1, 2, 0, 3, 0, 5, 6]  # of four, one counts
     assert _follow([0.5] * 9, "NNVVNVNVV").run.tolist() == [0, 0, 1, 2, 0, 1, 0, 1, 2]
     assert _follow([0.5] * 9, "NNVVnnVVV").run.tolist() == [0, 0, 1, 2, 0, 0, 1, 2, 3]
     assert _follow([0.5] * 6, "NNNVnV").run.tolist() == [0, 0, 0, 1, 0, 1]

@@ -34,6 +34,8 @@ class Beat(NamedTuple):
     shape: float = np.nan
     """Probability of an abnormal shape."""
     unusual: bool = False
+    ventricular: float = 0.0
+    """Probability of class V."""
 
 
 class Moment(NamedTuple):
@@ -82,6 +84,7 @@ class FakeBeats:
         labels = [beat.label or ("V" if beat.verdict == ABNORMAL else "N") for beat in beats]
         self.columns = np.array([self.classes.index(label) for label in labels])
         self.probability = np.array([beat.probability for beat in beats])
+        self.ventricular = np.array([beat.ventricular for beat in beats])
         self.shape = np.array([beat.shape for beat in beats])
         self.unusual = np.array([beat.unusual for beat in beats], bool)
         self.is_poor = np.array([beat.is_poor for beat in beats])
