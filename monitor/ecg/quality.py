@@ -103,7 +103,7 @@ CLIPPED_BEFORE_S = 0.04
 """A beat is clipped if the signal was, from so long before its R peak on: where a peak is cut off flat, any of its
 samples may be the highest."""
 
-ALIKE, ALIKE_PART, ALIKE_OF, ALIKE_HEIGHT = 0.9, 20, 3, 0.4
+ALIKE, ALIKE_PART, ALIKE_OF, ALIKE_HEIGHT = 0.92, 20, 3, 0.4
 """A beat is steady if it is smooth, and most of so many beats before it are, in the 0.32 s from the R peak, so like it
 and, by log peak-to-peak, so nearly as high. It passes whatever the mean score: a tachycardia of broad complexes is
 like itself from beat to beat, noise and motion are not."""

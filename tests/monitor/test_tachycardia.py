@@ -14,12 +14,13 @@ from simulator.records import read_wfdb
 
 RECORDS = ("aami4a", "aami4a_d", "aami4a_h", "aami4b", "aami4b_d", "aami4b_h")
 ONSET_S, WITHIN_S = 30.5, 11.0
-"""Half a minute of sinus rhythm comes first, its last beat at 30.0 s; the packet that told the alert must end within so long after it."""
+"""Half a minute of sinus rhythm comes first, its last beat at 30.0 s; the packet that told the alert must end within so
+long after it."""
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_ventricular_tachycardia_of_ansi_aami_ec13_is_alerted_in_time(ecg_data: Path, name: str) -> None:
-    """Measured: 3 to 4 s, where the amplitude also doubles (aami4a_h) 10 s."""
+    """Measured: 2 to 4 s; where the amplitude is halved as well (aami4a_h), where every second complex is missed, 10 s."""
     pytest.importorskip("wfdb")
     record = read_wfdb(ecg_data / "ec13" / name)
     size, engine, told_s = round(record.rate_hz), Engine(load_panel()), []
