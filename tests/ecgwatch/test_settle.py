@@ -113,9 +113,9 @@ def test_a_flag_undoes_its_opposite_in_the_file(
     assert (got.state, got.no_state) == expected
 
 
-def test_every_client_that_is_named_exists_or_will() -> None:
+def test_every_client_that_is_named_exists() -> None:
     clients = {" ".join(path) for path in _paths(ecgwatch.__main__.PROGRAM.commands)}
-    assert CLIENTS - clients <= {"page", "record"}, "these come with other parts"
+    assert clients >= CLIENTS
 
 
 def _paths(commands: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
