@@ -22,7 +22,7 @@ long after it."""
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_ventricular_tachycardia_of_ansi_aami_ec13_is_alerted_in_time(ecg_data: Path, name: str) -> None:
-    """Measured: 2 to 4 s; where the amplitude is halved (aami4a_h) and every second complex is missed, 5 s as flutter."""
+    """Measured: 2 to 4 s; with half the amplitude (aami4a_h), where every second complex is missed, 5 s as flutter."""
     pytest.importorskip("wfdb")
     record = read_wfdb(ecg_data / "ec13" / name)
     size, engine, told_s = round(record.rate_hz), Engine(load_panel()), []
