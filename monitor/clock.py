@@ -42,6 +42,8 @@ SLOPE_AFTER_S, SLOPE_AFTER_SPREADS = 8.0, 4.0
 SEEN_GRAIN = 0.7
 """Stamps that spread over so much of a grain have shown a tick."""
 REFIT_S = 1.0
+REFIT_PART = 1 / 8
+"""While the stamps stay within the band, the line is fitted again only after so much of the stretch."""
 FIT_BEFORE_S = 0.25
 FOLLOWS_S = 10.0
 """Time constant with which the clock moves to the fitted line,"""
@@ -78,6 +80,8 @@ class Clock(msgspec.Struct, array_like=True):
     off_since_s: float = 0.0
     off_packets: int = 0
     off_range_s: tuple[float, float] = (0.0, 0.0)
+    band: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The narrowest that held all stamps at the latest fit: bottom and top at 0, and slope."""
 
     @classmethod
     def begin(cls, stamp_s: float, at_s: float, offset_s: float, packets: int) -> Clock:
@@ -125,8 +129,7 @@ class Clock(msgspec.Struct, array_like=True):
             self._start_over(at_s, value_s)
         self._add(at_s, value_s)
         end_s = at_s + duration_s
-        since_s = at_s - self.fitted_s
-        if since_s >= REFIT_S or (end_s < BEGIN_S and since_s >= FIT_BEFORE_S) or was_set or end_s < 2.0:
+        if was_set or self._needs_fit(at_s, end_s, value_s):
             self._fit(at_s)
             self.fitted_s = at_s
         at_zero, slope = self.line
@@ -136,6 +139,17 @@ class Clock(msgspec.Struct, array_like=True):
         is_late = end_s > BEGIN_S and abs(away_s) <= FAR_S and not was_set
         self.offset_s = before_s + away_s * (min(1.0, duration_s / FOLLOWS_S) if is_late else 1.0)
         return was_set
+
+    def _needs_fit(self, at_s: float, end_s: float, value_s: float) -> bool:
+        """Whether a stamp that was just taken may move the line by more than a little."""
+        since_s = at_s - self.fitted_s
+        if end_s < BEGIN_S:
+            return since_s >= FIT_BEFORE_S or end_s < 2.0
+        if since_s < REFIT_S:
+            return False
+        bottom_s, top_s, slope = self.band
+        is_within = bottom_s <= value_s - slope * at_s <= top_s
+        return not is_within or since_s >= min(REFIT_PART * at_s, LONGEST_BLOCK_S)
 
     def _narrow_grain(self, stamp_s: float) -> None:
         for grain_s in GRAINS_S:
@@ -188,6 +202,8 @@ class Clock(msgspec.Struct, array_like=True):
         low, high = points[:, :2], points[:, 2:]
         span_s = float(max(points[-1, 0], points[-1, 2]) - points[0, 0])
         steepest, self.spread_s = _narrowest(low, high)
+        bottom_s = float((low[:, 1] - steepest * low[:, 0]).min())
+        self.band = bottom_s, bottom_s + self.spread_s, steepest
         side = self._side()
         if side == "middle":
             slope = _beyond(steepest, self.spread_s / span_s) if span_s >= 2.0 else 0.0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from monitor import wire
 from monitor.beat import RATE_HZ
 from monitor.classify import Classifier
+from monitor.clock import Clock
 from monitor.ecg.batch import Batch, Beats, Event
 from monitor.engine import Engine
 from monitor.stream import Notice, Stream
@@ -211,6 +212,19 @@ def test_a_clock_that_is_set_forward_is_followed_without_a_break(by_s: float) ->
     assert not found.events
     late = found.time_s[found.time_s > BEGIN_S + 45 + by_s]
     assert np.abs(late[:, None] - times - BEGIN_S - by_s).min(axis=1).max() < 0.03
+
+
+@pytest.mark.parametrize("packet_s", [0.2, 1.0])
+def test_stamps_that_stay_within_their_band_seldom_move_the_line(packet_s: float) -> None:
+    rng = np.random.default_rng(4)
+    clock = Clock.begin(BEGIN_S, packet_s, 0.0, 1)
+    fits = set()
+    for i in range(1, round(600 / packet_s)):
+        off_s = float(rng.normal(0, 0.01))
+        clock.take(i * packet_s, packet_s, BEGIN_S + i * packet_s + off_s, off_s)
+        if i * packet_s > 10:
+            fits.add(clock.fitted_s)
+    assert 15 < len(fits) < 70  # of 590, once a second
 
 
 @settings(deadline=None, max_examples=25)
