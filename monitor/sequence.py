@@ -7,11 +7,11 @@ The contract wants a count of packets. Devices also send
 * the same number always, or numbers without a rule.
 
 One pair of packets whose times join on, so that nothing was lost between them, shows which. Numbers are made to grow
-without wrapping, and where there is no rule, times stand in for them.
+without wrapping, and where there is no rule, times stand in for them, until many in a row count packets after all.
 
 What a device hears in an `ack` is in its own numbering. A count of packets or samples: the first that is still needed,
 as it would number it. A counter that wraps: the same, wrapped, so "below" is meant modulo its size. Numbers without a
-rule name no packet, so such a device hears no `ack` at all.
+rule name no packet, so such a device hears no `ack` while they have none.
 
 Pure: knows neither streams nor messages.
 """
@@ -30,6 +30,9 @@ COARSE_S = 1.1
 """or this much where a whole-second clock cannot do better."""
 ODD = 3
 """So many pairs in a row that join on in time, but not in number, and numbers have no rule."""
+
+COUNTED = 10
+"""So many in a row that join on in time and in number, and numbers count packets after all."""
 
 
 class Arrival(NamedTuple):
@@ -99,6 +102,12 @@ def is_odd(before: Arrival, after: Arrival, known: Numbering) -> bool:
         0,
         known.step(before.size),
     )
+
+
+def is_counted(before: Arrival, after: Arrival) -> bool:
+    """Whether one packet follows another in time, and its number counts packets."""
+    near_s = min(JOINS_S, (before.end_s - before.start_s) / 2)
+    return abs(after.start_s - before.end_s) <= near_s and after.number - before.number == 1
 
 
 def by_time(expected: int, before: Arrival, after: Arrival) -> int:

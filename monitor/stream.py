@@ -136,7 +136,7 @@ class Stream:
         self._owed = 0  # packets, for changes of the rate
         self._numbering = sequence.PACKETS
         self._before: sequence.Arrival | None = None  # the packet before, if it was not joined
-        self._odd = 0  # packets in a row that follow in time, but not in number
+        self._odd = 0  # packets in a row that follow in time, but not in number; where numbers have no rule, in both
         self._repeated = (-1, 0)  # number of the latest packet that was dropped, and how often in a row
         self._unjudged_s = 0.0  # signal in stretches that were too brief, since the last that was not
         self._has_announced = False
@@ -277,24 +277,40 @@ class Stream:
         number = numbering.unwrap(packet.seq, near)
         end_s = packet.start_s + packet.samples.size / stretch.rate_hz
         arrival = sequence.Arrival(number, packet.samples.size, packet.start_s, end_s)
+        if numbering.none:
+            number = self._number_by_time(stretch, arrival)
+            return packet if number == packet.seq else replace(packet, seq=number)
         if number == stretch.next_seq:
             self._before, self._odd = None, 0
         else:
             before = before or joined
             self._before = arrival
-            found = None if numbering.none else sequence.recognise(before, arrival, numbering)
+            found = sequence.recognise(before, arrival, numbering)
             self._odd = self._odd + 1 if found is None and sequence.is_odd(before, arrival, numbering) else 0
-            if self._odd >= sequence.ODD and not numbering.none:
+            if self._odd >= sequence.ODD:
                 found = sequence.Numbering(none=True)
             if found is not None:
                 self._renumber(found, before, arrival)
                 numbering = self._numbering
                 number = numbering.unwrap(packet.seq, stretch.next_seq if numbering.bits else packet.seq)
         if numbering.none and self._stretch is not None:
-            stretch = self._stretch
-            joined = sequence.Arrival(0, stretch.size, stretch.begin_s, stretch.end_s)
-            number = sequence.by_time(stretch.next_seq, joined, arrival)
+            number = self._number_by_time(self._stretch, arrival)
         return packet if number == packet.seq else replace(packet, seq=number)
+
+    def _number_by_time(self, stretch: Stretch, arrival: sequence.Arrival) -> int:
+        """Return a number for a packet whose own has no rule; believe its own again once many in a row have one."""
+        before, self._before = self._before, arrival
+        self._odd = self._odd + 1 if before is not None and sequence.is_counted(before, arrival) else 0
+        joined = sequence.Arrival(0, stretch.size, stretch.begin_s, stretch.end_s)
+        number = sequence.by_time(stretch.next_seq, joined, arrival)
+        if self._odd < sequence.COUNTED or number != stretch.next_seq or self._early:
+            return number
+        stretch.first_seq += arrival.number - number
+        stretch.next_seq, stretch.own_seq = arrival.number, -1
+        self._numbering = sequence.PACKETS
+        self._is_plain = not self._has_announced
+        self._before, self._odd = None, 0
+        return arrival.number
 
     def _forget_wrap(self) -> None:
         """The counter is wider than it seemed: what was taken for its wrap was a restart."""

@@ -177,3 +177,16 @@ def test_a_restart_that_looked_like_a_wrap_is_known_once_the_counter_goes_on() -
         engine.feed("a", wire.Packet(seq, start_s, 250.0, np.zeros(250, np.int16)), 0.0)
     engine.flush()
     assert engine.next_seq("a") == 400
+
+
+def test_a_device_that_sent_its_first_number_twice_is_acknowledged_once_it_counts() -> None:
+    packets = _packets(lambda i, _: max(0, i - 1))  # it rebooted after its first packet
+    player = _Player().play(packets[:8])
+    assert player.stream.next_seq is None
+    player.play(packets[8:])
+    assert player.stream.next_seq == len(packets) - 1
+    np.testing.assert_allclose(player.time_s, USUAL.time_s, rtol=0, atol=1e-5)
+    assert not player.events
+    assert player.stream.latest is not None
+    assert player.stream.latest[0] == packets[-1].seq
+    assert player.play(packets[-9:]).counts == {"duplicates": 9}
