@@ -43,7 +43,7 @@ class _Player:
                 if isinstance(part, Beats):
                     self.time_s += part.time_s.tolist()
                     self.seq += part.seq.tolist()
-                elif isinstance(part, Event):
+                elif isinstance(part, Event) and part.what != "no-vf":
                     self.events.append(part.what)
         return self
 

@@ -73,7 +73,7 @@ def _play(packets: list[wire.Packet], save_at: int | None = None) -> Found:
             if isinstance(part, Beats):
                 times += part.time_s.tolist()
                 rrs += (part.beats["rr"] / RATE_HZ * part.pace).tolist()
-            elif isinstance(part, Event):
+            elif isinstance(part, Event) and part.what != "no-vf":
                 events.append(part.what)
         if i == save_at:
             saved, batch = stream.save(), Batch(2, False, 6.0)
