@@ -14,7 +14,7 @@ Never reads a clock, and does no I/O.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from monitor import counters, wire
@@ -80,9 +80,11 @@ class Devices:
 
     def __init__(self, batch: Batch, counts: Counter[str]) -> None:
         self.tombstones: dict[str, list[Hourly]] = {}
-        """Devices that were forgotten or evicted and are not buried yet, and their beats that no store counts yet."""
+        """Devices that were forgotten or evicted, and that no store was asked to forget; and their beats that no store
+        counts yet."""
         self.notices: list[Notice] = []
         """What is wrong with what devices send, since the engine was asked last."""
+        self._being_buried: Counter[str] = Counter()  # devices that a store was asked to forget, and how often
         self._batch = batch
         self._counts = counts
         self._devices: dict[str, Device] = {}
@@ -143,10 +145,30 @@ class Devices:
         for known in [known for known in self if known.arrived_s < before_s]:
             self._drop(known)
 
+    def has_forgotten(self, device: str) -> bool:
+        """Whether a device was forgotten and is not buried: a saved state of it is out of date."""
+        return device in self.tombstones or device in self._being_buried
+
+    def take_tombstones(self) -> dict[str, list[Hourly]]:
+        """Take the tombstones, to bury them, or to put them back; until then the devices count as forgotten."""
+        taken, self.tombstones = self.tombstones, {}
+        self._being_buried.update(taken.keys())
+        return taken
+
     def bury(self, devices: Iterable[str]) -> None:
-        """Forget that these were forgotten: nothing holds a state of them any more."""
+        """Forget that these were forgotten before `take_tombstones`: nothing holds a state of that time any more."""
         for device in devices:
-            self.tombstones.pop(device, None)
+            self._being_buried[device] -= 1
+            if not self._being_buried[device]:
+                del self._being_buried[device]
+
+    def put_back(self, tombstones: Mapping[str, list[Hourly]]) -> None:
+        """Have tombstones again that could not be buried."""
+        self.bury(tombstones)
+        self.tombstones = {
+            device: [*tombstones.get(device, []), *self.tombstones.get(device, [])][-MOST_LEFT:]
+            for device in [*tombstones, *self.tombstones]
+        }
 
     def _drop(self, known: Device) -> None:
         known.stream.finish()

@@ -277,16 +277,24 @@ class Engine:
 
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it must not be restored."""
-        return device in self._devices.tombstones
+        return self._devices.has_forgotten(device)
 
     @property
     def tombstones(self) -> Mapping[str, list[Hourly]]:
-        """Devices that were forgotten or evicted and are not buried; see `Devices.tombstones`."""
+        """Devices that were forgotten or evicted; see `Devices.tombstones`."""
         return self._devices.tombstones
+
+    def take_tombstones(self) -> dict[str, list[Hourly]]:
+        """Take them, to have them buried or to put them back; see `Devices.take_tombstones`."""
+        return self._devices.take_tombstones()
 
     def bury(self, devices: Iterable[str]) -> None:
         """Forget that these were forgotten: no store holds a state of them any more."""
         self._devices.bury(devices)
+
+    def put_back(self, tombstones: Mapping[str, list[Hourly]]) -> None:
+        """Have tombstones again that could not be buried."""
+        self._devices.put_back(tombstones)
 
     def record(self, device: str) -> Device | None:
         """Return all that is remembered of a device."""

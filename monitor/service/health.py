@@ -170,10 +170,11 @@ class Health:
             lead_off=tally.lead_off,
             silent=tally.silent,
             unsettled=parts.checkpoint.uncommitted,
+            unsaved_s=round(parts.checkpoint.waited_s(now_s), 3),
             heard_s=None if attention.heard_s is None else round(since_epoch_s + attention.heard_s, 3),
             lateness_s=lateness_s,
             behind_s=behind_s,
             overloaded_since_s=round(since_epoch_s + now_s - behind_s, 3) if state == "overloaded" else None,
-            fault=None if parts.store is None else parts.store.fault,
+            fault=None if parts.store is None else parts.store.fault or parts.store.delay,
             broker_fault=parts.source.fault,
         )

@@ -1,5 +1,9 @@
 """From a message to the engine: whose it is, whether it may come in, what is in it.
 
+A device that is new to this process may have been saved by an earlier one. The store looks up its state in its own
+time, for all new devices together; what the device sends meanwhile waits, and is taken in order once the answer is
+there.
+
 Whatever a device sends is at most counted and dropped: no message can stop the loop. What is dropped is logged once for
 each device and topic.
 
@@ -30,6 +34,9 @@ TOPIC_SHOWN = 200
 """Characters of a topic in a log line."""
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
+
+Content = wire.Packet | wire.Info | wire.DeviceStatus
+"""What a device sends."""
 
 
 class Intake:
@@ -68,6 +75,8 @@ class Intake:
         self._shard = shard
         self._complaints = Complaints()
         self._lateness_s: list[float] = []
+        self._new: list[str] = []  # devices to be looked up
+        self._waiting: dict[str, list[tuple[Content, float]]] = {}  # what devices sent that are looked up
 
     def take(self, messages: Sequence[Message], now_s: float, arrived_s: float) -> None:
         """Take messages that came just now.
@@ -85,6 +94,22 @@ class Intake:
         for message in messages:
             device = self._take(message, now_s, arrived_s, time_s)
             self._checkpoint.received(message.token, device, now_s)
+        if self._new and self._store is not None:
+            self._store.ask(self._new)
+            self._new = []
+
+    def resume(self, arrived_s: float) -> None:
+        """Go on with the devices whose states were looked up; `arrived_s` as for `take`."""
+        if not self._waiting or self._store is None:
+            return
+        for device, state in self._store.answers().items():
+            try:
+                self._go_on(device, state, self._waiting.pop(device, []), arrived_s)
+            except Exception:
+                self._engine.counts[counters.INTERNAL_ERRORS] += 1
+                log.exception("what device %s sent could not be handled", device, extra={"device": device})
+            finally:
+                self._checkpoint.release(device)
 
     def report(self, notices: Sequence[Notice], now_s: float) -> None:
         """Log what is wrong with devices' packets, and report it to the devices."""
@@ -131,41 +156,53 @@ class Intake:
         now_s, arrived_s, time_s = times_s
         signal_s = 0.0
         try:
-            if leaf == "samples":
-                packet = wire.decode_packet(payload)
-                signal_s = packet.samples.size / packet.rate_hz
+            content = _decode(leaf, payload)
+            if isinstance(content, wire.Packet):
+                signal_s = content.samples.size / content.rate_hz
                 if len(self._lateness_s) < LATENESSES:
-                    self._lateness_s.append(time_s - packet.start_s - signal_s)
-                if self._restore(device, arrived_s):
-                    self._publisher.acknowledge(device)
-                self._engine.feed(device, packet, arrived_s)
-            elif leaf == "info":
-                self._describe(device, wire.decode(payload, wire.Info), arrived_s)
-            elif leaf == "status":
-                status = wire.decode(payload, wire.DeviceStatus)
-                self._restore(device, arrived_s)
-                self._engine.status(device, status, arrived_s)
+                    self._lateness_s.append(time_s - content.start_s - signal_s)
+            if content is not None and not self._waits(device, content, arrived_s):
+                self._apply(device, content, arrived_s)
         finally:
             self._engine.allowance(device).charge(len(payload), signal_s, now_s)
 
-    def _describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
-        is_restored = self._restore(device, arrived_s)
-        self._engine.describe(device, info, arrived_s)
-        known = self._engine.record(device)
-        if known is None:
-            return
-        if known.stream.next_seq is None:
-            known.acked = None  # it was restarted: what was acknowledged of its packets is over
-        elif is_restored:
-            self._publisher.acknowledge(device)
-
-    def _restore(self, device: str, arrived_s: float) -> bool:
-        """Go on where an earlier process saved the device; return whether one did."""
+    def _waits(self, device: str, content: Content, arrived_s: float) -> bool:
+        """Put aside what comes from a device that may have been saved; return whether it may have been."""
         if self._store is None or self._engine.knows(device) or self._engine.has_forgotten(device):
             return False
-        state = self._store.read_states([device]).get(device)
-        if state is None:
-            return False
+        waiting = self._waiting.get(device)
+        if waiting is None:
+            waiting = self._waiting[device] = []
+            self._new.append(device)
+            self._checkpoint.hold(device)
+        waiting.append((content, arrived_s))
+        return True
+
+    def _go_on(self, device: str, state: bytes | None, waiting: list[tuple[Content, float]], arrived_s: float) -> None:
+        """Restore a device, and take what it has sent meanwhile; tell it from where on its packets are needed."""
+        is_to_hear = state is not None and self._restore(device, state, arrived_s)
+        for content, came_s in waiting:
+            if is_to_hear and isinstance(content, wire.Packet):
+                self._publisher.acknowledge(device)
+                is_to_hear = False
+            self._apply(device, content, came_s)
+            if is_to_hear and isinstance(content, wire.Info):  # not before: it may have restarted
+                self._publisher.acknowledge(device)
+                is_to_hear = False
+
+    def _apply(self, device: str, content: Content, arrived_s: float) -> None:
+        if isinstance(content, wire.Packet):
+            self._engine.feed(device, content, arrived_s)
+        elif isinstance(content, wire.Info):
+            self._engine.describe(device, content, arrived_s)
+            known = self._engine.record(device)
+            if known is not None and known.stream.next_seq is None:
+                known.acked = None  # it was restarted: what was acknowledged of its packets is over
+        else:
+            self._engine.status(device, content, arrived_s)
+
+    def _restore(self, device: str, state: bytes, arrived_s: float) -> bool:
+        """Go on where an earlier process saved the device; return whether that worked."""
         try:
             self._engine.restore(device, state, arrived_s)
         except ValueError as error:
@@ -197,6 +234,15 @@ class Intake:
         if self._complaints.is_new(f"{reason} {device}"):
             log.warning("%s: %s (logged once for this device)", device, text, extra={"device": device})
         self._publisher.report_error(device, wire.DeviceError(reason=reason, text=text, seq=seq), now_s)
+
+
+def _decode(leaf: str, payload: bytes) -> Content | None:
+    """Decode what a device sent; None if it is nothing of ours."""
+    if leaf == "samples":
+        return wire.decode_packet(payload)
+    if leaf == "info":
+        return wire.decode(payload, wire.Info)
+    return wire.decode(payload, wire.DeviceStatus) if leaf == "status" else None
 
 
 class Complaints:

@@ -73,10 +73,14 @@ class Loop:
         """Take what has come, publish what follows, commit, acknowledge, and note how the monitor is."""
         parts, attention = self._parts, self._health.attention
         self._health.turn(time.monotonic())
-        messages = parts.source.poll(wait_s, 0 if parts.checkpoint.is_full else MAX_BATCH)
+        is_full = parts.checkpoint.is_full
+        messages = parts.source.poll(wait_s, 0 if is_full else MAX_BATCH)
+        if is_full:  # what has come may not be read, so the source did not wait
+            parts.publisher.acknowledge_all(parts.checkpoint.wait(QUIET_S))
         now_s = time.monotonic()
         self._note(messages, now_s)
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
+        parts.intake.resume(attention.arrived_s(now_s))
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         parts.publisher.publish(parts.engine.flush())
         parts.intake.report(parts.engine.take_notices(), now_s)
@@ -105,7 +109,7 @@ class Loop:
             attention.heard_s = now_s
 
     def _commit(self, now_s: float, idle: bool) -> None:
-        """Save what is due, and acknowledge it at once: what waited in the socket would wake the next turn up."""
+        """Hand over what is due; acknowledge what is committed: what waited in the socket would wake the next turn."""
         self._parts.publisher.take_confirmed()
         self._parts.publisher.acknowledge_all(self._parts.checkpoint.commit(now_s, idle))
         self._parts.source.flush()
@@ -116,7 +120,7 @@ class Loop:
         self._health.publish(now_s)
         parts.intake.housekeeping(now_s)
         if parts.store is not None:
-            parts.store.retry()
+            parts.checkpoint.retry()
             parts.store.prune(time.time() - KEEP_S)
             if parts.checkpoint.outbox.needs_resend:
                 parts.publisher.resend()
@@ -144,13 +148,21 @@ class Loop:
             parts.engine.forget(float("inf"))
         parts.publisher.publish(parts.engine.flush())
         until_s = time.monotonic() + DRAIN_S
-        self._commit(time.monotonic(), idle=True)
-        while parts.checkpoint.uncommitted and time.monotonic() < until_s:
-            self._commit(time.monotonic(), idle=True)
+        self._commit_all(until_s)
         if not parts.source.connected:
             return
         self._health.publish_offline()
         while parts.source.unconfirmed and parts.source.connected and time.monotonic() < until_s:
             self.turn(QUIET_S)
-        self._commit(time.monotonic(), idle=True)
+        self._commit_all(until_s)
         parts.source.close()
+
+    def _commit_all(self, until_s: float) -> None:
+        """Commit and acknowledge until nothing is left, and the store has reported all of it."""
+        checkpoint, publisher = self._parts.checkpoint, self._parts.publisher
+        self._commit(time.monotonic(), idle=True)
+        while (checkpoint.uncommitted or checkpoint.is_open) and time.monotonic() < until_s:
+            publisher.acknowledge_all(checkpoint.wait(QUIET_S))
+            self._parts.intake.resume(self._health.attention.arrived_s(time.monotonic()))
+            publisher.publish(self._parts.engine.flush())
+            self._commit(time.monotonic(), idle=True)

@@ -108,21 +108,26 @@ class Publisher:
     def acknowledge_all(self, committed: Committed) -> None:
         """Acknowledge what was committed, to the broker and to the devices."""
         self._source.ack(committed.tokens)
-        for device in committed.devices:
-            self.acknowledge(device)
+        for device, next_seq in committed.saved:
+            self._acknowledge(device, next_seq)
 
     def acknowledge(self, device: str) -> None:
         """Tell a device from where on its packets are needed."""
         known = self._engine.record(device)
         if known is not None and (seq := known.stream.next_seq) is not None:
-            known.acked = seq
-            self._send_ack(device, seq)
+            self._acknowledge(device, seq)
 
     def repeat_acks(self) -> None:
         """Repeat all acknowledgements: the broker has lost what came meanwhile, unless the devices have kept it."""
         for known in self._engine.records():
             if known.acked is not None:
                 self._send_ack(known.id, known.acked)
+
+    def _acknowledge(self, device: str, seq: int) -> None:
+        known = self._engine.record(device)
+        if known is not None:
+            known.acked = seq
+            self._send_ack(device, seq)
 
     def _send(self, message: OutboxMessage) -> None:
         self._source.publish(message.topic, message.payload, qos=1, key=message.id)

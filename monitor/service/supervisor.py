@@ -294,6 +294,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         lead_off=sum(status.lead_off for status in reports),
         silent=sum(status.silent for status in reports),
         unsettled=sum(status.unsettled for status in reports),
+        unsaved_s=max((status.unsaved_s for status in reports), default=0.0),
         heard_s=max(heard, default=None),
         lateness_s=max(lateness, default=None),
         behind_s=max(status.behind_s for status in reports),

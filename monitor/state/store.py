@@ -4,9 +4,12 @@ A `StateLocation` is where monitors keep what must outlive the process; `StateSt
 there. Which location it is follows from one text, in one place: `monitor.state.location.locate`. Every implementation
 passes one contract test, `tests/monitor/state/test_store_contract.py`.
 
-The caller hands over a `Transaction` and goes on; the store reports later what became of it. Transactions are written
-in the order in which they came, each as a whole or not at all. A store that cannot write must not stop the monitor: it
-sets `fault`, reports every transaction as not saved, and tries nothing more until `retry`.
+The caller asks and goes on; the store reports later what became of it. Whatever is asked of a store is done in the
+order in which it was asked, and a transaction as a whole or not at all. A store that cannot write must not stop the
+monitor: it sets `fault`, reports every transaction as not saved, and tries nothing more until `retry`.
+
+Only `read_states`, `read_outbox` and `close` wait. A store that is slow is a subclass of
+`monitor.state.worker.ThreadedStore`.
 
 Knows nothing of what is in a state or a message, of brokers, files or SQL.
 """
@@ -88,35 +91,48 @@ class Outcome(NamedTuple):
 
 
 class StateStore(ABC):
-    """What one process has open: the states of a monitor's devices, its outbox, its history."""
+    """What one process has open: the states of a monitor's devices, its outbox, its history.
+
+    One thread asks; what is asked later is done later, and sees what was done before.
+    """
 
     def __init__(self) -> None:
         self.fault: str | None = None
         """What is wrong, if anything: nothing has been saved since."""
+        self.delay: str | None = None
+        """What saving waits for, if it is more than the disk: it goes on by itself."""
         self.opened = 0
         """How often it was opened: each time it may be another file or database, and lack what was saved before."""
         self.faults = 0
         """How often something was wrong, or damaged contents were set aside."""
 
     @abstractmethod
-    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
-        """Return the latest states of some devices, whichever worker saved them, in one look-up.
+    def ask(self, devices: Collection[str]) -> None:
+        """Ask for the latest states of some devices, in one look-up; `answers` returns them."""
+
+    @abstractmethod
+    def answers(self) -> dict[str, bytes | None]:
+        """Return the states that were asked for and found since the last call; None for a device that has none.
 
         A device has none if none was saved within `KEEP_STATE_S`, if it was forgotten, if its state is damaged, or if
-        nothing can be read. A state seemingly saved in the future was saved before the clock was set back: it is older
-        than any that was not. What was submitted and is not `done` may be missing.
+        nothing can be read; whichever worker saved it. A state seemingly saved in the future was saved before the
+        clock was set back: it is older than any that was not.
         """
 
     @abstractmethod
+    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
+        """Return the latest states of those devices that have one, as `answers` does; wait for them."""
+
+    @abstractmethod
     def read_outbox(self) -> list[OutboxMessage]:
-        """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read."""
+        """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read. Waits for them."""
 
     @abstractmethod
     def submit(self, transaction: Transaction) -> None:
         """Hand over what is to be saved; `done` reports what became of it.
 
-        Transactions are saved in the order in which they are submitted. After one that could not be saved none is,
-        until `retry` has cleared the fault: a later one may rest on an earlier one.
+        After a transaction that could not be saved none is, until `retry` has cleared the fault: a later one may rest
+        on an earlier one.
         """
 
     @abstractmethod
@@ -128,7 +144,7 @@ class StateStore(ABC):
 
     @abstractmethod
     def prune(self, before_s: float) -> None:
-        """Drop the beats and alerts published before a time, and states that are not returned any more.
+        """Ask to drop the beats and alerts published before a time, and states that are not returned any more.
 
         Alerts in the outbox are kept; so may be what another worker saved, which prunes for itself. A store may have
         limits of its own, and drop the oldest of what exceeds them.
@@ -136,7 +152,10 @@ class StateStore(ABC):
 
     @abstractmethod
     def retry(self) -> None:
-        """If something was wrong, or turns out to be wrong, open the store again, and count that in `opened`."""
+        """Ask to open the store again if something was wrong, or turns out to be; that is counted in `opened`.
+
+        Ask it while no transaction is open: what follows from one that fails must be known before.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -205,3 +224,28 @@ def add_up(rows: Sequence[HourlyRow]) -> list[HourlyRow]:
         beats, rr_ms = sums.get(row[:3], (0, 0))
         sums[row[:3]] = beats + row.beats, rr_ms + row.rr_ms
     return [HourlyRow(*key, *sums[key]) for key in sorted(sums)]
+
+
+def merge(transactions: Sequence[Transaction]) -> Transaction:
+    """Make one transaction of several, with what all of them lead to in their order."""
+    if len(transactions) == 1:
+        return transactions[0]
+    states: dict[str, bytes] = {}
+    unconfirmed: dict[str, OutboxMessage] = {}
+    confirmed: dict[str, None] = {}
+    for one in transactions:
+        for device in one.forgotten:
+            states.pop(device, None)
+        states.update(one.states)
+        unconfirmed.update({message.id: message for message in one.unconfirmed if message.id not in unconfirmed})
+        for message in one.unconfirmed:
+            confirmed.pop(message.id, None)
+        confirmed.update(dict.fromkeys(one.confirmed))
+    return Transaction(
+        states,
+        [message for one in transactions for message in one.published],
+        list(unconfirmed.values()),
+        list(confirmed),
+        frozenset().union(*[one.forgotten for one in transactions]),
+        add_up([row for one in transactions for row in one.hourly]),
+    )

@@ -1,0 +1,142 @@
+"""What happens to the packets of devices whose saved states are still being looked up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from monitor import wire
+from monitor.broker.memory import MemoryBroker, MemorySource
+from monitor.broker.source import Message, Subscription
+from monitor.classify import Classifier
+from monitor.engine import Engine
+from monitor.service.intake import Intake
+from monitor.service.publisher import Publisher
+from monitor.state.checkpoint import Checkpoint
+from monitor.state.store import Transaction
+from tests.monitor.state.slow import HeldStore
+
+TOPICS = wire.Topics()
+RATE_HZ = 250.0
+
+
+class _Bench(NamedTuple):
+    """An intake with all that it needs, and a store that answers when it is told to."""
+
+    store: HeldStore
+    engine: Engine
+    checkpoint: Checkpoint
+    intake: Intake
+    source: MemorySource
+
+    def take(self, *messages: Message) -> None:
+        self.intake.take(messages, 0.0, 0.0)
+
+    def answer(self) -> None:
+        self.store.answer()
+        self.intake.resume(0.0)
+        self.engine.flush()
+
+    def acks(self) -> list[int]:
+        self.source.flush()
+        acks = [message for message in self.source._broker.published if message.topic == TOPICS.of("a", "ack")]
+        return [wire.decode(message.payload, wire.Ack).seq for message in acks]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier("ptb", "cpu")
+
+
+@pytest.fixture
+def bench(classifier: Classifier) -> _Bench:
+    return _bench(classifier, HeldStore())
+
+
+def _bench(classifier: Classifier, store: HeldStore) -> _Bench:
+    source = MemorySource(MemoryBroker(), "m", [Subscription(TOPICS.of("+", "samples"), 1)])
+    source.open()
+    engine = Engine(classifier)
+    checkpoint = Checkpoint(engine, store)
+    publisher = Publisher(source, engine, checkpoint.outbox, TOPICS, publish_beats=False)
+    return _Bench(store, engine, checkpoint, Intake(engine, checkpoint, store, publisher, TOPICS), source)
+
+
+def _packet(seq: int, device: str = "a") -> Message:
+    packet = wire.Packet(seq, 1e9 + seq, RATE_HZ, np.ones(250, np.int16))
+    return Message(TOPICS.of(device, "samples"), wire.encode_packet(packet), seq + 1, False)
+
+
+def _info(first_seen_s: float) -> Message:
+    info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=first_seen_s)
+    return Message(TOPICS.of("a", "info"), wire.encode(info), 100, False)
+
+
+def _saved(classifier: Classifier, packets: int, first_seen_s: float) -> HeldStore:
+    """A store that holds the state of device a after some packets."""
+    bench = _bench(classifier, HeldStore())
+    bench.take(_info(first_seen_s), *[_packet(seq) for seq in range(packets)])
+    bench.answer()
+    bench.store.submit(Transaction({"a": bench.engine.save("a")}))
+    bench.store.let()
+    bench.store.done()
+    return bench.store
+
+
+def test_all_new_devices_of_a_batch_are_looked_up_at_once_and_once_only(bench: _Bench) -> None:
+    bench.take(_packet(0, "a"), _packet(0, "b"), _packet(1, "a"))
+    bench.take(_packet(2, "a"), _packet(0, "c"))
+    assert bench.store.asked == [["a", "b"], ["c"]]
+    assert bench.engine.devices == 0
+    bench.answer()
+    bench.take(_packet(3, "a"))
+    assert bench.store.asked == []
+    assert [bench.engine.next_seq(device) for device in "abc"] == [4, 1, 1]
+
+
+def test_nothing_is_committed_of_a_device_before_it_was_looked_up(bench: _Bench) -> None:
+    bench.take(_packet(0))
+    assert bench.checkpoint.commit(0.0, idle=True) == ([], [])
+    bench.answer()
+    bench.checkpoint.commit(1.0, idle=True)
+    bench.store.let()
+    assert bench.checkpoint.wait(0.0) == ([1], [("a", 1)])
+
+
+def test_a_saved_device_hears_from_where_on_it_is_needed_and_goes_on(classifier: Classifier) -> None:
+    bench = _bench(classifier, _saved(classifier, packets=5, first_seen_s=1.0))
+    bench.take(_packet(5), _packet(6))
+    bench.answer()
+    assert bench.acks() == [5]
+    assert bench.engine.next_seq("a") == 7
+
+
+def test_a_saved_device_that_has_restarted_hears_nothing_of_the_time_before(classifier: Classifier) -> None:
+    bench = _bench(classifier, _saved(classifier, packets=5, first_seen_s=1.0))
+    bench.take(_info(2.0), _packet(0))
+    bench.answer()
+    assert bench.acks() == []
+
+
+def test_a_saved_device_that_only_says_again_who_it_is_hears_from_where_on_it_is_needed(classifier: Classifier) -> None:
+    bench = _bench(classifier, _saved(classifier, packets=5, first_seen_s=1.0))
+    bench.take(_info(1.0), _packet(5))
+    bench.answer()
+    assert bench.acks() == [5]
+
+
+def test_garbage_is_not_looked_up(bench: _Bench) -> None:
+    bench.take(Message(TOPICS.of("a", "samples"), b"garbage", 1, False))
+    assert bench.store.asked == []
+    assert bench.engine.counts["rejected"] == 1
+
+
+def test_a_damaged_state_holds_nothing_up(bench: _Bench) -> None:
+    bench.store.submit(Transaction({"a": b"damaged"}))
+    bench.store.let()
+    bench.take(_packet(0))
+    bench.answer()
+    assert bench.engine.next_seq("a") == 1
+    assert bench.engine.counts["states not restored"] == 1
