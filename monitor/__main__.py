@@ -254,13 +254,23 @@ def asyncapi(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _place(text: str) -> Path | str:
+    """Return a directory, or the URL of a database."""
+    return text if "://" in text else Path(text)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_broker(parser)
     _add_model(parser)
     parser.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
     parser.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the devices")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where to save what a crash must not lose")
+    parser.add_argument(
+        "--state",
+        type=_place,
+        metavar="PLACE",
+        help="where to save what a crash must not lose: a directory, or postgresql://...",
+    )
     parser.add_argument(
         "--no-state", action="store_true", help="save nothing: packets that arrive during a restart are lost"
     )
@@ -284,7 +294,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     _add_broker(parser)
     _add_model(parser)
     parser.add_argument("--name", default="monitor", help="of the monitor to look for")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=_place, metavar="PLACE", help="where the monitor keeps its state")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -301,7 +311,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: alerts as published, or hours")
     parser.add_argument("--name", default="monitor", help="of the monitor that published them")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=_place, metavar="PLACE", help="where the monitor keeps its state")
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from monitor.classify import MAX_BATCH
 from monitor.service import systemd
 from monitor.service.health import Health, Parts, Timer
 from monitor.service.settings import STATUS_S, ServiceSettings
+from monitor.state.store import Superseded
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class Loop:
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
             self._commit(now_s, idle=parts.source.is_quiet)
+        if parts.store is not None and parts.store.is_fenced:
+            raise Superseded(f"{parts.store.fault}. Starting over is safe: what was not saved is found again.")
         if parts.source.connected and self._status.is_due(now_s):
             self.housekeeping(now_s)
 

@@ -286,6 +286,8 @@ class Checkpoint:
         return self._take_outcomes(self._store.done(wait_s))
 
     def _may_hand_over(self, store: StateStore, now_s: float, idle: bool) -> bool:
+        if store.is_fenced:
+            return False
         if self._open and (self._is_retry_due or store.opened != self._opened or len(self._open) >= MOST_OPEN):
             return False
         if self._is_retry_due:
@@ -317,6 +319,8 @@ class Checkpoint:
         """Note what became of transactions."""
         tokens: list[int] = []
         saved: list[Saved] = []
+        if self._store is not None and self._store.is_fenced:  # who has taken over gets what is not acknowledged
+            return Committed([], [])
         for outcome in outcomes:
             one = self._open.popleft()
             tokens += one.tokens

@@ -90,6 +90,10 @@ class Outcome(NamedTuple):
     """Whether all of it is safe; if not, nothing of it was written."""
 
 
+class Superseded(ConnectionError):
+    """Another process has taken over what this one watches: what it still holds may not be saved."""
+
+
 class StateStore(ABC):
     """What one process has open: the states of a monitor's devices, its outbox, its history.
 
@@ -101,6 +105,8 @@ class StateStore(ABC):
         """What is wrong, if anything: nothing has been saved since."""
         self.delay: str | None = None
         """What saving waits for, if it is more than the disk: it goes on by itself."""
+        self.is_fenced = False
+        """Whether another process has taken over what this one saves: nothing is saved any more, for good."""
         self.opened = 0
         """How often it was opened: each time it may be another file or database, and lack what was saved before."""
         self.faults = 0
@@ -162,6 +168,14 @@ class StateStore(ABC):
         """Close the store, once what was submitted is saved or cannot be."""
 
 
+class Condition(NamedTuple):
+    """How a location is, in words for people."""
+
+    found: str
+    advice: str = ""
+    """What to mend; empty if there is nothing to mend."""
+
+
 class StateLocation(ABC):
     """Where monitors keep their states, outboxes and histories: each monitor under its name.
 
@@ -180,6 +194,16 @@ class StateLocation(ABC):
     @abstractmethod
     def has_kept(self, name: str) -> bool:
         """Whether a monitor of that name has ever kept anything here."""
+
+    def examine(self) -> Condition:
+        """Try whether it can be used, and return how it is.
+
+        Raises
+        ------
+        OSError
+            It cannot be used.
+        """
+        return Condition(str(self))
 
     @abstractmethod
     def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from monitor import wire
 from monitor.broker import connection
 from monitor.classify import DEFAULT_MODEL, Classifier, Provider
-from monitor.state.location import default_directory
+from monitor.state.location import default_directory, locate
 from monitor.tools.doctor.probe import NOT_CHECKED, Check, Probe, Status
 from monitor.tools.doctor.visit import Target
 
@@ -43,8 +43,8 @@ class DoctorSettings:
     """Of the monitor."""
     model: str = DEFAULT_MODEL
     provider: Provider = "auto"
-    state: Path | None = None
-    """Directory the monitor keeps its state in; `monitor.state.location.default_directory` if None."""
+    state: Path | str | None = None
+    """Where the monitor keeps its state, see `monitor.state.location.locate`; None: where it does by default."""
     as_json: bool = False
 
 
@@ -79,7 +79,8 @@ def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
     """Check what the monitor needs of this machine."""
     yield check_clock(time.time(), any(file.exists() for file in SYNCHRONISED))
     yield from check_model(settings.model, settings.provider)
-    yield check_state(settings.state or default_directory())
+    where = settings.state or default_directory()
+    yield check_state(where) if isinstance(where, Path) else check_database(where)
     yield check_open_files()
 
 
@@ -120,6 +121,15 @@ def check_state(folder: Path) -> Check:
     if free < LITTLE_BYTES:
         return Check("state", "FAIL" if free < FEW_BYTES else "warn", found, "Make room, or name another: --state DIR")
     return Check("state", "ok", found)
+
+
+def check_database(where: str) -> Check:
+    """Check that the monitor can keep its state in a database."""
+    try:
+        found, advice = locate(where).examine()
+    except (OSError, ValueError) as error:
+        return Check("state", "FAIL", str(error), "Name another with --state, or mend it.")
+    return Check("state", "warn" if advice else "ok", found, advice)
 
 
 def check_open_files() -> Check:

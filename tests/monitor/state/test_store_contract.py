@@ -10,8 +10,10 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from monitor.state.location import locate
@@ -75,12 +77,30 @@ class _SlowMemory(_Memory):
         self.location = self._location = SlowMemoryLocation()
 
 
-STORES = [_Sqlite, _SlowSqlite, _Memory, _SlowMemory]
+class _Postgres(_Case):
+    def __init__(self, url: str) -> None:
+        self.location = locate(url)
+        self._url = url
+
+    def break_(self, store: StateStore) -> None:
+        self._alter("ADD CONSTRAINT disk_is_full CHECK (octet_length(state) < 50000)")
+
+    def mend(self) -> None:
+        self._alter("DROP CONSTRAINT disk_is_full")
+
+    def _alter(self, change: LiteralString) -> None:
+        with psycopg.connect(self._url) as connection:
+            connection.execute("ALTER TABLE ecgwatch.device " + change)
+
+
+STORES = [_Sqlite, _SlowSqlite, _Memory, _SlowMemory, _Postgres]
 
 
 @pytest.fixture(params=STORES, ids=lambda kind: kind.__name__.strip("_").lower())
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> _Case:
-    made: _Case = request.param(tmp_path)
+    """Return a kind of store, on a server of the tests' own where it needs one."""
+    place = request.getfixturevalue("database_url") if request.param is _Postgres else tmp_path
+    made: _Case = request.param(place)
     return made
 
 
