@@ -14,7 +14,7 @@ Never reads a clock, and does no I/O.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from monitor import counters, wire
@@ -63,6 +63,8 @@ class Device:
     """Beats that no store counts yet."""
     saved: int = 0
     """For `monitor.state.checkpoint`: number of the last packet that was there when the device was saved; 0: never."""
+    partition: int | None = None
+    """Where its packets come from, if the fleet is dealt out to several processes."""
     acked: int | None = None
     """For `monitor.service.publisher`: sequence number in the last acknowledgement to the device."""
 
@@ -144,6 +146,16 @@ class Devices:
         """Forget devices from which nothing has come since `before_s`."""
         for known in [known for known in self if known.arrived_s < before_s]:
             self._drop(known)
+
+    def discard(self, partitions: Container[int | None]) -> list[str]:
+        """Drop the records of devices that another process goes on with, and leave no tombstones; return their ids."""
+        gone = [known for known in self if known.partition in partitions]
+        for known in gone:
+            known.stream.discard()
+            del self._devices[known.id]
+            self._heard_once.pop(known.id, None)
+            self._remember(known.id, known.allowance)
+        return [known.id for known in gone]
 
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it is out of date."""

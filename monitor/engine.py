@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -274,6 +274,13 @@ class Engine:
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
         self._devices.forget(before_s)
+
+    def discard(self, partitions: Container[int | None]) -> list[str]:
+        """Drop the devices of partitions that another process goes on with, and report nothing; return their ids.
+
+        What the engine was given must have been flushed.
+        """
+        return self._devices.discard(partitions)
 
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it must not be restored."""

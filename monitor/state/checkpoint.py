@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -142,6 +142,22 @@ class Outbox:
             self._stored.discard(message_id)
             self.confirmed.append(message_id)
 
+    def adopt(self, messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
+        """Take over alerts that another process left; return those that are to be published again."""
+        new = [message for message in messages if message.id not in self._unconfirmed]
+        self._unconfirmed |= {message.id: message for message in new}
+        self._stored |= {message.id for message in new}
+        return new
+
+    def drop(self, partitions: Container[int | None]) -> None:
+        """Forget the alerts of partitions that another process goes on with: it has them, or finds them again."""
+        gone = [one.id for one in self._unconfirmed.values() if one.partition in partitions]
+        for message_id in gone:
+            del self._unconfirmed[message_id]
+        self._stored.difference_update(gone)
+        kept = [one for one in self.published if one.partition not in partitions]
+        self.published = deque(kept, maxlen=MOST_KEPT)
+
     @property
     def needs_resend(self) -> bool:
         """Whether the store was opened again since `resend`: it may hold alerts that nobody could read until then."""
@@ -207,7 +223,7 @@ class Checkpoint:
         self._open: deque[_Open] = deque()
         self._open_tokens = 0
         self._looked_up: set[str] = set()
-        self._is_retry_due = False
+        self._is_retry_due = self._is_settling = False
         self._number = 0
         self._committed_s = -math.inf
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the store does not count yet
@@ -258,6 +274,24 @@ class Checkpoint:
             one.tokens.clear()
         self._open_tokens = 0
 
+    def drop(self, partitions: Container[int | None], devices: Iterable[str]) -> None:
+        """Forget what is not saved of partitions, and of their devices, that another process goes on with.
+
+        Their packets are delivered to it again, so their beats are counted there.
+        """
+        gone = set(devices)
+        self._uncommitted = deque(entry for entry in self._uncommitted if entry.device not in gone)
+        self._owed -= gone
+        self._looked_up -= gone
+        for key in [key for key in self._hourly if key[1] in gone]:
+            del self._hourly[key]
+        self.outbox.drop(partitions)
+
+    def settle(self) -> bool:
+        """Hand over nothing more until the store has reported all that it has; return whether it has."""
+        self._is_settling = bool(self._open)
+        return not self._open
+
     def retry(self) -> None:
         """Have the store see whether anything is wrong, as soon as nothing is open."""
         self._is_retry_due = True
@@ -286,7 +320,7 @@ class Checkpoint:
         return self._take_outcomes(self._store.done(wait_s))
 
     def _may_hand_over(self, store: StateStore, now_s: float, idle: bool) -> bool:
-        if store.is_fenced:
+        if store.is_fenced or (self._is_settling and self._open):
             return False
         if self._open and (self._is_retry_due or store.opened != self._opened or len(self._open) >= MOST_OPEN):
             return False
@@ -349,6 +383,8 @@ class Checkpoint:
         self.outbox.put_back(one.transaction)
         self._engine.put_back(one.tombstones)
         for row in one.transaction.hourly:
+            if not self._engine.knows(row.device) and not self._engine.has_forgotten(row.device):
+                continue  # another process goes on with it, and counts them
             self._add_hourly((row.hour, row.device, row.what), (row.beats, row.rr_ms))
 
     def _commit_nothing(self) -> Committed:

@@ -129,17 +129,17 @@ class MemoryStore(StateStore):
         self._kept = kept
         self._outbox = kept.outbox.setdefault(worker, {})
         self._outcomes: list[Outcome] = []
-        self._answers: dict[str, bytes | None] = {}
+        self._answers: list[tuple[str, bytes | None]] = []
         self._open()
 
     def ask(self, devices: Collection[str]) -> None:
         """Look them up now; see `StateStore.ask`."""
         found = self.read_states(devices)
-        self._answers |= {device: found.get(device) for device in devices}
+        self._answers += [(device, found.get(device)) for device in devices]
 
-    def answers(self) -> dict[str, bytes | None]:
+    def answers(self) -> list[tuple[str, bytes | None]]:
         """Return what was asked for; see `StateStore.answers`."""
-        answers, self._answers = self._answers, {}
+        answers, self._answers = self._answers, []
         return answers
 
     def read_states(self, devices: Collection[str]) -> dict[str, bytes]:

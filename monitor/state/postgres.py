@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -30,6 +31,7 @@ from monitor.state.migrations import MIGRATIONS, SCHEMA
 from monitor.state.seal import seal, unseal
 from monitor.state.store import (
     KEEP_STATE_S,
+    Claim,
     Condition,
     HistoryAlert,
     HourlyRow,
@@ -162,6 +164,18 @@ class PostgresLocation(StateLocation):
         """Open what a monitor of that name keeps; see `StateLocation.open`."""
         return PostgresStore(self, name, "" if worker is None else str(worker))
 
+    def open_shared(self, name: str) -> PostgresStore:
+        """Open it for one of many processes; see `StateLocation.open_shared`."""
+        return PostgresStore(self, name, None)
+
+    def read_claims(self, name: str) -> list[Claim]:
+        """Return who saves what; see `StateLocation.read_claims`."""
+        query: LiteralString = (
+            "SELECT slot, about, extract(epoch FROM claimed_at)::float8, extract(epoch FROM seen_at)::float8 "
+            "FROM claim JOIN session ON session.id = claim.session WHERE claim.monitor = %s ORDER BY slot"
+        )
+        return [Claim(*row) for row in self._read(query, name)]
+
     def has_kept(self, name: str) -> bool:
         """Whether a monitor of that name has ever had a session; see `StateLocation.has_kept`."""
         return bool(self._read("SELECT 1 FROM session WHERE monitor = %s LIMIT 1", name))
@@ -242,10 +256,10 @@ class PostgresStore(ThreadedStore):
     name
         Of the monitor.
     slot
-        What it claims: "" for the whole monitor, the number of a worker.
+        What it claims at once: "" for the whole monitor, the number of a worker; None: nothing before `own`.
     """
 
-    def __init__(self, location: PostgresLocation, name: str, slot: str) -> None:
+    def __init__(self, location: PostgresLocation, name: str, slot: str | None) -> None:
         super().__init__()
         self._location = location
         self._name = name
@@ -254,6 +268,8 @@ class PostgresStore(ThreadedStore):
         self._connection: Connection | None = None
         self._session = 0
         self._number = 0
+        self._wanted: set[str] = set()  # partitions, as the loop has asked last
+        self._taken: queue.SimpleQueue[list[OutboxMessage]] = queue.SimpleQueue()
         self._days: set[tuple[str, int]] = set()
         self._pruned_s = -PRUNE_S
         self._closing = threading.Event()
@@ -288,16 +304,26 @@ class PostgresStore(ThreadedStore):
 
     def look_up_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
-        query: LiteralString = (
-            "SELECT id, device, published_s, topic, payload FROM outbox "
-            "WHERE monitor = %s AND slot = ANY(%s) ORDER BY number"
-        )
-        values = self._name, list(self._epochs)
-        rows = self._try(lambda connection: connection.execute(query, values).fetchall())
-        return [
-            OutboxMessage(id_, device, published_s, topic, bytes(payload))
-            for id_, device, published_s, topic, payload in rows or ()
-        ]
+        return self._try(lambda connection: self._read_outbox(connection, list(self._epochs))) or []
+
+    def own(self, partitions: Collection[int]) -> None:
+        """Ask to take over partitions; see `StateStore.own`."""
+        slots = [_slot(partition) for partition in sorted(partitions)]
+        self._wanted.update(slots)
+        self.later(lambda: self._try(lambda connection: self._take_over(connection, slots)))
+
+    def disown(self, partitions: Collection[int]) -> None:
+        """Ask to leave partitions; see `StateStore.disown`."""
+        slots = [_slot(partition) for partition in partitions]
+        self._wanted.difference_update(slots)
+        self.later(lambda: [self._epochs.pop(slot, None) for slot in slots])
+
+    def taken(self) -> list[OutboxMessage]:
+        """Return the outbox of what was taken over; see `StateStore.taken`."""
+        taken: list[OutboxMessage] = []
+        while not self._taken.empty():
+            taken += self._taken.get()
+        return taken
 
     def drop_old(self, before_s: float) -> None:
         """Drop what is old, once a minute and by one worker at a time; see `StateStore.prune`."""
@@ -324,7 +350,7 @@ class PostgresStore(ThreadedStore):
         """Connect, and claim the slot."""
         try:
             self._connection = connect(self._location.url)
-            if self._epochs:
+            if self._session:
                 self._check_claims(self._connection)
             else:
                 self._start_session(self._connection)
@@ -343,7 +369,24 @@ class PostgresStore(ThreadedStore):
         query: LiteralString = "INSERT INTO session (id, monitor, about) SELECT nextval('epoch'), %s, %s RETURNING id"
         [(self._session,)] = connection.execute(query, (self._name, about)).fetchall()
         self._number = 0
-        self._claim(connection, [self._slot])
+        if self._slot is not None:
+            self._claim(connection, [self._slot])
+
+    def _take_over(self, connection: Connection, slots: list[str]) -> None:
+        """Claim partitions, and pass on what lies in their outbox."""
+        slots = [slot for slot in slots if slot in self._wanted]  # others may have been left meanwhile
+        self._claim(connection, slots)
+        self._taken.put(self._read_outbox(connection, slots))
+
+    def _read_outbox(self, connection: Connection, slots: list[str]) -> list[OutboxMessage]:
+        query: LiteralString = (
+            "SELECT id, device, published_s, topic, payload, slot FROM outbox "
+            "WHERE monitor = %s AND slot = ANY(%s) ORDER BY number"
+        )
+        return [
+            OutboxMessage(id_, device, published_s, topic, bytes(payload), _partition(slot))
+            for id_, device, published_s, topic, payload, slot in connection.execute(query, (self._name, slots))
+        ]
 
     def _claim(self, connection: Connection, slots: Sequence[str]) -> None:
         """Claim slots: who had them until now writes nothing any more."""
@@ -355,8 +398,10 @@ class PostgresStore(ThreadedStore):
         claimed: dict[str, int] = dict(connection.execute(query, (self._name, list(self._epochs))).fetchall())
         if claimed and claimed != self._epochs:
             raise Fenced
-        if not claimed:  # another database, or an empty one
+        if not claimed and self._epochs:  # another database, or an empty one
+            slots, self._epochs = list(self._epochs), {}
             self._start_session(connection)
+            self._claim(connection, slots)
 
     def _is_committed(self, connection: Connection) -> bool:
         """Whether the present transaction was saved by a connection that broke before it said so."""
@@ -372,11 +417,12 @@ class PostgresStore(ThreadedStore):
         self._make_days(connection, days)
         try:
             with connection.transaction(), connection.pipeline():
-                held = connection.execute(_CHECK, (*_columns(sorted(self._epochs.items()), 2), self._name))
+                claims = sorted(self._epochs.items())
+                held = connection.execute(_CHECK, (*_columns(claims, 2), self._name)) if claims else None
                 self._write_rows(connection, transaction, now_s)
                 query: LiteralString = "UPDATE session SET committed = %s, seen_at = now() WHERE id = %s"
                 connection.execute(query, (self._number, self._session))
-                if len(held.fetchall()) < len(self._epochs):
+                if held is not None and len(held.fetchall()) < len(claims):
                     raise Fenced
         except errors.CheckViolation as error:
             if error.diag.constraint_name is None:  # a partition that another worker has dropped
@@ -397,7 +443,7 @@ class PostgresStore(ThreadedStore):
             execute(_TELL, (name, *_columns(rows, 4), name))
         if transaction.unconfirmed:
             sent = [
-                (one.id, self._slot, one.device, one.published_s, one.topic, one.payload)
+                (one.id, self._slot_of(one), one.device, one.published_s, one.topic, one.payload)
                 for one in transaction.unconfirmed
             ]
             execute(_SEND, (name, *_columns(sent, 6)))
@@ -406,6 +452,12 @@ class PostgresStore(ThreadedStore):
             execute(query, (name, list(transaction.confirmed)))
         if transaction.hourly:
             execute(_COUNT, (name, int(now_s // 3600), *_columns(sorted(transaction.hourly), 5)))
+
+    def _slot_of(self, message: OutboxMessage) -> str:
+        """In whose outbox a message belongs."""
+        if message.partition is not None:
+            return _slot(message.partition)
+        return min(self._epochs, default="") if self._slot is None else self._slot
 
     def _make_days(self, connection: Connection, days: set[tuple[str, int]]) -> None:
         """Make the partitions of days that may lack them."""
@@ -480,6 +532,14 @@ class PostgresStore(ThreadedStore):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _slot(partition: int) -> str:
+    return f"p{partition}"
+
+
+def _partition(slot: str) -> int | None:
+    return int(slot[1:]) if slot.startswith("p") else None
 
 
 def connect(url: str) -> Connection:

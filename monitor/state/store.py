@@ -40,6 +40,20 @@ class OutboxMessage:
     """When it was first published, on this machine's clock."""
     topic: str
     payload: bytes
+    partition: int | None = None
+    """Whose outbox it is in, where the fleet is dealt out to several processes."""
+
+
+class Claim(NamedTuple):
+    """Who saves what."""
+
+    slot: str
+    """Of a monitor: "" for all of it, the number of a worker, "p" and the number of a partition."""
+    about: str
+    """Host and process."""
+    since_s: float
+    saved_s: float
+    """When it saved something last."""
 
 
 class HourlyRow(NamedTuple):
@@ -117,8 +131,10 @@ class StateStore(ABC):
         """Ask for the latest states of some devices, in one look-up; `answers` returns them."""
 
     @abstractmethod
-    def answers(self) -> dict[str, bytes | None]:
-        """Return the states that were asked for and found since the last call; None for a device that has none.
+    def answers(self) -> list[tuple[str, bytes | None]]:
+        """Return the devices that were looked up since the last call, each with its state, or None if it has none.
+
+        In the order in which they were asked for, and as often.
 
         A device has none if none was saved within `KEEP_STATE_S`, if it was forgotten, if its state is damaged, or if
         nothing can be read; whichever worker saved it. A state seemingly saved in the future was saved before the
@@ -147,6 +163,21 @@ class StateStore(ABC):
 
         Each transaction is reported once. While some are open and none can be reported yet, wait up to `wait_s`.
         """
+
+    def own(self, partitions: Collection[int]) -> None:
+        """Ask to take over partitions: whoever had them saves nothing of them any more. `taken` returns their outbox.
+
+        Only of a store that was opened by `StateLocation.open_shared`.
+        """
+        raise NotImplementedError
+
+    def disown(self, partitions: Collection[int]) -> None:
+        """Ask to leave partitions to others; no transaction may be open that concerns them."""
+        raise NotImplementedError
+
+    def taken(self) -> list[OutboxMessage]:
+        """Return the alerts that no broker has confirmed, of partitions that were taken over since the last call."""
+        return []
 
     @abstractmethod
     def prune(self, before_s: float) -> None:
@@ -190,6 +221,20 @@ class StateLocation(ABC):
 
         Call it holding the name, or be sure that nobody else does.
         """
+
+    def open_shared(self, name: str) -> StateStore:
+        """Open what a monitor of that name keeps, for one of any number of processes that share it by partitions.
+
+        Raises
+        ------
+        ValueError
+            Only processes of this machine can share it.
+        """
+        raise ValueError(f"A fleet on several machines needs a store that they share: got {self}, not postgresql://...")
+
+    def read_claims(self, name: str) -> list[Claim]:
+        """Return who saves what of a monitor, as far as it is known; see `read_history`."""
+        return []
 
     @abstractmethod
     def has_kept(self, name: str) -> bool:

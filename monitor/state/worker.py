@@ -35,7 +35,7 @@ class ThreadedStore(StateStore):
         super().__init__()
         self._jobs: queue.SimpleQueue[Transaction | Job | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[dict[str, bytes | None]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[list[tuple[str, bytes | None]]] = queue.SimpleQueue()
         self._open = 0
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
@@ -50,11 +50,11 @@ class ThreadedStore(StateStore):
         asked = list(devices)
         self._jobs.put(lambda: self._answer(asked))
 
-    def answers(self) -> dict[str, bytes | None]:
+    def answers(self) -> list[tuple[str, bytes | None]]:
         """Return the states that were found; see `StateStore.answers`."""
-        found: dict[str, bytes | None] = {}
+        found: list[tuple[str, bytes | None]] = []
         while not self._answers.empty():
-            found |= self._answers.get()
+            found += self._answers.get()
         return found
 
     def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
@@ -165,7 +165,7 @@ class ThreadedStore(StateStore):
         try:
             found = self.look_up(devices)
         finally:
-            self._answers.put({device: found.get(device) for device in devices})
+            self._answers.put([(device, found.get(device)) for device in devices])
 
     def _work(self) -> None:
         waiting: deque[Transaction | Job | None] = deque()

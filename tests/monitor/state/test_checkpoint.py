@@ -40,6 +40,9 @@ class _Engine:
     def knows(self, device: str) -> bool:
         return device not in self.unknown
 
+    def has_forgotten(self, device: str) -> bool:
+        return device in self.tombstones or device in self.being_buried
+
     def record(self, device: str) -> Device | None:
         if device in self.unknown:
             return None

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -129,12 +131,12 @@ def test_a_server_that_is_away_is_waited_for_and_what_is_open_is_saved_then(serv
     _wait(lambda: store.delay is not None)
     assert store.fault is None
     assert store.done() == []
-    assert store.answers() == {}
+    assert store.answers() == []
     server.start()
     [outcome] = store.done(WAIT_S)
     assert outcome.is_saved
     settle(store)
-    assert store.answers() == {"a": b"2"}
+    assert store.answers() == [("a", b"2")]
     assert (store.delay, store.faults, store.opened) == (None, 0, 1)
     store.close()
 
@@ -265,6 +267,58 @@ def test_without_psycopg_the_error_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "monitor.state.postgres")
     with pytest.raises(ValueError, match=r"ecgwatch\[cluster\]"):
         importlib.import_module("monitor.state.postgres")
+
+
+def test_partitions_are_taken_over_with_their_outbox_and_their_former_owner_writes_nothing_more(
+    location: PostgresLocation,
+) -> None:
+    first, second = location.open_shared("m"), location.open_shared("m")
+    first.own([1, 2])
+    alert = replace(_alert(1), partition=1)
+    assert save(first, {"a": b"1"}, [alert], [alert], hourly=[ROW])
+    second.own([1])
+    assert save(second, {"a": b"2"})
+    assert second.taken() == [alert]
+    assert second.taken() == []
+    assert not save(first, {"a": b"3", "b": b"3"}, hourly=[ROW])  # nothing at all: it knows nothing of the takeover
+    assert first.is_fenced
+    assert second.read_states(["a", "b"]) == {"a": b"2"}
+    assert location.read_hourly("m", 0.0) == [ROW]
+
+
+def test_who_leaves_a_partition_goes_on_with_the_others_and_may_take_it_over_again(location: PostgresLocation) -> None:
+    first, second = location.open_shared("m"), location.open_shared("m")
+    first.own([1, 2])
+    settle(first)
+    first.disown([1])
+    second.own([1])
+    assert save(second, {"a": b"1"})
+    assert save(first, {"b": b"1"})
+    second.disown([1])
+    first.own([1])
+    assert save(first, {"a": b"2"})
+    assert save(second, {})
+    assert [(one.slot, bool(one.about)) for one in location.read_claims("m")] == [("p1", True), ("p2", True)]
+
+
+def test_a_partition_that_is_left_before_it_was_taken_over_is_taken_from_nobody(server: Postgres) -> None:
+    location = PostgresLocation(server.url)
+    first, second = location.open_shared("m"), location.open_shared("m")
+    server.end()
+    first.own([1])
+    first.disown([1])
+    server.start()
+    second.own([1])
+    settle(second)
+    settle(first)
+    assert save(second, {"a": b"1"})
+    first.close()
+    second.close()
+
+
+def test_only_a_store_that_machines_share_has_partitions(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a store that they share"):
+        locate(tmp_path).open_shared("m")
 
 
 def test_its_condition_is_told_in_words(location: PostgresLocation, monkeypatch: pytest.MonkeyPatch) -> None:

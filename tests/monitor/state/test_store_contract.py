@@ -178,9 +178,8 @@ def test_states_that_are_asked_for_are_answered_once_each_after_what_was_submitt
     store.ask(["b"])
     outcomes_of(store, 2, WAIT_S)
     assert find(store, "a") == b"2"
-    answers = store.answers()
-    assert answers == {"a": b"1", "unknown": None, "b": b"3"}
-    assert store.answers() == {}
+    assert store.answers() == [("a", b"1"), ("unknown", None), ("b", b"3")]
+    assert store.answers() == []
 
 
 def test_transactions_that_wait_together_lead_to_the_same_as_one_by_one(
