@@ -93,6 +93,7 @@ UNCONFIRMED_BEATS: Final = _define("unconfirmed beats published", "Beats sent un
 INTERNAL_ERRORS: Final = _define("internal errors", "Messages that raised an unexpected exception.", is_trouble=True)
 RESUBSCRIBED: Final = _define("resubscribed after silence", "Times the subscriptions were renewed in silence.")
 STORE_FAULTS: Final = _define("store faults", "Times the store failed, or a damaged file was set aside.")
+PARTITIONS_LEFT: Final = _define("partitions left to others", "Partitions that another process has gone on with.")
 WORKERS_KILLED: Final = _define("workers killed as unresponsive", "Workers that hung and were killed.")
 
 DEFINED: Final = tuple(_defined)

@@ -16,6 +16,7 @@ from monitor.engine import Engine
 from monitor.service import systemd
 from monitor.service.intake import Intake
 from monitor.service.metrics import HealthBoard
+from monitor.service.partitions import Partitions
 from monitor.service.publisher import Publisher
 from monitor.service.settings import ALIVE_S, NOTE_S, VERSION, ServiceSettings
 from monitor.state.checkpoint import Checkpoint
@@ -38,6 +39,8 @@ class Parts:
     checkpoint: Checkpoint
     publisher: Publisher
     intake: Intake
+    partitions: Partitions | None = None
+    """Where the fleet is dealt out to several processes."""
 
 
 class Timer:
@@ -148,7 +151,7 @@ class Health:
         if self._report is not None:
             self._report(status)
             return
-        topic = wire.Topics(self._settings.prefix).monitor_status(self._settings.name)
+        topic = wire.Topics(self._settings.prefix).monitor_status(self._settings.status_name)
         self._parts.source.publish(topic, wire.encode(status), qos=1, retain=True)
 
     def status(self, state: wire.MonitorState, now_s: float, lateness_s: float | None = None) -> wire.MonitorStatus:

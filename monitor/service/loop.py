@@ -80,6 +80,8 @@ class Loop:
             parts.publisher.acknowledge_all(parts.checkpoint.wait(QUIET_S))
         now_s = time.monotonic()
         self._note(messages, now_s)
+        if parts.partitions is not None:
+            messages = parts.partitions.turn(messages)
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
         parts.intake.resume(attention.arrived_s(now_s))
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -56,7 +57,9 @@ class Publisher:
         """Publish alerts and, if asked, beats."""
         for alert in output.alerts:
             topic = self._topics.of(alert.device, "alerts")
-            message = OutboxMessage(alert.id, alert.device, time.time(), topic, wire.encode(alert))
+            known = self._engine.record(alert.device)
+            partition = None if known is None else known.partition
+            message = OutboxMessage(alert.id, alert.device, time.time(), topic, wire.encode(alert), partition)
             self._outbox.add(message)
             self._send(message)
         if self._publish_beats:
@@ -69,6 +72,11 @@ class Publisher:
     def resend(self) -> None:
         """Publish the alerts that an earlier process, or an earlier file, has left."""
         for message in self._outbox.resend():
+            self._send(message)
+
+    def send_again(self, messages: Iterable[OutboxMessage]) -> None:
+        """Publish alerts that another process has left."""
+        for message in self._outbox.adopt(messages):
             self._send(message)
 
     def report_error(self, device: str, error: wire.DeviceError, now_s: float) -> None:

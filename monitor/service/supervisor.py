@@ -156,14 +156,15 @@ class Workers:
     def __init__(self, settings: ServiceSettings, count: int) -> None:
         self._settings = settings
         self._shards = [replace(settings, shard=(number, count)) for number in range(count)]
-        self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
+        self._topic = wire.Topics(settings.prefix).monitor_status(settings.status_name)
         self._since_s = time.time()
         self._stopping = False
         self._note_due_s = 0.0
         self.board = HealthBoard()
         self._client = connection.make_client(
             settings.broker,
-            f"ecgwatch-{settings.name}-workers" + (f"-{os.getpid()}" if settings.state is None else ""),
+            f"ecgwatch-{settings.name}-workers"
+            + (f"-{os.getpid()}" if settings.state is None or settings.source is not None else ""),
             password=connection.read_password(settings.broker, settings.password_file),
             **asdict(settings.tls),
         )
@@ -187,8 +188,8 @@ class Workers:
                 self._run()
 
     def _alone(self) -> AbstractContextManager[None]:
-        """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
-        if self._settings.state is None:
+        """Wait for another monitor of this name, unless there is nothing to share, or all share it."""
+        if self._settings.state is None or self._settings.source is not None:
             return contextlib.nullcontext()
         return locate(self._settings.state).hold(f"{self._settings.name}.workers", self._is_told_to_stop)
 
