@@ -5,7 +5,9 @@ MINUTES = 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo cluster-demo test coverage soak check format clean
+NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
+
+.PHONY: demo cluster-demo test coverage soak docs check format clean
 
 demo: .venv/installed
 	@$(BIN)/ecgwatch demo --seconds $(SECONDS)
@@ -26,6 +28,10 @@ soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m long
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
+# The documentation site, in docs/_build.
+docs: .venv/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,7 +51,7 @@ clean:
 # What the monitor and the simulator need; no torch. The compiled loops are cached, so every start is fast.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing into .venv (once, about a minute)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[page]'
 	@$(BIN)/python -c "from monitor.engine import warm_up; warm_up()"
 	@touch $@
 
@@ -59,4 +65,9 @@ clean:
 .venv/installed-dev: .venv/installed
 	@echo "installing torch and the development tools into .venv (once, a few minutes)"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# What the tests of the web page use beside Python: type checker, formatter, accessibility checker. Needs npm.
+.venv/node: .venv/bin/python Makefile
+	npm install --prefix .venv/node --no-audit --no-fund --silent $(NODE_PACKAGES)
 	@touch $@

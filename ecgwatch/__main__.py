@@ -9,8 +9,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import analysis.__main__
 import export.__main__
+import gateway.__main__
 import monitor.__main__
+import recorder.__main__
 import simulator.__main__
 import training.__main__
 from ecgwatch.completion import SHELLS, answer_shell, script
@@ -31,7 +34,10 @@ PROGRAM = Program(
     "Watch wearable ECG feeds live: packets in over MQTT, alerts out. Research software, not a medical device.",
     (
         *monitor.__main__.VERBS,
+        *recorder.__main__.VERBS,
+        *analysis.__main__.VERBS,
         *simulator.__main__.VERBS,
+        Group("gateway", "bring a wearable that does not speak MQTT to the monitor", gateway.__main__.VERBS),
         Group("train", "train, compare and measure networks that classify beats", training.__main__.VERBS),
         Group("export", "write trained networks as ONNX files, and check such files", export.__main__.VERBS),
         Verb("completion", "print a script that lets a shell complete ecgwatch", _add_completion, _print_completion),

@@ -1,4 +1,4 @@
-"""Command line: `python -m export onnx | verify | evaluate`."""
+"""Command line: `python -m export onnx | classes | verify | evaluate`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def _add_onnx(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the weights")
     _add_data(parser, "directories with labelled beats for the check; int8 requires them")
+
+
+def _add_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="run folder of 'ecgwatch train classes'")
+    parser.add_argument("--name", default="nsv", help="name of the model")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for file and card")
+    place.add_argument("--bundle", action="store_true", help="install it among the bundled models, replacing one")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +66,13 @@ def _onnx(args: argparse.Namespace) -> None:
     write_card(out.with_suffix(".md"), out, info, proof, run, args.run)
     print(f"Wrote {out} and its card: {proof}.")
     print(f"{describe(out)}.")
+
+
+def _classes(args: argparse.Namespace) -> None:
+    from export.classes import export
+    from monitor.classify import MODELS
+
+    print(export(args.run, args.name, MODELS if args.bundle else args.out))
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -94,6 +109,13 @@ VERBS = (
         "write a run's network as an ONNX file with its model card, and check that its outputs are the same",
         _add_onnx,
         _onnx,
+        extra="train",
+    ),
+    Verb(
+        "classes",
+        "write the network of a run of 'train classes' as an ONNX file with its model card, proven and timed",
+        _add_classes,
+        _classes,
         extra="train",
     ),
     Verb(

@@ -40,6 +40,8 @@ DATA_SETS = {
     ),
 }
 """Name of a data set -> description, licence, citation."""
+LEADS = {"ptbdb": "II", "ptbxl": "II"}
+"""Of the data sets that have one lead."""
 OF_A_CLASS = {"sensitivity": "sensitivity", "ppv": "PPV", "f1": "F1"}
 SPLITS = {"patient": "inter-patient", "beat": "intra-patient"}
 
@@ -95,7 +97,7 @@ Written by `python -m export onnx`; every figure comes from the run.
 | network | `{network}`, {parameters} parameters |
 | input | {inputs} |
 | output | `{output}` (n, {columns}) float32: {classes} |
-| threshold | {threshold!r}: a beat counts as abnormal when it is not {normal} with at least this probability |
+{leads}| threshold | {threshold!r}: a beat counts as abnormal when it is not {normal} with at least this probability |
 | proof | {proof} |
 
 ## Intended use
@@ -111,8 +113,7 @@ pacemakers; decisions about a person's work, insurance or fitness.
 
 {notes}
 ## How it was trained
-Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
-patients with few beats are oversampled.{teaching}{augmentation}
+{training}{teaching}{augmentation}
 The threshold was chosen on: {threshold_from}.{on_all_beats}
 
 ## Figures
@@ -130,6 +131,12 @@ Command:
 ## Limits
 {limits}
 """
+OURS = """\
+Cross-entropy, AdamW with a one-cycle schedule, {epochs} epochs, batches of 256; rare classes, small data sets and
+patients with few beats are oversampled."""
+CLASSIC = """\
+The classic recipe: binary cross-entropy on one sigmoid, Adam, at most {epochs} epochs, batches of 64, the learning rate
+halved on a plateau of the validation loss, early stopping; classes balanced in the training part."""
 TEACHING = """
 It learned from the labels and from the mean probability of {teachers}, trained on the same beats before it."""
 ON_ALL_BEATS = """
@@ -178,13 +185,14 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         output=OUTPUT,
         columns=len(info.classes),
         classes=", ".join(info.classes),
+        leads=f"| leads | {', '.join(info.leads)}: on others it has no say |\n" if info.leads else "",
         threshold=info.threshold,
         normal=info.classes[0],
         proof=proof,
         data="\n".join(_data_line(name, run.sha256[name]) for name in run.split_kinds),
         labels=prose.labels,
         notes="".join(f"- {note}\n" for note in run.notes),
-        epochs=run.recipe.epochs,
+        training=(CLASSIC if run.recipe.classic else OURS).format(epochs=run.recipe.epochs),
         teaching=TEACHING.format(teachers=", ".join(run.recipe.teachers)) if run.recipe.teachers else "",
         augmentation=AUGMENTATION if run.recipe.augment else "",
         threshold_from=run.threshold_from,
@@ -217,7 +225,14 @@ def model_info(name: str, run: Run, precision: Literal["fp32", "int8"] = "fp32")
         },
         context=list(beat.RR_CONTEXT) if run.recipe.rr else [],
         precision=precision,
+        leads=_leads(run),
     )
+
+
+def _leads(run: Run) -> list[str]:
+    """Leads that all of the data were recorded with; empty if that is not known of some, or there are many."""
+    leads = {LEADS.get(data) for data in run.split_kinds}
+    return [] if None in leads else sorted(lead for lead in leads if lead is not None)
 
 
 def _columns(run: Run) -> dict[str, str]:

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor import answering
 from monitor.command import Group, Program, Verb, run_program
+from monitor.flags import BROKER, PREFIX, add_broker, add_tls, duration, place
+from monitor.page import command as page
 
 if TYPE_CHECKING:
     from monitor.service.run import Service
@@ -23,22 +26,23 @@ if TYPE_CHECKING:
     from monitor.tools.cluster import ClusterSettings
 
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
-PREFIX = "ecg/v1"
-BROKER = "mqtt://127.0.0.1:1883"
-MODEL = "ptb"
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MODEL = "nsv"
+SHAPE = "ptb"
 
 
 def run(options: argparse.Namespace) -> int:
     """Watch until interrupted."""
+    from monitor.service.companion import run_beside
     from monitor.service.logs import set_up
 
     set_up(options.log, options.name)
     try:
-        service = _service(_settings(options), options.workers)
-        signal.signal(signal.SIGTERM, lambda *_: service.stop())
-        signal.signal(signal.SIGINT, lambda *_: service.stop())
-        service.run()
+        settings = _settings(options)
+        with run_beside(page.command_of(options)):
+            service = _service(settings, options.workers)
+            signal.signal(signal.SIGTERM, lambda *_: service.stop())
+            signal.signal(signal.SIGINT, lambda *_: service.stop())
+            service.run()
     except (ValueError, OSError) as error:
         if options.log == "text":
             raise
@@ -55,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> ServiceSettings:
     from monitor import wire
     from monitor.alerts.episode import AlertSettings
+    from monitor.alerts.limits import parse_limits
     from monitor.broker.connection import BrokerUrl, TlsFiles
     from monitor.service.metrics import Address
     from monitor.service.settings import ServiceSettings
@@ -77,9 +82,10 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         prefix=options.prefix,
         name=wire.check_name(options.name),
         model=options.model,
+        shape=options.shape,
         provider=options.provider,
-        publish_beats=options.beats,
-        alerts=AlertSettings(n=n, m=m, silent_s=options.silent),
+        publish_beats=options.beats or options.page is not None,
+        alerts=AlertSettings(n=n, m=m, silent_s=options.silent, limits=parse_limits(options.limit)),
         state=None if options.no_state else options.state or default_directory(),
         log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
@@ -109,6 +115,7 @@ def doctor(options: argparse.Namespace) -> int:
             prefix=options.prefix,
             name=options.name,
             model=options.model,
+            shape=options.shape,
             provider=options.provider,
             state=options.state,
             source=options.source,
@@ -187,7 +194,7 @@ def classify(options: argparse.Namespace) -> int:
     if classifier.needs_rr:
         raise ValueError(
             f"Model {info.name!r} needs the RR context of each beat ({', '.join(info.context)}), and the rows of a CSV "
-            f"file carry none: --model {MODEL} judges single windows."
+            f"file carry none: --model {SHAPE} judges single windows."
         )
     windows, labels = read_windows(options.file)
     probabilities = classifier.probabilities(windows)
@@ -275,7 +282,7 @@ def bench(options: argparse.Namespace) -> int:
             latency=LatencySettings(**numbers) if latency else None,
             versus=VersusSettings(rounds=options.rounds) if options.versus else None,
             capacity=CapacitySettings(**numbers, **capacity) if options.capacity else None,
-            setup=Setup(options.broker, tls, options.model, options.provider),
+            setup=Setup(options.broker, tls, options.model, options.shape, options.provider),
             as_json=options.json,
             html=options.html,
             baseline=options.baseline,
@@ -292,14 +299,9 @@ def asyncapi(_options: argparse.Namespace) -> int:
     return 0
 
 
-def _place(text: str) -> Path | str:
-    """Return a directory, or the URL of a database."""
-    return text if "://" in text else Path(text)
-
-
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    _add_broker(parser)
-    _add_model(parser)
+    add_broker(parser)
+    _add_models_that_judge(parser)
     parser.add_argument(
         "--source",
         metavar="URL",
@@ -312,7 +314,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         "--store",
-        type=_place,
+        type=place,
         metavar="PLACE",
         help="where to save what a crash must not lose: a directory, or postgresql://...",
     )
@@ -323,6 +325,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
     )
     parser.add_argument("--log", choices=("text", "json"), default="text", help="format of the log lines on stderr")
+    page.add_run_flags(parser)
     parser.add_argument(
         "--alert", type=_n_of_m, default="3/5", metavar="N/M", help="alert when N of the last M beats are abnormal"
     )
@@ -333,14 +336,21 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="of a device, until that is alerted",
     )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of an alert, such as bradycardia-bpm=45; can be repeated. A name that does not exist lists all",
+    )
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    _add_broker(parser)
-    _add_model(parser)
+    add_broker(parser)
+    _add_models_that_judge(parser)
     parser.add_argument("--name", default="monitor", help="of the monitor to look for")
     parser.add_argument("--source", metavar="URL", help="amqp://...: the cluster that deals the devices out")
-    parser.add_argument("--state", type=_place, metavar="PLACE", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its state")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -348,7 +358,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", required=True, metavar="URL", help="amqp://[user@]host[:port][,host[:port]...]")
     parser.add_argument("--store", "--state", metavar="URL", help="postgresql://...")
     parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
-    _add_tls(parser)
+    add_tls(parser)
     parser.add_argument("--prefix", default=PREFIX, help="of all topics")
     parser.add_argument("--name", default="monitor", help="of the monitor")
 
@@ -365,7 +375,7 @@ def _add_cluster_status(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    _add_broker(parser)
+    add_broker(parser)
     parser.add_argument("--json", action="store_true", help="print each alert as it was published")
 
 
@@ -373,17 +383,17 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beats", action="store_true", help="print hourly counts of beats instead of alerts")
     parser.add_argument("--device", metavar="ID", help="only those of this device")
     parser.add_argument(
-        "--since", type=_duration, default="24h", metavar="TIME", help="how far back, in s, m, h or d, such as 7d"
+        "--since", type=duration, default="24h", metavar="TIME", help="how far back, in s, m, h or d, such as 7d"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: alerts as published, or hours")
     parser.add_argument("--name", default="monitor", help="of the monitor that published them")
-    parser.add_argument("--state", type=_place, metavar="PLACE", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its state")
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.csv", help="plain or gzip, as a spreadsheet writes it")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    _add_model(parser)
+    _add_model(parser, SHAPE)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -447,7 +457,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         help="C: most devices to try; 20000 a worker if not given",
     )
     fleet.add_argument("--no-state", action="store_true", help="C: run the monitor without saved state")
-    _add_tls(fleet)
+    add_tls(fleet)
     versus = parser.add_argument_group("for the comparison")
     versus.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, taken in turns")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
@@ -462,28 +472,21 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         metavar="RATIO",
         help="ratio to the baseline from which a figure counts as worse",
     )
-    _add_model(parser)
+    _add_models_that_judge(parser)
 
 
-def _add_broker(parser: argparse.ArgumentParser) -> None:
+def _add_models_that_judge(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, MODEL)
     parser.add_argument(
-        "--broker", default=BROKER, metavar="URL", help="mqtt://[user@]host[:port], or mqtts:// for TLS"
+        "--shape",
+        default=SHAPE,
+        metavar="MODEL",
+        help="shape model beside a class model, for leads that it was trained on; none for none",
     )
-    parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
-    _add_tls(parser)
-    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
 
 
-def _add_tls(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--cafile", type=Path, help="certificate authorities to trust; those of the system if not given"
-    )
-    parser.add_argument("--certfile", type=Path, help="client certificate to show to a broker that asks for one")
-    parser.add_argument("--keyfile", type=Path, help="its private key, unless the certificate's file holds it as well")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=MODEL, help="name of a bundled model, or an ONNX file")
+def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--model", default=default, help="name of a bundled model, or an ONNX file")
     parser.add_argument(
         "--provider", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is one, else CPU"
     )
@@ -495,14 +498,6 @@ def _n_of_m(text: str) -> tuple[int, int]:
         return int(n), int(m)
     except ValueError:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected N/M such as 3/5") from None
-
-
-def _duration(text: str) -> float:
-    """Seconds in a time such as 24h."""
-    number, unit = text[:-1], text[-1:]
-    if not (number.isdecimal() and number.isascii()) or unit not in UNITS_S:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with s, m, h or d, such as 24h")
-    return float(number) * UNITS_S[unit]
 
 
 VERBS = (
@@ -531,6 +526,8 @@ VERBS = (
         _add_bench,
         bench,
     ),
+    *answering.VERBS,
+    page.VERB,
     Group(
         "cluster",
         "a fleet on several machines: RabbitMQ, PostgreSQL, and any number of monitors",

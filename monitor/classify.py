@@ -23,6 +23,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from monitor import beat, probe, wiring
+from monitor.beat2 import CONTRACT as CLASS_CONTRACT
 from monitor.onnx_file import external_files
 from monitor.wiring import INPUT as INPUT
 from monitor.wiring import MAX_BATCH as MAX_BATCH
@@ -34,7 +35,8 @@ from monitor.wiring import ModelMismatch as ModelMismatch
 METADATA_KEY = "ecgwatch"
 MODELS = Path(__file__).parent / "models"
 """Where the bundled models lie."""
-DEFAULT_MODEL = "ptb"
+SHAPE_MODEL = "ptb"
+"""The bundled model of single windows that judges if no other is named."""
 
 Provider = Literal["cpu", "cuda", "auto"]
 
@@ -66,6 +68,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of the weights."""
     output: Form = "probabilities"
     """What the numbers of its output are."""
+    leads: list[str] = []
+    """Leads that it has a say on, as devices name them; empty: on any."""
 
 
 EXPECTED = {
@@ -100,18 +104,11 @@ class Classifier:
         `provider` is "cuda" and this machine or this ONNX Runtime has none.
     """
 
-    def __init__(self, model: str | Path = DEFAULT_MODEL, provider: Provider = "cpu", threads: int = 1) -> None:
+    def __init__(self, model: str | Path = SHAPE_MODEL, provider: Provider = "cpu", threads: int = 1) -> None:
         path = find_model(model)
-        self.sha256 = _checksum(path)
-        providers = ["CPUExecutionProvider"]
-        if choose_provider(provider) == "cuda":
-            providers.insert(0, "CUDAExecutionProvider")
-            onnxruntime.preload_dlls()  # the CUDA libraries that pip installed
-        self._session = open_session(path, providers, threads)
-        self.provider = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
-        if provider == "cuda" and self.provider == "cpu":
-            raise ValueError("CUDA is here but ONNX Runtime could not start it; its log says why.")
-        self.info = _check_session(path, self._session)
+        self.sha256 = checksum(path)
+        self._session, self.provider = open_on(path, provider, threads)
+        self.info = check_session(path, self._session)
         self.wiring, _ = find_answers(path, self._session, self.info.classes, self.needs_rr, self.info.output)
         self.warm_up()
 
@@ -155,27 +152,11 @@ class Classifier:
 
     def abnormal(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probability of not being of the first class: (n, classes) -> (n,)."""
-        abnormal: npt.NDArray[np.float32] = np.clip(1.0 - probabilities[:, 0], 0.0, 1.0)
-        return abnormal
+        return probability_of_abnormal(probabilities)
 
     def columns(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Class of each beat, by its column; the one place where a beat is decided to be normal or not.
-
-        From ``info.threshold`` on a beat is abnormal, and of the most probable class but the first; else it is of the
-        first. In double precision: a client that compares the two numbers of an alert comes to the same verdict.
-
-        Parameters
-        ----------
-        probabilities
-            (n, classes), as `probabilities` returns them.
-
-        Returns
-        -------
-        ndarray
-            (n,) int64 positions in ``info.classes``; 0 is normal.
-        """
-        abnormal = self.abnormal(probabilities).astype(np.float64) >= self.info.threshold
-        return np.where(abnormal, 1 + probabilities[:, 1:].argmax(axis=1), 0)
+        """Position of each beat's class; see `decide`: (n, classes) -> (n,)."""
+        return decide(probabilities, self.info.threshold)
 
     def labels(self, probabilities: npt.NDArray[np.float32]) -> list[str]:
         """Class of each beat by its name; see `columns`."""
@@ -190,21 +171,37 @@ class Classifier:
         return checked
 
 
+def probability_of_abnormal(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probability of not being of the first class: (n, classes) -> (n,)."""
+    abnormal: npt.NDArray[np.float32] = np.clip(1.0 - probabilities[:, 0], 0.0, 1.0)
+    return abnormal
+
+
+def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.int64]:
+    """Class of each beat, by its column; the one place where a beat is decided to be normal or not.
+
+    From the threshold on a beat is abnormal, and of the most probable class but the first; else it is of the first. In
+    double precision: a client that compares the two numbers of an alert comes to the same verdict.
+
+    Parameters
+    ----------
+    probabilities
+        (n, classes), as a model gives them.
+    threshold
+        Of its description.
+
+    Returns
+    -------
+    ndarray
+        (n,) int64 positions in the classes of the model; 0 is normal.
+    """
+    abnormal = probability_of_abnormal(probabilities).astype(np.float64) >= threshold
+    return np.where(abnormal, 1 + probabilities[:, 1:].argmax(axis=1), 0)
+
+
 def answered(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Whether a model gave an answer to each beat: (n, classes) -> (n,). What is not a number is none."""
     return np.asarray(np.isfinite(probabilities).all(axis=1), np.bool_)
-
-
-def read_info(model: str | Path) -> ModelInfo:
-    """Description of a model, checked as `Classifier` does, but without asking the network anything.
-
-    Raises
-    ------
-    FileNotFoundError, ModelMismatch
-        As `Classifier`.
-    """
-    path = find_model(model)
-    return _check_session(path, open_session(path, ["CPUExecutionProvider"], threads=1))
 
 
 def bundled_models() -> list[str]:
@@ -241,6 +238,19 @@ def _why_no_cuda() -> str | None:
     if not os.path.exists("/dev/nvidiactl") and os.name == "posix":
         return "there is no NVIDIA device on this machine"
     return None
+
+
+def open_on(path: Path, provider: Provider, threads: int) -> tuple[Any, Literal["cpu", "cuda"]]:
+    """Open a model file where it is to run; return the session and where that is; see `Classifier`."""
+    providers = ["CPUExecutionProvider"]
+    if choose_provider(provider) == "cuda":
+        providers.insert(0, "CUDAExecutionProvider")
+        onnxruntime.preload_dlls()  # the CUDA libraries that pip installed
+    session = open_session(path, providers, threads)
+    runs_on: Literal["cpu", "cuda"] = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+    if provider == "cuda" and runs_on == "cpu":
+        raise ValueError("CUDA is here but ONNX Runtime could not start it; its log says why.")
+    return session, runs_on
 
 
 def open_session(path: Path, providers: list[str], threads: int) -> Any:
@@ -281,7 +291,7 @@ def find_answers(
         raise ModelMismatch(f"{path}: cannot judge batches of any size: {' '.join(str(error).split())}") from None
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
     """SHA-256 of a model file, and of the files beside it that hold its weights."""
     content = path.read_bytes()
     digest = hashlib.sha256(content)
@@ -291,9 +301,13 @@ def _checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_session(path: Path, session: Any) -> ModelInfo:
+def check_session(path: Path, session: Any) -> ModelInfo:
     """Return the description in a loaded model file; `ModelMismatch` if it contradicts the monitor or the file."""
-    info = _read_metadata(path, session)
+    info = read_metadata(path, session)
+    if info.contract == CLASS_CONTRACT:
+        raise ModelMismatch(
+            f"{path} is a class model, contract {info.contract}: it judges streams, not single windows."
+        )
     for field, expected in EXPECTED.items():
         if (got := getattr(info, field)) != expected:
             raise ModelMismatch(f"{path}: {field} must match the monitor: got {got!r}, expected {expected!r}.")
@@ -308,7 +322,8 @@ def _check_session(path: Path, session: Any) -> ModelInfo:
     return info
 
 
-def _read_metadata(path: Path, session: Any) -> ModelInfo:
+def read_metadata(path: Path, session: Any) -> ModelInfo:
+    """Return the description in a loaded model file, unchecked; `ModelMismatch` if there is none."""
     stored = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if stored is None:
         raise ModelMismatch(

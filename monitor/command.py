@@ -22,7 +22,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-OWN_PACKAGES = ("monitor", "simulator", "training", "export", "ecgwatch")
+OWN_PACKAGES = (
+    "monitor",
+    "recordings",
+    "analysis",
+    "recorder",
+    "gateway",
+    "simulator",
+    "training",
+    "export",
+    "ecgwatch",
+)
 """What no extra brings."""
 
 

@@ -92,6 +92,11 @@ TOO_LARGE: Final = _define("messages too large for the broker", "Messages that t
 UNCONFIRMED_BEATS: Final = _define("unconfirmed beats published", "Beats sent unconfirmed because the broker lags.")
 INTERNAL_ERRORS: Final = _define("internal errors", "Messages that raised an unexpected exception.", is_trouble=True)
 RESUBSCRIBED: Final = _define("resubscribed after silence", "Times the subscriptions were renewed in silence.")
+REQUESTS: Final = _define("requests granted", "Requests of people that were granted.")
+REQUESTS_REFUSED: Final = _define("requests refused", "Requests of people that were refused.")
+ANSWERS_NOWHERE: Final = _define(
+    "answers without a topic", "Answers that were asked for on a topic that is not for them."
+)
 STORE_FAULTS: Final = _define("store faults", "Times the store failed, or a damaged file was set aside.")
 PARTITIONS_LEFT: Final = _define("partitions left to others", "Partitions that another process has gone on with.")
 WORKERS_KILLED: Final = _define("workers killed as unresponsive", "Workers that hung and were killed.")

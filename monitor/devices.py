@@ -18,7 +18,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from monitor import counters, wire
-from monitor.alerts.detector import Tracker
+from monitor.alerts.detector import Detector, Tracker
 from monitor.alerts.finding import GONE
 from monitor.ecg.batch import Batch, Event
 from monitor.rate_limit import Allowance
@@ -52,13 +52,25 @@ class Device:
     stream: Stream = field(init=False)
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
     """What detectors remember, by kind of alert."""
+    detectors: Mapping[wire.Kind, Detector] = field(default_factory=dict)
+    """Those that have other limits for it."""
+    active: dict[wire.Kind, wire.ActiveAlert] = field(default_factory=dict)
+    """Alerts that have begun and are not over."""
+    tape: int = -1
+    """Where `monitor.ecg.tape` keeps its latest signal; -1 if it does not."""
     resolution_uv: float | None = None
+    lead: str | None = None
+    """As it names it."""
+    shape_speaks: bool = False
+    """Whether the shape model has a say on that lead."""
     first_seen_s: tuple[float, ...] = ()
     """The latest times at which it said that it had begun to stream, the last one last."""
     heard_once: bool = True
     """Whether it has sent a single message so far."""
     is_away: bool = False
     """Whether it was found silent or offline, and no packet came since."""
+    has_left: bool = False
+    """Whether it was itself, or its last will, that said so."""
     hourly: Hourly = field(default_factory=dict)
     """Beats that no store counts yet."""
     saved: int = 0
@@ -84,6 +96,8 @@ class Devices:
         self.tombstones: dict[str, list[Hourly]] = {}
         """Devices that were forgotten or evicted, and that no store was asked to forget; and their beats that no store
         counts yet."""
+        self.detectors: dict[str, Mapping[wire.Kind, Detector]] = {}
+        """Those that have other limits for a device, by its id, whether it is known or not."""
         self.notices: list[Notice] = []
         """What is wrong with what devices send, since the engine was asked last."""
         self._being_buried: Counter[str] = Counter()  # devices that a store was asked to forget, and how often
@@ -118,6 +132,7 @@ class Devices:
                 return None
             known = Device(device, arrived_s, self.allowance(device))
             self._unknown.pop(device)
+            known.detectors = self.detectors.get(device, known.detectors)
             known.stream = Stream(known, self._batch, self._counts, self.notices)
             self._devices[device] = self._heard_once[device] = known
         elif known.heard_once:
@@ -147,15 +162,15 @@ class Devices:
         for known in [known for known in self if known.arrived_s < before_s]:
             self._drop(known)
 
-    def discard(self, partitions: Container[int | None]) -> list[str]:
-        """Drop the records of devices that another process goes on with, and leave no tombstones; return their ids."""
+    def discard(self, partitions: Container[int | None]) -> list[Device]:
+        """Drop the records of devices that another process goes on with, and leave no tombstones; return them."""
         gone = [known for known in self if known.partition in partitions]
         for known in gone:
             known.stream.discard()
             del self._devices[known.id]
             self._heard_once.pop(known.id, None)
             self._remember(known.id, known.allowance)
-        return [known.id for known in gone]
+        return gone
 
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it is out of date."""

@@ -4,7 +4,9 @@
 `Engine.flush` processes the batch, judges the beats that come out in one call of the model, and lets
 the detectors observe all that was found, in order. It knows no detector by name.
 
-A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not.
+A model that declares the RR context gets it. Its beats wait for the next one; those of other models do not. Those of a
+class model wait for what stands around them, and are seen beside what is usual for their wearer; that is remembered of
+a device across gaps.
 
 The engine does no I/O, has no threads and never reads a clock: times come from the packets, and the caller says when
 it is time to forget a device. Devices do not know of each other.
@@ -12,47 +14,76 @@ it is time to forget a device. Devices do not know of each other.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+import zstandard
 
-from monitor import beat, counters, wire
+from monitor import beat, counters, rhythm, wire
 from monitor.alerts.detection import Detection
+from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
-from monitor.alerts.finding import VERDICTS, WITHHELD
+from monitor.alerts.finding import GONE, VERDICTS, WITHHELD
+from monitor.alerts.override import override
 from monitor.alerts.registry import make_detectors
+from monitor.class_model import ClassModel
 from monitor.classify import MAX_BATCH, Classifier
 from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
-from monitor.ecg.batch import LAYOUT, Batch, Beats, Event, fit_windows
+from monitor.ecg import batch as signal_path
+from monitor.ecg import segment, tape, wearer
+from monitor.ecg.batch import Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
+from monitor.ecg.tape import Piece, SavedTape, Tapes
 from monitor.judge import Judged, judge
+from monitor.panel import Panel
 from monitor.rate_limit import Allowance
+from monitor.rhythm import STATE, Rhythms
 from monitor.stream import Notice, SavedStream, Stream
+from monitor.strip import make_strip
+from monitor.table import Table
 
 STARTS = 4
 """Starts of a device that are remembered."""
 SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
-NO_BEATS_S = 6.0
+MOST_SAVED_BYTES = 2**20
+"""A saved device is smaller before it is compressed: what is larger is none."""
+QUIET_S = 5.0
+"""Without a beat for so long, the heart rate is not known."""
+IRREGULAR = 0.0
+"""Log odds of atrial fibrillation from which a rhythm is called irregular."""
+NO_BEATS_S = 4.0
 """Signal without a beat for this long is reported."""
+LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
+"""Of all that is saved of a device: what was saved with another one cannot be restored."""
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     """A device as it was between two packets."""
 
     layout: str
-    """`monitor.ecg.batch.LAYOUT`"""
+    """`LAYOUT`"""
     resolution_uv: float | None
     first_seen_s: tuple[float, ...]
     stream: SavedStream
     trackers: dict[wire.Kind, Any]
     """Snapshots of what detectors remember."""
+    rhythm: bytes
+    """What `monitor.rhythm` remembers of its beats."""
+    wearer: bytes
+    """What `monitor.ecg.wearer` remembers of its wearer."""
+    lead: str | None
+    tape: SavedTape
+    active: list[wire.ActiveAlert]
     is_away: bool = False
+    has_left: bool = False
 
 
 class Tally(NamedTuple):
@@ -63,6 +94,24 @@ class Tally(NamedTuple):
     """Those that send, but whose electrode is off."""
     silent: int
     """Those from which nothing came for `SILENT_S`."""
+
+
+CONNECTIONS: tuple[wire.Connection, ...] = get_args(wire.Connection)
+OFF, SILENT, LEFT = (CONNECTIONS.index(one) for one in ("lead-off", "silent", "offline"))
+
+
+class Look(NamedTuple):
+    """How devices are: arrays of one length, and their records."""
+
+    devices: list[Device]
+    rows: npt.NDArray[np.int64]
+    """A number of its own for each, while it is known."""
+    connections: npt.NDArray[np.int64]
+    """Positions in `CONNECTIONS`."""
+    rate_bpm: npt.NDArray[np.float64]
+    """Heart rates; NaN where not known now."""
+    judged: npt.NDArray[np.float64]
+    """Shares of the beats of the last minute that could be judged; NaN without beats."""
 
 
 class Output:
@@ -83,20 +132,22 @@ class Engine:
 
     Parameters
     ----------
-    classifier
-        The model.
+    models
+        The model, or the models, that judge.
     alerts
         Of the detectors.
     """
 
-    def __init__(self, classifier: Classifier, alerts: AlertSettings | None = None) -> None:
+    def __init__(self, models: Classifier | ClassModel | Panel, alerts: AlertSettings | None = None) -> None:
         self.counts: Counter[str] = Counter()
         """Running totals, by name: what came, what was judged, what was dropped and why."""
-        self._classifier = classifier
-        self._batch = Batch(MAX_DEVICES, classifier.needs_rr, NO_BEATS_S)
+        self._panel = models if isinstance(models, Panel) else Panel(models)
+        self._batch = Batch(MAX_DEVICES, _waits(self._panel), NO_BEATS_S)
         self._devices = Devices(self._batch, self.counts)
         settings = alerts or AlertSettings()
-        self._detection = Detection(make_detectors(settings))
+        self._rhythms, self._wearers = Rhythms(), Table(wearer.STATE)
+        self._tapes = Tapes(MAX_DEVICES)
+        self._detection = Detection(make_detectors(settings), partial(make_strip, self._tapes))
         self._silent_s = settings.silent_s
         self._tick_due_s = -math.inf  # no device can count as silent before
 
@@ -123,6 +174,32 @@ class Engine:
         off = sum([known.arrived_s >= since_s for known in self._batch.find_off()])
         return Tally(len(self._devices) - silent - off, off, silent)
 
+    def look(self, now_s: float, wanted: Iterable[str] | None = None) -> Look:
+        """Return how devices are, at next to no cost for each.
+
+        Parameters
+        ----------
+        now_s
+            On the clock of `feed`.
+        wanted
+            Their ids; None: all. Those of which nothing was found yet are left out.
+        """
+        since_s = now_s - SILENT_S
+        known: Iterable[Device | None] = self._devices if wanted is None else map(self._devices.get, wanted)
+        devices = [one for one in known if one is not None and one in self._rhythms]
+        rows, rate_bpm, judged = self._rhythms.summarise(devices)
+        lanes = np.array([one.stream.lane for one in devices], np.int64)
+        off, quiet_s = self._batch.look(lanes)
+        away = [LEFT if one.has_left else SILENT * (one.is_away or one.arrived_s < since_s) for one in devices]
+        connections = np.where(away, away, OFF * (off & (lanes >= 0)))
+        rate_bpm[(connections > 0) | (lanes < 0) | (quiet_s > QUIET_S)] = math.nan
+        return Look(devices, rows, connections, rate_bpm, judged)
+
+    def is_irregular(self, device: str) -> bool | None:
+        """Whether a device's latest beats follow irregularly; None if too few are known."""
+        odds = self._rhythms.irregularity(self._devices[device])
+        return None if math.isnan(odds) else odds > IRREGULAR
+
     def describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
         """Take what a device says of itself; see `feed`.
 
@@ -135,7 +212,8 @@ class Engine:
             return
         if info.first_seen_s in known.first_seen_s[:-1]:
             return
-        known.resolution_uv = info.resolution_uv
+        known.resolution_uv, known.lead = info.resolution_uv, info.lead
+        known.shape_speaks = self._panel.speaks_of(info.lead)
         if info.first_seen_s is None or info.first_seen_s in known.first_seen_s:
             return
         if known.first_seen_s:
@@ -169,9 +247,10 @@ class Engine:
         if known is None:
             return
         if status.state == "online":
-            known.arrived_s = arrived_s
+            known.arrived_s, known.has_left = arrived_s, False
         else:
             self._miss([known], "offline")
+            known.has_left = True
 
     def tick(self, now_s: float) -> list[str]:
         """Find the devices that have fallen silent; to be called every second or so.
@@ -196,21 +275,52 @@ class Engine:
         return [known.id for known in silent]
 
     def flush(self) -> Output:
-        """Take what waits, judge its beats in one call of the model, and return all that was found."""
+        """Take what waits, judge its beats in one call of each model, and return all that was found."""
         log = self._batch.collect()
-        judged = judge(self._classifier, [entry for entry in log if isinstance(entry, Beats)])
+        judged = judge(self._panel, [entry for entry in log if isinstance(entry, Beats)], self._wearers)
         for one in judged:
             self._count(one)
             self._add_up(one)
         in_order = iter(judged)
         for entry in log:
-            if isinstance(entry, Event):
-                self._detection.observe(entry.owner, entry)
+            if isinstance(entry, Piece):
+                self._tapes.append(entry)
+            elif isinstance(entry, Event):
+                self._detection.observe(entry.owner, self._rhythms.observe(entry.owner, entry))
+                if entry.what == GONE:
+                    self._drop_tables(entry.owner)
             else:
-                self._detection.follow(next(in_order))
+                one = next(in_order)
+                one.follow(self._rhythms)
+                self._detection.follow(one)
         alerts = self._detection.take()
         self.counts[counters.ALERTS] += len(alerts)
+        self._note_active(alerts)
         return Output(judged, alerts)
+
+    @property
+    def detectors(self) -> Mapping[wire.Kind, Detector]:
+        """Those that run, by kind of alert, with the limits of all devices."""
+        return self._detection.detectors
+
+    def set_limits(self, device: str, limits: wire.Limits) -> None:
+        """Set the limits of one device, in place of those it had; the rest is as for all devices.
+
+        What the engine was given must have been flushed.
+
+        Raises
+        ------
+        ValueError
+            See `monitor.alerts.override.override`.
+        """
+        own = override(self.detectors, limits)
+        if own:
+            self._devices.detectors[device] = own
+        else:
+            self._devices.detectors.pop(device, None)
+        if (known := self._devices.get(device)) is not None:
+            known.detectors = own
+            self._detection.adopt(known)
 
     def take_notices(self) -> list[Notice]:
         """Return what is wrong with what devices send, once for each device (the owner is its id) and reason."""
@@ -236,9 +346,11 @@ class Engine:
         known = self._devices[device]
         trackers = {kind: tracker.snapshot() for kind, tracker in known.trackers.items()}
         saved = SavedDevice(
-            LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers, known.is_away
-        )
-        return _to_msgpack.encode(saved)
+            LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers,
+            self._rhythms.save(known), self._wearers.save(known), known.lead, self._tapes.save(known),
+            list(known.active.values()), known.is_away, known.has_left,
+        )  # fmt: skip
+        return _compress.compress(_to_msgpack.encode(saved))
 
     def restore(self, device: str, saved: bytes, arrived_s: float) -> None:
         """Go on where a device was saved.
@@ -258,9 +370,9 @@ class Engine:
             It was not saved by this version of the monitor, or is damaged.
         """
         try:
-            state = _saved.decode(saved)
-            trackers = self._detection.restore(state.trackers)
-        except msgspec.MsgspecError as error:
+            state = _saved.decode(_decompress.decompress(saved, MOST_SAVED_BYTES))
+            trackers = self._detection.restore(state.trackers, self._devices.detectors.get(device))
+        except (msgspec.MsgspecError, zstandard.ZstdError) as error:
             raise ValueError(f"The saved state of device {device} is damaged: {error}.") from None
         if state.layout != LAYOUT:
             raise ValueError(f"The saved state of device {device} is of another version: {state.layout}, not {LAYOUT}.")
@@ -269,7 +381,12 @@ class Engine:
             return
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
-        known.trackers, known.is_away = trackers, state.is_away
+        known.trackers, known.is_away, known.has_left = trackers, state.is_away, state.has_left
+        known.lead, known.shape_speaks = state.lead, self._panel.speaks_of(state.lead)
+        known.active = {alert.kind: alert for alert in state.active}
+        self._rhythms.restore(known, state.rhythm)
+        self._wearers.restore(known, state.wearer)
+        self._tapes.restore(known, state.tape)
 
     def forget(self, before_s: float) -> None:
         """Forget devices from which nothing has come since `before_s`."""
@@ -280,7 +397,10 @@ class Engine:
 
         What the engine was given must have been flushed.
         """
-        return self._devices.discard(partitions)
+        gone = self._devices.discard(partitions)
+        for known in gone:
+            self._drop_tables(known)
+        return [known.id for known in gone]
 
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it must not be restored."""
@@ -319,6 +439,12 @@ class Engine:
         """Forget the allowances that do not matter any more; `now_s` is on the clock of `Allowance`."""
         self._devices.forget_allowances(now_s)
 
+    def _drop_tables(self, known: Device) -> None:
+        """Drop what is remembered of a device outside of its record."""
+        self._rhythms.drop(known)
+        self._wearers.drop(known)
+        self._tapes.drop(known)
+
     def _miss(self, devices: list[Device], what: Literal["silent", "offline"]) -> None:
         """Note that nothing more comes from devices, after all that came."""
         if devices and self._batch.waiting:
@@ -335,9 +461,24 @@ class Engine:
         known.stream.feed(packet)
         if known.stream.latest == before:
             return
-        known.is_away = False
+        known.is_away = known.has_left = False
         end_s = packet.start_s + packet.samples.size / packet.rate_hz
         self._batch.add(Event(known, "back", packet.start_s, packet.seq, end_s))
+
+    def _note_active(self, alerts: list[wire.Alert]) -> None:
+        for alert in alerts:
+            if (known := self._devices.get(alert.device)) is None:
+                continue
+            if alert.state == "end":
+                known.active.pop(alert.kind, None)
+            else:
+                known.active[alert.kind] = wire.ActiveAlert(
+                    episode=alert.episode,
+                    kind=alert.kind,
+                    severity=alert.severity,
+                    since_s=alert.since_s,
+                    text=alert.text,
+                )
 
     def _count(self, judged: Judged) -> None:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
@@ -351,7 +492,7 @@ class Engine:
 
     def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
-        found, classes = judged.found, judged.classifier.info.classes
+        found, classes = judged.found, judged.classes
         rows = (
             found.beats["stream"],
             found.time_s,
@@ -367,17 +508,31 @@ class Engine:
             hourly[what] = n + 1, rr_ms + (0 if withheld else int(median_rr * 1000 / beat.RATE_HZ))
 
 
+def _waits(panel: Panel) -> int:
+    """For what beats wait, besides their windows: what the models see."""
+    if panel.class_model is not None:
+        return segment.FOR_SURROUNDINGS
+    return segment.FOR_NEXT if cast(Classifier, panel.main).needs_rr else 0
+
+
 _to_msgpack = msgspec.msgpack.Encoder()
 _saved = msgspec.msgpack.Decoder(SavedDevice)
+_compress, _decompress = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
 
 
 def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
-    peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s
-    batch = Batch(1, False, NO_BEATS_S)
+    peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s, and 6 s without
+    peaks = np.append(peaks, np.arange(1500) % 4)
+    batch, state = Batch(1, segment.FOR_SURROUNDINGS, NO_BEATS_S), np.zeros(1, wearer.STATE)
     stream = Stream(None, batch, Counter())
     stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
     stream.finish()
     for found in batch.collect():
-        assert isinstance(found, Beats)
-        fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
+        if isinstance(found, Beats):
+            fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
+            rows = np.zeros(found.reasons.size, np.int64)
+            wearer.observe(state, rows, np.nan_to_num(found.surroundings), found.beats["rr"])
+            wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
+    rhythm.warm_up()
+    tape.warm_up()

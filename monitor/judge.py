@@ -1,31 +1,41 @@
-"""The model's word on beats: verdicts for many at a time, and the messages that say so.
+"""The models' word on beats: verdicts for many at a time, and the messages that say so.
 
-Knows the signal path and the classifier; nothing of devices but their ids, and nothing of when a verdict matters.
+A beat's verdict is that of the main model: abnormal is any class but its first. What a shape model says beside it is
+told as well, and changes no verdict. Knows the signal path and the models; of devices only their ids, what is
+remembered of their wearers, and whether the shape model has a say on them. Knows nothing of when a verdict matters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor import beat, wire
-from monitor.alerts.finding import VERDICTS, WITHHELD, make_id
+from monitor.alerts.finding import NORMAL, VERDICTS, WITHHELD, Rhythm, make_id
+from monitor.class_model import ClassModel
 from monitor.classify import Classifier, answered
+from monitor.ecg import wearer
 from monitor.ecg.batch import Beats, fit_windows
-from monitor.ecg.quality import INCOMPLETE, NO_ANSWER, NO_RHYTHM, REASONS
+from monitor.ecg.quality import INCOMPLETE, MISSING, NO_ANSWER, NO_RHYTHM, REASONS
 from monitor.ecg.resample import DELAY_S
 from monitor.ecg.segment import PAUSE
+from monitor.panel import Panel
+from monitor.rhythm import Rhythms, describe
+from monitor.table import Table
+
+Ints = npt.NDArray[np.int64]
+Floats32 = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Judged:
-    """Beats with their verdicts, and the model that judged; see `monitor.alerts.finding.Beats`."""
+    """Beats with their verdicts, and the models that judged; see `monitor.alerts.finding.Beats`."""
 
     found: Beats
     verdicts: npt.NDArray[np.uint8]
@@ -34,7 +44,18 @@ class Judged:
     """(n,) positions in the classes of the model; no meaning where withheld."""
     probability: npt.NDArray[np.float64]
     """(n,) of not being normal; no meaning where withheld."""
-    classifier: Classifier
+    panel: Panel
+    shape: npt.NDArray[np.float64]
+    """(n,) probability of an abnormal shape, by the shape model; NaN where it has no say."""
+    unusual: npt.NDArray[np.bool_]
+    """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
+    rhythm: Rhythm = field(init=False)
+    """What the beats before say; see `follow`."""
+    _rhythms: Rhythms = field(init=False)
+
+    def follow(self, rhythms: Rhythms) -> None:
+        """Look at the beats before: to be done for all beats once, in order."""
+        self._rhythms, self.rhythm = rhythms, rhythms.follow(self)
 
     @cached_property
     def devices(self) -> Sequence[Any]:
@@ -51,20 +72,44 @@ class Judged:
         """(n,) R peaks, on the devices' clocks."""
         return self.found.time_s
 
+    @cached_property
+    def qrs_s(self) -> npt.NDArray[np.float64]:
+        """(n,) main deflections of the QRS complexes, on the devices' clocks."""
+        found = self.found
+        after = found.beats["fiducial"] - found.beats["r_peak"]
+        qrs_s: npt.NDArray[np.float64] = found.time_s + after / beat.RATE_HZ * found.pace
+        return qrs_s
+
+    @property
+    def begun_s(self) -> npt.NDArray[np.float64]:
+        """(n,) when the unbroken stretch of packets began that a beat lies in."""
+        return np.array([stretch.started_s for stretch in self.found.stretches])[self.streams]
+
     @property
     def classes(self) -> Sequence[str]:
         """Of the model; the first is normal."""
-        return self.classifier.info.classes
+        return self.panel.info.classes
 
     @property
     def threshold(self) -> float:
         """Probability from which a beat counts as abnormal."""
-        return self.classifier.info.threshold
+        return self.panel.info.threshold
 
     @property
-    def rr(self) -> npt.NDArray[np.int64]:
-        """(n,) since the R peak before, in samples at 125 Hz; 0 where that was not seen."""
-        return self.found.beats["rr"]
+    def shape_threshold(self) -> float:
+        """Probability from which a shape counts as abnormal; 1 where there is no shape model."""
+        return 1.0 if self.panel.shape is None else self.panel.shape.info.threshold
+
+    @property
+    def doubtful(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether beats may be hidden before one that came late."""
+        return self.found.doubtful
+
+    @cached_property
+    def rr_s(self) -> npt.NDArray[np.float64]:
+        """(n,) since the QRS complex before, on the devices' clocks; 0 where that is not known, or long."""
+        rr_s: npt.NDArray[np.float64] = self.found.beats["rr"] / beat.RATE_HZ * self.found.pace
+        return rr_s
 
     @cached_property
     def is_poor(self) -> npt.NDArray[np.bool_]:
@@ -78,6 +123,11 @@ class Judged:
         return self.found.outdated
 
     @property
+    def known(self) -> npt.NDArray[np.int64]:
+        """(n,) number of the sample up to which the signal was known when the beat was found."""
+        return self.found.known
+
+    @property
     def seq(self) -> npt.NDArray[np.int64]:
         """(n,) sequence number of the packet that completed the beat."""
         return self.found.seq
@@ -89,36 +139,44 @@ class Judged:
 
     def describe(self, i: int) -> dict[str, Any]:
         """What an alert says of the beat at `i`: fields of `wire.Alert`."""
-        one, info = self.message(i), self.classifier.info
+        model, column, probability = self.panel.main, int(self.columns[i]), float(self.probability[i])
+        if self.verdicts[i] == NORMAL and not math.isnan(self.shape[i]) and self.panel.shape is not None:
+            model, probability = self.panel.shape, float(self.shape[i])
+            column = int(probability >= model.info.threshold)
         return {
-            "label": one.label,
-            "probability": one.probability,
-            "threshold": info.threshold,
-            "model": info.name,
-            "model_sha256": self.classifier.sha256,
-            "heart_rate_bpm": one.heart_rate_bpm,
+            "label": model.info.classes[column],
+            "probability": probability,
+            "threshold": model.info.threshold,
+            "model": model.info.name,
+            "model_sha256": model.sha256,
             "waveform": self._waveform(i),
         }
+
+    def context(self, i: int) -> dict[str, Any]:
+        """What an alert says of the heart at the beat at `i`: fields of `wire.Alert`."""
+        device, qrs_s = self.devices[self.streams[i]], float(self.qrs_s[i])
+        recent = self._rhythms.recent(device, int(self.rhythm.number[i]), qrs_s, qrs_s)
+        return describe(float(self.rhythm.rate_bpm[i]), recent)
 
     def message(self, i: int) -> wire.Beat:
         """Return the beat at `i` as it is published."""
         found, verdict = self.found, int(self.verdicts[i])
         one, time_s, withheld = found.beats[i], float(found.time_s[i]), verdict == WITHHELD
         device = found.stretches[one["stream"]].owner.id
-        pace = float(found.pace[i])
-        median_rr = float(one["median_rr"]) * pace
+        rate_bpm = float(self.rhythm.rate_bpm[i])
         return wire.Beat(
             id=make_id(device, time_s),
             device=device,
             r_peak_s=time_s,
-            qrs_s=time_s + int(one["fiducial"] - one["r_peak"]) / beat.RATE_HZ,
+            qrs_s=float(self.qrs_s[i]),
             delay_s=int(one["decided"] - one["fiducial"]) / beat.RATE_HZ + DELAY_S,
             verdict=VERDICTS[verdict],
-            label=None if withheld else self.classifier.info.classes[self.columns[i]],
+            label=None if withheld else self.classes[self.columns[i]],
             probability=None if withheld else float(self.probability[i]),
+            shape_probability=None if math.isnan(self.shape[i]) else float(self.shape[i]),
             reason=REASONS[found.reasons[i]],
-            rr_s=int(one["rr"]) / beat.RATE_HZ * pace or None,
-            heart_rate_bpm=None if math.isnan(median_rr) else round(60 * beat.RATE_HZ / median_rr, 1),
+            rr_s=float(self.rr_s[i]) or None,
+            heart_rate_bpm=None if math.isnan(rate_bpm) else round(rate_bpm, 1),
             seq=int(found.seq[i]),
             completed_s=float(found.completed_s[i]),
         )
@@ -135,41 +193,94 @@ class Judged:
         )
 
 
-def judge(classifier: Classifier, found: list[Beats]) -> list[Judged]:
-    """Verdicts on all beats, with one call of the model."""
+def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
+    """Verdicts on all beats, with one call of each model.
+
+    Parameters
+    ----------
+    panel
+        The models.
+    found
+        Beats in order per device. Of those that cannot be judged the reason is filled in.
+    wearers
+        Of `monitor.ecg.wearer.STATE`, what is remembered of each device's wearer.
+    """
     if not found:
         return []
+    if panel.class_model is not None:
+        for one in found:
+            _withhold_cut_off(one)
     fit = [np.flatnonzero(one.reasons == 0) for one in found]
+    if panel.class_model is not None:
+        probabilities = _ask_class_model(panel.class_model, found, fit, wearers)
+    else:
+        probabilities = _ask(cast(Classifier, panel.main), found, fit)
+    finite = answered(probabilities)
+    columns, abnormal = panel.main.columns(probabilities), panel.main.abnormal(probabilities)
+    judged, begin = [], 0
+    for one, rows in zip(found, fit, strict=True):
+        part = slice(begin, begin := begin + rows.size)
+        sure = finite[part]
+        one.reasons[rows[~sure]] = NO_ANSWER
+        judged.append(_verdicts(panel, one, rows[sure], columns[part][sure], abnormal[part][sure]))
+    if panel.shape is not None:
+        _add_shapes(panel.shape, judged, wearers)
+    return judged
+
+
+def _withhold_cut_off(found: Beats) -> None:
+    """Withhold beats whose surroundings are not all there."""
+    reasons = found.reasons
+    reasons[(reasons == 0) & (found.beats["surrounded"] == 0)] = INCOMPLETE
+    reasons[(reasons == 0) & ~np.isfinite(found.surroundings).all(axis=1)] = MISSING
+
+
+def _ask_class_model(model: ClassModel, found: list[Beats], fit: list[Ints], wearers: Table) -> Floats32:
+    """Let the wearers be observed, and ask for the class of each beat that is fit to be judged."""
+    windows, rr, rows = [], [], []
+    for one, which in zip(found, fit, strict=True):
+        owners = wearers.find_all([stretch.owner for stretch in one.stretches])
+        windows.append(one.surroundings[which])
+        rr.append(one.beats["rr"][which])
+        rows.append(owners[one.beats["stream"][which]])
+    return model.probabilities(*wearer.observe(wearers.states, *map(np.concatenate, (rows, windows, rr))))
+
+
+def _ask(classifier: Classifier, found: list[Beats], fit: list[Ints]) -> Floats32:
+    """Ask a model of single windows."""
     windows = [fit_windows(one.signals, one.beats["length"], rows) for one, rows in zip(found, fit, strict=True)]
     rr = None
     if classifier.needs_rr:
         rr = np.concatenate(
             [_rr_context(one.beats[rows], one.pace[rows]) for one, rows in zip(found, fit, strict=True)]
         )
-    probabilities = classifier.probabilities(np.concatenate(windows), rr)
-    finite = answered(probabilities)
-    columns, abnormal = classifier.columns(probabilities), classifier.abnormal(probabilities)
-    judged, begin = [], 0
-    for one, rows in zip(found, fit, strict=True):
-        part = slice(begin, begin := begin + rows.size)
-        sure = finite[part]
-        one.reasons[rows[~sure]] = NO_ANSWER
-        judged.append(_verdicts(classifier, one, rows[sure], columns[part][sure], abnormal[part][sure]))
-    return judged
+    return classifier.probabilities(np.concatenate(windows), rr)
 
 
-def _verdicts(
-    classifier: Classifier,
-    found: Beats,
-    fit: npt.NDArray[np.int64],
-    columns: npt.NDArray[np.int64],
-    abnormal: npt.NDArray[np.float32],
-) -> Judged:
+def _add_shapes(shape: Classifier, judged: list[Judged], wearers: Table) -> None:
+    """Ask the shape model about the beats that are normal by their class, in leads that it has a say on."""
+    asked = []
+    for one in judged:
+        speaks = np.array([device.shape_speaks for device in one.devices])
+        asked.append(np.flatnonzero((one.verdicts == NORMAL) & speaks[one.streams]))
+    if not any(rows.size for rows in asked):
+        return
+    found = [one.found for one in judged]
+    answers = shape.abnormal(_ask(shape, found, asked)).astype(np.float64)  # NaN where there is none
+    begin = 0
+    for one, rows in zip(judged, asked, strict=True):
+        part = answers[begin : (begin := begin + rows.size)]
+        one.shape[rows] = part
+        owners = wearers.find_all(one.devices)[one.streams[rows]]
+        one.unusual[rows] = wearer.observe_shapes(wearers.states, owners, part >= shape.info.threshold)
+
+
+def _verdicts(panel: Panel, found: Beats, fit: Ints, columns: Ints, abnormal: Floats32) -> Judged:
     """Spread the model's answers for the beats that were fit to be judged over all beats."""
     n = found.reasons.size
     verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
     verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal
-    return Judged(found, verdicts, spread, probability, classifier)
+    return Judged(found, verdicts, spread, probability, panel, np.full(n, np.nan), np.zeros(n, np.bool_))
 
 
 def _rr_context(beats: npt.NDArray[np.void], pace: npt.NDArray[np.float64]) -> beat.RrContext:

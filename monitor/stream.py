@@ -205,6 +205,11 @@ class Stream:
             return self._stretch.seq, self._stretch.completed_s
         return (self._past[-1].seq, self._past[-1].end_s) if self._past else None
 
+    @property
+    def lane(self) -> int:
+        """Where the batch has its present stretch; -1 if there is none."""
+        return -1 if self._stretch is None else self._stretch.lane
+
     def finish(self) -> None:
         """No more will come: take what still waits, and finish the last beats."""
         self._give_up_waiting()
@@ -435,7 +440,7 @@ class Stream:
         if self._unjudged_s <= self._batch.silence_s:
             return
         seq, end_s = self._numbering.own(packet.seq), packet.start_s + packet.samples.size / packet.rate_hz
-        self._batch.add(Event(self._owner, "no-beats", end_s, seq, end_s))
+        self._batch.add(Event(self._owner, "no-beats", end_s, seq, end_s, self._unjudged_s, is_doubtful=True))
         text = f"the signal breaks every few seconds, so no beat can be judged; the latest reason is: {why}"
         self._note("broken", f"{text} (seq {seq}, start_s {packet.start_s:.3f}).", seq)
 

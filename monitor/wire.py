@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the messages the monitor publishes; grows when a field changes its meaning."""
 PREFIX = "ecg/v1"
 NO_SAMPLE = -32768
@@ -63,11 +63,19 @@ Kind = Annotated[
     str,
     msgspec.Meta(
         pattern="^[a-z]+(-[a-z]+)*$",
-        description="such as abnormal-beats, no-beats, lead-off, poor-signal, gap; expect kinds that are not known yet",
+        description="such as asystole, bradycardia, abnormal-beats, lead-off, gap; expect kinds that are not known yet",
     ),
 ]
-Severity = Literal["warning", "technical"]
+Severity = Literal["high", "medium", "low", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
+AlertState = Literal["new", "update", "end", "acknowledged", "silenced", "commented"]
+Connection = Literal["streaming", "lead-off", "silent", "offline"]
+Verb = Literal["acknowledge", "silence", "unsilence", "comment", "judge", "rename", "limits"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
+"""What can be asked of a monitor."""
+Limits = dict[Kind, dict[Annotated[str, msgspec.Meta(max_length=64)], float]]
+"""Kind of alert -> name of a parameter -> its value."""
+Remark = Annotated[str, msgspec.Meta(max_length=500)]
 MonitorState = Literal["online", "overloaded", "offline"]
 
 
@@ -124,16 +132,29 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """Class of the beat: if the verdict is normal, the model's first; if abnormal, the most probable of the others."""
     probability: Probability | None = None
     """Probability that the beat is abnormal: of any class but the model's first."""
+    shape_probability: Probability | None = None
+    """Probability that the shape of a beat of normal class is abnormal, by the shape model beside the class model; none
+    where it has no say."""
     reason: str | None = None
     """Why a beat was withheld."""
     rr_s: float | None = None
     """Time since the R peak before, if that was seen."""
     heart_rate_bpm: float | None = None
-    """60 / median RR interval of the last 10 s."""
+    """Mean over the last twelve RR intervals, as monitors show it; over four where the last three are longer than
+    1.2 s."""
     seq: Sequence
     """Sequence number of the packet that completed what the model had to know of the beat."""
     completed_s: Time
     """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+
+
+class RecentBeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A beat before an alert."""
+
+    qrs_s: Time
+    """Time of the main deflection of its QRS complex."""
+    label: Text | None
+    """N, S or V of ANSI/AAMI EC57; "abnormal" for what else is not normal; "withheld" if it was not judged."""
 
 
 class Waveform(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,8 +168,41 @@ class Waveform(msgspec.Struct, frozen=True, kw_only=True):
     samples: list[int]
 
 
+class StripBeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A beat in a strip."""
+
+    time_s: Time
+    """Time of the main deflection of its QRS complex."""
+    label: str | None = None
+    """N, S or V of ANSI/AAMI EC57; "abnormal" for what else is not normal; null if it was withheld."""
+    verdict: Verdict | None = None
+
+
+class Strip(msgspec.Struct, frozen=True, kw_only=True):
+    """The signal around an alert: the last 10 s of what had to be known to find it, most of it before the event.
+
+    It is as the monitor saw it, without the hum of the mains and spikes of pacemakers, and shorter where the device's
+    signal was broken less than 10 s before.
+    """
+
+    start_s: Time
+    """Time of the first sample, on the device's clock."""
+    rate_hz: float
+    """125, by the device's clock: another number where that does not agree with its sampling rate."""
+    unit: Literal["uV", "step"]
+    """"step": the resolution of the device is not known yet."""
+    samples: list[int | None]
+    """Null where there was no valid sample."""
+    beats: list[StripBeat] = []
+    """Those that were found before what is alerted; none where an electrode came off."""
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a person should look at: it begins ("new"), goes on ("update"), and ends ("end")."""
+    """Something a person should look at: it begins ("new"), goes on ("update"), and ends ("end").
+
+    In between or after it, persons may answer it: it is "acknowledged", "silenced" or "commented". Such a message
+    repeats the fields of the one that began the episode up to `since_s`, and says who did what and when.
+    """
 
     id: str
     """The same for the same alert, however often it is computed."""
@@ -157,14 +211,17 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     kind: Kind
     severity: Severity
-    """"technical": about the recording, not about the heart."""
-    state: Literal["new", "update", "end"]
+    """How soon a person should look: "high" at once, "medium" promptly, "low" when there is time. "technical": about
+    the recording, not about the heart."""
+    state: AlertState
     time_s: Time
-    """R-peak time of the beat (or time of the event) that caused this message, on the device's clock."""
+    """R-peak time of the beat (or time of the event) that caused this message, on the device's clock; of an answer,
+    when it was given, on the monitor's clock."""
     since_s: Time
     """When the episode began."""
     reason: str | msgspec.UnsetType = msgspec.UNSET
-    """Why the episode ends, if not by what was observed: "gone", the device was forgotten."""
+    """Why the episode ends, if not by what was observed: "gone", the device was forgotten; "lead-off", nothing is known
+    any more; or the kind of a graver alert, in which this one is contained."""
     beats: int = 0
     """Abnormal beats in the episode so far."""
     label: str | None = None
@@ -177,12 +234,120 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the model that judged."""
     model_sha256: str | None = None
     heart_rate_bpm: float | None = None
+    """See `Beat`."""
+    text: str = ""
+    """What happened, in plain words."""
+    recent: list[RecentBeat] = []
+    """The beats of the last 10 s, as far as the stream was unbroken."""
     waveform: Waveform | None = None
     """The beat, as the model saw it but unscaled."""
+    strip: Strip | None = None
+    """The signal around the event; of "new" and "end"."""
+    silenced: bool = False
+    """Whether somebody has silenced alerts of this kind of the device: it is kept, and should make no noise."""
+    by: str | None = None
+    """Who acknowledged, silenced, or commented."""
+    comment: str | None = None
+    """What they said."""
+    right: bool | None = None
+    """Whether they judged the alert to be right."""
     seq: Sequence
-    """Sequence number of the packet that completed what was needed to know."""
+    """Sequence number of the packet that completed what was needed to know; of an answer, 0."""
     completed_s: Time
-    """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
+    """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency. Of an answer,
+    as `time_s`."""
+    schema: int = SCHEMA
+
+
+class ActiveAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that has begun and is not over."""
+
+    episode: str
+    kind: Kind
+    severity: Severity
+    since_s: Time
+    text: str = ""
+    """What happened, in plain words."""
+    acknowledged_by: str | None = None
+    acknowledged_s: Time | None = None
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Alerts of a device that should make no noise: they are published and kept, marked as silenced."""
+
+    kind: Kind | None
+    """Null: of every kind."""
+    until_s: Time
+    by: str
+    reason: str
+
+
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a device and its wearer are now, retained: for whoever comes late.
+
+    Published when it changes, at most every two seconds for each device but when an alert begins or ends; cleared
+    (an empty message) when the device is forgotten.
+    """
+
+    device: str
+    name: str | None = None
+    """What people call it."""
+    connection: Connection
+    """"lead-off": it sends, but its electrode is off; "silent": nothing came for 10 s; "offline": it said so, or its
+    last will did."""
+    heart_rate_bpm: float | None = None
+    """Null where it is not known now."""
+    rhythm: str | None = None
+    """In words, such as "atrial fibrillation"; null where it is not known now."""
+    judged: Probability | None = None
+    """Share of the beats of the last minute that could be judged; null without beats."""
+    alerts: list[ActiveAlert] = []
+    silenced: list[Silence] = []
+    limits: Limits = {}
+    """Those that were set for this device."""
+    time_s: Time
+    """When this was so, on the monitor's clock."""
+    schema: int = SCHEMA
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asks of a monitor; the last word of the topic says what: see `Verb`.
+
+    acknowledge: the alert `episode`, or all active ones of `device` (of `kind`, if given).
+    silence: alerts of `device` (of `kind`, if given) for `for_s` seconds, with a `reason`.
+    unsilence: takes that back for `device` (of `kind`, if given).
+    comment: `text` on the alert `episode`.
+    judge: whether the alert `episode` was `right`, with `text` if there is more to say.
+    rename: `device` is called `name`; null: by its id again.
+    limits: sets those of `limits` for `device`; a kind with an empty map gets those of all devices again.
+    """
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """Who asks."""
+    device: Annotated[str, msgspec.Meta(pattern=f"^{DEVICE_ID}$")]
+    episode: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    kind: Kind | None = None
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=7 * 86400)] | None = None
+    reason: Remark | None = None
+    name: Text | None = None
+    limits: Limits | None = None
+    right: bool | None = None
+    text: Remark | None = None
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    """Comes back in the answer. Each request needs one of its own, such as a UUID: what comes with one that was
+    answered before is answered again, and not done again."""
+    response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    """Where the answer shall go: below `Topics.answer`, and nowhere else."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a request."""
+
+    id: str | None = None
+    """That of the request."""
+    ok: bool
+    text: str
+    """What was done, or why it was not, for a person."""
     schema: int = SCHEMA
 
 
@@ -217,7 +382,12 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """"overloaded": packets come faster than they are taken, and wait in the broker."""
     version: str
     model: str
+    """Name of the model whose classes are the labels of beats."""
     model_sha256: str
+    shape_model: str | None = None
+    """Name of the shape model beside a class model, if there is one."""
+    shape_model_sha256: str | None = None
+    """And of its file."""
     since_s: Time
     """When it started."""
     counts: dict[str, int] = {}
@@ -410,6 +580,19 @@ class Topics:
         """Topic on which the monitor of that name says how it is."""
         return f"{self.prefix}/monitor/{name}/status"
 
+    def request(self, name: str, verb: str) -> str:
+        """Topic of requests to the monitor of that name; `verb` may be "+" for all of them."""
+        return f"{self.prefix}/monitor/{name}/request/{verb}"
+
+    def answer(self, name: str, client: str) -> str:
+        """Topic on which a client of that name may have the monitor's answers; see `Request.response_topic`."""
+        return f"{self.prefix}/monitor/{name}/answer/{client}"
+
+    def parse_request(self, topic: str, name: str) -> str | None:
+        """Return what is asked of the monitor of that name on a topic; None if it is none of its requests."""
+        before = self.request(name, "")
+        return topic[len(before) :] if topic.startswith(before) else None
+
     def parse(self, topic: str) -> tuple[str, str]:
         """Return (device, leaf) of a device's topic.
 
@@ -425,7 +608,7 @@ class Topics:
         return check_device_id(device), leaf
 
 
-LEAVES = ("info", "status", "samples", "truth", "beats", "alerts", "ack", "error")
+LEAVES = ("info", "status", "samples", "truth", "beats", "alerts", "ack", "error", "state")
 """Last words of a device's topics."""
 
 

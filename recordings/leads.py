@@ -89,5 +89,16 @@ def find_lead(names: Sequence[str], lead: str) -> int:
     raise ValueError(f"got lead {lead!r}, expected {known}")
 
 
+def note_choice(names: Sequence[str], number: int) -> list[str]:
+    """What to note of a signal that was chosen for want of a person's word."""
+    taken = f"signal {number} ({names[number]})"
+    if number:
+        before = ", ".join(f"{i} ({name})" for i, name in enumerate(names[:number]))
+        return [f"{taken} is taken for the ECG; passed over: {before}"]
+    if is_other(names[number]):
+        return [f"{taken} is taken for the ECG, though its name is that of something else"]
+    return []
+
+
 def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]

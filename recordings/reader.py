@@ -22,43 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from recordings import leads
 from recordings.marks import PREFERRED, Mark, choose_annotator, list_annotators, read_marks
+from recordings.recording import Recording, Signal, take_offset_off
 
-Signal = npt.NDArray[np.float64]
-"""(n,) microvolts; NaN where there is no signal."""
-
-RANGE_UV = 32_767.0
-"""What 16 bits of 1 uV per ADC count hold, to either side of zero."""
-OFFSET_UV = 1000.0
-"""A smaller median of a signal is no offset worth naming."""
 BYTES_PER_SAMPLE = {
     "8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3,
 }  # fmt: skip
 """Of the signal formats whose file sizes follow from the number of samples."""
 EMPTY = "~"
 """Name of a segment without signal."""
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One lead of a record and its annotations."""
-
-    name: str
-    rate_hz: float
-    """Of the lead."""
-    lead: str
-    samples_uv: Signal
-    annotator: str | None
-    """Who annotated it; None where nobody did, or several did and none is preferred."""
-    marks: tuple[Mark, ...]
-    """All annotations within the record, beats or not, by time."""
-    comments: str
-    """Comments in the header, joined by blanks."""
-    notes: tuple[str, ...]
-    """What a reader of any figure from it must know; each begins with the record's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +81,7 @@ def read_recording(path: Path, lead: str | None = None, annotator: str | None = 
     rate_hz = header.frame_rate_hz * header.samples_per_frame
     if samples_uv.size == 0 or not 0 < rate_hz < math.inf:
         raise ValueError(f"{broken}: got {samples_uv.size} samples at {rate_hz:g} Hz.")
-    samples_uv, more = _take_offset_off(samples_uv)
+    samples_uv, more = take_offset_off(samples_uv)
     known = list_annotators(base, set(header.signal_files))
     chosen, marks = _read_annotations(base, known, annotator, header.frame_rate_hz)
     inside = [mark for mark in marks if mark[0] < samples_uv.size / rate_hz]
@@ -159,7 +133,7 @@ def _read_header(wfdb: Any, base: Path, lead: str | None) -> tuple[_Header, list
         raise ValueError("got a record without signals, expected at least one")
     units = _units(about)
     number = leads.choose_lead(names, units) if lead is None else leads.find_lead(names, lead)
-    notes = _note_lead(names, number) if lead is None else []
+    notes = leads.note_choice(names, number) if lead is None else []
     if not _gain_field(about, number).partition("/")[0].partition("(")[0].strip("0."):
         notes.append("the header states no gain: 200 ADC counts per mV are assumed")
     if len(_header_lines(base)[0].split()) < 3:
@@ -214,17 +188,6 @@ def _check_size(path: Path, signals: Any, number: int) -> None:
         raise ValueError(f"{file.name} is truncated: got {got} bytes, expected {expected}")
 
 
-def _take_offset_off(samples_uv: Signal) -> tuple[Signal, list[str]]:
-    """Centre a signal that does not fit in 16 bits of 1 uV per ADC count."""
-    known = samples_uv[np.isfinite(samples_uv)]
-    if not known.size or np.abs(known).max() <= RANGE_UV:
-        return samples_uv, []
-    offset_uv = float(np.median(known))
-    if abs(offset_uv) < OFFSET_UV:
-        return samples_uv, []
-    return samples_uv - offset_uv, [f"an offset of {offset_uv / 1000:.1f} mV is taken off"]
-
-
 def _read_annotations(
     base: Path, known: list[str], wanted: str | None, frame_rate_hz: float
 ) -> tuple[str | None, list[Mark]]:
@@ -252,16 +215,6 @@ def _note_annotations(known: list[str], chosen: str | None, wanted: str | None, 
     if past:
         notes.append(f"{past} annotations lie past the end of the signal and are left out")
     return notes
-
-
-def _note_lead(names: list[str], number: int) -> list[str]:
-    taken = f"signal {number} ({names[number]})"
-    if number:
-        before = ", ".join(f"{i} ({name})" for i, name in enumerate(names[:number]))
-        return [f"{taken} is taken for the ECG; passed over: {before}"]
-    if leads.is_other(names[number]):
-        return [f"{taken} is taken for the ECG, though its name is that of something else"]
-    return []
 
 
 def _names(signals: Any) -> list[str]:

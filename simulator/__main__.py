@@ -16,6 +16,8 @@ PORT = 1883
 PASSWORD_VARIABLE = "ECGWATCH_PASSWORD"
 PREFIX = "ecg/v1"
 """As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
+FORMATS = ("ishne", "kardia", "edf", "opensignals", "polar", "polar-frames", "apple", "wfdb", "csv")
+"""As in `recordings.formats`."""
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -30,18 +32,27 @@ def replay(options: argparse.Namespace) -> None:
     """Play a fleet or records to a broker."""
     from monitor import wire
     from monitor.broker import connection
+    from recordings import formats
+    from recordings.recording import Choices
     from simulator.beats import find_data
     from simulator.devices import Library, make_fleet, open_feed, record_feed
     from simulator.faults import Fault
-    from simulator.records import read_wfdb
+    from simulator.records import from_recording
     from simulator.replay import Replay
 
     stop = _stop_on_signals()
     url = connection.BrokerUrl.parse(options.broker)
     faults = tuple(Fault.parse(text) for text in options.fault)
     if options.record:
-        records = [read_wfdb(path, options.lead, options.annotator) for path in options.record]
-        print(f"playing {len(records)} WFDB records: {', '.join(record.name for record in records)}", flush=True)
+        choices = Choices(
+            lead=options.lead,
+            annotator=options.annotator,
+            rate_hz=options.record_rate,
+            unit=options.unit,
+            time=options.time_column,
+        )
+        records = [from_recording(formats.read(path, choices, options.format)) for path in options.record]
+        print("playing", ", ".join(record.name for record in records), flush=True)
         for note in (note for record in records for note in record.notes):
             print(f"note: {note}", flush=True)
         packet_s = 1.0 if options.packet is None else options.packet
@@ -106,8 +117,11 @@ def load(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Play annotated records through the monitor's engine, without a broker, and report how well it found their beats.
 
-    For a model of the classes N, S, V, F and Q, also how well it named them.
+    For a model of the classes N, S and V, also how well it named them. With --alerts, how well it alerted.
     """
+    if options.alerts or options.events is not None:
+        _score_alerts(options)
+        return
     from simulator.score import ScoreSettings, run_score
 
     run_score(
@@ -119,6 +133,24 @@ def score(options: argparse.Namespace) -> None:
             annotator=options.annotator,
             rate_hz=options.rate,
             model=options.model,
+            shape=options.shape,
+        )
+    )
+
+
+def _score_alerts(options: argparse.Namespace) -> None:
+    from simulator.alert_score import AlertScoreSettings, run_alert_score
+
+    run_alert_score(
+        AlertScoreSettings(
+            records=tuple(options.records),
+            events=options.events,
+            as_json=options.json,
+            lead=options.lead,
+            annotator=options.annotator,
+            rate_hz=options.rate,
+            model=options.model,
+            shape=options.shape,
         )
     )
 
@@ -194,9 +226,13 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=Path,
         metavar="PATH",
-        help="play this WFDB record instead, once; can be repeated",
+        help="play this recording instead, once: WFDB, EDF, CSV ... as analyse reads them; can be repeated",
     )
     _add_choices_of_record(parser)
+    parser.add_argument("--format", choices=FORMATS, help="of the recordings; if not given, what is in them tells")
+    parser.add_argument("--record-rate", type=float, metavar="HZ", help="of a recording in text without times")
+    parser.add_argument("--unit", metavar="UNIT", help="of a recording in text that names none: V, mV, uV or nV")
+    parser.add_argument("--time-column", metavar="NAME", help="of a recording in text: its name or number")
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
@@ -223,10 +259,20 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write the beats that were found to this folder, as WFDB annotations",
     )
+    parser.add_argument(
+        "--alerts", action="store_true", help="report alerts instead: true events found, false ones an hour, delays"
+    )
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="DIR",
+        help="write beats and alerts as they are published to this folder, a .jsonl a record; reports alerts too",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     _add_choices_of_record(parser)
     parser.add_argument("--rate", type=float, metavar="HZ", help="resample to this rate first, if not the record's own")
-    parser.add_argument("--model", default="ptb", metavar="NAME", help="a bundled model, or an ONNX file")
+    parser.add_argument("--model", default="nsv", metavar="NAME", help="a bundled model, or an ONNX file")
+    parser.add_argument("--shape", default="ptb", metavar="NAME", help="shape model beside a class model, or none")
 
 
 def _add_choices_of_record(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ like any client, and compares. The monitor runs in its own process, as in produc
 from __future__ import annotations
 
 import bisect
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,9 +26,9 @@ import paho.mqtt.client as paho
 
 from monitor import beat, wire
 from monitor.broker import connection
-from monitor.classify import Classifier
+from monitor.classify import SHAPE_MODEL, Classifier
 from monitor.tools.watch import describe
-from simulator.broker import EmbeddedBroker
+from simulator.broker import HOST, EmbeddedBroker
 from simulator.devices import Device, Library, make_fleet, open_feed
 from simulator.replay import Replay, Summary
 
@@ -37,6 +39,8 @@ QUIET_S = 2.0
 READY_S = 60.0
 """Maximum time for the monitor to start; the first time it compiles its loops."""
 MONITOR = "demo"
+PAGE_PORT = 8520
+"""Of the web page, unless it is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def run_demo(
         played[device.id].append(_Played(truth, window))
 
     topics = wire.Topics()
-    with EmbeddedBroker(0) as broker, _monitor(broker.url) as (monitor, log):
+    with EmbeddedBroker(0) as broker, _monitor(broker.url) as (monitor, log), _page(broker.url):
         listener = _Listener(broker.url, topics, quiet)
         try:
             _wait_until_online(listener, monitor, log, stop)
@@ -155,6 +159,7 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
     judged = [(p, b) for p, b in detected if b.verdict != "withheld"]
     ends = {device: beats[-1].truth.r_peak_s + MATCH_S for device, beats in played.items()}
     extra = sum(b.r_peak_s <= ends.get(b.device, 0.0) for b in listener.beats) - len(detected)
+    shape = Classifier(SHAPE_MODEL)
     counts = {} if listener.status is None else listener.status.counts
     lost = sent.packets - counts.get("packets", 0) - counts.get("rejected", 0)
     lines = [
@@ -166,9 +171,9 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
     ]
     for label in ("normal", "abnormal"):
         of_class = [(p, b) for p, b in judged if p.truth.label == label]
-        correct = sum(b.verdict == label for _, b in of_class)
+        correct = sum(_called(b, shape.info.threshold) == label for _, b in of_class)
         lines.append(_row(f"{label} beats", f"{_share(correct, len(of_class))} classified as {label}"))
-    lines.append(_row("same verdict", f"{_same_verdict(judged)} as the original window classified directly"))
+    lines.append(_row("same verdict", f"{_same_verdict(judged, shape)} on the shape as of the original window"))
     states = [alert.state for alert in listener.alerts]
     lines.append(_row("alerts", ", ".join(f"{states.count(s)} {s}" for s in ("new", "update", "end"))))
     lines.append(_row("latency, beat", _quantiles(listener.beat_latency_s)))
@@ -180,15 +185,20 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
     return "\n".join(lines)
 
 
-def _same_verdict(judged: list[tuple[_Played, wire.Beat]]) -> str:
-    """Classify the original windows directly, and count equal verdicts."""
-    known = [(p.window, b) for p, b in judged if p.window is not None]
+def _called(found: wire.Beat, threshold: float) -> str:
+    """Whether the models call a beat abnormal, by its class or by its shape: PTB files label shapes."""
+    is_abnormal = found.verdict == "abnormal" or (found.shape_probability or 0.0) >= threshold
+    return "abnormal" if is_abnormal else "normal"
+
+
+def _same_verdict(judged: list[tuple[_Played, wire.Beat]], shape: Classifier) -> str:
+    """Ask the shape model about the original windows directly, and count equal verdicts."""
+    known = [(p.window, b) for p, b in judged if p.window is not None and b.shape_probability is not None]
     if not known:
         return "0 of 0"
-    classifier = Classifier()
-    direct = classifier.labels(classifier.probabilities(np.stack([window for window, _ in known])))
-    verdicts = ["normal" if label == classifier.info.classes[0] else "abnormal" for label in direct]
-    return _share(sum(v == b.verdict for v, (_, b) in zip(verdicts, known, strict=True)), len(known))
+    direct = shape.columns(shape.probabilities(np.stack([window for window, _ in known]))) > 0
+    played = np.array([b.shape_probability for _, b in known]) >= shape.info.threshold
+    return _share(int((direct == played).sum()), len(known))
 
 
 def _r_peak(found: wire.Beat) -> float:
@@ -229,6 +239,40 @@ def _monitor(url: connection.BrokerUrl) -> Iterator[tuple[subprocess.Popen[bytes
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _page(url: connection.BrokerUrl) -> Iterator[None]:
+    """Serve the web page in its own process, and print its address; without its packages go on without it."""
+    if find_spec("uvicorn") is None:
+        print("no web page: pip install 'ecgwatch[page]'", flush=True)
+        yield
+        return
+    port = 0 if _is_taken(PAGE_PORT) else PAGE_PORT
+    command = [sys.executable, "-m", "monitor", "page", "--broker", str(url), "--no-history", "--name", MONITOR]
+    process = subprocess.Popen(
+        [*command, "--page", str(port), "--attached"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().decode().strip()
+        print(f"web page: {address}" if address else "the web page did not start: ecgwatch page says why", flush=True)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdin.close()
+        process.stdout.close()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _wait_until_online(

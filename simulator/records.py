@@ -16,13 +16,11 @@ import numpy as np
 
 from monitor import beat
 from recordings.marks import Mark, beats_of
-from recordings.reader import RANGE_UV, read_recording
+from recordings.reader import read_recording
+from recordings.recording import Recording, choose_resolution
 from simulator.beats import LABELS, load_beats
 from simulator.stream import Played, Signal, Stretch
 
-MAX_RESOLUTION_UV = 10.0
-"""Coarsest resolution to play at: it holds +-328 mV, more than the +-300 mV of electrode offset that ECG recorders must
-bear (IEC 60601-2-47)."""
 PTB_SIGNALS, PTB_TABLE = "ptbdb_leadII_1000hz_int16_uV.npz", "ptbdb_records.csv"
 """Files with the continuous lead II of PTB: one array a record, and a row about each."""
 
@@ -55,8 +53,12 @@ def read_wfdb(path: Path, lead: str | None = None, annotator: str | None = None)
     ValueError
         A file is missing or broken, there is no such lead or annotator, or `wfdb` is not installed.
     """
-    read = read_recording(path, lead, annotator)
-    resolution_uv, notes = _choose_resolution(read.samples_uv)
+    return from_recording(read_recording(path, lead, annotator))
+
+
+def from_recording(read: Recording) -> Record:
+    """Make a recording of any format into one to play."""
+    resolution_uv, notes = choose_resolution(read.samples_uv)
     return Record(
         read.name,
         read.rate_hz,
@@ -68,18 +70,6 @@ def read_wfdb(path: Path, lead: str | None = None, annotator: str | None = None)
         resolution_uv,
         (*read.notes, *(f"{read.name}: {note}" for note in notes)),
     )
-
-
-def _choose_resolution(samples_uv: Signal) -> tuple[float, list[str]]:
-    """Microvolts per ADC count at which a signal fits in 16 bits, and what to note if those are not one."""
-    known = samples_uv[np.isfinite(samples_uv)]
-    if not known.size or (reach := float(np.abs(known).max())) <= RANGE_UV:
-        return 1.0, []
-    needed = math.ceil(10 * reach / RANGE_UV) / 10
-    span = f"it spans {known.min() / 1000:.1f} to {known.max() / 1000:.1f} mV"
-    if needed <= MAX_RESOLUTION_UV:
-        return needed, [f"{span}: played at {needed:g} uV per ADC count"]
-    return MAX_RESOLUTION_UV, [f"{span}: played at {MAX_RESOLUTION_UV:g} uV per ADC count, and clipped"]
 
 
 def _find_flutter(marks: list[Mark]) -> tuple[tuple[float, float], ...]:

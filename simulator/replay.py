@@ -7,56 +7,38 @@ Rules
   speed 1; at speed N the device's clock runs N times faster.
 * A device's clock starts on a whole multiple of 8 ms, the grid of 125 Hz, and the devices start staggered within
   the length of a packet, as real ones would.
-* Each device has its own connection, since a last will belongs to a connection; one thread drives them all.
 * The truth of a beat is published right after the packet that completes its window.
-* While the broker is unreachable packets are queued, and those that it may have lost are resent: see
-  `simulator.outbox`.
+* Each device has a connection of its own; what happens while the broker is unreachable is `simulator.link`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import math
-import selectors
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import paho.mqtt.client as paho
 
 from monitor import beat, wire
 from monitor.broker import connection
-from monitor.broker.backoff import Backoff
 from monitor.broker.connection import BrokerUrl
 from simulator.devices import Device, Feed
-from simulator.outbox import Message, Outbox
+from simulator.link import ConnectionLoop, DeviceConnection
 from simulator.packets import Outgoing, at
 from simulator.stream import Played
 
 OnBeat = Callable[[Device, wire.Truth, beat.Windows | None], None]
 """Called for each beat once its truth is sent: the device, the truth, and the original window if there is one."""
 
-MAX_UNACKNOWLEDGED = 50
-"""Maximum number of messages of one device in flight to the broker."""
 LATENESS_KEPT = 100_000
 """Number of latest packets whose lateness is kept."""
-STALLED_S = 10.0
-"""A broker that owes confirmations and sends nothing for this long is taken for lost: a dead link reports nothing."""
-CONNECT_S = 10.0
-"""Timeout for the broker to accept all devices."""
 DRAIN_S = 10.0
 """How long to wait at the end for missing acknowledgements."""
-TICK_S = 0.5
-"""Interval of the housekeeping: keepalives and reconnects."""
-RETRY_S = (0.5, 5.0)
-"""First and longest wait before a reconnect; see `Backoff`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,236 +77,6 @@ class Summary:
             f"{self.reconnects} reconnects, lateness p50 {1e3 * self.lateness_p50_s:.1f} ms, "
             f"p99 {1e3 * self.lateness_p99_s:.1f} ms"
         )
-
-
-class _Connection:
-    """One device's connection: its outbox and a paho client."""
-
-    def __init__(self, device: Device, client: paho.Client, topics: wire.Topics) -> None:
-        self.device, self.client = device, client
-        self.outbox = Outbox()
-        self._topics = topics
-        self.connected = self.closing = self.closed = False
-        self.refused: str | None = None
-        self.connects = 0
-        self._announcement: tuple[Message, ...] = ()
-        self._offline_sent = False
-        self._unconfirmed: dict[int, Message] = {}  # by packet id
-        self._alive_s = 0.0  # when the broker last owed no confirmation, or sent one
-        client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
-        client.will_set(topics.of(device.id, "status"), _status("offline"), qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-
-    def announce(self, first_seen_s: float) -> None:
-        """Set the messages that the device publishes on each connection: info and status, both retained."""
-        profile = self.device.profile
-        info = wire.Info(
-            rate_hz=profile.rate_hz, lead=profile.lead, resolution_uv=profile.resolution_uv, first_seen_s=first_seen_s
-        )
-        self._announcement = (self._retained("info", wire.encode(info)), self._retained("status", _status("online")))
-        if self.connected:
-            self._publish_announcement()
-
-    def send(self, leaf: str, payload: bytes, outgoing: Outgoing) -> None:
-        """Queue a message that belongs to a packet, and send what can be sent."""
-        topic, start_s = self._topics.of(self.device.id, leaf), outgoing.span_s[0]
-        if leaf == "samples":
-            self.outbox.put(Message(topic, payload, 1, seq=outgoing.packet.seq, start_s=start_s))
-        else:
-            self.outbox.put(Message(topic, payload, 0, start_s=start_s))
-        self.pump()
-
-    def close(self) -> None:
-        """Publish offline and disconnect once everything is acknowledged; call `pump` until `closed`."""
-        self.closing = True
-        self.outbox.hurry(time.monotonic())
-        self.pump()
-
-    def pump(self) -> None:
-        """Pass the client as many messages as may be in flight."""
-        now = time.monotonic()
-        while self.connected and len(self._unconfirmed) < MAX_UNACKNOWLEDGED:
-            message = self.outbox.take(now)
-            if message is None:
-                break
-            self._publish(message)
-        if self.closing and self.connected and self.outbox.is_empty and not self._unconfirmed:
-            self._disconnect()
-
-    def housekeep(self, now: float) -> None:
-        """Send keepalives and probes, and close a dead connection."""
-        self.client.loop_misc()
-        self.pump()
-        sock: Any = self.client.socket()
-        if self.connected and not self._unconfirmed:
-            self._alive_s = now
-        elif sock is not None and now - self._alive_s > STALLED_S:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # from here on as if the broker had closed it
-
-    def reconnect(self) -> None:
-        """Open a new connection; raise OSError if there is no broker."""
-        self._alive_s = time.monotonic()
-        self.client.reconnect()
-
-    def _disconnect(self) -> None:
-        if self._offline_sent:
-            self.closed, self.connected = True, False
-            self.client.disconnect()
-        else:
-            self._offline_sent = True
-            self._publish(self._retained("status", _status("offline")))
-
-    def _retained(self, leaf: str, payload: bytes) -> Message:
-        return Message(self._topics.of(self.device.id, leaf), payload, 1, retain=True)
-
-    def _publish_announcement(self) -> None:
-        for message in self._announcement:
-            self._publish(message)
-
-    def _publish(self, message: Message) -> None:
-        info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
-        if message.qos:
-            self._unconfirmed[info.mid] = message
-
-    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
-            self.refused = str(reason)
-            return
-        self.connected, self.refused, self._offline_sent = True, None, False
-        self._alive_s = time.monotonic()
-        # paho would first send the messages in flight, before older packets that the broker may have lost as well.
-        client.drop_out_messages()
-        self._unconfirmed.clear()
-        client.subscribe(self._topics.of(self.device.id, "ack"), 0)
-        self._publish_announcement()
-        if self.connects:
-            self.outbox.reconnect(time.monotonic())
-        self.connects += 1
-
-    def _on_disconnect(self, *_: Any) -> None:
-        self.connected = False
-
-    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        with contextlib.suppress(wire.PacketError):
-            self.outbox.acknowledge(wire.decode(bytes(message.payload), wire.Ack).seq, time.monotonic())
-
-    def _on_publish(self, _client: paho.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        self._alive_s = time.monotonic()
-        if (message := self._unconfirmed.pop(mid, None)) is not None:
-            self.outbox.confirm(message)
-
-
-def _status(state: Literal["online", "offline"]) -> bytes:
-    return wire.encode(wire.DeviceStatus(state=state))
-
-
-class _Loop:
-    """Network loop of many paho clients in one thread."""
-
-    def __init__(self, links: Sequence[_Connection], url: BrokerUrl) -> None:
-        self._links, self._url = links, url
-        self._selector = selectors.DefaultSelector()
-        self._writing: set[_Connection] = set()
-        self._tick_at = self._retry_at = 0.0
-        self._backoff = Backoff(*RETRY_S)
-
-    def connect(self) -> None:
-        """Connect all devices.
-
-        Raises
-        ------
-        ConnectionError
-            The broker cannot be reached, refuses a device, or does not answer.
-        """
-        for link in self._links:
-            connection.connect(link.client, self._url)
-            self._register(link)
-        deadline = time.monotonic() + CONNECT_S
-        while not all(link.connected for link in self._links):
-            self.turn(0.05)
-            refused = next((link.refused for link in self._links if link.refused), None)
-            if refused:
-                raise ConnectionError(f"The broker at {self._url} refuses the connection: {refused}.")
-            if time.monotonic() > deadline or any(link.client.socket() is None for link in self._links):
-                raise ConnectionError(f"The broker at {self._url} does not answer in MQTT 3.1.1.")
-
-    def turn(self, wait_s: float) -> None:
-        """Wait up to `wait_s` for the network, and handle what arrives."""
-        for key, events in self._selector.select(max(wait_s, 0)):
-            link: _Connection = key.data
-            if events & selectors.EVENT_READ:
-                _read(link.client)
-            if events & selectors.EVENT_WRITE and link.client.socket() is not None:
-                link.client.loop_write()
-            link.pump()
-            self.update(link)
-
-    def update(self, link: _Connection) -> None:
-        """Select for what the link waits for now: to write as well, or nothing once its socket is gone."""
-        sock = link.client.socket()
-        if sock is None:
-            self._unregister(link)
-        elif link.client.want_write() != (link in self._writing):
-            self._writing ^= {link}
-            self._selector.modify(sock, _events(link in self._writing), link)
-
-    def housekeep(self, now: float) -> None:
-        """Send keepalives and reconnect; cheap to call often."""
-        if now < self._tick_at:
-            return
-        self._tick_at = now + TICK_S
-        for link in self._links:
-            if link.client.socket() is not None:
-                link.housekeep(now)
-                self.update(link)
-            elif not link.closed and now >= self._retry_at:
-                self._reconnect(link, now)
-
-    def close(self) -> None:
-        """Close all sockets."""
-        for link in self._links:
-            sock = link.client.socket()
-            if sock is not None:
-                sock.close()
-        self._selector.close()
-
-    def _reconnect(self, link: _Connection, now: float) -> None:
-        """Try once; after a failure no device tries for a while, so that a dead broker does not block the loop."""
-        try:
-            link.reconnect()
-        except OSError:
-            self._retry_at = now + self._backoff.next_s()
-            return
-        self._backoff.reset()
-        self._register(link)
-
-    def _register(self, link: _Connection) -> None:
-        sock = link.client.socket()
-        if sock is not None:
-            self._unregister(link)
-            self._selector.register(sock, selectors.EVENT_READ, link)
-            self.update(link)
-
-    def _unregister(self, link: _Connection) -> None:
-        """Unregister the link's old socket, which paho may have closed already."""
-        self._writing.discard(link)
-        for key in [key for key in self._selector.get_map().values() if key.data is link]:
-            self._selector.unregister(key.fileobj)
-
-
-def _events(writing: bool) -> int:
-    return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-
-
-def _read(client: paho.Client) -> None:
-    """Read all that has arrived; TLS may hold decrypted bytes that the selector does not see."""
-    client.loop_read()
-    while (pending := getattr(client.socket(), "pending", None)) is not None and pending():
-        client.loop_read()
 
 
 class Replay:
@@ -377,7 +129,7 @@ class Replay:
         # A client id names the run as well: a second simulator must not take over the sessions of the first.
         run = f"{time.time_ns() & 0xFFFFFFFF:08x}"
         self._links = [
-            _Connection(
+            DeviceConnection(
                 feed.device,
                 connection.make_client(
                     url,
@@ -391,7 +143,7 @@ class Replay:
             )
             for feed in feeds
         ]
-        self._loop = _Loop(self._links, url)
+        self._loop = ConnectionLoop(self._links, url)
         self._epochs = [0.0] * len(feeds)  # UTC at the start of each device's stream
         self._starts = [0.0] * len(feeds)  # the same on the monotonic clock
 
@@ -473,9 +225,10 @@ class Replay:
         outgoing, beats = prepared
         link, epoch = self._links[number], self._epochs[number]
         if outgoing.garbage is not None:
-            link.send("samples", outgoing.garbage, outgoing)
+            link.send("samples", outgoing.garbage, outgoing.packet.seq, outgoing.span_s[0])
         elif not outgoing.lost:
-            link.send("samples", wire.encode_packet(at(outgoing.packet, epoch)), outgoing)
+            payload = wire.encode_packet(at(outgoing.packet, epoch))
+            link.send("samples", payload, outgoing.packet.seq, outgoing.span_s[0])
         for played in beats:
             truth = wire.Truth(
                 r_peak_s=epoch + played.r_peak_s,
@@ -483,7 +236,7 @@ class Replay:
                 source=played.source,
                 duration_s=played.duration_s,
             )
-            link.send("truth", wire.encode(truth), outgoing)
+            link.send("truth", wire.encode(truth), outgoing.packet.seq, outgoing.span_s[0])
             self._beats += 1
             if self._on_beat is not None:
                 self._on_beat(link.device, truth, played.window)

@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import wire
-from monitor.classify import Classifier
+from monitor.classify import SHAPE_MODEL, Classifier
 from monitor.engine import Engine, Output, warm_up
+from monitor.panel import DEFAULT_MODEL, Panel, load_panel
 from recordings.marks import MADE_HERE as ANNOTATOR
 from recordings.reader import find_base, open_wfdb
 from simulator.ec57 import Agreement, Answers, agree, count_answers, format_agreement, is_comparable, percent, show
@@ -65,7 +66,9 @@ class ScoreSettings:
     """Whose annotations to compare with; see `recordings.marks.choose_annotator` if not given."""
     rate_hz: float | None = None
     """Rate to play at, if not the record's own."""
-    model: str = "ptb"
+    model: str = DEFAULT_MODEL
+    shape: str = SHAPE_MODEL
+    """Beside a class model; see `monitor.panel.load_panel`."""
 
     def __post_init__(self) -> None:
         if not self.records:
@@ -106,6 +109,8 @@ class Outcome:
     """None where the record has no annotations."""
     answers: Answers | None
     """None where there are none, or the model has other classes than they."""
+    classes: tuple[str, ...] = ()
+    """Of the model."""
     notes: tuple[str, ...] = ()
     """What was chosen or assumed in reading the record."""
 
@@ -153,14 +158,14 @@ def run_score(settings: ScoreSettings) -> None:
     FileNotFoundError
         There is no such model.
     """
-    classifier = Classifier(settings.model)
+    panel = load_panel(settings.model, settings.shape)
     warm_up()
     _check_names(settings)
     width = max(6, *(len(find_base(path).name) for path in settings.records))
     outcomes, rows = [], []
     for number, path in enumerate(settings.records):
         record = read_wfdb(path, settings.lead, settings.annotator)
-        outcome = play_record(record, classifier, settings.rate_hz)
+        outcome = play_record(record, panel, settings.rate_hz)
         if settings.annotations is not None:
             write_annotations(record, outcome.beats, settings.annotations)
         outcomes.append(outcome)
@@ -169,18 +174,22 @@ def run_score(settings: ScoreSettings) -> None:
             print(*([format_header(width)] if number == 0 else []), format_row(rows[-1], width), sep="\n", flush=True)
     gross = summarise("gross", outcomes)
     if settings.as_json:
-        about = {"model": classifier.info.name, "lead": settings.lead, "rate_hz": settings.rate_hz}
+        about = {"model": panel.info.name, "lead": settings.lead, "rate_hz": settings.rate_hz}
         print(json.dumps({**about, "records": [asdict(row) for row in rows], "gross": asdict(gross)}))
     else:
         classes = [] if gross.classes is None else [*format_agreement(gross.classes), ""]
         print(format_row(gross, width), "", *classes, *_tell_more(settings, rows, gross), "", LEGEND, sep="\n")
 
 
-def play_record(record: Record, classifier: Classifier, rate_hz: float | None = None) -> Outcome:
+def play_record(record: Record, models: Classifier | Panel, rate_hz: float | None = None) -> Outcome:
     """Play a record through an engine of its own, and compare.
 
     Parameters
     ----------
+    record
+        What to play.
+    models
+        What judges its beats.
     rate_hz
         Rate to play at; the record's own if not given.
 
@@ -191,7 +200,7 @@ def play_record(record: Record, classifier: Classifier, rate_hz: float | None = 
     """
     played_hz = record.rate_hz if rate_hz is None else rate_hz
     packets = cut_packets(record, played_hz)
-    engine = Engine(classifier)
+    engine = Engine(models)
     about = wire.Info(rate_hz=played_hz, lead=record.lead, resolution_uv=record.resolution_uv, first_seen_s=0.0)
     engine.describe(DEVICE, about, 0.0)
     start_s = time.perf_counter()
@@ -200,7 +209,7 @@ def play_record(record: Record, classifier: Classifier, rate_hz: float | None = 
     beats = sorted((found for output in outputs for found in output.beats), key=lambda found: found.qrs_s)
     comparison = compare(record, find_places(record, beats)) if record.annotated else None
     answers = None
-    if comparison is not None and is_comparable(classifier.info.classes):
+    if comparison is not None and is_comparable(models.info.classes):
         answers = count_answers(record.beats, beats, comparison.partners)
     return Outcome(
         record.lead,
@@ -210,6 +219,7 @@ def play_record(record: Record, classifier: Classifier, rate_hz: float | None = 
         computing_s,
         comparison,
         answers,
+        tuple(models.info.classes),
         record.notes,
     )
 
@@ -325,7 +335,7 @@ def summarise(name: str, outcomes: Sequence[Outcome]) -> Score:
         alerts=dict(alerts.most_common()),
         alerts_per_hour=round(3600 * alerts.total() / seconds, 2),
         speed=round(seconds / sum(outcome.computing_s for outcome in outcomes), 1),
-        classes=agree(sum(answers, Answers())) if answers else None,
+        classes=agree(sum(answers, Answers()), outcomes[0].classes) if answers else None,
         notes=tuple(note for outcome in outcomes for note in outcome.notes),
     )
 

@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit | compare | cost | baselines | evaluate | fetch`."""
+"""Command line: `python -m training fit | compare | cost | baselines | evaluate | vf | fetch`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from monitor.command import Program, Verb, run_program
 
 NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 """The keys of `training.models.NETWORKS`, without importing torch for them."""
+CLASSIC_NETS = ("cnn", "cnn-lstm")
+"""The keys of `training.models.CLASSIC`, likewise."""
+EPOCHS, CLASSIC_EPOCHS = 10, 60
 TASKS = ("ptb", "mitbih")
 """The keys of `training.data.TASKS`, likewise."""
 SOURCES = ("kaggle", "ptbdb", "mitdb")
@@ -19,7 +22,9 @@ SOURCES = ("kaggle", "ptbdb", "mitdb")
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--net", choices=NETS, default="compact", help="network")
+    parser.add_argument(
+        "--net", choices=NETS, help="network; default: compact, or cnn with --recipe classic", default=argparse.SUPPRESS
+    )
     _add_data(parser)
     parser.add_argument(
         "--task",
@@ -71,6 +76,16 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _add_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of recordings, named for databases"
+    )
+    parser.add_argument(
+        "--noise", type=Path, required=True, metavar="DIR", help="the noise records of MIT-BIH's Noise Stress Test"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/classes"), help="run folder")
+
+
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument(
@@ -90,6 +105,12 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("data"), help="directory; each source gets a folder in it")
 
 
+def _add_vf(parser: argparse.ArgumentParser) -> None:
+    help_ = "directory with vfdb and cudb, and of mitdb, svdb, cpsc2021, cinc2017, tele_ecg, nstdb_noise what is there"
+    parser.add_argument("data", type=Path, metavar="DIR", help=help_)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     help_ = "directories with data sets, or with folders of them; default: the environment variable ECGWATCH_DATA"
     parser.add_argument("--data", nargs="+", metavar="DIR", help=help_, default=argparse.SUPPRESS)
@@ -97,11 +118,25 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="random seed of split, weights and sampling")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of each network")
+    parser.add_argument(
+        "--recipe",
+        choices=("ours", "classic"),
+        default="ours",
+        help="classic: cnn and cnn-lstm as most publications train them: one sigmoid, Adam at 1e-3, batches of 64, "
+        "early stopping, parts of 70, 15 and 15 %%, beside compact by ours",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help=f"epochs of each network; default: {EPOCHS}, or at most {CLASSIC_EPOCHS} with --recipe classic",
+        default=argparse.SUPPRESS,
+    )
     parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="where to train")
 
 
 def _fit(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from rich.console import Console
 
     from training.data import TASKS as CLASSES
@@ -110,10 +145,14 @@ def _fit(args: argparse.Namespace) -> None:
     from training.fit import fit
     from training.run import Recipe
 
-    _at_least(1, epochs=args.epochs)
+    is_classic = args.recipe == "classic"
+    epochs = _epochs(args)
     _at_least(0, seed=args.seed)
-    recipe = Recipe(args.net, args.rr, (), not args.plain, None, args.epochs, args.seed, args.device)
-    out = getattr(args, "out", Path("runs") / f"{args.net}-{args.split}")
+    net = getattr(args, "net", "cnn" if is_classic else "compact")
+    recipe = Recipe(net, args.rr, (), not (args.plain or is_classic), None, epochs, args.seed, args.device)
+    if is_classic:
+        recipe = replace(recipe, classic=True, shares="70/15/15")
+    out = getattr(args, "out", Path("runs") / f"{'classic-' if is_classic else ''}{net}-{args.split}")
     directories = getattr(args, "data", None) or default_directories()
     run = fit(
         recipe,
@@ -135,15 +174,19 @@ def _compare(args: argparse.Namespace) -> None:
     from training.data import default_directories
     from training.report import write_reports
 
-    _at_least(1, epochs=args.epochs, jobs=args.jobs)
+    epochs = _epochs(args)
+    _at_least(1, jobs=args.jobs)
     _at_least(2, folds=args.folds)
     _at_least(0, seed=args.seed)
+    if args.recipe == "classic":
+        _compare_classic(args, epochs)
+        return
     settings = Settings(
         data=getattr(args, "data", None) or default_directories(),
         out=str(args.out),
         nets=list(dict.fromkeys(args.nets)),
         folds=args.folds,
-        epochs=args.epochs,
+        epochs=epochs,
         seed=args.seed,
         device=args.device,
         jobs=args.jobs,
@@ -151,6 +194,33 @@ def _compare(args: argparse.Namespace) -> None:
     )
     for path in write_reports(settings, compare(settings), args.out):
         print(f"Wrote {path}.")
+
+
+def _compare_classic(args: argparse.Namespace, epochs: int) -> None:
+    from training.classic_report import compare_classic
+    from training.data import default_directories
+
+    directories = getattr(args, "data", None) or default_directories()
+    if args.nets != list(NETS):
+        raise ValueError(f"--nets: the classic recipe compares {', '.join(CLASSIC_NETS)} with compact, and no others.")
+    written = compare_classic(
+        directories, args.out, args.command_line, epochs=epochs, seed=args.seed, device=args.device
+    )
+    print(written[0].read_text(encoding="utf-8"))
+    for path in written:
+        print(f"Wrote {path}.")
+
+
+def _epochs(args: argparse.Namespace) -> int:
+    epochs: int = getattr(args, "epochs", CLASSIC_EPOCHS if args.recipe == "classic" else EPOCHS)
+    _at_least(1, epochs=epochs)
+    return epochs
+
+
+def _classes(args: argparse.Namespace) -> None:
+    from training.classes import run
+
+    run(args.data, args.noise, args.out)
 
 
 def _cost(_args: argparse.Namespace) -> None:
@@ -218,6 +288,13 @@ def _evaluate(args: argparse.Namespace) -> None:
         print_figures(run, figures, Console())
 
 
+def _vf(args: argparse.Namespace) -> None:
+    from training.vf import print_report, train
+
+    weights, tallies = train(args.data)
+    print_report(weights, tallies, args.json)
+
+
 def _fetch(args: argparse.Namespace) -> None:
     from training.fetch import fetch
 
@@ -254,7 +331,21 @@ VERBS = (
         extra="versus",
         aliases=("rivals",),
     ),
+    Verb(
+        "classes",
+        "train a class model on whole recordings, beats beside the wearer's usual one, people kept apart",
+        _add_classes,
+        _classes,
+        extra="train",
+    ),
     Verb("evaluate", "evaluate a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),
+    Verb(
+        "vf",
+        "learn the weights by which the monitor tells ventricular fibrillation, and assess them record by record",
+        _add_vf,
+        _vf,
+        extra="records",
+    ),
     Verb(
         "fetch",
         "download data sets: Kaggle's heartbeat CSV files, or PhysioNet records",

@@ -269,7 +269,7 @@ def _train(settings: Settings, job: _Job) -> None:
 
 
 def _load(folder: Path, recipe: Recipe, beats: data.Beats) -> models.BeatNetwork:
-    network = models.NETWORKS[recipe.net](len(beats.classes), recipe.rr)
+    network = recipe.make_network(len(beats.classes))
     network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     return network.eval()
 

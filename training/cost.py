@@ -106,10 +106,8 @@ def time_files(paths: Mapping[str, Path]) -> dict[str, float]:
         for name, path in paths.items()
     }
     rng = np.random.default_rng(0)
-    windows = rng.random((BATCH, beat.LENGTH)).astype(np.float32)
-    rr = rng.uniform(0.5, 1.5, (BATCH, len(beat.RR_CONTEXT))).astype(np.float32)
     given = {
-        name: {node.name: windows if node.name == INPUT else rr for node in session.get_inputs()}
+        name: {node.name: rng.random((BATCH, *node.shape[1:]), np.float32) for node in session.get_inputs()}
         for name, session in sessions.items()
     }
     taken: dict[str, list[float]] = {name: [] for name in sessions}

@@ -57,7 +57,7 @@ def evaluate(folder: Path, directories: Sequence[str] | None = None) -> tuple[Ru
             "evaluate it on other beats with 'python -m export evaluate'."
         )
     beats = data.load_beats(directories or run.data, run.classes)
-    parts = split_beats(beats, run.split, run.recipe.seed)
+    parts = split_beats(beats, run.split, run.recipe.seed, run.recipe.shares)
     if (got := hash_rows(beats, parts)) != run.sha256:
         raise ValueError(f"Data of {folder} have changed since training: got SHA-256 {got}, expected {run.sha256}.")
     p = models.probabilities(network, beats.windows, beats.rr)

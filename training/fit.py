@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
-from training import data, metrics, models
+from training import classic, data, metrics, models
 from training.augment import augment
 from training.run import DESCRIPTION, WEIGHTS, Recipe, Run, load_run
 from training.split import SplitKind, hash_rows, split_beats, split_kinds
@@ -72,11 +72,13 @@ def fit(
     ------
     ValueError
         The data cannot be read or split, there is no such device or network, the network takes the RR context and
-        the data have none, or there is nothing to resume.
+        the data have none, there is nothing to resume, or the recipe does not go with the data or with what is asked.
     """
+    if recipe.classic and (resume or teachers or recipe.augment):
+        raise ValueError("The classic recipe has no teachers, no augmentation, and cannot be resumed.")
     started = time.monotonic()
     beats = data.load_beats(directories, classes)
-    parts = split_beats(beats, split, recipe.seed)
+    parts = split_beats(beats, split, recipe.seed, recipe.shares)
     notes = [*beats.notes, *split_notes(beats, split)]
     for note in notes:
         console.print(f"[bold yellow]Note:[/] {note}")
@@ -87,9 +89,11 @@ def fit(
     with _progress(recipe) as progress, _tensorboard_writer(out, tensorboard) as writer:
         on_epoch = _ProgressBar(progress, recipe.epochs, writer)
         train, val = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val")
-        network = train_network(recipe, beats, train, val, out, on_epoch, teachers=taught_by, resume=resume)
-    before = models.probabilities(network, beats.windows[val], beats.rr[val])
-    point = metrics.choose_point(beats.labels[val], before, beats.classes, beats.patients[val])
+        if recipe.classic:
+            network = _train_classic(recipe, beats, train, val, out, on_epoch)
+        else:
+            network = train_network(recipe, beats, train, val, out, on_epoch, teachers=taught_by, resume=resume)
+    point = _choose_point(recipe, network, beats, val)
     finish(network, point, out)
     probabilities = models.probabilities(network, beats.windows, beats.rr)
     run = Run(
@@ -104,15 +108,40 @@ def fit(
         notes=notes,
         seconds=round(time.monotonic() - started, 1),
         threshold=point.threshold,
-        threshold_from="val part",
+        threshold_from="the recipe" if recipe.classic else "val part",
         figures={
             part: figures_of(beats, probabilities, np.full(len(beats), point.threshold), parts == part)
             for part in ("val", "test")
         },
     )
     run.save(out)
-    (out / CHECKPOINT).unlink()
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _train_classic(
+    recipe: Recipe, beats: data.Beats, train: Ints, val: Ints, out: Path, on_epoch: EpochCallback
+) -> models.BeatNetwork:
+    """Train by the classic recipe, and write `history.csv`."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    torch.set_num_threads(1)
+    network = recipe.make_network(len(beats.classes)).to(choose_device(recipe.device))
+    rows: History = []
+
+    def keep(row: dict[str, float]) -> None:
+        rows.append(row)
+        _write_history(out, rows)
+        on_epoch(row)
+
+    return classic.train_classic(network, beats, train, val, recipe.epochs, recipe.seed, keep)
+
+
+def _choose_point(recipe: Recipe, network: models.BeatNetwork, beats: data.Beats, val: Ints) -> metrics.OperatingPoint:
+    if recipe.classic:
+        return metrics.OperatingPoint(classic.THRESHOLD, (0.0,))
+    before = models.probabilities(network, beats.windows[val], beats.rr[val])
+    return metrics.choose_point(beats.labels[val], before, beats.classes, beats.patients[val])
 
 
 def _load_teacher(folder: Path, sha256: dict[str, str], beats: data.Beats) -> models.BeatNetwork:
@@ -166,8 +195,6 @@ def train_network(
         No such network or device; the network takes the RR context and the data have none; the folder holds the
         checkpoint of a different run.
     """
-    if recipe.net not in models.NETWORKS:
-        raise ValueError(f"Network: got {recipe.net!r}, expected one of {', '.join(models.NETWORKS)}.")
     if recipe.rr and not beats.has_rr:
         raise ValueError(
             f"RR context: got none in {', '.join(beats.names())}, expected it for every beat, as WFDB records have."
@@ -175,7 +202,7 @@ def train_network(
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(recipe.device)
     torch.manual_seed(recipe.seed)
-    network = models.NETWORKS[recipe.net](len(beats.classes), recipe.rr).to(device)
+    network = recipe.make_network(len(beats.classes)).to(device)
     teachers = [one.to(device).eval() for one in teachers]
     torch.set_num_threads(1)  # with more, floating-point sums differ from machine to machine
     rng = np.random.default_rng(recipe.seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -220,6 +221,40 @@ class _Pairs(nn.Module):
         gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         return linear.weight * gain[:, None], (linear.bias - norm.running_mean) * gain + norm.bias
 
+
+class OneSigmoid(BeatNetwork):
+    """Of two classes, with a single output unit: its logit stands beside a 0, so that the softmax is its sigmoid."""
+
+    def forward(self, windows: Tensor, rr: Tensor | None = None) -> Tensor:
+        """(n, 187) float32 in 0..1 -> (n, 2) logits, the first of them 0."""
+        logit = super().forward(windows, rr)  # (n, 1)
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
+class ClassicCnn(OneSigmoid, Cnn):
+    """`Cnn` with one sigmoid."""
+
+
+class ClassicCnnLstm(OneSigmoid, CnnLstm):
+    """`CnnLstm` with one sigmoid."""
+
+
+def _make_classic(network: Callable[[int, bool], BeatNetwork], classes: int, rr: bool) -> BeatNetwork:
+    if classes != 2 or rr:
+        got = "the RR context" if rr else f"{classes} classes"
+        raise ValueError(
+            f"A network of the classic recipe takes windows of two classes, without RR context: got {got}."
+        )
+    made = network(1, False)
+    made.classes = classes
+    return made
+
+
+CLASSIC: dict[str, Callable[[int, bool], BeatNetwork]] = {
+    "cnn": partial(_make_classic, ClassicCnn),
+    "cnn-lstm": partial(_make_classic, ClassicCnnLstm),
+}
+"""Networks of the classic recipe, as in `NETWORKS`."""
 
 NETWORKS: dict[str, Callable[[int, bool], BeatNetwork]] = {
     "cnn": Cnn,

@@ -12,7 +12,7 @@ from string import Template
 import numpy as np
 import torch
 
-from training import compare, metrics, models, plots
+from training import compare, metrics, plots
 from training.plots import SPLIT_NAMES
 from training.run import WEIGHTS
 from training.tables import (
@@ -305,7 +305,7 @@ def _cases_html(task: compare.Task, judged: compare.Judged) -> str:
 def _attention_html(task: compare.Task, judged: compare.Judged, out: Path) -> str:
     """Return the occlusion plots of held-out beats of fold 0."""
     folder = compare.folder_of(out, task.name, "patient", task.chosen, 0)
-    network = models.NETWORKS[task.chosen.net](len(task.beats.classes), task.chosen.rr)
+    network = task.chosen.make_network(len(task.beats.classes))
     network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     held_out = judged.rows[judged.fold == 0]
     rows = held_out[plots.choose_rows(task.beats.labels[held_out], OCCLUDED)]

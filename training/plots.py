@@ -62,7 +62,7 @@ MIN_SHARE = 0.1
 """Fraction of beats that must still have signal for their mean to be drawn."""
 
 
-def _draw(
+def draw(
     title: str,
     *paint: Callable[[Axes], None],
     width: float = WIDE,
@@ -149,7 +149,7 @@ def gap(task: compare.Task, dataset: str) -> str:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(name)
 
-    return _draw(dataset, paint, height=0.9 + 0.45 * len(titles))
+    return draw(dataset, paint, height=0.9 + 0.45 * len(titles))
 
 
 def speed(task: compare.Task) -> str:
@@ -186,7 +186,7 @@ def speed(task: compare.Task) -> str:
         axes.set_xlabel("µs per beat, one thread")
         axes.set_ylabel(f"mean {name}")
 
-    return _draw("Cost and inter-patient figure of merit", paint)
+    return draw("Cost and inter-patient figure of merit", paint)
 
 
 def signal_lengths(windows: beat.Windows) -> Ints:
@@ -229,7 +229,7 @@ def waveforms(beats: data.Beats, dataset: str) -> list[str]:
             axes.set_ylabel("window height")
             axes.legend(loc="upper right")
 
-        return _draw(f"{dataset}: {beats.classes[number]} and {beats.classes[0]}", paint)
+        return draw(f"{dataset}: {beats.classes[number]} and {beats.classes[0]}", paint)
 
     present = set(beats.labels[of_set].tolist())
     return [panel(number) for number in range(1, len(beats.classes)) if {0, number} <= present]
@@ -275,7 +275,7 @@ def curves(task: compare.Task, split: SplitKind, dataset: str, kind: str) -> str
         axes.set_ylabel(labels[1])
         axes.legend()
 
-    return _draw(f"{dataset}, {SPLIT_NAMES[split]}", paint, height=3.7)
+    return draw(f"{dataset}, {SPLIT_NAMES[split]}", paint, height=3.7)
 
 
 def reliability(task: compare.Task, judged: compare.Judged, dataset: str) -> str:
@@ -296,7 +296,7 @@ def reliability(task: compare.Task, judged: compare.Judged, dataset: str) -> str
         axes.bar((np.arange(metrics.BINS) + 0.5) / metrics.BINS, n, 0.9 / metrics.BINS, color=color, alpha=0.6)
         axes.set(xlim=(-0.01, 1.01), xlabel="probability of being abnormal", ylabel="beats")
 
-    return _draw(f"{dataset}, {SPLIT_NAMES[judged.split]}", paint, count, height=4.2, shares=(3, 1))
+    return draw(f"{dataset}, {SPLIT_NAMES[judged.split]}", paint, count, height=4.2, shares=(3, 1))
 
 
 HISTORY = {"cross-entropy": ("loss", "val_loss"), "ROC-AUC": ("train_auc", "val_auc")}
@@ -328,7 +328,7 @@ def history(task: compare.Task, judged: compare.Judged) -> str:
 
         return paint
 
-    return _draw(judged.recipe.title, *map(painter, HISTORY), width=2.9, height=3.6, shares=(1, 1))
+    return draw(judged.recipe.title, *map(painter, HISTORY), width=2.9, height=3.6, shares=(1, 1))
 
 
 @dataclass(frozen=True)
@@ -466,7 +466,7 @@ def attention(beats: data.Beats, rows: Ints, seconds: Floats, change: Floats) ->
             over.set(ylim=(0, 1.08), yticks=[])
             over.grid(visible=False)
 
-        return _draw(f"{beats.classes[label]}, {np.count_nonzero(labels == label)} beats", paint)
+        return draw(f"{beats.classes[label]}, {np.count_nonzero(labels == label)} beats", paint)
 
     return [panel(label) for label in means]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from training.metrics import Figures
-from training.models import NETWORKS, BeatNetwork
-from training.split import SplitKind
+from training.models import CLASSIC, NETWORKS, BeatNetwork
+from training.split import Shares, SplitKind
 
 DESCRIPTION, WEIGHTS = "run.json", "weights.pt"
 FIGURES = "figures.md"
@@ -39,18 +39,37 @@ class Recipe:
     seed: int = 0
     device: str = "cpu"
     """"cpu", "cuda", "mps" or "auto"."""
+    classic: bool = False
+    """Whether it has one sigmoid, and is trained by `training.classic` instead of `training.fit`."""
+    shares: Shares = "published"
+    """Of train, val and test; see `training.split.split_beats`."""
 
     @property
     def title(self) -> str:
         """The recipe in a few words, such as "compact, taught"."""
         words = [self.net]
+        if self.classic:
+            words.append("classic")
         if self.teachers:
             words.append("taught")
-        if not self.augment:
+        if not (self.augment or self.classic):
             words.append("beats not varied")
         if self.without:
             words.append(f"without {self.without}")
         return ", ".join(words)
+
+    def make_network(self, classes: int) -> BeatNetwork:
+        """Return the network, untrained.
+
+        Raises
+        ------
+        ValueError
+            There is no such network.
+        """
+        networks = CLASSIC if self.classic else NETWORKS
+        if self.net not in networks:
+            raise ValueError(f"Network: got {self.net!r}, expected one of {', '.join(networks)}.")
+        return networks[self.net](classes, self.rr)
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,7 @@ def load_run(folder: Path) -> tuple[Run, BeatNetwork]:
         stored = json.loads((folder / DESCRIPTION).read_text())
         recipe = Recipe(**{**stored["recipe"], "teachers": tuple(stored["recipe"]["teachers"])})
         run = Run(**{**stored, "recipe": recipe})
-        network = NETWORKS[run.recipe.net](len(run.classes), run.recipe.rr)
+        network = run.recipe.make_network(len(run.classes))
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{folder}: got no finished run of 'python -m training fit': {error}") from None

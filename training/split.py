@@ -20,9 +20,14 @@ from training.data import Beats, Strings
 Ints = npt.NDArray[np.int64]
 SplitKind = Literal["patient", "beat"]
 
+Shares = Literal["published", "70/15/15"]
+"""How large the parts are; see `split_beats`."""
+
 PARTS = ("train", "val", "test")
 EIGHTHS = ("train", "val", "test", *("train",) * 5)
 """Assignment of eight equal folds where no split was published; see `fold_groups` for their order."""
+TWENTIETHS = ("train", "val", "test", *("train",) * 4, "val", "test", *("train",) * 4, "val", "test", *("train",) * 5)
+"""Assignment of twenty equal folds to parts of 70, 15 and 15 %."""
 MIN_PATIENTS = 3
 """One for each part: fewer patients cannot be split."""
 
@@ -35,11 +40,12 @@ def split_kinds(beats: Beats, kind: SplitKind) -> dict[str, SplitKind]:
     }
 
 
-def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
+def split_beats(beats: Beats, kind: SplitKind, seed: int, shares: Shares = "published") -> Strings:
     """Split beats into train, val and test.
 
     By patient, a published split is respected: its train rows stay in train; where it has no test rows, its val rows
-    are shared between val and test, and where it has no val rows, its train rows between train and val.
+    are shared between val and test, and where it has no val rows, its train rows between train and val. Without one
+    the parts hold 75, 12.5 and 12.5 %. With the shares "70/15/15" published splits are ignored.
 
     Parameters
     ----------
@@ -49,6 +55,8 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
         "patient" or "beat"; a data set that does not identify its patients is split by beat, see `split_kinds`.
     seed
         Random seed.
+    shares
+        "published" or "70/15/15".
 
     Returns
     -------
@@ -62,6 +70,9 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
         window, in two parts.
     """
     groups = group_beats(beats, kind)
+    if shares == "70/15/15":
+        _check_enough(beats, groups, MIN_PATIENTS)
+        return np.array(TWENTIETHS)[fold_groups(groups, _strata(beats), len(TWENTIETHS), seed)]
     sides = _published(beats, groups) if kind == "patient" else np.full(groups.max() + 1, "")  # (groups,)
     sides_of = {name: set(sides[groups[beats.datasets == name]].tolist()) for name in beats.names()}
     name_of = np.empty(len(sides), beats.datasets.dtype)  # a data set of each group, one with a published side first
@@ -71,16 +82,16 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int) -> Strings:
     _check_enough(beats, groups, MIN_PATIENTS)
     parts = np.full(len(beats), "", dtype="<U5")
     of_group = np.bincount(groups) / np.array([np.count_nonzero(beats.datasets == name) for name in name_of])
-    for shares in set(shares_of):
-        ours = np.array([one == shares for one in shares_of])
-        large = ours & (of_group > 1 / len(shares)) & ("train" in shares)
+    for divided in set(shares_of):
+        ours = np.array([one == divided for one in shares_of])
+        large = ours & (of_group > 1 / len(divided)) & ("train" in divided)
         if min(_counts(beats, groups, (ours & ~large)[groups])) < MIN_PATIENTS:
             large[:] = False
         parts[large[groups]] = (
             "train"  # a patient who would fill a whole part stays out of val and test, if enough others are left
         )
         rows = np.flatnonzero((ours & ~large)[groups])
-        parts[rows] = np.array(shares)[fold_groups(groups[rows], _strata(beats)[rows], len(shares), seed)]
+        parts[rows] = np.array(divided)[fold_groups(groups[rows], _strata(beats)[rows], len(divided), seed)]
     return parts
 
 

@@ -6,10 +6,11 @@ which nothing is remembered, and whose beats interest nobody, is passed over wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.detector import Change, Detector, Tracker
@@ -22,6 +23,12 @@ class Device(Protocol):
     id: str
     trackers: dict[wire.Kind, Tracker]
     """Those that remember something, by kind of alert."""
+    detectors: Mapping[wire.Kind, Detector]
+    """Those that have other limits for this device."""
+
+
+CutStrip = Callable[[Any, Finding, Sequence[wire.RecentBeat]], wire.Strip | None]
+"""Returns the signal before a finding of a device, with the beats in it."""
 
 
 class Detection:
@@ -31,10 +38,14 @@ class Detection:
     ----------
     detectors
         At most one of each kind.
+    cut_strip
+        Where strips come from, if from anywhere.
     """
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
-        self._detectors = {detector.kind: detector for detector in detectors}
+    def __init__(self, detectors: Sequence[Detector], cut_strip: CutStrip | None = None) -> None:
+        self._cut_strip = cut_strip
+        self.detectors = {detector.kind: detector for detector in detectors}
+        """By kind of alert, with the limits of all devices."""
         self._needing = {need: [d for d in detectors if need in d.needs] for need in get_args(Need)}
         self._of_beats = {detector.kind for detector in self._needing["beats"]}
         self._alerts: list[wire.Alert] = []
@@ -48,9 +59,10 @@ class Detection:
         """Observe beats, where there is something to see: most devices are well."""
         streams = beats.streams
         watched = np.array([bool(device.trackers) for device in beats.devices])
+        special = [k for k, device in enumerate(beats.devices) if device.detectors]
         selected = []
         for detector in self._needing["beats"]:
-            if (mask := detector.select(beats)) is not None:
+            if (mask := self._select(detector, beats, special)) is not None:
                 watched[streams[mask]] = True
                 selected.append((detector, mask))
         which = np.flatnonzero(watched[streams])
@@ -58,46 +70,78 @@ class Detection:
         for i, stream, time_s, verdict in zip(*(column.tolist() for column in columns), strict=True):
             device: Device = beats.devices[stream]
             for detector, mask in selected:
-                if mask[i] and detector.kind not in device.trackers:
+                if mask[i] and detector.kind not in device.trackers and not _is_hidden(device, detector):
                     self._start(device, detector)
             seen = SeenBeat(beats, i, time_s, verdict)
             for kind in list(device.trackers):
                 if kind in self._of_beats:
                     self._observe(device, kind, seen)
 
+    def _select(self, detector: Detector, beats: Beats, special: Sequence[int]) -> npt.NDArray[np.bool_] | None:
+        """Return which beats may start something, by the limits of their devices; `special` have some of their own."""
+        mask = detector.select(beats)
+        if mask is None:
+            return None
+        own = {k: other for k in special if (other := beats.devices[k].detectors.get(detector.kind)) is not None}
+        for other in {id(one): one for one in own.values()}.values():
+            of_it = np.isin(beats.streams, [k for k, one in own.items() if one is other])
+            mask = np.where(of_it, other.select(beats), mask)
+        return mask
+
+    def adopt(self, device: Device) -> None:
+        """Let the trackers of a device go on with its limits, which have changed."""
+        device.trackers = {
+            kind: self._of(device, kind).track(tracker.snapshot()) for kind, tracker in device.trackers.items()
+        }
+
+    def _of(self, device: Device, kind: wire.Kind) -> Detector:
+        return device.detectors.get(kind) or self.detectors[kind]
+
     def observe(self, device: Device, moment: Moment) -> None:
         """Observe something that is not a beat."""
         if moment.what == GONE:
             self._end_all(device, moment)
             return
-        for detector in self._needing[moment.what]:
-            if detector.kind not in device.trackers and detector.starts(moment):
+        for usual in self._needing[moment.what]:
+            detector = self._of(device, usual.kind)
+            is_new = detector.kind not in device.trackers and not _is_hidden(device, detector)
+            if is_new and detector.starts(moment):
                 self._start(device, detector)
             if detector.kind in device.trackers:
                 self._observe(device, detector.kind, moment)
 
-    def restore(self, snapshots: Mapping[wire.Kind, Any]) -> dict[wire.Kind, Tracker]:
+    def restore(
+        self, snapshots: Mapping[wire.Kind, Any], own: Mapping[wire.Kind, Detector] | None = None
+    ) -> dict[wire.Kind, Tracker]:
         """Return trackers that go on where others were saved; those of detectors that do not run are left out.
+
+        Parameters
+        ----------
+        snapshots
+            Of the trackers of a device.
+        own
+            The detectors that have other limits for it.
 
         Raises
         ------
         msgspec.ValidationError
             A snapshot is not of its detector.
         """
-        known = self._detectors
+        known = self.detectors | dict(own or {})
         return {kind: known[kind].track(snapshot) for kind, snapshot in snapshots.items() if kind in known}
 
     def _start(self, device: Device, detector: Detector) -> None:
-        device.trackers[detector.kind] = detector.track()
+        device.trackers[detector.kind] = self._of(device, detector.kind).track()
         if len(device.trackers) > 1:
-            in_order = sorted(device.trackers.items(), key=lambda item: self._detectors[item[0]].rank)
+            in_order = sorted(device.trackers.items(), key=lambda item: self.detectors[item[0]].rank)
             device.trackers = dict(in_order)
 
     def _observe(self, device: Device, kind: wire.Kind, finding: Finding) -> None:
-        if not self._step(device, kind, finding):
+        detector = self._of(device, kind)
+        if _is_hidden(device, detector) or not self._step(device, kind, finding):
             return
         del device.trackers[kind]
-        if (detector := self._detectors[kind]).starts(finding):  # its clock was set back: what is left is a new one's
+        if detector.starts(finding):  # its clock was set back: what is left is a new one's
             self._start(device, detector)
             if self._step(device, kind, finding):
                 del device.trackers[kind]
@@ -106,19 +150,32 @@ class Detection:
         """Let a tracker observe; return whether it is done."""
         changes, is_done = device.trackers[kind].observe(finding)
         for change in changes:
-            self._add(device, self._detectors[kind], change, finding)
+            self._add(device, self.detectors[kind], change, finding)
+            if change.state == "new":
+                self._hide(device, kind, finding)
         return is_done
+
+    def _hide(self, device: Device, graver: wire.Kind, finding: Finding) -> None:
+        """An alert has begun: end those that it contains."""
+        for kind, tracker in device.trackers.items():
+            if tracker.active and graver in self.detectors[kind].hidden_by:
+                self._end(device, kind, tracker, finding, graver)
+                tracker.hide(finding)
+
+    def _end(self, device: Device, kind: wire.Kind, tracker: Tracker, finding: Finding, reason: str) -> None:
+        self._add(device, self.detectors[kind], tracker.end(finding).because(reason), finding)
 
     def _end_all(self, device: Device, moment: Moment) -> None:
         for kind, tracker in device.trackers.items():
             if tracker.active:
-                change = tracker.end(moment)
-                change.details["reason"] = moment.what
-                self._add(device, self._detectors[kind], change, moment)
+                self._end(device, kind, tracker, moment, moment.what)
         device.trackers = {}
 
     def _add(self, device: Device, detector: Detector, change: Change, finding: Finding) -> None:
         kind = detector.kind
+        context = finding.context()
+        if self._cut_strip is not None and _has_strip(detector, change):
+            context["strip"] = self._cut_strip(device, finding, context["recent"])
         alert = wire.Alert(
             id=f"{make_id(device.id, finding.time_s)}-{kind}-{change.state}",
             episode=f"{make_id(device.id, change.since_s)}-{kind}",
@@ -130,6 +187,16 @@ class Detection:
             since_s=change.since_s,
             seq=finding.seq,
             completed_s=finding.completed_s,
-            **change.details,
+            **context | change.details,
         )
         self._alerts.append(alert)
+
+
+def _has_strip(detector: Detector, change: Change) -> bool:
+    """Whether the signal before a change is of use: how the heart got over it is, how the recording did is not."""
+    return change.state == "new" or (change.state == "end" and detector.severity != "technical")
+
+
+def _is_hidden(device: Device, detector: Detector) -> bool:
+    """Whether a graver alert of its chain is open."""
+    return any((graver := device.trackers.get(kind)) is not None and graver.active for kind in detector.hidden_by)

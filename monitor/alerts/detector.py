@@ -24,7 +24,13 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.episode import Episode, Memory, State
-from monitor.alerts.finding import Beats, Finding, Need
+from monitor.alerts.finding import GONE, Beats, Finding, Need, SeenBeat
+
+REASONS = {
+    GONE: "Nothing has come from the device for long: it is no longer watched.",
+    "lead-off": "The electrode is off: nobody can tell whether it goes on.",
+}
+"""What is said where an alert ends for such a reason; any other is the kind of a graver alert."""
 
 
 class Change(NamedTuple):
@@ -35,6 +41,11 @@ class Change(NamedTuple):
     """When the episode began."""
     details: dict[str, Any]
     """Further fields of `wire.Alert`."""
+
+    def because(self, reason: str) -> Change:
+        """Return it with a reason that is not the detector's."""
+        text = REASONS.get(reason, f"It is part of a graver alert now: {reason}.")
+        return self._replace(details=self.details | {"reason": reason, "text": text})
 
 
 class Tracker(ABC):
@@ -60,6 +71,10 @@ class Tracker(ABC):
         """Return the end of what is open, for a reason that is not the detector's."""
 
     @abstractmethod
+    def hide(self, finding: Finding) -> None:
+        """What was open has ended: a graver alert that contains it has begun. Nothing is observed while that lasts."""
+
+    @abstractmethod
     def snapshot(self) -> Any:
         """All that it remembers, in plain types; see `Detector.track`."""
 
@@ -72,6 +87,8 @@ class Detector(ABC):
     severity: wire.Severity
     needs: frozenset[Need]
     """What its trackers get to observe."""
+    hidden_by: frozenset[str] = frozenset()
+    """Graver kinds: while one of these is alerted, this one is not, and observes nothing."""
     rank: int = 1
     """Of a device's detectors, those of a lower rank observe a finding first; else those that began first."""
 
@@ -104,6 +121,8 @@ class Sign(Enum):
     CALM = 2
     """It speaks against it."""
     NEITHER = 3
+    OVER = 4
+    """Nobody can tell any more whether it goes on: it ends at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +136,10 @@ class EpisodeDetector(Detector):
     m: int = 1
     update_s: float = 60.0
     refractory_s: float = 10.0
+    text: str = ""
+    """What has happened and what to do about it, in plain words, where that is always the same,"""
+    over: str = ""
+    """and what to say when it is over."""
 
     @abstractmethod
     def read(self, finding: Finding) -> Sign:
@@ -124,7 +147,7 @@ class EpisodeDetector(Detector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """What an alert says besides kind and time: fields of `wire.Alert`."""
-        return {}
+        return {"text": self.text if self.read(finding) is Sign.EVENT else self.over}
 
     def starts(self, finding: Finding) -> bool:
         """See `Detector.starts`."""
@@ -157,6 +180,8 @@ class EpisodeTracker(Tracker):
             return (), False
         if episode.was_set_back(finding.time_s):
             return (self.end(finding),) if episode.active else (), True
+        if sign is Sign.OVER:
+            return self._give_up(finding), True
         state = episode.observe(finding.time_s, sign is Sign.EVENT, sign is Sign.CALM)
         is_done = sign is not Sign.EVENT and episode.is_idle(finding.time_s)
         return () if state is None else (self._change(state, finding),), is_done
@@ -164,6 +189,15 @@ class EpisodeTracker(Tracker):
     def end(self, finding: Finding) -> Change:
         """See `Tracker.end`."""
         return self._change("end", finding)
+
+    def _give_up(self, finding: Finding) -> Sequence[Change]:
+        if not self._episode.active or isinstance(finding, SeenBeat):
+            return ()
+        return (self.end(finding).because(finding.what),)
+
+    def hide(self, finding: Finding) -> None:
+        """See `Tracker.hide`."""
+        self._episode.stop(finding.time_s)
 
     def snapshot(self) -> Memory:
         """See `Tracker.snapshot`."""

@@ -17,6 +17,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from monitor.alerts.limits import Limits
+
 State = Literal["new", "update", "end"]
 Memory = tuple[bool, float, int, list[float | None], int, float, float, float]
 """What an episode remembers."""
@@ -47,6 +49,9 @@ class AlertSettings:
     """After an episode the next of its kind begins no sooner."""
     silent_s: float = 60.0
     """A device from which nothing came for longer counts as silent."""
+
+    limits: Limits = field(default_factory=Limits)
+    """Of the detectors that have one."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= self.m <= 1000:
@@ -119,12 +124,16 @@ class Episode:
             return "new"
         return None
 
+    def stop(self, time_s: float) -> None:
+        """End it, whatever was observed."""
+        self.active, self._calm = False, 0
+        self._recent.clear()
+        self._quiet_until_s = time_s + self.refractory_s
+
     def _go_on(self, time_s: float, event: bool) -> State | None:
         self.count += event
         if self._calm >= self.m:
-            self.active = False
-            self._recent.clear()
-            self._quiet_until_s = time_s + self.refractory_s
+            self.stop(time_s)
             return "end"
         if event and time_s - self._reported_s >= self.update_s:
             self._reported_s = time_s

@@ -14,13 +14,17 @@ import numpy.typing as npt
 from monitor import wire
 
 NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
+Floats = npt.NDArray[np.float64]
 VERDICTS: Final[tuple[wire.Verdict, ...]] = ("normal", "abnormal", "withheld")
 
-Need = Literal["beats", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
+Need = Literal["beats", "vf", "no-vf", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
 """What a detector may need.
 
 beats
     Every beat of a device for which something is remembered, or whose beats are of interest.
+vf, no-vf
+    The signal is that of ventricular fibrillation or flutter, each 0.5 s; it is not, once after that, and once that is
+    known of a new stream.
 lead-off, no-beats, gap
     The electrode came off; no beat was found for a while with the electrode on; packets are missing, or the clock or
     the rate has changed.
@@ -52,6 +56,50 @@ class Moment(Protocol):
     def completed_s(self) -> float:
         """End of that packet."""
 
+    @property
+    def silence_s(self) -> float:
+        """Since the last beat or the start of the stream, where none was found for a while; else 0."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether beats may be hidden where none was found."""
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether most of the beats before were judged, so that a silence after them means something."""
+
+    def context(self) -> dict[str, Any]:
+        """What an alert says of the heart at this moment: fields of `wire.Alert`."""
+
+
+class Rhythm(NamedTuple):
+    """What the beats before each beat, and itself, say of it: arrays of one length."""
+
+    number: Floats
+    """How many beats of the device there were with it."""
+    interval_s: Floats
+    """RR interval before it; NaN where that is not known, one of its beats is of bad signal, or it is long
+    and most beats before were not judged or others may be hidden in it."""
+    rate_bpm: Floats
+    """Heart rate as monitors show it: a mean over the last beats; NaN where not known."""
+    steady_bpm: Floats
+    """Mean over the last eight RR intervals, or four of a slow heart; NaN where one is not known or long, or beats are
+    of bad signal."""
+    irregularity: Floats
+    """Log odds of atrial fibrillation, by the RR intervals; NaN where too few are known."""
+    run: Floats
+    """Ventricular beats in a row up to this one,"""
+    run_bpm: Floats
+    """and their mean rate; NaN where there is none."""
+    ended: Floats
+    """How long a run of ventricular beats was that this beat ended; else 0."""
+    cycle: Floats
+    """2 if it is the last ventricular beat of three in bigeminy, 3 in trigeminy, else 0."""
+    ventricular: Floats
+    """At a ventricular beat: how many there were in the last minute, as far as they are counted; else 0."""
+    supraventricular: Floats
+    """The same of supraventricular ones."""
+
 
 class Beats(Protocol):
     """Beats of any devices with their verdicts: arrays of one length, in order per device."""
@@ -67,6 +115,18 @@ class Beats(Protocol):
     @property
     def time_s(self) -> npt.NDArray[np.float64]:
         """(n,) R peaks."""
+
+    @property
+    def qrs_s(self) -> npt.NDArray[np.float64]:
+        """(n,) main deflections of the QRS complexes: RR intervals lie between them."""
+
+    @property
+    def begun_s(self) -> npt.NDArray[np.float64]:
+        """(n,) when the unbroken stretch of packets began that a beat lies in."""
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """What the beats before say."""
 
     @property
     def verdicts(self) -> npt.NDArray[np.uint8]:
@@ -89,8 +149,24 @@ class Beats(Protocol):
         """Probability from which a beat counts as abnormal."""
 
     @property
-    def rr(self) -> npt.NDArray[np.int64]:
-        """(n,) since the R peak before, in samples at 125 Hz; 0 where that was not seen."""
+    def shape(self) -> npt.NDArray[np.float64]:
+        """(n,) probability of an abnormal shape, by the shape model; NaN where it has no say."""
+
+    @property
+    def shape_threshold(self) -> float:
+        """Probability from which a shape counts as abnormal."""
+
+    @property
+    def unusual(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
+
+    @property
+    def doubtful(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether beats may be hidden before one that came late."""
+
+    @property
+    def rr_s(self) -> npt.NDArray[np.float64]:
+        """(n,) since the QRS complex before; 0 where that is not known, or long."""
 
     @property
     def is_poor(self) -> npt.NDArray[np.bool_]:
@@ -99,6 +175,10 @@ class Beats(Protocol):
     @property
     def outdated(self) -> npt.NDArray[np.bool_]:
         """(n,) whether it was already found that the electrode came off after this beat."""
+
+    @property
+    def known(self) -> npt.NDArray[np.int64]:
+        """(n,) number of the sample up to which the signal was known when the beat was found."""
 
     @property
     def seq(self) -> npt.NDArray[np.int64]:
@@ -110,6 +190,9 @@ class Beats(Protocol):
 
     def describe(self, i: int) -> dict[str, Any]:
         """What an alert says of the beat at `i`: fields of `wire.Alert`."""
+
+    def context(self, i: int) -> dict[str, Any]:
+        """What an alert says of the heart at the beat at `i`: fields of `wire.Alert`."""
 
 
 class SeenBeat(NamedTuple):
@@ -130,6 +213,10 @@ class SeenBeat(NamedTuple):
     def completed_s(self) -> float:
         """End of that packet."""
         return float(self.beats.completed_s[self.i])
+
+    def context(self) -> dict[str, Any]:
+        """What an alert says of the heart at this beat: fields of `wire.Alert`."""
+        return self.beats.context(self.i)
 
 
 Finding = SeenBeat | Moment

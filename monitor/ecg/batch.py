@@ -4,7 +4,7 @@ The samples given to a stretch wait until `Batch.advance`; then all stretches pa
 gate together, in one call each. That is what makes a packet cheap: the loops are compiled, and the Python around them
 is shared by all devices. At most one part of each stretch waits, so that how packets are batched makes no difference.
 
-The whole state of a stretch is a row of four arrays of plain records, 18 kB; rows that were never used take no
+The whole state of a stretch is a row of five arrays of plain records, 21 kB; rows that were never used take no
 memory. Knows nothing of packets' order, of models or of alerts.
 """
 
@@ -20,23 +20,23 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.beat import LENGTH, RATE_HZ, Signal, Windows
 from monitor.clock import Clock
-from monitor.ecg import quality, resample, segment
+from monitor.ecg import quality, resample, segment, vf
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
+from monitor.ecg.tape import Piece
 
 PART_S = 10.0
 """Most signal of a stretch that is taken in one go; a longer packet must be given in parts."""
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 3
+VERSION = 6
 """Of what is saved of a device besides the records; grows when any of it changes."""
-LAYOUT = hashlib.sha256(
-    repr(
-        [VERSION, *(dtype.descr for dtype in (quality.CONTACT, quality.STATE, resample.STATE, segment.STATE))]
-    ).encode()
-).hexdigest()[:16]
+_RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
+LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
 """Of the records and the rest: what was saved with another one cannot be restored."""
+
+_WAVES: dict[int, wire.Kind] = {vf.PRESENT: "vf", vf.ABSENT: "no-vf"}
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -138,7 +138,8 @@ class SavedStretch(msgspec.Struct, frozen=True, array_like=True):
     most_off_s: float
     stamp_s: float
     rows: list[bytes]
-    """What its lane holds: contact, gate, resampler, segmenter and its missing samples."""
+    """What its lane holds: contact, gate, resampler, segmenter and its missing samples, and what fibrillation is told
+    by."""
 
 
 class Beats(NamedTuple):
@@ -149,6 +150,8 @@ class Beats(NamedTuple):
     """(n,) of `segment.BEAT`; `stream` is a position in `stretches`."""
     signals: Signal
     """(n, 187) from the R peak on, in steps; what lies behind a beat's `length` has no meaning."""
+    surroundings: Signal
+    """(n, 120) around the fiducial, in steps, NaN where samples are missing; no meaning if not waited for."""
     reasons: npt.NDArray[np.uint8]
     """(n,) positions in `quality.REASONS`."""
     time_s: Floats
@@ -161,6 +164,10 @@ class Beats(NamedTuple):
     """(n,) end of that packet, on the device's clock."""
     pace: Floats
     """(n,) seconds of the device's clock per second of signal at its nominal rate."""
+    doubtful: npt.NDArray[np.bool_]
+    """(n,) whether beats may be hidden before one that came late; see `monitor.ecg.silence`."""
+    known: Ints
+    """(n,) number on the 8 ms grid of the sample up to which the signal was known when the beat was found."""
 
 
 class Event(NamedTuple):
@@ -174,6 +181,10 @@ class Event(NamedTuple):
     """Sequence number of the packet that showed it."""
     completed_s: float
     """End of that packet, on the device's clock."""
+    silence_s: float = 0.0
+    """Since the last beat or the start of the stretch, where that is what was found."""
+    is_doubtful: bool = False
+    """Whether beats may be hidden in it; see `monitor.ecg.silence`."""
 
 
 class Batch:
@@ -183,20 +194,21 @@ class Batch:
     ----------
     capacity
         Most stretches at a time.
-    next_rr
-        Report a beat only when the next one is known; see `monitor.ecg.segment.segment`.
+    waits
+        For what beats wait; see `monitor.ecg.segment.segment`.
     silence_s
         Signal without a beat for this long is reported.
     """
 
-    def __init__(self, capacity: int, next_rr: bool, silence_s: float) -> None:
-        self._next_rr = next_rr
+    def __init__(self, capacity: int, waits: int, silence_s: float) -> None:
+        self._waits = waits
         self.silence_s = silence_s
         self._silence = round(silence_s * RATE_HZ)
         self._contacts = np.zeros(capacity, quality.CONTACT)
         self._resamplers = np.zeros(capacity, resample.STATE)
         self._segmenters = np.zeros(capacity, segment.STATE)
         self._gates = np.zeros(capacity, quality.STATE)
+        self._waves = np.zeros(capacity, vf.STATE)
         self._started_s = np.zeros(capacity)
         self._first = np.zeros(
             capacity, np.int64
@@ -206,7 +218,7 @@ class Batch:
         self._stretches: dict[int, Stretch] = {}  # those that are open, by lane
         self._given: dict[float, list[tuple[Stretch, Steps]]] = {}
         self._room = segment.make_room(ROOM)
-        self._log: list[Beats | Event] = []
+        self._log: list[Beats | Event | Piece] = []
         self.waiting = 0
         """Parts that were given and not processed yet."""
 
@@ -246,8 +258,7 @@ class Batch:
         """End a stretch: finish the beats that still wait, for their windows or for the next beat."""
         if stretch.waits:
             self.advance()
-        beats, signals = self._room
-        found = segment.finish(self._segmenters, stretch.lane, self._next_rr, beats, signals)
+        found = segment.finish(self._segmenters, stretch.lane, self._waits, self._room)
         self._put_aside([stretch], np.array([stretch.lane]), found)
         self._free.append(stretch.lane)
         del self._stretches[stretch.lane]
@@ -257,8 +268,8 @@ class Batch:
         self._free.append(stretch.lane)
         del self._stretches[stretch.lane]
 
-    def collect(self) -> list[Beats | Event]:
-        """Process what was given, and return all that was found, in order per stretch."""
+    def collect(self) -> list[Beats | Event | Piece]:
+        """Process what was given, and return all that was found, and the signal in its place, in order per stretch."""
         if self.waiting:
             self.advance()
         log, self._log = self._log, []
@@ -266,8 +277,12 @@ class Batch:
 
     def find_off(self) -> list[Any]:
         """Return the owners of the stretches whose electrode is off now."""
-        off = np.flatnonzero(quality.is_off(self._contacts[: self._used])).tolist()
+        off = np.flatnonzero(quality.is_off(self._contacts, slice(self._used))).tolist()
         return [self._stretches[lane].owner for lane in off if lane in self._stretches]
+
+    def look(self, lanes: Ints) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Return of some lanes whether the electrode is off, and for how many seconds of signal no beat was found."""
+        return quality.is_off(self._contacts, lanes), segment.since_last(self._segmenters, lanes) / RATE_HZ
 
     def save(self, stretch: Stretch) -> SavedStretch:
         """The whole state of a stretch; nothing may wait to be processed."""
@@ -280,6 +295,7 @@ class Batch:
             self._resamplers[lane].tobytes()[:history],
             segmenter[: _SIGNAL + 4 * left],
             segmenter[_MISSING : _MISSING + left],
+            self._waves[lane].tobytes(),
         ]
         return SavedStretch(
             r.rate_hz, r.started_s, r.first_seq, r.next_seq, r.samples, r.shortest_s, r.longest_s,
@@ -293,8 +309,8 @@ class Batch:
         for name in SavedStretch.__struct_fields__[3:-1]:
             setattr(stretch, name, getattr(saved, name))
         self.open(stretch)
-        contact, gate, resampler, segmenter, missing = saved.rows
-        rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate
+        contact, gate, resampler, segmenter, missing, waves = saved.rows
+        rows = contact, resampler, segmenter.ljust(_MISSING, b"\0") + missing, gate, waves
         for states, row in zip(self.states, rows, strict=True):
             states[stretch.lane] = np.frombuffer(row.ljust(states.dtype.itemsize, b"\0"), states.dtype)[0]
         return stretch
@@ -302,28 +318,46 @@ class Batch:
     @property
     def states(self) -> tuple[npt.NDArray[np.void], ...]:
         """The whole state, a row for each lane."""
-        return self._contacts, self._resamplers, self._segmenters, self._gates
+        return self._contacts, self._resamplers, self._segmenters, self._gates, self._waves
 
     def _take(self, rate_hz: float, stretches: list[Stretch], parts: list[Steps]) -> None:
         """Take a part of each of some stretches of one rate."""
         lanes = np.array([stretch.lane for stretch in stretches])
         ends = np.cumsum([part.size for part in parts])
         samples = np.concatenate(parts)
+        place = len(self._log)
         self._observe_contact(stretches, lanes, samples, ends)
         kernel = resample.design_kernel(rate_hz)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
-        taken = 0
+        self._log.insert(place, self._make_piece(stretches, lanes, signal, ends))
+        waves = vf.find(self._waves, lanes, signal, ends)
+        taken, before = 0, len(self._log)
         while taken < lanes.size:
-            taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._next_rr, *self._room)
+            taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)
             if found:
                 self._put_aside(stretches, lanes, found)
-        silent = segment.since_last(self._segmenters, lanes) > self._silence
+        if waves.streams.size:
+            self._insert(before, stretches, lanes, waves)
+        since = segment.since_last(self._segmenters, lanes)
+        silent = since > self._silence
         if silent.any():
-            off = quality.is_off(self._contacts[lanes])
+            off = quality.is_off(self._contacts, lanes)
             for i in np.flatnonzero(silent & ~off):
-                self._add(stretches[i], "no-beats", stretches[i].completed_s)
+                self._add_silence(stretches[i], float(since[i] / RATE_HZ))
         for stretch in stretches:
             stretch.waits = False
+
+    def _make_piece(self, stretches: list[Stretch], lanes: Ints, signal: Signal, ends: Ints) -> Piece:
+        produced = self._resamplers["produced"][lanes]
+        numbers = self._first[lanes] + produced
+        end_s = numbers / RATE_HZ
+        drift_s = np.array([stretch.drift_s for stretch in stretches])
+        pace = np.array([stretch.pace for stretch in stretches])
+        if (pace != 1.0).any():  # the drift is that at the end of the latest packet
+            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in stretches])
+            end_s -= (pace - 1.0) * (counted_s - end_s)
+        owners = [stretch.owner for stretch in stretches]
+        return Piece(owners, signal, ends, produced, numbers, end_s + drift_s, pace)
 
     def _observe_contact(self, stretches: list[Stretch], lanes: Ints, samples: Steps, ends: Ints) -> None:
         """Report where electrodes came off."""
@@ -334,11 +368,11 @@ class Batch:
 
     def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int) -> None:
         """Move the finished beats from where they were made, judge their signal, and compute their times."""
-        beats, signals = self._room[0][:found].copy(), self._room[1][:found].copy()
+        beats, signals, surroundings = self._room.copy(found)
         streams = beats["stream"]
         grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
         begin_s = grid_s - self._started_s[lanes[streams]]
-        reasons = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
+        reasons, doubtful = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
         pace = np.array([stretch.pace for stretch in stretches])[streams]
         time_s = grid_s + np.array([stretch.drift_s for stretch in stretches])[streams]
         if (pace != 1.0).any():  # the drift is that at the end of the latest packet
@@ -347,10 +381,40 @@ class Batch:
         outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
         seq = np.array([stretch.seq for stretch in stretches])[streams]
         completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
-        self._log.append(Beats(stretches, beats, signals, reasons, time_s, outdated, seq, completed_s, pace))
+        known = self._first[lanes[streams]] + beats["known"]
+        room = beats, signals, surroundings
+        self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful, known))
+
+    def _insert(self, before: int, stretches: list[Stretch], lanes: Ints, waves: vf.Found) -> None:
+        """Put what was found of fibrillation among the beats of this part, those that finished before it first."""
+        parts = [entry for entry in self._log[before:] if isinstance(entry, Beats)]
+        del self._log[before:]
+        turns = np.arange(waves.streams.size) - np.searchsorted(waves.streams, waves.streams)  # within its stream
+        for turn in range(int(turns.max()) + 2):
+            for part in parts:
+                streams, known = part.beats["stream"], part.beats["known"]
+                passed = (waves.streams == streams[:, None]) & (waves.samples < known[:, None])
+                self._add_some(part, passed.sum(axis=1) == turn)
+            for i in np.flatnonzero(turns == turn):
+                stretch, what = stretches[waves.streams[i]], _WAVES[waves.what[i]]
+                at_s = (self._first[lanes[waves.streams[i]]] + waves.samples[i]) / RATE_HZ
+                late_s = stretch.started_s + stretch.samples / stretch.rate_hz - at_s
+                self._add(stretch, what, float(at_s + stretch.drift_s - (stretch.pace - 1.0) * late_s))
+
+    def _add_some(self, part: Beats, which: npt.NDArray[np.bool_]) -> None:
+        if which.all():
+            self._log.append(part)
+        elif which.any():
+            columns: dict[str, Any] = {name: getattr(part, name)[which] for name in Beats._fields[1:]}
+            self._log.append(part._replace(**columns))
 
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
+
+    def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
+        moved, end_s = segment.baseline_moved(self._segmenters, stretch.lane), stretch.completed_s
+        doubtful = quality.doubts(self._gates[stretch.lane], moved) or vf.is_suspected(self._waves[stretch.lane])
+        self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:

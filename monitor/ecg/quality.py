@@ -46,7 +46,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
-from monitor.ecg import mains
+from monitor.ecg import mains, silence
 from monitor.ecg.kernels import compiled, median, sort
 from monitor.wire import NO_SAMPLE
 
@@ -158,8 +158,10 @@ _fold = compiled(mains.fold)
 
 
 @compiled
-def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, start_s: Any) -> npt.NDArray[np.uint8]:
-    """Which of `REASONS` keeps each beat from being judged.
+def judge(
+    gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, start_s: Any
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Which of `REASONS` keeps each beat from being judged, and whether others may be hidden before it if it came late.
 
     Parameters
     ----------
@@ -172,9 +174,11 @@ def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, sta
     start_s
         (n,) R peak of each beat, seconds since its stream began.
     """
-    reasons = np.zeros(beats.size, np.uint8)
+    reasons, doubtful = np.zeros(beats.size, np.uint8), np.zeros(beats.size, np.bool_)
     for i in range(beats.size):
         one, row = beats[i], rows[beats[i].stream]
+        if one.rr == 0:
+            doubtful[i] = _doubts(gates[row], one.moved)
         if one.relearned:
             gates[row].scored = 0
         if not one.complete:
@@ -187,7 +191,18 @@ def judge(gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, sta
                 reasons[i] = MAINS
             if reasons[i] == 0 and _is_clipped(contacts[row], start_s[i], one.length / RATE_HZ):
                 reasons[i] = CLIPPED
-    return reasons
+    return reasons, doubtful
+
+
+def doubts(gate: np.void, moved: float) -> bool:
+    """Whether beats may be hidden in a signal in which none was found; see `monitor.ecg.silence`."""
+    return bool(_doubts(gate, moved))
+
+
+@compiled
+def _doubts(gate: Any, moved: float) -> bool:
+    known = min(gate.count, REMEMBERED)
+    return bool(silence.is_doubtful(known, gate.shape, gate.length, gate.height, moved))
 
 
 @compiled
@@ -351,9 +366,9 @@ def begin_contact(state: np.void, rate_hz: float) -> None:
     state["rate_hz"], state["previous"] = rate_hz, NO_SAMPLE
 
 
-def is_off(states: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def is_off(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.bool_]:
     """Whether the electrodes of some streams count as off now."""
-    off: npt.NDArray[np.bool_] = states["unmoved"] > np.rint(LEAD_OFF_S * states["rate_hz"])
+    off: npt.NDArray[np.bool_] = states["unmoved"][rows] > np.rint(LEAD_OFF_S * states["rate_hz"][rows])
     return off
 
 

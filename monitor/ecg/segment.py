@@ -17,8 +17,9 @@ lobe of the QRS band (see `_locate_r_peak`): so the PTB and MIT-BIH heartbeat fi
 complex points down.
 
 Where it is asked for, a beat also waits for the next one, to tell the interval between them. The wait is bounded: once
-`RR_LIMIT` median RR intervals have passed, the next beat cannot matter any more (`monitor.beat`). Waiting changes
-nothing else: the window was cut when it was complete.
+`RR_LIMIT` median RR intervals have passed, the next beat cannot matter any more (`monitor.beat`). And it waits for its
+surroundings, the window of `monitor.beat2`, 0.6 s after its fiducial. Waiting changes nothing else: the window was cut
+when it was complete.
 
 All state is one plain record, `STATE`; the loop over samples is compiled. How the stream was cut into chunks makes no
 difference. Times are counted in samples since the stream began. This module knows nothing of devices, models, clocks.
@@ -26,13 +27,15 @@ difference. Times are counted in samples since the stream began. This module kno
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import signal as filters
 
+from monitor import beat2
 from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, RR_LIMIT, Signal, window_length
+from monitor.ecg import silence
 from monitor.ecg.kernels import compiled, median
 
 
@@ -62,8 +65,13 @@ PEAK_SETTLED = _samples(0.096)
 """A maximum of the feature is a peak once this much has passed without a higher one."""
 THRESHOLD = 0.35
 """Where between the noise and the QRS level a peak counts (Hamilton: 0.3125)."""
+FALL, FALLEN = (_samples(0.6), _samples(0.9)), 0.85
+"""Between these times after a QRS complex the threshold falls to this share of it. That it should fall with time is
+Christov's idea ("Real time electrocardiogram QRS detection using combined adaptive threshold", BioMed. Eng. OnLine 3,
+2004); sooner or lower, more false beats are found in MIT-BIH DS1 and svdb than missed ones."""
 T_WAVE = _samples(0.36)
-"""A peak this soon after a QRS complex is a T wave if its slope is less than `T_SLOPE` of the complex's."""
+"""A peak this soon after a QRS complex is a T wave if its slope is less than `T_SLOPE` of the complex's, or of what is
+usual: after one that is steeper than all others, the next may come early."""
 T_SLOPE = 0.5
 TALL_T_WAVE = 0.75
 """A T wave so high, against the QRS level, is not counted as noise: the threshold would rise above the QRS complexes.
@@ -112,6 +120,8 @@ KEPT = 1280
 """Samples for which a beat may wait to be finished (10.2 s): four beats of the slowest heart tell its rhythm."""
 AROUND = 128
 """More samples than are looked at around a beat."""
+BEFORE, AFTER = beat2.BEFORE, beat2.LENGTH - beat2.BEFORE
+"""Samples of a beat's surroundings before its fiducial, and from it on."""
 BUFFER = 1536
 BLOCK = 128
 """Most samples that are filtered at a time."""
@@ -128,6 +138,8 @@ FEATURES = 256
 """Ring of the latest features, a power of two; holds `LEARN`."""
 BANDS = 64
 """Ring of the latest values of the QRS band, a power of two."""
+BASELINES, BASELINES_USED = 64, 48
+"""Ring of the latest medians of the baseline, and how many of them may be asked for: a block is stored at once."""
 
 STATE = np.dtype(
     [
@@ -155,6 +167,7 @@ STATE = np.dtype(
         ("noise_count", np.int64),
         ("last", np.int64),  # the last QRS complex: its centre, slope and fiducial
         ("last_slope", np.float64),
+        ("usual_slope", np.float64),  # running mean of those of the latest eight
         ("last_fiducial", np.int64),
         ("rr_count", np.int64),
         ("rr", np.int64, RR_KEPT),  # ring of RR intervals
@@ -172,6 +185,8 @@ STATE = np.dtype(
         ("pending_r_peak", np.int64),  # R peak of the first of them, -1 until it can be placed
         ("pending_median", np.float64),  # median RR interval its window was cut by, NaN until that is complete
         ("last_r_peak", np.int64),
+        ("baseline", np.float32, BASELINES),  # ring of medians; see `monitor.ecg.silence`
+        ("pending_moved", np.float32, PENDING),  # how far it moved before a beat that came late
         ("signal", np.float32, BUFFER),  # the last valid sample stands in for a missing one
         ("missing", np.uint8, BUFFER),
     ],
@@ -189,8 +204,11 @@ BEAT = np.dtype(
         ("next_rr", np.int64),  # samples until the next fiducial, -1 if it is not known, PAUSE if it is long
         ("median_rr", np.float64),  # samples, NaN if the rhythm never became known
         ("length", np.int64),  # samples of signal in the window, cut at 187
+        ("known", np.int64),  # samples taken when it was finished
         ("complete", np.uint8),
+        ("surrounded", np.uint8),  # whether the stream has all of its surroundings, where they were waited for
         ("relearned", np.uint8),  # the first one by thresholds that were learned again
+        ("moved", np.float64),  # if `rr` is 0: how far the baseline moved before; see `monitor.ecg.silence`
     ]
 )
 """A finished beat, as `_advance` hands it out."""
@@ -198,9 +216,29 @@ PAUSE = 0
 """Stands for a next RR interval that is longer than anybody needs to know."""
 
 
-def make_room(beats: int) -> tuple[npt.NDArray[np.void], Signal]:
-    """Arrays for finished beats: (n,) of `BEAT`, and (n, 187) float32 signals."""
-    return np.zeros(beats, BEAT), np.zeros((beats, LENGTH), np.float32)
+FOR_NEXT, FOR_SURROUNDINGS = 1, 2
+"""What a beat may wait for besides its window, to be added up: the next beat; its surroundings."""
+
+
+class Room(NamedTuple):
+    """Arrays for finished beats."""
+
+    beats: npt.NDArray[np.void]
+    """(n,) of `BEAT`"""
+    signals: Signal
+    """(n, 187) float32, from the R peak on."""
+    surroundings: Signal
+    """(n, 120) float32, around the fiducial; NaN where samples are missing; no meaning where not waited for."""
+
+    def copy(self, found: int) -> Room:
+        """Return a copy of the first of them."""
+        return Room(self.beats[:found].copy(), self.signals[:found].copy(), self.surroundings[:found].copy())
+
+
+def make_room(beats: int) -> Room:
+    """Return room for so many finished beats."""
+    surroundings = np.zeros((beats, beat2.LENGTH), np.float32)
+    return Room(np.zeros(beats, BEAT), np.zeros((beats, LENGTH), np.float32), surroundings)
 
 
 def segment(
@@ -209,9 +247,8 @@ def segment(
     samples: Signal,
     ends: npt.NDArray[np.int64],
     begin: int,
-    next_rr: bool,
-    beats: npt.NDArray[np.void],
-    signals: Signal,
+    waits: int,
+    room: Room,
 ) -> tuple[int, int]:
     """Cut the next samples of many streams into beats, as long as there is room for these.
 
@@ -225,30 +262,35 @@ def segment(
         Their samples at 125 Hz, one after the other, at most `LONGEST` of each, and where those of each end.
     begin
         Position in `rows` to begin with.
-    next_rr
-        Hand a beat out only when the next one is known, or known to be late.
-    beats, signals
-        Room for the beats that are finished now, of `make_room`, `MOST_BEATS` or more.
+    waits
+        For what beats wait: 0, `FOR_NEXT` until the next one is known, or known to be late, `FOR_SURROUNDINGS`, or
+        the sum.
+    room
+        For the beats that are finished now, `MOST_BEATS` or more.
 
     Returns
     -------
     int, int
         Position in `rows` to go on with, and how many beats are finished.
     """
-    return _segment(states, rows, samples, ends, begin, next_rr, _BAND, _R_BAND, beats, signals)
+    return _segment(states, rows, samples, ends, begin, waits, _BAND, _R_BAND, *room)
 
 
-def finish(states: npt.NDArray[np.void], row: int, next_rr: bool, beats: npt.NDArray[np.void], signals: Signal) -> int:
+def finish(states: npt.NDArray[np.void], row: int, waits: int, room: Room) -> int:
     """One of the streams has ended: hand out all that it left unfinished; return how many beats; see `segment`."""
     end = int(states["n"][row])
     silence = np.full(_samples(1.0), np.nan, np.float32)
     rows, ends = np.array([row]), np.array([silence.size])
-    _, found = segment(states, rows, silence, ends, 0, next_rr, beats, signals)
-    found += _give_up(states, row, _R_BAND, next_rr, beats[found:], signals[found:])
-    beats["stream"][:found] = 0
-    beyond = beats["r_peak"][:found] + beats["length"][:found] > end
-    beats["complete"][:found][beyond] = False
-    beats["length"][:found][beyond] = np.maximum(0, end - beats["r_peak"][:found][beyond])
+    _, found = segment(states, rows, silence, ends, 0, waits, room)
+    left = room.beats[found:], room.signals[found:], room.surroundings[found:]
+    found += _give_up(states, row, _R_BAND, waits, *left)
+    beats = room.beats[:found]
+    beats["stream"] = 0
+    beats["known"] = np.minimum(beats["known"], end)
+    beats["surrounded"][beats["fiducial"] + AFTER > end] = False
+    beyond = beats["r_peak"] + beats["length"] > end
+    beats["complete"][beyond] = False
+    beats["length"][beyond] = np.maximum(0, end - beats["r_peak"][beyond])
     return found
 
 
@@ -260,6 +302,11 @@ def compact(states: npt.NDArray[np.void], row: int) -> int:
 def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Samples since the last QRS complex of some streams, or since their start."""
     return _since_last(states, rows)
+
+
+def baseline_moved(states: npt.NDArray[np.void], row: int) -> float:
+    """How far the baseline of a stream moved of late; see `monitor.ecg.silence`."""
+    return float(_moved_until_now(states, row))
 
 
 def _mexican_hat(width_s: float, taps: int) -> Signal:
@@ -292,11 +339,12 @@ def _segment(
     samples: Signal,
     ends: Any,
     begin: int,
-    next_rr: bool,
+    waits: int,
     band_filter: Signal,
     r_filter: Signal,
     beats: Any,
     signals: Signal,
+    surroundings: Signal,
 ) -> tuple[int, int]:
     band, level = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     found = 0
@@ -308,13 +356,14 @@ def _segment(
         found += _push(
             states[rows[i]],
             samples[start : ends[i]],
-            next_rr,
+            waits,
             band_filter,
             r_filter,
             band,
             level,
             beats[found:],
             signals[found:],
+            surroundings[found:],
         )
         for k in range(before, found):
             beats[k].stream = i
@@ -325,13 +374,14 @@ def _segment(
 def _push(
     state: Any,
     samples: Signal,
-    next_rr: bool,
+    waits: int,
     band_filter: Signal,
     r_filter: Signal,
     band: Signal,
     level: Signal,
     beats: Any,
     signals: Signal,
+    surroundings: Signal,
 ) -> int:
     """Take the next samples of a stream; return how many beats are done. `band` and `level` are room for a block."""
     if state.n == 0 and samples.size > 0:
@@ -340,8 +390,10 @@ def _push(
     while taken < samples.size:
         block = _store(state, samples[taken:], band_filter, band)
         taken += block
+        _keep_baseline(state, block)
         _rectify(state, band[:block], level)
-        found += _follow(state, band[:block], level, next_rr, r_filter, beats[found:], signals[found:])
+        room = beats[found:], signals[found:], surroundings[found:]
+        found += _follow(state, band[:block], level, waits, r_filter, *room)
     return found
 
 
@@ -366,6 +418,30 @@ def _store(state: Any, samples: Signal, band_filter: Signal, band: Signal) -> in
             value += band_filter[k] * near[i + k]
         band[i] = value
     return block
+
+
+@compiled
+def _keep_baseline(state: Any, block: int) -> None:
+    """Keep the medians of a stored block, each of those samples whose numbers begin at a multiple of their count."""
+    for k in range(state.n // silence.BLOCK, (state.n + block) // silence.BLOCK):
+        at = k * silence.BLOCK - state.base
+        state.baseline[k % BASELINES] = median(state.signal[at : at + silence.BLOCK])
+
+
+@compiled
+def _moved(state: Any, until: int) -> float:
+    """How far the baseline moved before a sample; what lies too long ago is not looked at."""
+    first = max(0, -(-(until - silence.OVER) // silence.BLOCK), state.n // silence.BLOCK - BASELINES_USED)
+    count = max(0, until // silence.BLOCK - first)
+    medians = np.empty(count, np.float32)
+    for k in range(count):
+        medians[k] = state.baseline[(first + k) % BASELINES]
+    return float(silence.measure_movement(medians))
+
+
+@compiled
+def _moved_until_now(states: Any, row: int) -> float:
+    return _moved(states[row], states[row].n)
 
 
 @compiled
@@ -395,7 +471,14 @@ def _rectify(state: Any, block: Signal, level: Signal) -> None:
 
 @compiled
 def _follow(
-    state: Any, block: Signal, level: Signal, next_rr: bool, r_filter: Signal, beats: Any, signals: Signal
+    state: Any,
+    block: Signal,
+    level: Signal,
+    waits: int,
+    r_filter: Signal,
+    beats: Any,
+    signals: Signal,
+    surroundings: Signal,
 ) -> int:
     """Find the peaks in a stored block and finish beats, sample by sample."""
     # Each mention of a record's array makes a new view of it: too dear for every sample.
@@ -411,22 +494,24 @@ def _follow(
         if state.candidates > 0 and state.learned:
             _search_back(state)
         while state.pending > 0 and state.n >= state.due:
-            state.due = _finished_at(state, r_filter, next_rr)
+            state.due = _finished_at(state, r_filter, waits)
             if state.n >= state.due:
-                _hand_out(state, next_rr, beats[found], signals[found])
+                _hand_out(state, waits, beats[found], signals[found], surroundings[found])
                 found += 1
     return found
 
 
 @compiled
-def _give_up(states: Any, row: int, r_filter: Signal, next_rr: bool, beats: Any, signals: Signal) -> int:
+def _give_up(
+    states: Any, row: int, r_filter: Signal, waits: int, beats: Any, signals: Signal, surroundings: Signal
+) -> int:
     """Hand out all pending beats of a stream as they are; return how many."""
     state = states[row]
     found = 0
     while state.pending > 0:
         if state.pending_r_peak < 0:
             state.pending_r_peak = _locate_r_peak(state, r_filter)
-        _hand_out(state, next_rr, beats[found], signals[found])
+        _hand_out(state, waits, beats[found], signals[found], surroundings[found])
         found += 1
     return found
 
@@ -529,15 +614,22 @@ def _threshold(state: Any) -> float:
 
 
 @compiled
+def _falling(since: int) -> float:
+    """Share of the threshold that holds so many samples after a QRS complex."""
+    over = (since - FALL[0]) / (FALL[1] - FALL[0])
+    return 1 - (1 - FALLEN) * min(1.0, max(0.0, over))
+
+
+@compiled
 def _is_t_wave(state: Any, centre: int, slope: float) -> bool:
-    return centre - state.last < T_WAVE and slope < T_SLOPE * state.last_slope
+    return centre - state.last < T_WAVE and slope < T_SLOPE * min(state.last_slope, state.usual_slope)
 
 
 @compiled
 def _judge(state: Any, centre: int, height: float, slope: float) -> None:
     """A QRS complex, or something else to remember."""
     is_t_wave, threshold = _is_t_wave(state, centre, slope), _threshold(state)
-    if state.learned and height > threshold and not is_t_wave:
+    if state.learned and height > _falling(centre - state.last) * threshold and not is_t_wave:
         _accept(state, centre, height, slope)
         state.candidates = 0
         return
@@ -588,9 +680,11 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
         state.rr_count += 1
         _update_rhythm(state)
     state.last, state.last_slope, state.last_fiducial = centre, slope, fiducial
+    state.usual_slope += (slope - state.usual_slope) / min(8, state.qrs_count)
     i, state.due = state.pending, 0
     state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
     state.pending_decided[i] = state.n
+    state.pending_moved[i] = 0.0 if rr > 0 else _moved(state, fiducial - silence.BEFORE)
     state.pending_relearned[i], state.relearned = state.relearned, False
     state.pending += 1
 
@@ -682,7 +776,7 @@ def _update_rhythm(state: Any) -> None:
 
 
 @compiled
-def _finished_at(state: Any, r_filter: Signal, next_rr: bool) -> int:
+def _finished_at(state: Any, r_filter: Signal, waits: int) -> int:
     """How many samples the first pending beat needs until it has all that it waits for, or will never have."""
     placed = state.pending_fiducial[0] + LOCATE_AFTER + 1
     if state.n < placed:
@@ -697,7 +791,9 @@ def _finished_at(state: Any, r_filter: Signal, next_rr: bool) -> int:
         if state.n < whole:
             return whole
         state.pending_median = state.median_rr
-    if not next_rr or state.pending > 1:
+    if waits & FOR_SURROUNDINGS and state.n < state.pending_fiducial[0] + AFTER:
+        return state.pending_fiducial[0] + AFTER
+    if not waits & FOR_NEXT or state.pending > 1:
         return state.n
     return min(latest, int(state.pending_fiducial[0] + _patience(state) + DECIDED_WITHIN) + 1)
 
@@ -750,8 +846,8 @@ def _locate_r_peak(state: Any, r_filter: Signal) -> int:
 
 
 @compiled
-def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
-    """Write the first pending beat to `beat` and `signal`, and forget it."""
+def _hand_out(state: Any, waits: int, beat: Any, signal: Signal, surroundings: Signal) -> None:
+    """Write the first pending beat to `beat`, `signal` and `surroundings`, and forget it."""
     median_rr = state.median_rr if np.isnan(state.pending_median) else state.pending_median
     whole = LENGTH if np.isnan(median_rr) else min(LENGTH, _window_length(median_rr))
     at = state.pending_r_peak - state.base
@@ -762,13 +858,17 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
     beat.decided = state.pending_decided[0]
     beat.relearned = state.pending_relearned[0]
     beat.rr = state.pending_rr[0]
-    beat.next_rr = _next_rr(state) if next_rr else -1
+    beat.moved = state.pending_moved[0]
+    beat.next_rr = _next_rr(state) if waits & FOR_NEXT else -1
     beat.median_rr = median_rr
     beat.length = length
+    beat.known = state.n
     signal[:length] = state.signal[at : at + length]
     missing = state.missing[at : at + length]
     if missing.any():
         signal[:length][missing > 0] = np.nan
+    if waits & FOR_SURROUNDINGS:
+        beat.surrounded = _copy_surroundings(state, surroundings)
     state.last_r_peak = state.pending_r_peak
     state.pending -= 1
     state.due = 0
@@ -779,3 +879,15 @@ def _hand_out(state: Any, next_rr: bool, beat: Any, signal: Signal) -> None:
         state.pending_rr[i] = state.pending_rr[i + 1]
         state.pending_decided[i] = state.pending_decided[i + 1]
         state.pending_relearned[i] = state.pending_relearned[i + 1]
+        state.pending_moved[i] = state.pending_moved[i + 1]
+
+
+@compiled
+def _copy_surroundings(state: Any, surroundings: Signal) -> bool:
+    """Those of the first pending beat, NaN where samples are missing; return whether the stream has all of them."""
+    begin = state.pending_fiducial[0] - BEFORE
+    for k in range(surroundings.size):
+        at = begin + k - state.base
+        is_there = begin + k >= 0 and begin + k < state.n and state.missing[at] == 0
+        surroundings[k] = state.signal[at] if is_there else np.nan
+    return bool(begin >= 0 and begin + surroundings.size <= state.n)

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 from monitor import counters, wire
 from monitor.broker.source import Source
-from monitor.classify import Classifier
 from monitor.engine import Engine
+from monitor.panel import Panel
 from monitor.service import systemd
 from monitor.service.intake import Intake
 from monitor.service.metrics import HealthBoard
 from monitor.service.partitions import Partitions
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests
 from monitor.service.settings import ALIVE_S, NOTE_S, VERSION, ServiceSettings
+from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
 
@@ -32,13 +34,15 @@ OVERLOADED_S = 5.0
 class Parts:
     """What a monitor consists of."""
 
-    classifier: Classifier
+    panel: Panel
     engine: Engine
     source: Source
     store: StateStore | None
     checkpoint: Checkpoint
     publisher: Publisher
     intake: Intake
+    states: States
+    requests: Requests
     partitions: Partitions | None = None
     """Where the fleet is dealt out to several processes."""
 
@@ -164,8 +168,7 @@ class Health:
         return wire.MonitorStatus(
             state=state,
             version=VERSION,
-            model=parts.classifier.info.name,
-            model_sha256=parts.classifier.sha256,
+            **parts.panel.names(),
             since_s=self._since_s,
             counts=dict(parts.engine.counts) | faults,
             devices=parts.engine.devices,

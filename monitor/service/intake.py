@@ -21,13 +21,14 @@ import statistics
 import time
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from monitor import counters, wire
 from monitor.broker.source import Message
 from monitor.devices import Device
 from monitor.engine import Engine
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
 from monitor.stream import Notice
@@ -64,6 +65,8 @@ class Intake:
         Of the wire.
     shard
         Number of this worker, and of how many: it takes the devices whose id falls to it.
+    requests
+        Takes what is no device's message but a person's request; None takes none.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Intake:
         publisher: Publisher,
         topics: wire.Topics,
         shard: tuple[int, int] = (0, 1),
+        requests: Requests | None = None,
     ) -> None:
         self._engine = engine
         self._checkpoint = checkpoint
@@ -81,10 +85,12 @@ class Intake:
         self._publisher = publisher
         self._topics = topics
         self._shard = shard
+        self._requests = requests
         self._complaints = Complaints()
         self._lateness_s: list[float] = []
         self._new: list[str] = []  # devices to be looked up
         self._waiting: dict[str, _Waiting] = {}  # devices that are looked up
+        self._useless: list[str] = []
         self._void: Counter[str] = Counter()  # answers to come that are of no use any more, by device
         self._early: OrderedDict[tuple[int, str], tuple[Content, float]] = OrderedDict()
 
@@ -104,9 +110,7 @@ class Intake:
         for message in messages:
             device = self._take(message, now_s, arrived_s, time_s)
             self._checkpoint.received(message.token, device, now_s)
-        if self._new and self._store is not None:
-            self._store.ask(self._new)
-            self._new = []
+        self._ask()
 
     def resume(self, arrived_s: float) -> None:
         """Go on with the devices whose states were looked up; `arrived_s` as for `take`."""
@@ -145,6 +149,30 @@ class Intake:
         self._engine.forget_allowances(now_s)
         self._publisher.housekeeping(now_s)
 
+    def recall(self, devices: Iterable[str], arrived_s: float) -> None:
+        """Have devices looked up that an earlier process watched and that were not heard since, to go on with them.
+
+        Parameters
+        ----------
+        devices
+            Their ids; those of other workers are left out.
+        arrived_s
+            When they are taken to have been heard last.
+        """
+        for device in devices:
+            if self._is_ours(device) and not self._engine.has_forgotten(device) and not self._engine.knows(device):
+                self._look_up(device, None).recalled_s = arrived_s
+        self._ask()
+
+    def take_useless(self) -> list[str]:
+        """Return the devices that were to be recalled, and are not to be gone on with."""
+        useless, self._useless = self._useless, []
+        return useless
+
+    def _is_ours(self, device: str) -> bool:
+        number, workers = self._shard
+        return workers == 1 or zlib.crc32(device.encode()) % workers == number
+
     def take_lateness(self) -> float | None:
         """Return the median time in s from the end of a packet to its arrival since this was asked last."""
         lateness_s, self._lateness_s = self._lateness_s, []
@@ -155,8 +183,7 @@ class Intake:
         device = None
         try:
             device, leaf = self._topics.parse(message.topic)
-            number, workers = self._shard
-            if workers > 1 and zlib.crc32(device.encode()) % workers != number:
+            if not self._is_ours(device):
                 return None
             if message.retained and leaf == "samples":
                 self._ignore_retained(device, now_s)
@@ -171,6 +198,8 @@ class Intake:
             self._take_leaf(device, leaf, message, (now_s, arrived_s, time_s))
             return device
         except wire.PacketError as error:
+            if device is None and self._requests is not None and self._requests.take(message):
+                return None
             self._reject(message.topic, device, str(error), now_s)
         except Exception:
             self._engine.counts[counters.INTERNAL_ERRORS] += 1
@@ -208,6 +237,11 @@ class Intake:
             return True
         if partition is None and (self._store is None or self._engine.has_forgotten(device)):
             return False
+        self._look_up(device, partition).sent.append((content, arrived_s))
+        return True
+
+    def _look_up(self, device: str, partition: int | None) -> _Waiting:
+        """Have a device looked up, unless it is; return what waits for that."""
         waiting = self._waiting.get(device)
         if waiting is None:
             waiting = self._waiting[device] = _Waiting(partition)
@@ -215,8 +249,13 @@ class Intake:
             self._checkpoint.hold(device)
             if partition is not None and (early := self._early.pop((partition, device), None)) is not None:
                 waiting.sent.append(early)
-        waiting.sent.append((content, arrived_s))
-        return True
+        return waiting
+
+    def _ask(self) -> None:
+        """Have all new devices looked up together."""
+        if self._new and self._store is not None:
+            self._store.ask(self._new)
+            self._new = []
 
     def _remember_early(self, partition: int, device: str, content: Content, arrived_s: float) -> None:
         """Remember what a device says of itself before its first samples; of most devices none will come here."""
@@ -231,7 +270,10 @@ class Intake:
     def _go_on(self, device: str, state: bytes | None, waiting: _Waiting, arrived_s: float) -> None:
         """Restore a device, and take what it has sent meanwhile; tell it from where on its packets are needed."""
         is_forgotten = self._engine.has_forgotten(device)  # and what is saved of it is out of date
-        is_to_hear = state is not None and not is_forgotten and self._restore(device, state, arrived_s)
+        heard_s = arrived_s if waiting.recalled_s is None else waiting.recalled_s
+        is_to_hear = state is not None and not is_forgotten and self._restore(device, state, heard_s)
+        if waiting.recalled_s is not None and not is_to_hear and not waiting.sent:
+            self._useless.append(device)
         for content, came_s in waiting.sent:
             if is_to_hear and isinstance(content, wire.Packet):
                 self._publisher.acknowledge(device)
@@ -292,10 +334,11 @@ class Intake:
 class _Waiting:
     """What a device sent while it is looked up."""
 
-    __slots__ = ("partition", "sent")
+    __slots__ = ("partition", "recalled_s", "sent")
 
     def __init__(self, partition: int | None) -> None:
         self.partition = partition
+        self.recalled_s: float | None = None  # when it is taken to have been heard last, if it was not heard since
         self.sent: list[tuple[Content, float]] = []
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from monitor import counters
 from monitor.broker.source import Message
 from monitor.classify import MAX_BATCH
+from monitor.engine import SILENT_S
 from monitor.service import systemd
 from monitor.service.health import Health, Parts, Timer
 from monitor.service.settings import STATUS_S, ServiceSettings
@@ -58,6 +59,9 @@ class Loop:
         self._asked_s = time.monotonic()
         self._connections = 0
         self._was_connected = False
+        self._began_s = health.attention.arrived_s(time.monotonic())
+        is_alone = parts.store is not None and parts.partitions is None
+        self._former = parts.store.read_devices() if is_alone and parts.store else []  # of an earlier process
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Turn until the monitor is to stop; then publish and save all that is held."""
@@ -84,8 +88,11 @@ class Loop:
             messages = parts.partitions.turn(messages)
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
         parts.intake.resume(attention.arrived_s(now_s))
+        parts.states.clear(parts.intake.take_useless())
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
-        parts.publisher.publish(parts.engine.flush())
+        self._publish()
+        parts.requests.turn(now_s)
+        parts.states.turn(now_s, attention.arrived_s(now_s))
         parts.intake.report(parts.engine.take_notices(), now_s)
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
@@ -113,10 +120,17 @@ class Loop:
         if any(not message.retained for message in messages):
             attention.heard_s = now_s
 
+    def _publish(self) -> None:
+        """Publish what follows from what was taken."""
+        output = self._parts.engine.flush()
+        self._parts.publisher.publish(output)
+        self._parts.states.note(output.alerts)
+
     def _commit(self, now_s: float, idle: bool) -> None:
         """Hand over what is due; acknowledge what is committed: what waited in the socket would wake the next turn."""
         self._parts.publisher.take_confirmed()
         self._parts.publisher.acknowledge_all(self._parts.checkpoint.commit(now_s, idle))
+        self._parts.requests.answer(self._parts.checkpoint.take_settled())
         self._parts.source.flush()
 
     def housekeeping(self, now_s: float) -> None:
@@ -129,10 +143,24 @@ class Loop:
             parts.store.prune(time.time() - KEEP_S)
             if parts.checkpoint.outbox.needs_resend:
                 parts.publisher.resend()
+        parts.requests.load()
+        self._recall(now_s)
         parts.engine.forget(attention.arrived_s(now_s) - self._settings.forget_s)
-        parts.publisher.publish(parts.engine.flush())
+        self._publish()
         self._commit(now_s, idle=False)
         self._break_silence(now_s)
+
+    def _recall(self, now_s: float) -> None:
+        """Go on with the devices that an earlier process watched, once those that send were heard again.
+
+        Whoever sees their states must see that they are silent; and what was alerted of them must come to an end.
+        """
+        parts, arrived_s = self._parts, self._health.attention.arrived_s(now_s)
+        if not self._former or arrived_s - self._began_s < SILENT_S:
+            return
+        former, self._former = self._former, []
+        parts.intake.recall(former, self._began_s)
+        parts.intake.resume(arrived_s)
 
     def _break_silence(self, now_s: float) -> None:
         """If nothing comes, the devices may all sleep, or the broker may have forgotten the subscription."""
@@ -151,7 +179,8 @@ class Loop:
         parts = self._parts
         if parts.store is None:
             parts.engine.forget(float("inf"))
-        parts.publisher.publish(parts.engine.flush())
+        self._publish()
+        parts.states.turn(time.monotonic(), self._health.attention.arrived_s(time.monotonic()))
         until_s = time.monotonic() + DRAIN_S
         self._commit_all(until_s)
         if not parts.source.connected:
@@ -169,5 +198,5 @@ class Loop:
         while (checkpoint.uncommitted or checkpoint.is_open) and time.monotonic() < until_s:
             publisher.acknowledge_all(checkpoint.wait(QUIET_S))
             self._parts.intake.resume(self._health.attention.arrived_s(time.monotonic()))
-            publisher.publish(self._parts.engine.flush())
+            self._publish()
             self._commit(time.monotonic(), idle=True)

@@ -17,6 +17,8 @@ from monitor.broker.source import Message, Source
 from monitor.engine import Engine
 from monitor.service.intake import Intake
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests
+from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
 
@@ -28,7 +30,7 @@ class Partitions:
 
     Parameters
     ----------
-    source, store, engine, checkpoint, publisher, intake
+    source, store, engine, checkpoint, publisher, intake, states, requests
         Parts of the monitor.
     """
 
@@ -40,6 +42,8 @@ class Partitions:
         checkpoint: Checkpoint,
         publisher: Publisher,
         intake: Intake,
+        states: States,
+        requests: Requests,
     ) -> None:
         self._source = source
         self._store = store
@@ -47,6 +51,8 @@ class Partitions:
         self._checkpoint = checkpoint
         self._publisher = publisher
         self._intake = intake
+        self._states = states
+        self._requests = requests
         self._owned: set[int | None] = set()
 
     def turn(self, messages: list[Message]) -> list[Message]:
@@ -62,6 +68,7 @@ class Partitions:
         if new := {message.partition for message in messages} - self._owned - {None}:
             self._owned |= new
             self._store.own([partition for partition in new if partition is not None])
+            self._requests.refresh()
             log.info("took over the partitions %s", sorted(new, key=str))
         self._publisher.send_again(self._store.taken())
         return messages
@@ -69,6 +76,7 @@ class Partitions:
     def _leave(self, lost: set[int]) -> None:
         gone = [*self._engine.discard(lost), *self._intake.drop(lost)]
         self._checkpoint.drop(lost, gone)
+        self._states.leave(gone)
         self._store.disown(lost)
         self._owned -= lost
         self._engine.counts[counters.PARTITIONS_LEFT] += len(lost)

@@ -15,6 +15,7 @@ import msgspec
 from monitor import counters, wire
 from monitor.broker.source import Source
 from monitor.engine import Engine, Output
+from monitor.service.decisions import Decisions
 from monitor.state.checkpoint import Committed, Outbox
 from monitor.state.store import OutboxMessage
 
@@ -40,34 +41,50 @@ class Publisher:
         Of the wire.
     publish_beats
         Publish every beat's verdict, not only alerts.
+    decisions
+        Which alerts people have silenced.
     """
 
     def __init__(
-        self, source: Source, engine: Engine, outbox: Outbox, topics: wire.Topics, publish_beats: bool
+        self,
+        source: Source,
+        engine: Engine,
+        outbox: Outbox,
+        topics: wire.Topics,
+        publish_beats: bool,
+        decisions: Decisions | None = None,
     ) -> None:
         self._source = source
         self._engine = engine
         self._outbox = outbox
         self._topics = topics
         self._publish_beats = publish_beats
+        self._decisions = decisions or Decisions()
         self._errors: dict[tuple[str, str], float] = {}  # when each kind of error was last reported to each device
         self._shortened: set[str] = set()  # ids of alerts that were too large for the broker, and were shortened
 
     def publish(self, output: Output) -> None:
         """Publish alerts and, if asked, beats."""
         for alert in output.alerts:
-            topic = self._topics.of(alert.device, "alerts")
-            known = self._engine.record(alert.device)
-            partition = None if known is None else known.partition
-            message = OutboxMessage(alert.id, alert.device, time.time(), topic, wire.encode(alert), partition)
-            self._outbox.add(message)
-            self._send(message)
+            self.publish_alert(alert)
         if self._publish_beats:
             for beat in output.beats:
                 qos = int(self._source.unconfirmed < MOST_UNCONFIRMED)
                 self._source.publish(self._topics.of(beat.device, "beats"), wire.encode(beat), qos)
                 if not qos:
                     self._engine.counts[counters.UNCONFIRMED_BEATS] += 1
+
+    def publish_alert(self, alert: wire.Alert) -> None:
+        """Publish an alert, marked if somebody has silenced its kind."""
+        now_s = time.time()
+        if self._decisions.of(alert.device).is_silenced(alert.kind, now_s):
+            alert = msgspec.structs.replace(alert, silenced=True)
+        topic = self._topics.of(alert.device, "alerts")
+        known = self._engine.record(alert.device)
+        partition = None if known is None else known.partition
+        message = OutboxMessage(alert.id, alert.device, now_s, topic, wire.encode(alert), alert.episode, partition)
+        self._outbox.add(message)
+        self._send(message)
 
     def resend(self) -> None:
         """Publish the alerts that an earlier process, or an earlier file, has left."""
@@ -100,12 +117,13 @@ class Publisher:
             self._shorten(refused)
 
     def _shorten(self, key: str | None) -> None:
-        """Publish an alert that is too large for the broker without its waveform; the history keeps it whole."""
+        """Publish an alert that is too large for the broker without its signal and beats; the history keeps them."""
         message = None if key is None else self._outbox.find(key)
         if message is not None:
             alert = wire.decode(message.payload, wire.Alert)
-            short = wire.encode(msgspec.structs.replace(alert, waveform=None))
-            if alert.waveform is not None and key not in self._shortened:
+            short = wire.encode(msgspec.structs.replace(alert, waveform=None, strip=None, recent=[]))
+            has_more = alert.waveform is not None or alert.strip is not None or bool(alert.recent)
+            if has_more and key not in self._shortened:
                 self._shortened.add(message.id)
                 self._source.publish(message.topic, short, qos=1, key=message.id)
                 return

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -18,16 +19,19 @@ from monitor import wire
 from monitor.broker import connection
 from monitor.broker.connection import SCHEMES
 from monitor.broker.source import Source, Subscription
-from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
+from monitor.panel import Panel, load_panel
+from monitor.service.decisions import Decisions
 from monitor.service.health import Health, Parts
 from monitor.service.intake import Intake
 from monitor.service.loop import Loop
 from monitor.service.metrics import HealthBoard, serve
 from monitor.service.partitions import Partitions
 from monitor.service.publisher import Publisher
+from monitor.service.requests import Requests, Tools
 from monitor.service.settings import VERSION, ServiceSettings
 from monitor.service.stale_sessions import end_stale_sessions
+from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.location import locate
 from monitor.state.store import StateStore
@@ -39,6 +43,12 @@ GC_THRESHOLD = (2000, 20, 5000)
 device that is forgotten leaves a cycle."""
 LEAVES = ("info", "samples", "status")
 """What is asked for of every device."""
+
+
+def subscriptions(topics: wire.Topics, name: str) -> list[Subscription]:
+    """Return what a monitor asks the broker for."""
+    leaves = [Subscription(topics.of("+", leaf), 1, required=leaf == "samples") for leaf in LEAVES]
+    return [*leaves, Subscription(topics.request(name, "+"), 1, required=False)]
 
 
 class Service:
@@ -56,7 +66,7 @@ class Service:
     Raises
     ------
     ValueError
-        Settings that cannot work; see `wire.Topics`, `wire.check_name`, `connection.make_client`, `Classifier`.
+        Settings that cannot work; see `wire.Topics`, `wire.check_name`, `connection.make_client`, `load_panel`.
     FileNotFoundError, ModelMismatch
         The model cannot be used.
     """
@@ -70,9 +80,9 @@ class Service:
         wire.check_name(settings.name)
         wire.Topics(settings.prefix)
         self.settings = settings
-        self.classifier = Classifier(settings.model, settings.provider)
-        self.engine = Engine(self.classifier, settings.alerts)
-        self.source = source or make_source(settings, None if report else _offline(self.classifier))
+        self.panel = load_panel(settings.model, settings.shape, settings.provider)
+        self.engine = Engine(self.panel, settings.alerts)
+        self.source = source or make_source(settings, None if report else _offline(self.panel))
         self.board = HealthBoard()
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
@@ -113,14 +123,18 @@ class Service:
         settings, engine, source = self.settings, self.engine, self.source
         store = _open_store(settings)
         try:
-            topics, checkpoint = wire.Topics(settings.prefix), Checkpoint(engine, store)
-            publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats)
-            shard = settings.shard if settings.source is None else (0, 1)
-            intake = Intake(engine, checkpoint, store, publisher, topics, shard)
-            partitions = None
+            topics, checkpoint, decisions = wire.Topics(settings.prefix), Checkpoint(engine, store), Decisions()
+            publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats, decisions)
+            states = States(engine, source, decisions, topics)
+            tools = Tools(engine, checkpoint, store, source, publisher, states, decisions)
+            shard = settings.shard if settings.source is None else None
+            requests = Requests(tools, topics, settings.name, shard)
+            requests.load()
+            intake = Intake(engine, checkpoint, store, publisher, topics, shard or (0, 1), requests)
+            parts = Parts(self.panel, engine, source, store, checkpoint, publisher, intake, states, requests)
             if settings.source is not None and store is not None:
-                partitions = Partitions(source, store, engine, checkpoint, publisher, intake)
-            parts = Parts(self.classifier, engine, source, store, checkpoint, publisher, intake, partitions)
+                partitions = Partitions(source, store, engine, checkpoint, publisher, intake, states, requests)
+                parts = replace(parts, partitions=partitions)
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
         finally:
             if store is not None:
@@ -158,13 +172,12 @@ class Service:
             log.warning("%s Trying again.", error)
 
 
-def _offline(classifier: Classifier) -> bytes:
+def _offline(panel: Panel) -> bytes:
     """Return the last will."""
     status = wire.MonitorStatus(
         state="offline",
         version=VERSION,
-        model=classifier.info.name,
-        model_sha256=classifier.sha256,
+        **panel.names(),
         since_s=time.time(),
     )
     return wire.encode(status)
@@ -198,7 +211,7 @@ def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
     source: Source = module.make_source(
         settings.broker,
         f"ecgwatch-{settings.own_name}",
-        [Subscription(topics.of("+", leaf), 1, required=leaf == "samples") for leaf in LEAVES],
+        subscriptions(topics, settings.name),
         password=connection.read_password(settings.broker, settings.password_file),
         tls=settings.tls,
         clean=settings.state is None,
@@ -217,8 +230,9 @@ def _make_partitioned(settings: ServiceSettings, url: str, will: bytes | None) -
     cluster, broker, name = ClusterUrl.parse(url), settings.broker, settings.own_name
     password = connection.read_password(broker, settings.password_file)
     topic = wire.Topics(settings.prefix).monitor_status(name)
+    asked = [Subscription(wire.Topics(settings.prefix).request(settings.name, "+"), 1, required=False)]
     out = MqttSource(
-        broker, f"ecgwatch-{name}", [], password=password, tls=settings.tls, clean=True,
+        broker, f"ecgwatch-{name}", asked, password=password, tls=settings.tls, clean=True,
         will=None if will is None else (topic, will),
     )  # fmt: skip
     out.name_hosts([(host, broker.port) for host, _ in cluster.nodes])

@@ -13,6 +13,8 @@ from typing import Literal
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.broker import connection
+from monitor.classify import SHAPE_MODEL
+from monitor.panel import DEFAULT_MODEL
 from monitor.service.logs import Kind
 from monitor.service.metrics import Address
 
@@ -38,10 +40,12 @@ class ServiceSettings:
     prefix: str = wire.PREFIX
     name: str = "monitor"
     """Of this monitor, in its status topic, its client id and the name of its file."""
-    model: str = "ptb"
-    """Of a bundled model, or path of an ONNX file."""
+    model: str = DEFAULT_MODEL
+    """Name of a bundled model, or path of an ONNX file."""
+    shape: str = SHAPE_MODEL
+    """The same of the shape model beside a class model, or "none"; see `monitor.panel.load_panel`."""
     provider: Literal["cpu", "cuda", "auto"] = "auto"
-    """Where it runs; see `monitor.classify.Classifier`."""
+    """Where they run; see `monitor.classify.Classifier`."""
     publish_beats: bool = False
     """Publish every beat's verdict, not only alerts."""
     alerts: AlertSettings = field(default_factory=AlertSettings)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from monitor.devices import Device, Hourly
 from monitor.engine import Engine
-from monitor.state.store import HourlyRow, OutboxMessage, Outcome, StateStore, Transaction
+from monitor.state.store import HourlyRow, OutboxMessage, Outcome, RequestRow, StateStore, Transaction
 
 WINDOW_S = 10.0
 """A packet is committed after this time at the latest, when all goes well."""
@@ -38,8 +38,9 @@ COMMIT_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
 MOST_OPEN = 16
 """While so many transactions are open, no more are submitted: what is due waits here, where it costs nothing."""
-MOST_KEPT, MOST_HOURLY = 10_000, 100_000
-"""While nothing can be saved, no more alerts than these are kept for the history, and of beats no more hours."""
+MOST_KEPT, MOST_HOURLY, MOST_REQUESTS = 10_000, 100_000, 10_000
+"""While nothing can be saved, no more alerts than these are kept for the history, of beats no more hours, and of
+requests no more for the audit trail."""
 
 
 class _Entry(NamedTuple):
@@ -203,6 +204,62 @@ class Outbox:
         self._leaving.difference_update(transaction.confirmed)
 
 
+class Decided:
+    """What people have decided between being asked for and being saved; a request is answered once it is."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, bytes] = {}
+        """By device, not saved yet."""
+        self.requests: deque[RequestRow] = deque(maxlen=MOST_REQUESTS)
+        """By which they were made, for the audit trail."""
+        self._open: list[RequestRow] = []  # not saved yet, nor answered
+        self._saved: list[RequestRow] = []  # saved, and not answered yet
+
+    def add(self, device: str, decisions: bytes, request: RequestRow | None = None) -> None:
+        """Take what there is about a device, and the request that changed it."""
+        self.decisions[device] = decisions
+        if request is not None:
+            self.requests.append(request)
+            self._open.append(request)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is to be saved."""
+        return bool(self.decisions)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for what is to be saved."""
+        return self.waits and bool(self._open)
+
+    def take(self) -> tuple[dict[str, bytes], tuple[RequestRow, ...]]:
+        """Take what is to be saved: decisions, and requests."""
+        taken = dict(self.decisions), tuple(self.requests)
+        self.decisions.clear()
+        self.requests.clear()
+        return taken
+
+    def put_back(self, transaction: Transaction) -> None:
+        """Have again what could not be saved; what was decided since stays."""
+        self.decisions = {**transaction.decisions, **self.decisions}
+        self.requests = deque([*transaction.requests, *self.requests], maxlen=MOST_REQUESTS)
+
+    def is_stored(self, requests: Sequence[RequestRow]) -> None:
+        """Note that the store holds requests, and what was decided by them."""
+        ids = {row.id for row in requests}
+        self._saved += [row for row in self._open if row.id in ids]
+        self._open = [row for row in self._open if row.id not in ids]
+
+    def take_settled(self, fault: str | None) -> list[tuple[RequestRow, str | None]]:
+        """Return the requests that are saved, or cannot be for now because of a fault, each once."""
+        settled: list[tuple[RequestRow, str | None]] = [(row, None) for row in self._saved]
+        self._saved = []
+        if fault is not None:
+            settled += [(row, fault) for row in self._open]
+            self._open = []
+        return settled
+
+
 class Checkpoint:
     """The packets that are not committed, and what is saved so that they can be.
 
@@ -216,6 +273,7 @@ class Checkpoint:
 
     def __init__(self, engine: Engine, store: StateStore | None) -> None:
         self.outbox = Outbox(store)
+        self.decided = Decided()
         self._engine = engine
         self._store = store
         self._window = Window()
@@ -328,7 +386,8 @@ class Checkpoint:
             self._is_retry_due = False
             store.retry()
         is_faulty = store.fault is not None
-        urgent = idle or self.uncommitted >= self._window.limit or (self._engine.tombstones and not is_faulty)
+        is_pressing = self.decided.is_urgent or (self._engine.tombstones and not is_faulty)
+        urgent = idle or self.uncommitted >= self._window.limit or is_pressing
         return bool(urgent) or now_s - self._committed_s >= COMMIT_S
 
     def _hand_over(self, store: StateStore, now_s: float, idle: bool) -> list[int]:
@@ -361,6 +420,7 @@ class Checkpoint:
             self._open_tokens -= len(one.tokens)
             if outcome.is_saved:
                 self.outbox.is_stored(one.transaction)
+                self.decided.is_stored(one.transaction.requests)
                 self._engine.bury(one.tombstones)
                 saved += [
                     Saved(known.id, seq) for known, seq in one.devices if seq is not None and self._is_still(known, seq)
@@ -381,11 +441,16 @@ class Checkpoint:
         """Have again what could not be saved; the devices are owed when the store is opened again."""
         one.is_void = True
         self.outbox.put_back(one.transaction)
+        self.decided.put_back(one.transaction)
         self._engine.put_back(one.tombstones)
         for row in one.transaction.hourly:
             if not self._engine.knows(row.device) and not self._engine.has_forgotten(row.device):
                 continue  # another process goes on with it, and counts them
             self._add_hourly((row.hour, row.device, row.what), (row.beats, row.rr_ms))
+
+    def take_settled(self) -> list[tuple[RequestRow, str | None]]:
+        """Return the requests that may be answered now, each once, and why what was decided is not saved, if so."""
+        return self.decided.take_settled(None if self._store is None else self._store.fault)
 
     def _commit_nothing(self) -> Committed:
         """Without a store: acknowledge all to the broker, and drop what would be saved."""
@@ -396,6 +461,8 @@ class Checkpoint:
         self._uncommitted.clear()
         self.outbox.published.clear()
         self._engine.bury(self._engine.take_tombstones())
+        _, requests = self.decided.take()
+        self.decided.is_stored(requests)
         return Committed(tokens, [])
 
     def _submit(self, store: StateStore, devices: list[str]) -> None:
@@ -405,13 +472,13 @@ class Checkpoint:
             self._owed = {known.id for known in self._engine.records() if known.saved}
             self._opened, outbox.is_doubtful = store.opened, True
         self._collect_owed(devices)
-        if not (devices or self._engine.tombstones or outbox.is_due):
+        if not (devices or self._engine.tombstones or outbox.is_due or self.decided.waits):
             return
         states = {device: self._engine.save(device) for device in devices}
         records = [known for device in devices if (known := self._engine.record(device)) is not None]
         tombstones = self._engine.take_tombstones()
         rows = self._take_ripe(states, tombstones)
-        transaction = Transaction(states, *outbox.take(), frozenset(tombstones), rows)
+        transaction = Transaction(states, *outbox.take(), frozenset(tombstones), rows, *self.decided.take())
         self._open.append(_Open(transaction, [(known, known.stream.next_seq) for known in records], tombstones))
         store.submit(transaction)
 

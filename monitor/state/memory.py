@@ -19,6 +19,7 @@ from monitor.state.store import (
     HourlyRow,
     OutboxMessage,
     Outcome,
+    RequestRow,
     StateLocation,
     StateStore,
     Transaction,
@@ -43,6 +44,10 @@ class _Kept:
     """By worker, and by id."""
     hourly: list[tuple[int, HourlyRow]] = field(default_factory=list)
     """With the hour in which each was saved."""
+    decisions: dict[str, bytes] = field(default_factory=dict)
+    """By device."""
+    requests: dict[str, RequestRow] = field(default_factory=dict)
+    """By id."""
 
 
 class MemoryLocation(StateLocation):
@@ -84,6 +89,35 @@ class MemoryLocation(StateLocation):
         """Return the beats of a monitor; see `StateLocation.read_hourly`."""
         rows = self._kept.get(name, _Kept()).hourly
         return add_up([row for hour, row in rows if hour >= since_s // 3600 and device in (None, row.device)])
+
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests of a monitor; see `StateLocation.read_requests`."""
+        rows = self._kept.get(name, _Kept()).requests.values()
+        found = [row for row in rows if row.made_s >= since_s and device in (None, row.device)]
+        return sorted(found, key=lambda row: row.made_s)
+
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete a device; see `StateLocation.erase`."""
+        kept = self._kept.get(name, _Kept())
+        alerts = [one for one, alert in kept.alerts.items() if alert.device == device]
+        unconfirmed = [(box, one) for box in kept.outbox.values() for one in list(box) if box[one].device == device]
+        hourly = [row for row in kept.hourly if row[1].device == device]
+        deleted = {
+            "device": int(kept.states.pop(device, None) is not None),
+            "alert": len(alerts),
+            "outbox": len(unconfirmed),
+            "hourly": len(hourly),
+        }
+        asked = [one for one, request in kept.requests.items() if request.device == device]
+        deleted |= {"decision": int(kept.decisions.pop(device, None) is not None), "request": len(asked)}
+        for one in asked:
+            del kept.requests[one]
+        for one in alerts:
+            del kept.alerts[one]
+        for box, one in unconfirmed:
+            del box[one]
+        kept.hourly = [row for row in kept.hourly if row[1].device != device]
+        return deleted
 
     @contextmanager
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> Iterator[None]:
@@ -152,6 +186,23 @@ class MemoryStore(StateStore):
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         return list(self._outbox.values())
 
+    def read_devices(self) -> list[str]:
+        """Return the devices that have a state; see `StateStore.read_devices`."""
+        return sorted(self._kept.states)
+
+    def read_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided; see `StateStore.read_decisions`."""
+        return dict(self._kept.decisions)
+
+    def find_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request; see `StateStore.find_request`."""
+        return self._kept.requests.get(request_id)
+
+    def find_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode; see `StateStore.find_alert`."""
+        alerts = self._kept.alerts.values()
+        return next((one.payload for one in alerts if (one.device, one.episode) == (device, episode)), None)
+
     def submit(self, transaction: Transaction) -> None:
         """Write it now; see `StateStore.submit`."""
         if self.fault is None and self._location.broken is not None:
@@ -171,8 +222,9 @@ class MemoryStore(StateStore):
             return
         kept, now_s = self._kept, time.time()
         underway = {id_ for outbox in kept.outbox.values() for id_ in outbox}
+        judged = {row.episode for row in kept.requests.values() if row.verb == "judge"}
         for alert in [alert for alert in kept.alerts.values() if alert.published_s < before_s]:
-            if alert.id not in underway:
+            if alert.id not in underway and alert.episode not in judged:
                 del kept.alerts[alert.id]
         kept.hourly[:] = [(hour, row) for hour, row in kept.hourly if hour >= before_s // 3600]
         for device, (saved_s, state) in list(kept.states.items()):
@@ -215,4 +267,7 @@ class MemoryStore(StateStore):
             self._outbox.setdefault(alert.id, alert)
         for id_ in transaction.confirmed:
             self._outbox.pop(id_, None)
+        kept.decisions |= transaction.decisions
+        for row in transaction.requests:
+            kept.requests.setdefault(row.id, row)
         kept.hourly += [(int(now_s // 3600), row) for row in transaction.hourly]

@@ -43,19 +43,31 @@ MIGRATIONS = [
     END $$;
     CREATE TABLE outbox (
         monitor text, id text, slot text NOT NULL, number bigserial, device text NOT NULL,
-        published_s float8 NOT NULL, topic text NOT NULL, payload bytea NOT NULL, PRIMARY KEY (monitor, id)
+        published_s float8 NOT NULL, topic text NOT NULL, payload bytea NOT NULL, episode text NOT NULL,
+        PRIMARY KEY (monitor, id)
     );
     CREATE INDEX outbox_slot ON outbox (monitor, slot);
     CREATE TABLE alert (
         monitor text NOT NULL, id text NOT NULL, device text NOT NULL, published_s float8 NOT NULL,
-        number bigserial, payload bytea NOT NULL
+        number bigserial, payload bytea NOT NULL, episode text NOT NULL
     ) PARTITION BY RANGE (published_s);
     CREATE INDEX alert_id ON alert (monitor, id);
+    CREATE INDEX alert_episode ON alert (monitor, episode);
     CREATE INDEX alert_published ON alert (monitor, published_s);
     CREATE TABLE hourly (
         monitor text, told_hour bigint, hour bigint, device text, what text,
         beats bigint NOT NULL, rr_ms bigint NOT NULL, PRIMARY KEY (monitor, told_hour, hour, device, what)
     ) PARTITION BY RANGE (told_hour);
+    CREATE TABLE decision (
+        monitor text, device text, saved_s float8 NOT NULL, content bytea NOT NULL, PRIMARY KEY (monitor, device)
+    );
+    CREATE TABLE request (
+        monitor text, id text, number bigserial, made_s float8 NOT NULL, device text NOT NULL, verb text NOT NULL,
+        asked_by text NOT NULL, payload bytea NOT NULL, answer text NOT NULL, episode text NOT NULL,
+        PRIMARY KEY (monitor, id)
+    );
+    CREATE INDEX request_made ON request (monitor, made_s);
+    CREATE INDEX request_judged ON request (monitor, episode) WHERE verb = 'judge';
     """,
 ]
 """In order; the version of a schema is how many of them it has seen. Never change one that was released: add one."""

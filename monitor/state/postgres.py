@@ -36,6 +36,7 @@ from monitor.state.store import (
     HistoryAlert,
     HourlyRow,
     OutboxMessage,
+    RequestRow,
     StateLocation,
     Transaction,
 )
@@ -82,17 +83,17 @@ SELECT %b, one.id, %b, one.state FROM unnest(%b::text[], %b::bytea[]) AS one (id
 ON CONFLICT (monitor, id) DO UPDATE SET saved_s = excluded.saved_s, state = excluded.state
 """
 _TELL = """
-INSERT INTO alert (monitor, id, device, published_s, payload)
-SELECT %b, one.id, one.device, one.published_s, one.payload
-FROM unnest(%b::text[], %b::text[], %b::float8[], %b::bytea[]) WITH ORDINALITY
-    AS one (id, device, published_s, payload, place)
+INSERT INTO alert (monitor, id, device, published_s, payload, episode)
+SELECT %b, one.id, one.device, one.published_s, one.payload, one.episode
+FROM unnest(%b::text[], %b::text[], %b::float8[], %b::bytea[], %b::text[]) WITH ORDINALITY
+    AS one (id, device, published_s, payload, episode, place)
 WHERE NOT EXISTS (SELECT FROM alert WHERE alert.monitor = %b AND alert.id = one.id) ORDER BY one.place
 """
 _SEND = """
-INSERT INTO outbox (monitor, id, slot, device, published_s, topic, payload)
-SELECT %b, one.id, one.slot, one.device, one.published_s, one.topic, one.payload
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[], %b::text[], %b::bytea[]) WITH ORDINALITY
-    AS one (id, slot, device, published_s, topic, payload, place)
+INSERT INTO outbox (monitor, id, slot, device, published_s, topic, payload, episode)
+SELECT %b, one.id, one.slot, one.device, one.published_s, one.topic, one.payload, one.episode
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[], %b::text[], %b::bytea[], %b::text[]) WITH ORDINALITY
+    AS one (id, slot, device, published_s, topic, payload, episode, place)
 ORDER BY one.place ON CONFLICT DO NOTHING
 """
 _COUNT = """
@@ -101,6 +102,19 @@ SELECT %b, %b, one.hour, one.device, one.what, one.beats, one.rr_ms
 FROM unnest(%b::int8[], %b::text[], %b::text[], %b::int8[], %b::int8[]) AS one (hour, device, what, beats, rr_ms)
 ON CONFLICT (monitor, told_hour, hour, device, what)
 DO UPDATE SET beats = hourly.beats + excluded.beats, rr_ms = hourly.rr_ms + excluded.rr_ms
+"""
+_DECIDE = """
+INSERT INTO decision (monitor, device, saved_s, content)
+SELECT %b, one.device, %b, one.content FROM unnest(%b::text[], %b::bytea[]) AS one (device, content)
+ON CONFLICT (monitor, device) DO UPDATE SET saved_s = excluded.saved_s, content = excluded.content
+"""
+_REQUEST_COLUMNS: LiteralString = "id, made_s, device, verb, asked_by, payload, answer, episode"
+_AUDIT = f"""
+INSERT INTO request (monitor, {_REQUEST_COLUMNS})
+SELECT %b, one.* FROM unnest(
+    %b::text[], %b::float8[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::text[]
+) AS one ({_REQUEST_COLUMNS})
+ON CONFLICT DO NOTHING
 """
 _CLAIM = """
 INSERT INTO claim (monitor, slot, epoch, session)
@@ -188,6 +202,30 @@ class PostgresLocation(StateLocation):
         )
         rows = self._read(query, name, since_s, device)
         return [HistoryAlert(published_s, bytes(payload)) for published_s, payload in rows]
+
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests of a monitor; see `StateLocation.read_requests`."""
+        query: LiteralString = (
+            f"SELECT {_REQUEST_COLUMNS} FROM request WHERE monitor = %s AND made_s >= %s "
+            "AND device = coalesce(%s::text, device) ORDER BY made_s, number"
+        )
+        return [_to_request(row) for row in self._read(query, name, since_s, device)]
+
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete a device from all tables; see `StateLocation.erase`.
+
+        The server overwrites the rows when it vacuums the tables; backups and the log keep what they hold.
+        """
+        deleted: dict[str, int] = {}
+        try:
+            with connect(self.url) as connection, connection.transaction():
+                for table in ("device", "alert", "outbox", "hourly", "decision", "request"):
+                    column = "id" if table == "device" else "device"
+                    query = f"DELETE FROM {table} WHERE monitor = %s AND {column} = %s".encode()
+                    deleted[table] = connection.execute(query, (name, device)).rowcount
+        except psycopg.Error as error:
+            raise OSError(f"{self} cannot be written: {describe(error)}.") from None
+        return deleted
 
     def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
         """Return the beats of a monitor; see `StateLocation.read_hourly`."""
@@ -306,6 +344,27 @@ class PostgresStore(ThreadedStore):
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         return self._try(lambda connection: self._read_outbox(connection, list(self._epochs))) or []
 
+    def look_up_devices(self) -> list[str]:
+        """Return the devices that have a state; see `StateStore.read_devices`."""
+        return sorted(device for (device,) in self._select("SELECT id FROM device WHERE monitor = %s"))
+
+    def look_up_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided; see `StateStore.read_decisions`."""
+        rows = self._select("SELECT device, content FROM decision WHERE monitor = %s")
+        return {device: bytes(content) for device, content in rows}
+
+    def look_up_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request; see `StateStore.find_request`."""
+        rows = self._select(f"SELECT {_REQUEST_COLUMNS} FROM request WHERE monitor = %s AND id = %s", request_id)
+        return next(map(_to_request, rows), None)
+
+    def look_up_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode; see `StateStore.find_alert`."""
+        query: LiteralString = (
+            "SELECT payload FROM alert WHERE monitor = %s AND episode = %s AND device = %s ORDER BY number LIMIT 1"
+        )
+        return next((bytes(payload) for (payload,) in self._select(query, episode, device)), None)
+
     def own(self, partitions: Collection[int]) -> None:
         """Ask to take over partitions; see `StateStore.own`."""
         slots = [_slot(partition) for partition in sorted(partitions)]
@@ -380,12 +439,14 @@ class PostgresStore(ThreadedStore):
 
     def _read_outbox(self, connection: Connection, slots: list[str]) -> list[OutboxMessage]:
         query: LiteralString = (
-            "SELECT id, device, published_s, topic, payload, slot FROM outbox "
+            "SELECT id, device, published_s, topic, payload, episode, slot FROM outbox "
             "WHERE monitor = %s AND slot = ANY(%s) ORDER BY number"
         )
         return [
-            OutboxMessage(id_, device, published_s, topic, bytes(payload), _partition(slot))
-            for id_, device, published_s, topic, payload, slot in connection.execute(query, (self._name, slots))
+            OutboxMessage(id_, device, published_s, topic, bytes(payload), episode, _partition(slot))
+            for id_, device, published_s, topic, payload, episode, slot in connection.execute(
+                query, (self._name, slots)
+            )
         ]
 
     def _claim(self, connection: Connection, slots: Sequence[str]) -> None:
@@ -439,19 +500,29 @@ class PostgresStore(ThreadedStore):
             execute(_SAVE, (name, now_s, [device for device, _ in states], [seal(state) for _, state in states]))
         published = {one.id: one for one in reversed(transaction.published)}  # the first of each id
         if published:
-            rows = [(one.id, one.device, one.published_s, one.payload) for one in reversed(published.values())]
-            execute(_TELL, (name, *_columns(rows, 4), name))
+            rows = [
+                (one.id, one.device, one.published_s, one.payload, one.episode) for one in reversed(published.values())
+            ]
+            execute(_TELL, (name, *_columns(rows, 5), name))
         if transaction.unconfirmed:
             sent = [
-                (one.id, self._slot_of(one), one.device, one.published_s, one.topic, one.payload)
+                (one.id, self._slot_of(one), one.device, one.published_s, one.topic, one.payload, one.episode)
                 for one in transaction.unconfirmed
             ]
-            execute(_SEND, (name, *_columns(sent, 6)))
+            execute(_SEND, (name, *_columns(sent, 7)))
         if transaction.confirmed:
             query = "DELETE FROM outbox WHERE monitor = %b AND id = ANY(%b)"
             execute(query, (name, list(transaction.confirmed)))
         if transaction.hourly:
             execute(_COUNT, (name, int(now_s // 3600), *_columns(sorted(transaction.hourly), 5)))
+        if transaction.decisions:
+            execute(_DECIDE, (name, now_s, *_columns(sorted(transaction.decisions.items()), 2)))
+        if transaction.requests:
+            execute(_AUDIT, (name, *_columns(transaction.requests, 8)))
+
+    def _select(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of this monitor."""
+        return self._try(lambda connection: connection.execute(query, (self._name, *values)).fetchall()) or []
 
     def _slot_of(self, message: OutboxMessage) -> str:
         """In whose outbox a message belongs."""
@@ -534,6 +605,11 @@ class PostgresStore(ThreadedStore):
             self._connection = None
 
 
+def _to_request(row: tuple[Any, ...]) -> RequestRow:
+    id_, made_s, device, verb, by, payload, answer, episode = row
+    return RequestRow(id_, made_s, device, verb, by, bytes(payload), answer, episode)
+
+
 def _slot(partition: int) -> str:
     return f"p{partition}"
 
@@ -595,7 +671,8 @@ def prune(connection: Connection, name: str, before_s: float, now_s: float) -> N
     )
     connection.execute(
         "DELETE FROM alert WHERE monitor = %s AND published_s < %s AND NOT EXISTS "
-        "(SELECT FROM outbox WHERE outbox.monitor = alert.monitor AND outbox.id = alert.id)",
+        "(SELECT FROM outbox WHERE outbox.monitor = alert.monitor AND outbox.id = alert.id) AND NOT EXISTS (SELECT "
+        "FROM request WHERE request.monitor = alert.monitor AND verb = 'judge' AND request.episode = alert.episode)",
         (name, before_s),
     )
     connection.execute("DELETE FROM hourly WHERE monitor = %s AND told_hour < %s", (name, int(before_s // 3600)))

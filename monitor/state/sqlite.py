@@ -21,12 +21,15 @@ import os
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
+
+import zstandard
 
 from monitor.state.lock import held_at_once, only_one
 from monitor.state.seal import seal, unseal
@@ -35,6 +38,7 @@ from monitor.state.store import (
     HistoryAlert,
     HourlyRow,
     OutboxMessage,
+    RequestRow,
     StateLocation,
     Transaction,
     add_up,
@@ -49,8 +53,10 @@ TIDY_S = 15.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
-MOST_ALERTS = 500_000
+MOST_ALERTS = 250_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
+MOST_REQUESTS = 1_000_000
+"""Nor the audit trail more requests: about 400 MB."""
 MOST_HOURLY_ROWS = 3_000_000
 """Nor more beats than in so many rows, one for each hour, device and kind: about 140 MB, counted in 0.2 s."""
 LOG_BYTES = 64 * 2**20
@@ -59,20 +65,35 @@ ROWS = 200
 """So many rows are written by one statement: each statement lets the loop's thread go first."""
 FORGOTTEN = b""
 """In place of a state: the device was forgotten, and what another worker's file holds of it is out of date."""
-_VERSION = 1
+_VERSION = 2
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, saved_s REAL NOT NULL, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS alert (
-    id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL
+    id TEXT PRIMARY KEY, device TEXT NOT NULL, told_s REAL NOT NULL, payload BLOB NOT NULL, episode TEXT
 );
 CREATE INDEX IF NOT EXISTS alert_told ON alert (told_s);
+CREATE TABLE IF NOT EXISTS decision (device TEXT PRIMARY KEY, saved_s REAL NOT NULL, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS request (
+    id TEXT PRIMARY KEY, made_s REAL NOT NULL, device TEXT NOT NULL, verb TEXT NOT NULL, asked_by TEXT NOT NULL,
+    payload BLOB NOT NULL, answer TEXT NOT NULL, episode TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS hourly (
     told_hour INTEGER, hour INTEGER, device TEXT, what TEXT, beats INTEGER NOT NULL, rr_ms INTEGER NOT NULL,
     PRIMARY KEY (told_hour, hour, device, what)
 ) WITHOUT ROWID;
 """
+_MIGRATE = """
+ALTER TABLE alert ADD COLUMN episode TEXT;
+UPDATE alert SET episode = json_extract(CAST(payload AS TEXT), '$.episode') WHERE json_valid(CAST(payload AS TEXT));
+"""
+"""From version 1, which had neither episodes nor decisions nor requests."""
+_INDEX = "CREATE INDEX IF NOT EXISTS alert_episode ON alert (episode)"
+_PACKED = b"\x28\xb5\x2f\xfd"
+"""First bytes of what zstandard has packed; those of JSON are others."""
+_PACK_FROM = 1000
+"""Bytes of an alert from which it is packed: those with a strip, to a third."""
 _MOVE_LOG = "PRAGMA wal_checkpoint(PASSIVE)"
 _ADD_HOURLY = "ON CONFLICT DO UPDATE SET beats = beats + excluded.beats, rr_ms = rr_ms + excluded.rr_ms"
 _HOURLY = (
@@ -82,6 +103,13 @@ _HOURLY = (
 _STATES = (
     "SELECT id, saved_s <= ?, saved_s, state FROM device WHERE id IN (SELECT value FROM json_each(?)) AND saved_s >= ?"
 )
+_DECISIONS = "SELECT device, saved_s, content FROM decision"
+_REQUEST = "SELECT id, made_s, device, verb, asked_by, payload, answer, episode FROM request WHERE id = ?"
+_REQUESTS = (
+    "SELECT id, made_s, device, verb, asked_by, payload, answer, episode FROM request "
+    "WHERE made_s >= ? AND device = coalesce(?, device) ORDER BY made_s, rowid"
+)
+_EPISODE = "SELECT told_s, payload FROM alert WHERE episode = ? AND device = ? ORDER BY rowid LIMIT 1"
 _ALERTS = "SELECT told_s, payload FROM alert WHERE told_s >= ? AND device = coalesce(?, device) ORDER BY told_s, rowid"
 
 
@@ -105,14 +133,26 @@ class SqliteLocation(StateLocation):
     def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:
         """Return the alerts in all files of the monitor; see `StateLocation.read_history`."""
         alerts = [
-            HistoryAlert(published_s, bytes(payload))
+            HistoryAlert(published_s, _unpack(payload))
             for published_s, payload in self._read(name, _ALERTS, since_s, device)
         ]
         return sorted(alerts, key=lambda alert: alert.published_s)
 
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests in all files of the monitor; see `StateLocation.read_requests`."""
+        rows = [_to_request(row) for row in self._read(name, _REQUESTS, since_s, device)]
+        return sorted(rows, key=lambda row: row.made_s)
+
     def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
         """Return the beats in all files of the monitor; see `StateLocation.read_hourly`."""
         return add_up([HourlyRow(*row) for row in self._read(name, _HOURLY, since_s // 3600, device)])
+
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete a device from all files of the monitor; see `StateLocation.erase`."""
+        deleted: Counter[str] = Counter()
+        for path in _find(self.directory, name, ".db"):
+            deleted.update(_erase(path, device))
+        return dict(deleted)
 
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> AbstractContextManager[None]:
         """Hold the lock of a name; see `StateLocation.hold`."""
@@ -148,6 +188,8 @@ def _read(path: Path, query: str, values: tuple[object, ...]) -> list[tuple[Any,
         with closing(_open_to_read(path)) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
+        if "no such table" in str(error):
+            return []  # nothing of that kind was ever kept there
         raise OSError(f"{path} cannot be read: {error}.") from None
 
 
@@ -207,11 +249,36 @@ class SqliteStore(ThreadedStore):
     def look_up_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         query = (
-            "SELECT outbox.id, device, told_s, topic, outbox.payload FROM outbox JOIN alert ON alert.id = outbox.id "
-            "ORDER BY outbox.rowid"
+            "SELECT outbox.id, device, told_s, topic, outbox.payload, coalesce(episode, '') FROM outbox "
+            "JOIN alert ON alert.id = outbox.id ORDER BY outbox.rowid"
         )
-        rows = self._select(query)
-        return [OutboxMessage(*row) for row in rows]
+        return [
+            OutboxMessage(id_, device, told_s, topic, _unpack(payload), episode)
+            for id_, device, told_s, topic, payload, episode in self._select(query)
+        ]
+
+    def look_up_devices(self) -> list[str]:
+        """Return the devices that have a state in any file; see `StateStore.read_devices`."""
+        latest: dict[str, tuple[float, bool]] = {}
+        for device, saved_s, is_there in self._select_all("SELECT id, saved_s, state != ? FROM device", FORGOTTEN):
+            latest[device] = max(latest.get(device, (-1.0, False)), (saved_s, bool(is_there)))
+        return sorted(device for device, (_, is_there) in latest.items() if is_there)
+
+    def look_up_decisions(self) -> dict[str, bytes]:
+        """Return the latest decisions in all files; see `StateStore.read_decisions`."""
+        latest: dict[str, tuple[float, bytes]] = {}
+        for device, saved_s, content in self._select_all(_DECISIONS):
+            latest[device] = max(latest.get(device, (-1.0, b"")), (saved_s, bytes(content)))
+        return {device: content for device, (_, content) in latest.items()}
+
+    def look_up_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request from any file; see `StateStore.find_request`."""
+        return next((_to_request(row) for row in self._select_all(_REQUEST, request_id)), None)
+
+    def look_up_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode in any file; see `StateStore.find_alert`."""
+        found = min(self._select_all(_EPISODE, episode, device), default=None)
+        return None if found is None else _unpack(found[1])
 
     def write(self, transaction: Transaction) -> bool:
         """Write it; see `ThreadedStore.write`."""
@@ -225,7 +292,11 @@ class SqliteStore(ThreadedStore):
         if self.fault is not None:
             return
         old = "told_s < ? OR rowid <= (SELECT max(rowid) FROM alert) - ?"
-        alerts = f"DELETE FROM alert WHERE ({old}) AND id NOT IN (SELECT id FROM outbox)"
+        kept = "SELECT episode FROM request WHERE verb = 'judge'"
+        alerts = (
+            f"DELETE FROM alert WHERE ({old}) AND id NOT IN (SELECT id FROM outbox) "
+            f"AND coalesce(episode, '') NOT IN ({kept})"
+        )
         self._try(lambda connection: connection.execute(alerts, (before_s, MOST_ALERTS)))
         hours = "DELETE FROM hourly WHERE told_hour < ?"
         self._try(lambda connection: connection.execute(hours, (before_s // 3600,)))
@@ -233,6 +304,8 @@ class SqliteStore(ThreadedStore):
         if hour != self._pruned_hour:
             self._pruned_hour = hour
             self._try(_prune_states)
+            requests = "DELETE FROM request WHERE rowid <= (SELECT max(rowid) FROM request) - ?"
+            self._try(lambda connection: connection.execute(requests, (MOST_REQUESTS,)))
             self._try(_prune_hourly)
 
     def reopen(self) -> None:
@@ -258,13 +331,18 @@ class SqliteStore(ThreadedStore):
             connection.execute("BEGIN IMMEDIATE")
             _delete(connection, "device", transaction.forgotten)
             _insert(connection, "INSERT OR REPLACE INTO device VALUES", rows_forgotten + rows_saved)
-            rows = [(one.id, one.device, one.published_s, one.payload) for one in transaction.published]
+            rows = [
+                (one.id, one.device, one.published_s, _pack(one.payload), one.episode) for one in transaction.published
+            ]
             _insert(connection, "INSERT OR IGNORE INTO alert VALUES", rows)
-            rows_out = [(one.id, one.topic, one.payload) for one in transaction.unconfirmed]
+            rows_out = [(one.id, one.topic, _pack(one.payload)) for one in transaction.unconfirmed]
             _insert(connection, "INSERT OR IGNORE INTO outbox VALUES", rows_out)
             _delete(connection, "outbox", transaction.confirmed)
             rows_hourly = [(now_s // 3600, *row) for row in transaction.hourly]
             _insert(connection, "INSERT INTO hourly VALUES", rows_hourly, _ADD_HOURLY)
+            decided = [(device, now_s, content) for device, content in transaction.decisions.items()]
+            _insert(connection, "INSERT OR REPLACE INTO decision VALUES", decided)
+            _insert(connection, "INSERT OR IGNORE INTO request VALUES", transaction.requests)
         return True
 
     def _tidy(self) -> None:
@@ -340,7 +418,7 @@ class SqliteStore(ThreadedStore):
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_tidy`
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-            connection.executescript(_SCHEMA)
+            _migrate(connection)
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
@@ -360,6 +438,14 @@ class SqliteStore(ThreadedStore):
         self.faults += 1
         for suffix in ("-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def _select_all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of the file, and of those of the other workers."""
+        rows = self._select(query, *values)
+        for file in self._others():
+            with contextlib.suppress(sqlite3.Error):  # of an older version, it may have no such table
+                rows += file.execute(query, values).fetchall()
+        return rows
 
     def _select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._try(lambda connection: connection.execute(query, values).fetchall()) or []
@@ -408,3 +494,55 @@ def _delete(connection: sqlite3.Connection, table: str, ids: Collection[str]) ->
     if ids:
         statement = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
         connection.execute(statement, (json.dumps(list(ids)),))
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Make the tables of this version, whatever is there."""
+    [[version]] = connection.execute("PRAGMA user_version").fetchall()
+    if version > _VERSION:
+        raise sqlite3.OperationalError(f"it is of a newer ecgwatch: version {version}, expected at most {_VERSION}")
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(alert)")}
+    if columns and "episode" not in columns:
+        log.info("bringing the history to version %d; that takes some seconds if it is long", _VERSION)
+        connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATE} COMMIT;")
+    connection.executescript(_SCHEMA)
+    connection.execute(_INDEX)
+
+
+def _to_request(row: tuple[Any, ...]) -> RequestRow:
+    id_, made_s, device, verb, by, payload, answer, episode = row
+    return RequestRow(id_, made_s, device, verb, by, bytes(payload), answer, episode)
+
+
+def _pack(payload: bytes) -> bytes:
+    """Return an alert as it is stored."""
+    return zstandard.compress(payload) if len(payload) >= _PACK_FROM else payload
+
+
+def _unpack(stored: bytes) -> bytes:
+    return zstandard.decompress(stored) if stored.startswith(_PACKED) else bytes(stored)
+
+
+def _erase(path: Path, device: str) -> dict[str, int]:
+    """Delete the rows of a device from every table of a file, and overwrite where they stood."""
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            named = {table: where for table in tables if (where := _naming(connection, table)) is not None}
+            deleted = {
+                table: connection.execute(f"DELETE FROM {table} WHERE {where}", (device,)).rowcount
+                for table, where in named.items()
+            }
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be written: {error}.") from None
+    return deleted
+
+
+def _naming(connection: sqlite3.Connection, table: str) -> str | None:
+    """Return how the rows of a device are found in a table; None if it has none."""
+    if any(row[1] == "device" for row in connection.execute(f"PRAGMA table_info({table})")):
+        return "device = ?"
+    return {"device": "id = ?", "outbox": r"topic LIKE '%/' || replace(?, '_', '\_') || '/%' ESCAPE '\'"}.get(table)

@@ -1,4 +1,4 @@
-"""The store: device states, the outbox and the history, behind one interface.
+"""The store: device states, what people decided, the outbox and the history, behind one interface.
 
 A `StateLocation` is where monitors keep what must outlive the process; `StateStore` is what one process has open
 there. Which location it is follows from one text, in one place: `monitor.state.location.locate`. Every implementation
@@ -8,8 +8,8 @@ The caller asks and goes on; the store reports later what became of it. Whatever
 order in which it was asked, and a transaction as a whole or not at all. A store that cannot write must not stop the
 monitor: it sets `fault`, reports every transaction as not saved, and tries nothing more until `retry`.
 
-Only `read_states`, `read_outbox` and `close` wait. A store that is slow is a subclass of
-`monitor.state.worker.ThreadedStore`.
+Only what reads or finds, and `close`, waits: at the start, and for what people ask. A store that is slow is a subclass
+of `monitor.state.worker.ThreadedStore`.
 
 Knows nothing of what is in a state or a message, of brokers, files or SQL.
 """
@@ -40,6 +40,8 @@ class OutboxMessage:
     """When it was first published, on this machine's clock."""
     topic: str
     payload: bytes
+    episode: str = ""
+    """To which it belongs; see `StateStore.find_alert`."""
     partition: int | None = None
     """Whose outbox it is in, where the fleet is dealt out to several processes."""
 
@@ -54,6 +56,24 @@ class Claim(NamedTuple):
     since_s: float
     saved_s: float
     """When it saved something last."""
+
+
+class RequestRow(NamedTuple):
+    """A request that was granted: a line of the audit trail."""
+
+    id: str
+    """No other request has it."""
+    made_s: float
+    """When it was granted, on the clock of the monitor's machine."""
+    device: str
+    verb: str
+    by: str
+    payload: bytes
+    """As it came, in JSON."""
+    answer: str
+    """What was done."""
+    episode: str = ""
+    """The alert that it is about, if it is about one. Alerts that were judged are kept in the history, however old."""
 
 
 class HourlyRow(NamedTuple):
@@ -94,6 +114,10 @@ class Transaction:
     """Devices whose former states must not be found any more; a state in `states` is a new one, and stays."""
     hourly: Sequence[HourlyRow] = ()
     """Beats to add to those of their hours."""
+    decisions: Mapping[str, bytes] = field(default_factory=dict)
+    """What people have decided about devices, by device, in place of what they had before."""
+    requests: Sequence[RequestRow] = ()
+    """Granted requests, for the audit trail; one that is there already is left as it is."""
 
 
 class Outcome(NamedTuple):
@@ -150,6 +174,25 @@ class StateStore(ABC):
         """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read. Waits for them."""
 
     @abstractmethod
+    def read_devices(self) -> list[str]:
+        """Return the devices that have a state, of whatever age, whichever worker saved it, in order."""
+
+    @abstractmethod
+    def read_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided, by device, whichever worker saved it latest; nothing if nothing can be read.
+
+        Unlike states, decisions do not age, and are not forgotten with their device.
+        """
+
+    @abstractmethod
+    def find_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request by its id, whichever worker granted it."""
+
+    @abstractmethod
+    def find_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode in the history, as it was published, whichever worker did."""
+
+    @abstractmethod
     def submit(self, transaction: Transaction) -> None:
         """Hand over what is to be saved; `done` reports what became of it.
 
@@ -183,8 +226,8 @@ class StateStore(ABC):
     def prune(self, before_s: float) -> None:
         """Ask to drop the beats and alerts published before a time, and states that are not returned any more.
 
-        Alerts in the outbox are kept; so may be what another worker saved, which prunes for itself. A store may have
-        limits of its own, and drop the oldest of what exceeds them.
+        Alerts in the outbox, and those that were judged, are kept; so may be what another worker saved, which prunes
+        for itself. A store may have limits of its own, and drop the oldest of what exceeds them.
         """
 
     @abstractmethod
@@ -263,10 +306,32 @@ class StateLocation(ABC):
         """
 
     @abstractmethod
+    def read_requests(self, name: str, since_s: float, device: str | None = None) -> list[RequestRow]:
+        """Return the requests that a monitor has granted from a time on, oldest first; see `read_history`.
+
+        They are kept, however old.
+        """
+
+    @abstractmethod
     def read_hourly(self, name: str, since_s: float, device: str | None = None) -> list[HourlyRow]:
         """Return the beats reported from that hour on, by hour and device; see `read_history`.
 
         Beats of an hour, device and kind that several workers had are one row.
+        """
+
+    @abstractmethod
+    def erase(self, name: str, device: str) -> dict[str, int]:
+        """Delete all that a monitor and its workers keep of a device, for good; call it while none of them runs.
+
+        Returns
+        -------
+        dict
+            How much was deleted, by what it was.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
         """
 
     @abstractmethod
@@ -317,4 +382,6 @@ def merge(transactions: Sequence[Transaction]) -> Transaction:
         list(confirmed),
         frozenset().union(*[one.forgotten for one in transactions]),
         add_up([row for one in transactions for row in one.hourly]),
+        {device: content for one in transactions for device, content in one.decisions.items()},
+        [row for one in transactions for row in one.requests],
     )

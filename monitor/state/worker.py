@@ -17,12 +17,14 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import TypeVar
 
-from monitor.state.store import OutboxMessage, Outcome, StateStore, Transaction, merge
+from monitor.state.store import OutboxMessage, Outcome, RequestRow, StateStore, Transaction, merge
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+FIND_S = 2.0
+"""How long a person's request waits for what it is about: the loop waits with it."""
 CLOSE_S = 20.0
 """How long closing waits for a disk or a network."""
 Job = Callable[[], object]
@@ -65,6 +67,22 @@ class ThreadedStore(StateStore):
     def read_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         return self._wait_for(self.look_up_outbox, [])
+
+    def read_devices(self) -> list[str]:
+        """Return the devices that have a state; see `StateStore.read_devices`."""
+        return self._wait_for(self.look_up_devices, [])
+
+    def read_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided; see `StateStore.read_decisions`."""
+        return self._wait_for(self.look_up_decisions, {})
+
+    def find_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request; see `StateStore.find_request`."""
+        return self._wait_for(lambda: self.look_up_request(request_id), None, FIND_S)
+
+    def find_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode; see `StateStore.find_alert`."""
+        return self._wait_for(lambda: self.look_up_alert(device, episode), None, FIND_S)
 
     def submit(self, transaction: Transaction) -> None:
         """Hand over what is to be saved; see `StateStore.submit`."""
@@ -117,6 +135,22 @@ class ThreadedStore(StateStore):
         """Return the outbox; see `StateStore.read_outbox`."""
 
     @abstractmethod
+    def look_up_devices(self) -> list[str]:
+        """Return the devices that have a state; see `StateStore.read_devices`."""
+
+    @abstractmethod
+    def look_up_decisions(self) -> dict[str, bytes]:
+        """Return what people have decided; see `StateStore.read_decisions`."""
+
+    @abstractmethod
+    def look_up_request(self, request_id: str) -> RequestRow | None:
+        """Return a granted request; see `StateStore.find_request`."""
+
+    @abstractmethod
+    def look_up_alert(self, device: str, episode: str) -> bytes | None:
+        """Return the first message of an episode; see `StateStore.find_alert`."""
+
+    @abstractmethod
     def drop_old(self, before_s: float) -> None:
         """Prune; see `StateStore.prune`."""
 
@@ -144,8 +178,8 @@ class ThreadedStore(StateStore):
         """Have the thread do something when its turn comes."""
         self._jobs.put(job)
 
-    def _wait_for(self, job: Callable[[], Result], otherwise: Result) -> Result:
-        """Have the thread do something, and wait for what it returns."""
+    def _wait_for(self, job: Callable[[], Result], otherwise: Result, wait_s: float | None = None) -> Result:
+        """Have the thread do something, and wait for what it returns, or only so long."""
         if self._is_closed:
             return otherwise
         future: Future[Result] = Future()
@@ -158,7 +192,10 @@ class ThreadedStore(StateStore):
                 future.set_result(otherwise)
 
         self._jobs.put(run)
-        return future.result()
+        try:
+            return future.result(wait_s)
+        except TimeoutError:
+            return otherwise
 
     def _answer(self, devices: list[str]) -> None:
         found: dict[str, bytes] = {}

@@ -28,6 +28,9 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
     ),
     ("beats", "{device}/beats", wire.Beat, "send", 1, False, "Every beat's verdict, if the monitor runs with --beats."),
     ("alerts", "{device}/alerts", wire.Alert, "send", 1, False, "What a person should look at."),
+    ("state", "{device}/state", wire.DeviceState, "send", 0, True, "How a device and its wearer are now."),
+    ("request", "monitor/{name}/request/{verb}", wire.Request, "receive", 1, False, "What a person asks of a monitor."),
+    ("answer", "monitor/{name}/answer/{client}", wire.Answer, "send", 1, False, "What came of a request."),
     ("monitorStatus", "monitor/{name}/status", wire.MonitorStatus, "send", 1, True, "Also the monitor's last will."),
 ]
 """(name, address, message, what the monitor does, QoS, retained, what it is)."""
@@ -59,13 +62,41 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
         **_ALERT,
         episode="patch-1-1700000040880-abnormal-beats",
         kind="abnormal-beats",
-        severity="warning",
+        severity="low",
         state="new",
         time_s=1.70000004248e9,
         since_s=1.70000004088e9,
         beats=3,
         completed_s=1.700000044e9,
     ),
+    wire.DeviceState: wire.DeviceState(
+        device="patch-1",
+        name="Bed 4",
+        connection="streaming",
+        heart_rate_bpm=75.0,
+        rhythm="atrial fibrillation",
+        judged=0.98,
+        alerts=[
+            wire.ActiveAlert(
+                episode="patch-1-1700000040880-atrial-fibrillation",
+                kind="atrial-fibrillation",
+                severity="medium",
+                since_s=1.70000004088e9,
+                text="The beats follow at irregular intervals, as in atrial fibrillation.",
+            )
+        ],
+        silenced=[wire.Silence(kind="lead-off", until_s=1.700001e9, by="nurse-2", reason="Washing.")],
+        limits={"bradycardia": {"below_bpm": 45.0}},
+        time_s=1.700000045e9,
+    ),
+    wire.Request: wire.Request(
+        by="nurse-2",
+        device="patch-1",
+        episode="patch-1-1700000040880-atrial-fibrillation",
+        id="7",
+        response_topic="ecg/v1/monitor/monitor/answer/page-1",
+    ),
+    wire.Answer: wire.Answer(id="7", ok=True, text="Acknowledged atrial-fibrillation of patch-1."),
     wire.MonitorStatus: wire.MonitorStatus(
         state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, devices=1, streaming=1
     ),
@@ -113,6 +144,8 @@ def _channel(name: str, address: str, text: str) -> dict[str, Any]:
     parameters = {
         "device": {"description": f"Device id: {wire.DEVICE_ID}."},
         "name": {"description": "Name of the monitor."},
+        "verb": {"description": "What is asked.", "enum": list(wire.VERBS)},
+        "client": {"description": "Of the client's choice, such as its id."},
     }
     return {
         "address": f"{wire.PREFIX}/{address}",

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.classify import DEFAULT_MODEL, INPUT, RR_INPUT, ModelInfo, bundled_models, find_model, read_info
+from monitor import beat2, class_model
+from monitor.classify import INPUT, RR_INPUT, ModelInfo, bundled_models, find_model
+from monitor.panel import DEFAULT_MODEL, read_info
 
 HEADINGS = ("name", "network", "precision", "classes", "inputs", "threshold", "size", "SHA-256", "figures")
 FIGURES_WIDTH = 60
@@ -87,12 +89,18 @@ def _cells(model: Bundled) -> tuple[str, ...]:
         info.network,
         info.precision,
         ", ".join(info.classes),
-        f"{INPUT}, {RR_INPUT}" if info.context else INPUT,
+        ", ".join(_inputs(info)),
         f"{info.threshold:.3f}",
         f"{model.size_bytes / 1000:.0f} kB",
         model.sha256[:12],
         headline(info.figures),
     )
+
+
+def _inputs(info: ModelInfo) -> tuple[str, ...]:
+    if info.contract == beat2.CONTRACT:
+        return class_model.INPUTS
+    return (INPUT, RR_INPUT) if info.context else (INPUT,)
 
 
 def _find(name: str) -> Path:

@@ -44,17 +44,26 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         time.strftime("%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S", time.localtime(alert.time_s)),
         f"{alert.device:<12}",
         f"{alert.state.upper():<6}",
-        f"{alert.kind:<14}",
+        f"{alert.severity:<9}",
+        f"{alert.kind:<23}",
     ]
+    if alert.by is not None:
+        words.append(f"by {alert.by}" if alert.comment is None else f"by {alert.by}: {alert.comment}")
+    if alert.right is not None:
+        words.append("it was right" if alert.right else "it was wrong")
+    if alert.text and alert.by is None:
+        words.append(alert.text)
     if alert.probability is not None:
         words.append(f"p {alert.probability:.2f}")
     if alert.label not in (None, "normal", "abnormal"):  # these say no more than the kind of the alert and p
         words.append(f"class {alert.label}")
-    if alert.beats:
+    if alert.beats and not alert.text:
         words.append(f"{alert.beats} abnormal beat{'s' * (alert.beats != 1)}")
     if alert.heart_rate_bpm is not None:
         words.append(f"{alert.heart_rate_bpm:.0f}/min")
-    if alert.state != "new" and alert.time_s >= alert.since_s:  # else its clock was set back
+    if alert.silenced:
+        words.append("[silenced]")
+    if alert.state != "new" and alert.by is None and alert.time_s >= alert.since_s:  # else its clock was set back
         words.append(f"after {alert.time_s - alert.since_s:.0f} s")
     if alert.reason is not msgspec.UNSET:
         words.append(f"({'the device is gone' if alert.reason == 'gone' else alert.reason})")

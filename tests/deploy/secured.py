@@ -24,6 +24,8 @@ from tests.simulator.recorder import wait_for
 DEPLOY = DEPLOYED.parent
 GUIDE = DEPLOY.parent / "docs" / "DEPLOY.md"
 LOG = "mosquitto.log"
+MONITORS_SIDE = ("monitor", "viewer", "responder", "page")
+"""Users of the port that wants a certificate."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Secured:
 
     def url(self, user: str | None, port: int | None = None) -> BrokerUrl:
         """Return the URL at which a user connects."""
-        default = self.monitors_port if user in ("monitor", "viewer") else self.devices_port
+        default = self.monitors_port if user in MONITORS_SIDE else self.devices_port
         return BrokerUrl(HOST, port or default, user, tls=True)
 
     def password(self, user: str | None) -> str | None:
@@ -53,7 +55,7 @@ class Secured:
 
     def tls(self, user: str | None) -> TlsFiles:
         """Return the TLS files of a user."""
-        return self.monitor_tls if user in ("monitor", "viewer") else self.device_tls
+        return self.monitor_tls if user in MONITORS_SIDE else self.device_tls
 
 
 class Client:

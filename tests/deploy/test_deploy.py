@@ -25,6 +25,7 @@ from tests.simulator.recorder import wait_for
 
 TOPICS = wire.Topics()
 SAMPLES, ALERTS = TOPICS.of("patch-1", "samples"), TOPICS.of("patch-1", "alerts")
+READ_BY_VIEWERS = (ALERTS, TOPICS.of("patch-1", "beats"), TOPICS.of("patch-1", "state"))
 ODD_NAMES = ("+", "patch-1/samples", "patch-1/+")
 """User names that should never be assigned."""
 
@@ -88,6 +89,7 @@ def test_device_cannot_write_as_another_nor_what_only_the_monitor_writes(broker:
     wanted = ("samples", "info", "status", "truth", "alerts", "beats", "ack", "error")
     forbidden = [TOPICS.of("patch-2", leaf) for leaf in wanted]
     forbidden += [TOPICS.of("patch-1", leaf) for leaf in ("alerts", "beats", "ack", "error", "truth")]
+    forbidden += [TOPICS.of("patch-1", "state"), TOPICS.request("monitor", "silence")]
     forbidden += [TOPICS.monitor_status("monitor"), "elsewhere"]
     with (
         Client(broker, "monitor", *(TOPICS.of("+", leaf) for leaf in ("info", "samples", "status"))) as monitor,
@@ -132,11 +134,10 @@ def test_viewer_reads_alerts_beats_and_the_monitor_s_status_and_nothing_else(bro
     ):
         for leaf in ("samples", "info", "status"):
             device.publish(TOPICS.of("patch-1", leaf), b"x")
-        for topic in (ALERTS, TOPICS.of("patch-1", "ack"), TOPICS.of("patch-1", "beats"), "ecg/v1/monitor/m/other"):
+        for topic in (*READ_BY_VIEWERS, TOPICS.of("patch-1", "ack"), "ecg/v1/monitor/m/other"):
             monitor.publish(topic, b"x")
-        assert {topic for topic, _ in _received_before(viewer, monitor, TOPICS.monitor_status("monitor"))} == {
-            ALERTS, TOPICS.of("patch-1", "beats"),
-        }  # fmt: skip
+        received = _received_before(viewer, monitor, TOPICS.monitor_status("monitor"))
+        assert {topic for topic, _ in received} == {*READ_BY_VIEWERS}
 
 
 def test_viewer_writes_nothing_not_even_as_a_device_of_its_name(broker: Secured) -> None:
@@ -145,10 +146,48 @@ def test_viewer_writes_nothing_not_even_as_a_device_of_its_name(broker: Secured)
         Client(broker, "patch-1") as device,
         Client(broker, "viewer", TOPICS.of("+", "alerts")) as viewer,
     ):
-        for topic in (SAMPLES, TOPICS.of("viewer", "samples"), ALERTS, TOPICS.monitor_status("monitor")):
+        request = TOPICS.request("monitor", "silence")
+        for topic in (SAMPLES, TOPICS.of("viewer", "samples"), ALERTS, TOPICS.monitor_status("monitor"), request):
             viewer.publish(topic, b"forged")
         assert _received_before(monitor, device, SAMPLES) == []
         assert _received_before(viewer, monitor, ALERTS) == []
+
+
+def test_responder_asks_and_writes_nothing_else_and_reads_the_answers_to_its_own_requests(broker: Secured) -> None:
+    request, answer = TOPICS.request("monitor", "silence"), TOPICS.answer("monitor", "responder")
+    with (
+        Client(broker, "monitor", TOPICS.of("+", "samples"), TOPICS.request("monitor", "+")) as monitor,
+        Client(broker, "responder", "#") as responder,
+    ):
+        forbidden = (SAMPLES, TOPICS.of("responder", "samples"), ALERTS, TOPICS.of("patch-1", "state"))
+        for topic in (*forbidden, TOPICS.monitor_status("monitor"), answer):
+            responder.publish(topic, b"forged")
+        assert _received_before(monitor, responder, request) == []
+        for topic in (*READ_BY_VIEWERS, TOPICS.answer("monitor", "another"), request, TOPICS.of("patch-1", "ack")):
+            monitor.publish(topic, b"x")
+        received = _received_before(responder, monitor, answer)
+        assert {topic for topic, _ in received} == {*READ_BY_VIEWERS}
+
+
+def test_web_page_reads_what_it_shows_asks_and_writes_nothing_else(broker: Secured) -> None:
+    request, answer = TOPICS.request("monitor", "silence"), TOPICS.answer("monitor", "page")
+    with (
+        Client(broker, "monitor", TOPICS.of("+", "samples"), TOPICS.request("monitor", "+")) as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, "page", "#") as page,
+    ):
+        forbidden = (SAMPLES, TOPICS.of("page", "samples"), ALERTS, TOPICS.of("patch-1", "state"))
+        for topic in (*forbidden, TOPICS.monitor_status("monitor"), answer):
+            page.publish(topic, b"forged")
+        assert _received_before(monitor, page, request) == []
+        sent = {TOPICS.of("patch-1", leaf) for leaf in ("samples", "info", "status")}
+        for topic in sent:
+            device.publish(topic, b"x")
+        for topic in (*READ_BY_VIEWERS, TOPICS.answer("monitor", "another"), TOPICS.of("patch-1", "ack")):
+            monitor.publish(topic, b"x")
+        received = _received_before(page, monitor, answer)
+        assert {topic for topic, _ in received} <= {*READ_BY_VIEWERS, *sent}
+        assert {topic for topic, _ in received} >= {*READ_BY_VIEWERS}
 
 
 def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_its_packets(broker: Secured) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import export.__main__
 import monitor.__main__
+import monitor.flags
 import simulator.__main__
 import training.__main__
 from ecgwatch.__main__ import PROGRAM, main
@@ -206,7 +207,7 @@ def test_modules_and_the_one_command_share_their_verbs() -> None:
 
 
 def test_defaults_written_twice_are_the_same() -> None:
-    for module in (monitor.__main__, simulator.__main__):
+    for module in (monitor.flags, simulator.__main__):
         assert (module.BROKER, module.PREFIX) == (connection.DEFAULT_URL, wire.PREFIX)
     assert (simulator.__main__.PORT, simulator.__main__.PASSWORD_VARIABLE) == (
         connection.PORT,

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import simulator.__main__
 import training.__main__
 from monitor.command import Program, _find, build_parser
 from simulator.broker import free_port
+from tests.brokers import listens
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -116,12 +117,18 @@ def _start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 60
+    while not is_so() and time.monotonic() < until_s:
+        time.sleep(0.1)
+
+
 def test_the_walk_through_by_hand_ends_with_alerts(tmp_path: Path) -> None:
     port = free_port()
     url = f"--broker=mqtt://127.0.0.1:{port}"
     running = [_start("broker", "--port", str(port))]
     try:
-        time.sleep(2)
+        _wait_until(lambda: listens(port))
         running += [_start("watch", url), _start("run", url, f"--state={tmp_path}")]
         time.sleep(5)
         running.append(_start("replay", url))

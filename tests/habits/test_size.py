@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("monitor", "simulator", "training", "export", "ecgwatch")
+PACKAGES = ("monitor", "recordings", "analysis", "recorder", "gateway", "simulator", "training", "export", "ecgwatch")
 MOST_LINES, MOST_LEVELS, MOST_ARGUMENTS = 60, 3, 8
 EXCEPTIONS = {
     "monitor/ecg/segment.py:_segment": "a compiled loop: every array it works on is an argument",

@@ -68,6 +68,8 @@ class Heartbeat:
     """(up to 187,) from the R peak on, in the unit of the stream; NaN where samples were missing."""
     complete: bool
     """Whether the window is; a stream that ends leaves the last ones short."""
+    surroundings: Signal | None
+    """(120,) around the fiducial; None if they were not waited for, or the stream does not have all of them."""
 
 
 class Segmenter:
@@ -77,12 +79,14 @@ class Segmenter:
     ----------
     next_rr
         Hand a beat out only when the next one is known, or known to be late.
+    surroundings
+        Hand it out only when its surroundings are known.
     """
 
-    def __init__(self, next_rr: bool = False) -> None:
+    def __init__(self, next_rr: bool = False, surroundings: bool = False) -> None:
         self.state = np.zeros(1, segment.STATE)
-        self._next_rr = next_rr
-        self._beats, self._signals = segment.make_room(segment.MOST_BEATS)
+        self._waits = segment.FOR_NEXT * next_rr + segment.FOR_SURROUNDINGS * surroundings
+        self._room = segment.make_room(segment.MOST_BEATS)
 
     def push(self, samples: Signal) -> list[Heartbeat]:
         """Take the next samples, return the beats that are now finished.
@@ -96,19 +100,19 @@ class Segmenter:
         for start in range(0, samples.size, segment.LONGEST):
             part = samples[start : start + segment.LONGEST]
             ends = np.array([part.size])
-            _, found = segment.segment(self.state, _FIRST, part, ends, 0, self._next_rr, self._beats, self._signals)
+            _, found = segment.segment(self.state, _FIRST, part, ends, 0, self._waits, self._room)
             done += self._tell(found)
         return done
 
     def finish(self) -> list[Heartbeat]:
         """The stream has ended: decide on its last second, and return the beats that it left unfinished."""
-        return self._tell(segment.finish(self.state, 0, self._next_rr, self._beats, self._signals))
+        return self._tell(segment.finish(self.state, 0, self._waits, self._room))
 
     def _tell(self, found: int) -> list[Heartbeat]:
-        return [_heartbeat(self._beats[i], self._signals[i]) for i in range(found)]
+        return [_heartbeat(*(array[i] for array in self._room)) for i in range(found)]
 
 
-def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
+def _heartbeat(beat: np.void, signal: Signal, surroundings: Signal) -> Heartbeat:
     return Heartbeat(
         r_peak=int(beat["r_peak"]),
         fiducial=int(beat["fiducial"]),
@@ -119,6 +123,7 @@ def _heartbeat(beat: np.void, signal: Signal) -> Heartbeat:
         median_rr=None if math.isnan(beat["median_rr"]) else float(beat["median_rr"]),
         signal=signal[: beat["length"]].copy(),
         complete=bool(beat["complete"]),
+        surroundings=surroundings.copy() if beat["surrounded"] else None,
     )
 
 
@@ -138,10 +143,10 @@ class BeatQuality:
         signal
             (n,) float32 at 125 Hz from the R peak on, in steps of the converter; NaN where samples are missing.
         """
-        beats, signals = segment.make_room(1)
+        beats, signals, _ = segment.make_room(1)
         beats["complete"], beats["median_rr"], beats["length"] = 1, 100.0, signal.size
         signals[0, : signal.size] = signal
-        [reason] = quality.judge(self.state, self._contact, _FIRST, beats, signals, np.zeros(1))
+        [reason], _ = quality.judge(self.state, self._contact, _FIRST, beats, signals, np.zeros(1))
         return quality.REASONS[reason]
 
 
@@ -170,7 +175,7 @@ class Contact:
     @property
     def is_off(self) -> bool:
         """Whether the electrode counts as off now."""
-        return bool(quality.is_off(self.state))
+        return bool(quality.is_off(self.state, slice(None)))
 
     @property
     def clipped(self) -> list[int]:

@@ -18,8 +18,8 @@ from monitor.classify import (
     bundled_models,
     choose_provider,
     find_model,
-    read_info,
 )
+from monitor.panel import read_info
 from tests.monitor.tiny_model import AAMI, tiny_info, write_tiny
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -13,16 +14,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+import zstandard
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from monitor import wire
+from monitor import beat2, wire
 from monitor.alerts.episode import AlertSettings
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
+from monitor.class_model import ClassModel
 from monitor.classify import Classifier, ModelInfo
-from monitor.ecg.batch import LAYOUT
 from monitor.ecg.resample import DELAY_S
-from monitor.engine import NO_BEATS_S, SILENT_S, Engine, Tally
+from monitor.engine import LAYOUT, NO_BEATS_S, SILENT_S, Engine, Tally
+from monitor.panel import Panel, load_panel
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 from tests.monitor.tiny_model import tiny_info, write_tiny
@@ -67,8 +70,17 @@ class RrClassifier(RateClassifier):
         return super().probabilities(windows, rr)
 
 
-def _engine(n: int = 3, m: int = 5, classifier: RateClassifier | None = None) -> Engine:
-    return Engine(cast(Classifier, classifier or RateClassifier()), AlertSettings(n=n, m=m))
+def _engine(n: int = 3, m: int = 5, classifier: RateClassifier | Panel | None = None) -> Engine:
+    """With the bundled models the device "a" is known to have lead II, of which the shape model speaks."""
+    engine = Engine(cast(Classifier, classifier or RateClassifier()), AlertSettings(n=n, m=m))
+    if isinstance(classifier, Panel):
+        engine.describe("a", _info(START_S), 0.0)
+    return engine
+
+
+@lru_cache
+def _bundled() -> Panel:
+    return load_panel()
 
 
 def _packets(
@@ -99,6 +111,13 @@ FAST = make_ecg(beat_times(40.0, 0.5), 40.0, RATE_HZ)
 FITFUL_TIMES = beat_times(40.0, [0.8, 0.86, 0.78, 0.5, 1.15, 0.8, 0.8, 1.9])
 FITFUL = make_ecg(FITFUL_TIMES, 40.0, RATE_HZ)
 """Premature beats, and pauses of more than two median intervals."""
+
+
+ECTOPIC_TIMES = beat_times(40.0, 0.8)[[12, 21, 30, 40]] - 0.3
+ECTOPIC = make_ecg(np.setdiff1d(beat_times(40.0, 0.8), ECTOPIC_TIMES + 0.3), 40.0, RATE_HZ)
+for _t in ECTOPIC_TIMES:  # early, broad, upside down, with a T wave the other way
+    _at = np.arange(ECTOPIC.size) / RATE_HZ - _t
+    ECTOPIC += (-1800 * np.exp(-((_at / 0.05) ** 2)) + 700 * np.exp(-(((_at - 0.28) / 0.08) ** 2))).astype(np.int16)
 
 
 def _info(first_seen_s: float) -> wire.Info:
@@ -161,7 +180,7 @@ def test_abnormal_beats_become_one_alert_that_names_all_a_person_needs() -> None
     engine.describe("a", wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=2.0, first_seen_s=START_S), 0.0)
     beats, alerts = _run(engine, _packets(FAST))
     new = alerts[0]
-    assert (new.state, new.kind, new.severity, new.device) == ("new", "abnormal-beats", "warning", "a")
+    assert (new.state, new.kind, new.severity, new.device) == ("new", "abnormal-beats", "low", "a")
     assert (new.model, new.threshold, new.label) == ("rate", 0.5, "abnormal")
     assert new.probability == pytest.approx(0.9)
     assert new.beats == 3
@@ -190,7 +209,103 @@ def test_the_label_of_many_classes_goes_with_the_verdict(
     early = make_ecg(beat_times(40.0, [0.8, 0.8, 0.5, 1.1]), 40.0, RATE_HZ)
     beats, alerts = _run(Engine(classifier, AlertSettings(n=1, m=2)), _packets(early))
     assert {(beat.label, beat.verdict) for beat in beats} == told
-    assert {alert.label for alert in alerts if alert.state == "new"} == ({"V"} if threshold < 1 else set())
+    labels = {alert.label for alert in alerts if alert.state == "new" and alert.kind == "abnormal-beats"}
+    assert labels == ({"V"} if threshold < 1 else set())
+
+
+def test_an_early_broad_beat_is_ventricular_to_the_bundled_models_and_abnormal() -> None:
+    beats, _ = _run(_engine(classifier=_bundled()), _packets(ECTOPIC))
+    judged = _steady(beats)
+    assert len(judged) > 40
+    assert [b.label for b in judged if np.abs(ECTOPIC_TIMES + START_S - b.qrs_s).min() < 0.15] == ["V"] * 4
+    assert {(b.label, b.verdict) for b in judged} == {("N", "normal"), ("V", "abnormal")}
+
+
+def test_beats_of_a_class_model_wait_for_what_stands_around_them_and_not_for_the_next() -> None:
+    for signal in (CALM, FAST):
+        beats, _ = _run(_engine(classifier=_bundled()), _packets(signal, 5))
+        steady = [b for b in beats if b.r_peak_s > START_S + 10 and b.rr_s is not None]
+        waits_s = [b.completed_s - b.qrs_s for b in steady]
+        windows_s = [max(0.6, 1.2 * (b.rr_s or 0.0)) for b in steady]
+        assert len(steady) > 20
+        assert np.subtract(waits_s, windows_s).max() < DELAY_S + 0.05
+
+
+class WatchingClassModel(RateClassifier):
+    """A class model to whom every beat is of the first class, and which keeps what it saw."""
+
+    info = msgspec.structs.replace(RateClassifier.info, contract=beat2.CONTRACT, classes=["N", "S", "V"])
+
+    def __init__(self) -> None:
+        self.context: list[list[float]] = []
+
+    def probabilities(self, windows: Windows, rr: object) -> npt.NDArray[np.float32]:
+        self.context += cast(npt.NDArray[np.float32], rr).tolist()
+        return np.tile(np.array([1, 0, 0], np.float32), (len(windows), 1))
+
+
+class AbnormalShapes(RateClassifier):
+    """A shape model that calls every beat abnormal and speaks of lead II."""
+
+    info = msgspec.structs.replace(RateClassifier.info, leads=["II"])
+
+    def probabilities(self, windows: Windows, rr: RrContext | None) -> npt.NDArray[np.float32]:
+        return np.tile(np.array([0.1, 0.9], np.float32), (len(windows), 1))
+
+
+def _panel_of_fakes() -> Panel:
+    return Panel(cast(ClassModel, WatchingClassModel()), cast(Classifier, AbnormalShapes()))
+
+
+LEARNED = beat2.CONTEXT.index("learned")
+
+
+def test_what_is_usual_for_a_wearer_is_known_across_gaps_restarts_and_another_process() -> None:
+    panel = _panel_of_fakes()
+    model, engine = cast(WatchingClassModel, panel.main), _engine(classifier=panel)
+    _run(engine, _packets(CALM))
+    assert model.context[0][LEARNED] == 0
+    assert model.context[-1][LEARNED] == 1
+    _run(engine, _packets(CALM, start_s=START_S + 1000))  # after a gap, counted from 0
+    saved, other = engine.save("a"), _engine(classifier=panel)
+    other = Engine(panel)
+    other.restore("a", saved, 0.0)
+    _run(other, _packets(CALM, start_s=START_S + 2000))
+    learned = [row[LEARNED] for row in model.context]
+    assert len(learned) > 110
+    assert min(learned[30:]) == 1
+    _run(engine, _packets(CALM), "b")
+    assert model.context[len(learned)][LEARNED] == 0
+
+
+def test_beats_that_are_withheld_teach_nothing_of_their_wearer() -> None:
+    panel = _panel_of_fakes()
+    noise = np.random.default_rng(0).normal(0, 2000, 30 * 250).astype(np.int16)
+    beats, _ = _run(_engine(classifier=panel), _packets(np.concatenate([CALM, noise])))
+    assert len(cast(WatchingClassModel, panel.main).context) == len(_steady(beats)) < len(beats)
+
+
+@pytest.mark.parametrize(("lead", "speaks"), [("II", True), ("ECG lead II", True), ("V5", False), (None, False)])
+def test_the_shape_model_speaks_only_of_its_leads(lead: str | None, speaks: bool) -> None:
+    engine = Engine(_panel_of_fakes())
+    if lead is not None:
+        engine.describe("a", msgspec.structs.replace(_info(START_S), lead=lead), 0.0)
+    beats, alerts = _run(engine, _packets(CALM))
+    assert {b.shape_probability for b in _steady(beats)} == ({float(np.float32(0.9))} if speaks else {None})
+    assert {b.verdict for b in _steady(beats)} == {"normal"}
+    assert [alert.kind for alert in alerts] == (["abnormal-beats"] * len(alerts) if speaks else [])
+    assert bool(alerts) is speaks
+
+
+def test_a_shape_that_was_always_abnormal_is_told_once_and_ends_as_usual() -> None:
+    hour = np.tile(CALM, 15)
+    beats, alerts = _run(_engine(classifier=_panel_of_fakes()), _packets(hour))
+    assert len(_steady(beats)) > 600
+    new, *_, end = alerts
+    assert [alert.state for alert in alerts].count("new") == 1
+    assert (new.model, new.label, new.threshold) == ("rate", "abnormal", 0.5)
+    assert (new.severity, end.state, end.reason) == ("low", "end", "usual")
+    assert end.time_s - new.time_s < 60
 
 
 def test_alert_ends_when_the_beats_are_calm_again() -> None:
@@ -207,6 +322,16 @@ def test_the_same_beats_however_the_stream_was_packed(sizes: list[int]) -> None:
     def told(sizes: Sequence[int]) -> list[tuple[str, str, float | None, float | None]]:
         beats, _ = _run(_engine(), _packets(FAST, sizes))
         return [(beat.id, beat.verdict, beat.probability, beat.rr_s) for beat in beats]
+
+    assert told(sizes) == told([250])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 2500), min_size=1, max_size=5))
+def test_the_bundled_models_say_the_same_however_the_stream_was_packed(sizes: list[int]) -> None:
+    def told(sizes: Sequence[int]) -> list[tuple[str, str, str | None, float | None, float | None, str | None]]:
+        beats, _ = _run(_engine(classifier=_bundled()), _packets(ECTOPIC, sizes))
+        return [(b.id, b.verdict, b.label, b.probability, b.shape_probability, b.reason) for b in beats]
 
     assert told(sizes) == told([250])
 
@@ -231,10 +356,9 @@ def test_rr_context_is_what_the_times_of_the_beats_say() -> None:
     assert len(beats) == len(FITFUL_TIMES)
     assert len(classifier.rr) == len(_steady(beats)) >= len(beats) - 1
     qrs_s = [beat.qrs_s for beat in beats]
-    for i, (row, beat) in enumerate(zip(classifier.rr, _steady(beats), strict=True)):
-        assert beat.heart_rate_bpm is not None
-        median_s = row[2]
-        assert median_s == pytest.approx(60 / beat.heart_rate_bpm, rel=1e-3)
+    for i, row in enumerate(classifier.rr):
+        median_s, around = row[2], np.diff(qrs_s[max(0, i - 20) : i + 4])
+        assert around.min() - 0.01 <= median_s <= around.max() + 0.01
         previous_s = qrs_s[i] - qrs_s[i - 1] if i else median_s
         next_s = qrs_s[i + 1] - qrs_s[i] if i + 1 < len(qrs_s) else median_s
         assert row[:2] == pytest.approx([min(previous_s, RR_LIMIT * median_s), min(next_s, RR_LIMIT * median_s)])
@@ -760,11 +884,18 @@ def test_noise_is_told_as_poor_signal_and_never_judged() -> None:
     assert {a.kind for a in alerts if a.time_s < START_S + 70} == {"poor-signal"}
 
 
-def test_signal_without_beats_is_told() -> None:
+def test_signal_that_breaks_every_few_seconds_is_no_heart_that_stops_but_has_no_beats() -> None:
+    broken = [packet for packet in _packets(np.tile(CALM, 2)) if packet.seq < 20 or packet.seq % 3]
+    _, alerts = _run(_engine(), broken)
+    assert "no-beats" in {alert.kind for alert in alerts}
+    assert {alert.severity for alert in alerts} == {"technical"}
+
+
+def test_a_heart_that_stops_is_alerted() -> None:
     wander = (300 * np.sin(np.arange(20 * 250) / 250)).astype(np.int16)
     _, alerts = _run(_engine(), _packets(np.concatenate([CALM, wander, CALM])))
-    silent = [a for a in alerts if a.kind == "no-beats"]
-    assert [a.state for a in silent] == ["new", "end"]
+    silent = [a for a in alerts if a.severity == "high"]
+    assert [(a.kind, a.state) for a in silent] == [("asystole", "new"), ("asystole", "end")]
     assert silent[0].time_s == pytest.approx(START_S + 40 + NO_BEATS_S, abs=1.5)
 
 
@@ -794,9 +925,11 @@ def test_idle_devices_are_forgotten() -> None:
         ),
         max_size=40,
     ),
-    st.sampled_from([RateClassifier, RrClassifier]),
+    st.sampled_from([RateClassifier, RrClassifier, _bundled]),
 )
-def test_no_packet_that_decodes_can_stop_the_engine(packets: list[wire.Packet], kind: type[RateClassifier]) -> None:
+def test_no_packet_that_decodes_can_stop_the_engine(
+    packets: list[wire.Packet], kind: Callable[[], RateClassifier | Panel]
+) -> None:
     engine = _engine(classifier=kind())
     beats, alerts = _run(engine, packets)
     engine.forget(float("inf"))
@@ -825,10 +958,13 @@ _SICK[2000:2100] = wire.NO_SAMPLE
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.integers(1, 110), st.integers(0, 20), st.sampled_from([RateClassifier, RrClassifier]), st.sampled_from([75, 250])
+    st.integers(1, 110),
+    st.integers(0, 20),
+    st.sampled_from([RateClassifier, RrClassifier, _bundled]),
+    st.sampled_from([75, 250]),
 )
 def test_a_monitor_that_goes_on_where_another_was_saved_tells_the_same(
-    saved_at: int, more: int, kind: type[RateClassifier], size: int
+    saved_at: int, more: int, kind: Callable[[], RateClassifier | Panel], size: int
 ) -> None:
     """Another is saved, takes `more` packets and dies; what came after it was saved comes again, and some before."""
     packets = _packets(_SICK, size)
@@ -840,7 +976,7 @@ def test_a_monitor_that_goes_on_where_another_was_saved_tells_the_same(
     before = _run(first, packets[:saved_at])
     saved = first.save("a")
     _run(first, packets[saved_at : saved_at + more])
-    second = _engine(classifier=kind())
+    second = Engine(cast(Classifier, kind()), AlertSettings(n=3, m=5))
     second.restore("a", saved, 0.0)
     after = _run(second, packets[max(0, saved_at - 3) :])
     assert (before[0] + after[0], before[1] + after[1]) == whole
@@ -896,7 +1032,8 @@ def test_a_state_of_another_version_or_a_damaged_one_is_refused() -> None:
     engine = _engine()
     _run(engine, _packets(CALM))
     saved = engine.save("a")
-    for broken in (saved[:-7], b"", saved.replace(LAYOUT.encode(), b"0" * len(LAYOUT))):
+    of_another = zstandard.decompress(saved).replace(LAYOUT.encode(), b"0" * len(LAYOUT))
+    for broken in (saved[:-7], b"", zstandard.compress(of_another)):
         with pytest.raises(ValueError, match="saved state of device a is"):
             _engine().restore("a", broken, 0.0)
 

@@ -15,7 +15,8 @@ from monitor import wire
 from monitor.__main__ import main
 from monitor.beat import RrContext, Windows
 from monitor.broker import connection
-from monitor.classify import DEFAULT_MODEL, Classifier
+from monitor.classify import SHAPE_MODEL, Classifier
+from monitor.panel import DEFAULT_MODEL
 from monitor.tools.watch import describe, format_alert
 from tests.monitor.tiny_model import tiny_info, write_tiny
 
@@ -49,7 +50,7 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for default in (connection.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL):
+    for default in (connection.DEFAULT_URL, wire.PREFIX, DEFAULT_MODEL, SHAPE_MODEL):
         assert f"(default: {default})" in text
 
 
@@ -231,21 +232,32 @@ def test_bench_measures_every_stage_and_the_whole_path() -> None:
 def test_an_alert_is_one_line_for_a_person(label: str | None, shown: bool) -> None:
     alert = wire.Alert(
         id="a-1-abnormal-beats-end", episode="a-1-abnormal-beats", device="h10", kind="abnormal-beats",
-        severity="warning", state="end", time_s=12.0, since_s=2.0, beats=7, label=label, probability=0.25,
+        severity="low", state="end", time_s=12.0, since_s=2.0, beats=7, label=label, probability=0.25,
         heart_rate_bpm=71.6, seq=1, completed_s=13.0,
     )  # fmt: skip
     line = describe(alert)
     assert "\n" not in line
     assert (f"class {label}" in line) == shown
     assert "class" not in line or shown
-    for word in ("h10", "END", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
+    for word in ("h10", "END", "low", "abnormal-beats", "p 0.25", "7 abnormal beats", "72/min", "after 10 s"):
         assert word in line
+
+
+def test_what_happened_stands_in_the_line() -> None:
+    alert = wire.Alert(
+        id="a", episode="a", device="h10", kind="asystole", severity="high", state="new", time_s=12.0, since_s=12.0,
+        text="No heartbeat for 5 s.", beats=3, seq=1, completed_s=13.0,
+    )  # fmt: skip
+    line = describe(alert)
+    assert "high" in line
+    assert "No heartbeat for 5 s." in line
+    assert "abnormal beats" not in line
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_forged_alert_moves_no_cursor_and_makes_no_line(as_json: bool) -> None:
     alert = wire.Alert(
-        id="a", episode="a", device="\x1b[2Jh10\r\n\u202e", kind="abnormal-beats", severity="warning", state="new",
+        id="a", episode="a", device="\x1b[2Jh10\r\n\u202e", kind="abnormal-beats", severity="low", state="new",
         time_s=12.0, since_s=12.0, label="\x9b31m", probability=0.25, seq=1, completed_s=13.0,
     )  # fmt: skip
     line = format_alert(wire.encode(alert), as_json)

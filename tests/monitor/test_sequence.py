@@ -10,7 +10,7 @@ import pytest
 
 from monitor import wire
 from monitor.classify import Classifier
-from monitor.ecg.batch import Batch, Beats
+from monitor.ecg.batch import Batch, Beats, Event
 from monitor.engine import Engine
 from monitor.sequence import PACKETS, Arrival, Numbering, by_time, recognise
 from monitor.stream import Notice, Stream
@@ -43,7 +43,7 @@ class _Player:
                 if isinstance(part, Beats):
                     self.time_s += part.time_s.tolist()
                     self.seq += part.seq.tolist()
-                else:
+                elif isinstance(part, Event):
                     self.events.append(part.what)
         return self
 

@@ -237,7 +237,7 @@ def test_alert_is_json_that_any_client_reads() -> None:
         episode="a-1-abnormal-beats",
         device="a",
         kind="abnormal-beats",
-        severity="warning",
+        severity="low",
         state="new",
         time_s=1.0,
         since_s=1.0,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def _check(text: str) -> None:
     same, judged = _numbers(text, r"same verdict +(\d+) of (\d+)")
     assert judged > 50
     assert same >= 0.98 * judged  # a dozen seconds are few beats; a minute shows 99 % and more
-    assert re.search(r"NEW +abnormal-beats", text)
+    assert re.search(r"NEW +low +abnormal-beats", text)
     assert _numbers(text, r"latency, alert +p50 ([\d.]+) ms")[0] > 0
 
 
@@ -46,6 +47,17 @@ def test_demo_on_the_shipped_beats_detects_them_and_loses_nothing() -> None:
     text = _run_demo()
     assert text.startswith("no PTB files given")
     _check(text)
+
+
+def test_demo_prints_the_address_of_a_page_that_is_there_until_it_ends() -> None:
+    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert demo.stdout is not None
+    found = next(match for line in demo.stdout if (match := re.match(r"web page: (http://\S+)", line)))
+    with urllib.request.urlopen(found.group(1)) as answer:
+        assert "ecgwatch" in answer.read().decode()
+    demo.communicate(timeout=110)
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(found.group(1))
 
 
 def test_demo_on_real_ptb_beats_detects_them_and_loses_nothing(ecg_data: Path) -> None:

@@ -37,11 +37,24 @@ def test_symbols_stand_for_the_classes_of_the_standard() -> None:
     assert symbols == {"N": set("NLRBej"), "S": set("AaJSn"), "V": set("VEr"), "F": set("F"), "Q": set("/fQ?")}
 
 
-def test_only_a_model_of_the_five_classes_with_normal_first_is_comparable() -> None:
-    assert is_comparable(["N", "S", "V", "F", "Q"])
-    assert is_comparable(["N", "V", "S", "Q", "F"])
-    for others in (["V", "N", "S", "F", "Q"], ["N", "S", "V", "F"], ["N", "S", "V", "F", "Q", "X"], ["normal", "V"]):
+def test_only_a_model_of_the_classes_with_normal_first_is_comparable() -> None:
+    for classes in (["N", "S", "V", "F", "Q"], ["N", "V", "S", "Q", "F"], ["N", "S", "V"], ["N", "S", "V", "F"]):
+        assert is_comparable(classes)
+    for others in (["V", "N", "S"], ["N", "S", "F"], ["N", "S", "V", "X"], ["N", "S", "V", "V"], ["normal", "V"]):
         assert not is_comparable(others)
+
+
+def test_what_a_model_calls_beats_of_a_class_it_does_not_have_is_neither_right_nor_wrong() -> None:
+    words = "NN NN NV SS VV VV FV FN QV FS"
+    told = agree(Counter((word[0], word[1:]) for word in words.split()), ["N", "S", "V"])
+    assert told.ppv_percent == {"N": 100, "S": 100, "V": pytest.approx(66.67, abs=0.01)}
+    assert told.sensitivity_percent["V"] == told.abnormal_sensitivity_percent == 100
+    assert told.macro_f1_percent == pytest.approx((80 + 100 + 80) / 3)
+    assert told.confusion["F"] == {"N": 1, "S": 1, "V": 1}
+    lines = list(format_agreement(told))
+    assert lines[0].split()[:4] == ["class", "as", "N", "as"]
+    assert lines[4].split() == ["F", "1", "1", "1", "0", "0", "-", "-", "-"]
+    assert "does not have F and Q" in lines[-1]
 
 
 def test_a_beat_counts_as_what_it_was_called_or_as_withheld_or_missed() -> None:

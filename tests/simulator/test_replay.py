@@ -206,7 +206,7 @@ def test_unreachable_broker_is_one_clear_error() -> None:
 
 
 def test_broker_of_another_version_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulator.replay.CONNECT_S", 0.5)
+    monkeypatch.setattr("simulator.link.CONNECT_S", 0.5)
     with EmbeddedBroker(port=0) as broker, pytest.raises(ConnectionError, match=r"does not answer in MQTT 3\.1\.1"):
         Replay([short_feed()], BrokerUrl("127.0.0.1", broker.port_v5)).run()
 

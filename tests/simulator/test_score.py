@@ -297,7 +297,7 @@ def test_table_has_a_line_a_record_and_a_gross_line(tmp_path: Path, capsys: pyte
 
 def test_json_has_the_same_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = score_json(capsys, write_record(tmp_path), "--lead", "V1", "--rate", "130")
-    assert (shown["lead"], shown["rate_hz"], shown["model"]) == ("V1", 130, "ptb")
+    assert (shown["lead"], shown["rate_hz"], shown["model"]) == ("V1", 130, "nsv")
     (row,) = shown["records"]
     assert (row["record"], row["lead"], row["seconds"], row["reference_beats"]) == ("x", "V1", 60, BEATS)
     assert row["f1_percent"] > 95
@@ -348,7 +348,7 @@ def test_the_table_of_classes_follows_that_of_r_peaks(tmp_path: Path, capsys: py
     assert "not a medical device" in lines[-1]
 
 
-@pytest.mark.parametrize("classes", [["normal", "abnormal"], ["S", "N", "V", "F", "Q"], ["N", "S", "V", "F"]])
+@pytest.mark.parametrize("classes", [["normal", "abnormal"], ["S", "N", "V", "F", "Q"], ["N", "S", "F", "Q"]])
 def test_nothing_is_said_of_classes_that_are_not_those_of_the_annotations(
     classes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

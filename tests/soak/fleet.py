@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
-from monitor.classify import Classifier
 from monitor.engine import Engine
+from monitor.panel import Panel, load_panel
 from tests.monitor.synthetic_ecg import WAVES
 
 ALERTS = AlertSettings(n=1, m=2)
@@ -52,9 +52,9 @@ class Fleet:
         self.rounds = math.floor(seconds / packet_s)
         self.streams = min(STREAMS, devices)
         self._streams = [_cut(_signal((seed, k), seconds), packet_s, self.rounds) for k in range(self.streams)]
-        classifier = Classifier("ptb", "cpu")
+        panel = load_panel()
         self._beats, self.stream_alerts = zip(
-            *(_expected_output(classifier, stream) for stream in self._streams), strict=True
+            *(_expected_output(panel, stream) for stream in self._streams), strict=True
         )
         """Expected beats and alerts of each stream, by their ids; the device is `PLACEHOLDER`."""
 
@@ -85,9 +85,9 @@ class Fleet:
         }
 
 
-def _expected_output(classifier: Classifier, stream: list[bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def _expected_output(panel: Panel, stream: list[bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Run a separate engine to get the beats and alerts that the monitor must publish."""
-    engine = Engine(classifier, ALERTS)
+    engine = Engine(panel, ALERTS)
     beats: dict[str, bytes] = {}
     alerts: dict[str, bytes] = {}
     for payload in stream:

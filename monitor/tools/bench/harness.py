@@ -25,6 +25,8 @@ import psutil
 
 from monitor import wire
 from monitor.broker import connection
+from monitor.classify import SHAPE_MODEL
+from monitor.panel import DEFAULT_MODEL
 from monitor.service.settings import ServiceSettings
 
 HOST = "127.0.0.1"
@@ -48,18 +50,19 @@ log_type error
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The broker and the model of a measurement."""
+    """The broker and the models of a measurement."""
 
     broker: str | None = None
     """URL of a broker; None starts one."""
     tls: connection.TlsFiles = field(default_factory=connection.TlsFiles)
-    model: str = "ptb"
+    model: str = DEFAULT_MODEL
+    shape: str = SHAPE_MODEL
     provider: Literal["cpu", "cuda", "auto"] = "auto"
 
     @property
     def model_words(self) -> list[str]:
-        """Arguments that select the model of a monitor."""
-        return ["--model", self.model, "--provider", self.provider]
+        """Arguments that select the models of a monitor."""
+        return ["--model", self.model, "--shape", self.shape, "--provider", self.provider]
 
 
 class Usage(NamedTuple):

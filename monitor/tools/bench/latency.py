@@ -16,14 +16,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from monitor import beat, wire
+from monitor import beat, beat2, wire
 from monitor.broker import connection
 from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
+from monitor.panel import Panel
 from monitor.tools.bench import harness
 from monitor.tools.bench.report import Latency, Row
 from monitor.tools.bench.subscriber import QUANTILES, Subscriber, make_client, quantiles
-from monitor.tools.bench.versus import FreeModel
+from monitor.tools.bench.versus import free_panel
 
 WARM_UP_S = 6.0
 FEWEST_CALLS = 2000
@@ -52,7 +53,7 @@ class LatencySettings:
             )
 
 
-def measure_latency(setup: harness.Setup, method: LatencySettings, classifier: Classifier) -> Latency:
+def measure_latency(setup: harness.Setup, method: LatencySettings, panel: Panel) -> Latency:
     """Measure the whole path through a broker, and each stage by itself.
 
     Raises
@@ -62,7 +63,7 @@ def measure_latency(setup: harness.Setup, method: LatencySettings, classifier: C
     """
     with harness.broker(setup.broker) as broker:
         beats, alerts, payloads = _measure_path(setup, method, broker.url)
-        rows = _measure_stages(payloads, classifier, broker.url, setup.tls)
+        rows = _measure_stages(payloads, panel, broker.url, setup.tls)
     rows |= {"whole path, beat": quantiles(beats), "whole path, alert": quantiles(alerts)}
     return Latency(**asdict(method), broker=broker.name, milliseconds=rows)
 
@@ -91,12 +92,11 @@ def _measure_path(
 
 
 def _measure_stages(
-    payloads: list[tuple[str, bytes]], classifier: Classifier, url: connection.BrokerUrl, tls: connection.TlsFiles
+    payloads: list[tuple[str, bytes]], panel: Panel, url: connection.BrokerUrl, tls: connection.TlsFiles
 ) -> dict[str, Row]:
     warm_up()
     packets = [(device, wire.decode_packet(payload)) for device, payload in payloads]
-    windows = np.random.default_rng(0).random((256, 1, beat.LENGTH), np.float32)
-    free = cast(Classifier, FreeModel(classifier))
+    free = free_panel(panel)
     outputs: list[Output] = []
     feeding: list[float] = []
     while len(feeding) < FEWEST_CALLS:
@@ -109,8 +109,7 @@ def _measure_stages(
         feeding += _time(segment, packets)
     found = [beat_ for output in outputs for beat_ in output.beats]
     decoding = _time(lambda _, payload: wire.decode_packet(payload), payloads, FEWEST_CALLS)
-    rr = beat.rr_context([0.8], [0.8], [0.8])
-    judging = _time(classifier.probabilities, [(w, rr) for w in windows], FEWEST_CALLS)
+    judging = _time(lambda judge: judge(), [(_judge_one(panel),)], FEWEST_CALLS)
     client = make_client(url, f"ecgwatch-bench-{os.getpid()}-publisher", tls)
     connection.connect(client, url)
     client.loop_start()
@@ -123,6 +122,23 @@ def _measure_stages(
         "classify": quantiles(judging),
         "publish": quantiles(publishing),
     }
+
+
+def _judge_one(panel: Panel) -> Callable[[], None]:
+    """Return what asks all models about one beat."""
+    rng = np.random.default_rng(0)
+    window, rr = rng.random((1, beat.LENGTH), np.float32), beat.rr_context([0.8], [0.8], [0.8])
+    two, context = rng.random((1, 2, beat2.LENGTH), np.float32), np.ones((1, len(beat2.CONTEXT)), np.float32)
+
+    def judge() -> None:
+        if panel.class_model is None:
+            cast(Classifier, panel.main).probabilities(window, rr)
+            return
+        panel.class_model.probabilities(two, context)
+        if panel.shape is not None:
+            panel.shape.probabilities(window)
+
+    return judge
 
 
 def _time(call: Callable[..., Any], arguments: list[Any], at_least: int = 0) -> list[float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.classify import Classifier
+from monitor.panel import Panel, load_panel
 from monitor.service.settings import VERSION
 from monitor.tools.bench import capacity, harness, latency, versus
 from monitor.tools.bench.capacity import CapacitySettings, measure_capacity
@@ -76,25 +76,25 @@ def run_bench(settings: BenchSettings) -> int:
 def measure(settings: BenchSettings) -> Report:
     """Measure what is asked for, one after the other."""
     setup = settings.setup
-    classifier = Classifier(setup.model, setup.provider)
+    panel = load_panel(setup.model, setup.shape, setup.provider)
     return Report(
-        machine=describe_machine(classifier),
+        machine=describe_machine(panel),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        latency=None if settings.latency is None else measure_latency(setup, settings.latency, classifier),
-        versus=None if settings.versus is None else measure_versus(settings.versus, classifier),
+        latency=None if settings.latency is None else measure_latency(setup, settings.latency, panel),
+        versus=None if settings.versus is None else measure_versus(settings.versus, panel),
         capacity=None if settings.capacity is None else measure_capacity(setup, settings.capacity),
     )
 
 
-def describe_machine(classifier: Classifier) -> dict[str, str]:
+def describe_machine(panel: Panel) -> dict[str, str]:
     """What the figures were measured on."""
     return {
         "cpu": harness.cpu_name(),
         "python": platform.python_version(),
         "ecgwatch": VERSION,
         "onnxruntime": version("onnxruntime"),
-        "model": classifier.info.name,
-        "provider": classifier.provider,
+        "model": panel.info.name if panel.shape is None else f"{panel.info.name} and {panel.shape.info.name}",
+        "provider": panel.main.provider,
     }
 
 

@@ -18,21 +18,27 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor import beat, wire
+from monitor import beat, beat2, wire
+from monitor.class_model import ClassModel
 from monitor.classify import Classifier
 from monitor.engine import Engine, warm_up
+from monitor.panel import Panel
 from monitor.tools.bench import harness
 from monitor.tools.bench.report import Cost, Ratio, Versus
 
 DEVICES, SECONDS = 100, 60
 BASELINE_DEVICES = 10
 """The baselines get some of the devices only: they take so long."""
+MODEL_BATCH, MODEL_ROUNDS = 64, 200
+LEAD = "II"
+"""Of the devices: the shape model has a say on it."""
 WARM_UP = 10
 """Seconds of signal before anything is measured: rhythms must become known."""
 MAKE_S = 300.0
@@ -74,10 +80,10 @@ class FreeModel:
     sha256 = "0" * 64
     needs_rr = False
 
-    def __init__(self, like: Classifier) -> None:
+    def __init__(self, like: Classifier | ClassModel) -> None:
         self.info = like.info
 
-    def probabilities(self, windows: beat.Windows, _rr: beat.RrContext | None) -> npt.NDArray[np.float32]:
+    def probabilities(self, windows: npt.NDArray[np.float32], _about: object) -> npt.NDArray[np.float32]:
         """Certainty, for each window."""
         return np.tile(np.eye(1, len(self.info.classes), dtype=np.float32), (len(windows), 1))
 
@@ -88,6 +94,12 @@ class FreeModel:
     def columns(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """As `Classifier.columns`."""
         return np.zeros(len(probabilities), np.int64)
+
+
+def free_panel(panel: Panel) -> Panel:
+    """Return the same models, but that they cost nothing: what they see is still made."""
+    shape = None if panel.shape is None else cast(Classifier, FreeModel(panel.shape))
+    return Panel(cast(Classifier, FreeModel(panel.main)), shape)
 
 
 @dataclass(slots=True)
@@ -116,7 +128,7 @@ class _Baselines:
         }
 
 
-def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
+def measure_versus(settings: VersusSettings, panel: Panel) -> Versus:
     """Measure the engine and whatever libraries are installed, in turns.
 
     Raises
@@ -124,7 +136,7 @@ def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
     ConnectionError
         The streams cannot be made.
     """
-    free = cast(Classifier, FreeModel(classifier))
+    free = free_panel(panel)
     warm_up()
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +146,7 @@ def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
         for number in range(settings.rounds):
             ours = {
                 WITHOUT: time_engine(free, samples, settings.rate_hz),
-                ENGINE: time_engine(classifier, samples, settings.rate_hz),
+                ENGINE: time_engine(panel, samples, settings.rate_hz),
             }
             rounds.append(ours | (baselines.time() if number == 0 or baselines.versions else {}))
             harness.report_progress(f"versus: round {number + 1} of {settings.rounds} done")
@@ -147,24 +159,48 @@ def measure_versus(settings: VersusSettings, classifier: Classifier) -> Versus:
         costs=summarise(rounds),
         versions=baselines.versions,
         missing=baselines.missing,
+        models_us=time_models(panel),
     )
 
 
-def time_engine(classifier: Classifier, samples: npt.NDArray[np.int16], rate_hz: float) -> float:
+def time_models(panel: Panel) -> dict[str, float]:
+    """Median time of each model for a beat, by its name, in microseconds: batches of `MODEL_BATCH`."""
+    rng, rr = np.random.default_rng(0), np.ones((MODEL_BATCH, len(beat.RR_CONTEXT)), np.float32)
+    windows = rng.random((MODEL_BATCH, beat.LENGTH), np.float32)
+    two, context = rng.random((MODEL_BATCH, 2, beat2.LENGTH), np.float32), np.ones((MODEL_BATCH, len(beat2.CONTEXT)))
+    calls = {}
+    if panel.class_model is not None:
+        calls[panel.info.name] = partial(panel.class_model.probabilities, two, context.astype(np.float32))
+    else:
+        calls[panel.info.name] = partial(cast(Classifier, panel.main).probabilities, windows, rr)
+    if panel.shape is not None:
+        calls[panel.shape.info.name] = partial(panel.shape.probabilities, windows)
+    taken_s: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(MODEL_ROUNDS):
+        for name, call in calls.items():
+            start_s = time.perf_counter()
+            call()
+            taken_s[name].append(time.perf_counter() - start_s)
+    return {name: 1e6 * statistics.median(times) / MODEL_BATCH for name, times in taken_s.items()}
+
+
+def time_engine(models: Classifier | Panel, samples: npt.NDArray[np.int16], rate_hz: float) -> float:
     """Median processor time of an engine, in microseconds per second of one device's signal.
 
     Parameters
     ----------
-    classifier
-        The model.
+    models
+        The model, or the models, that judge; all of them have a say.
     samples
         (devices, n) steps.
     rate_hz
         Their rate.
     """
     size = round(rate_hz)
-    engine = Engine(classifier)
+    engine = Engine(models)
     ids = [f"device-{number}" for number in range(len(samples))]
+    for device in ids:
+        engine.describe(device, wire.Info(rate_hz=rate_hz, lead=LEAD, resolution_uv=1.0), 0.0)
     taken_s = []
     for seq in range(samples.shape[1] // size):
         part = samples[:, seq * size : (seq + 1) * size]
@@ -209,6 +245,9 @@ def format_versus(versus: Versus) -> str:
         spread = f"{cost.lowest:.4g} to {cost.highest:.4g}"
         row = f"{cost.name:<26}{cost.devices_per_core:>10,.0f}{cost.devices_per_core * versus.rate_hz:>12.3g}"
         lines.append(f"{row}{cost.us_per_device_second:>13.4g}  {spread:<18}{format_ratio(cost.ahead)}".rstrip())
+    if versus.models_us:
+        each = ", ".join(f"{name} {us:.1f}" for name, us in versus.models_us.items())
+        lines += ["", f"models: {sum(versus.models_us.values()):.1f} us a beat in batches of {MODEL_BATCH}: {each}"]
     lines += ["", *versus.missing] if versus.missing else []
     return "\n".join(lines)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from monitor import wire
 from monitor.broker import connection
-from monitor.classify import DEFAULT_MODEL, Classifier, Provider
+from monitor.classify import SHAPE_MODEL, Provider
+from monitor.panel import DEFAULT_MODEL, load_panel
 from monitor.state.location import default_directory, locate
 from monitor.tools.doctor.probe import NOT_CHECKED, Check, Probe, Status
 from monitor.tools.doctor.visit import Target
@@ -44,6 +45,7 @@ class DoctorSettings:
     name: str = "monitor"
     """Of the monitor."""
     model: str = DEFAULT_MODEL
+    shape: str = SHAPE_MODEL
     provider: Provider = "auto"
     state: Path | str | None = None
     """Where the monitor keeps its state, see `monitor.state.location.locate`; None: where it does by default."""
@@ -82,7 +84,7 @@ def run_doctor(settings: DoctorSettings) -> int:
 def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
     """Check what the monitor needs of this machine."""
     yield check_clock(time.time(), any(file.exists() for file in SYNCHRONISED))
-    yield from check_model(settings.model, settings.provider)
+    yield from check_models(settings.model, settings.shape, settings.provider)
     where = settings.state or default_directory()
     yield check_state(where) if isinstance(where, Path) else check_database(where)
     if settings.source is not None:
@@ -99,17 +101,18 @@ def check_clock(now_s: float, synchronised: bool) -> Check:
     return Check("clock", "ok", f"{shown}, {kept}")
 
 
-def check_model(model: str, provider: Provider) -> Iterator[Check]:
-    """Check that the model loads, and that the provider is available."""
+def check_models(model: str, shape: str, provider: Provider) -> Iterator[Check]:
+    """Check that the models load, and that the provider is available."""
     try:
-        classifier = Classifier(model, "cpu")
+        panel = load_panel(model, shape, "cpu")
     except (OSError, ValueError) as error:
         yield Check("model", "FAIL", str(error), "ecgwatch models lists those that are bundled.")
         return
-    info = classifier.info
-    yield Check("model", "ok", f"{info.name}, {info.precision}, sha256 {classifier.sha256[:12]}")
+    for name, one in (("model", panel.main), ("shape", panel.shape)):
+        if one is not None:
+            yield Check(name, "ok", f"{one.info.name}, {one.info.precision}, sha256 {one.sha256[:12]}")
     try:
-        yield Check("provider", "ok", f"{provider}: {Classifier(model, provider).provider}")
+        yield Check("provider", "ok", f"{provider}: {load_panel(model, shape, provider).main.provider}")
     except ValueError as error:
         yield Check("provider", "FAIL", str(error), "--provider auto takes what is available.")
 

@@ -223,9 +223,9 @@ class Probe:
         )
 
     def alerts(self) -> Check:
-        """Check that the monitor may publish alerts, beats and its status."""
+        """Check that the monitor may publish alerts, beats, states and its status."""
         # As of a device called doctor: below its own name the monitor may write anyway.
-        leaves = {self._topics.of("doctor", leaf): self._topics.of("+", leaf) for leaf in ("alerts", "beats")}
+        leaves = {self._topics.of("doctor", leaf): self._topics.of("+", leaf) for leaf in ("alerts", "beats", "state")}
         leaves[self._topics.monitor_status(self._name)] = self._topics.monitor_status(self._name)
         answers = may_publish(self._target, f"{self._client_id}-alerts", list(leaves))
         if answers is None:
@@ -237,7 +237,7 @@ class Probe:
         if denied := [rule for topic, rule in leaves.items() if not answers[topic]]:
             advice = "In the broker's ACL, for this user: " + ", ".join(f"topic write {rule}" for rule in denied)
             return Check("alerts", "FAIL", f"not allowed: {', '.join(denied)}", advice)
-        return Check("alerts", "ok", "alerts, beats and status may be published")
+        return Check("alerts", "ok", "alerts, beats, states and status may be published")
 
     def round_trip(self) -> Check:
         """Measure how long a message takes from one client to another.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple, cast, get_args
+from typing import cast, get_args
 
 import msgspec
 import numpy as np
@@ -16,111 +15,15 @@ from hypothesis import strategies as st
 
 from monitor import wire
 from monitor.alerts.detection import Detection
-from monitor.alerts.detector import Detector, Tracker
+from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import ABNORMAL, GONE, NORMAL, WITHHELD, Beats, Need, SeenBeat
 from monitor.alerts.registry import make_detectors
+from monitor.rhythm import Rhythms
+from tests.monitor.alerts.player import START_S, Beat, Device, FakeBeats, Moment, Player, Step
 
 DETECTORS = make_detectors(AlertSettings())
-START_S = 1_700_000_000.0
 SET_BACK_S = 3600.0
-
-
-class Beat(NamedTuple):
-    """A beat as detectors see it."""
-
-    after_s: float
-    """Since the finding before."""
-    verdict: int
-    probability: float = 0.0
-    is_poor: bool = False
-    outdated: bool = False
-
-
-class Moment(NamedTuple):
-    """Something else that was found."""
-
-    after_s: float
-    what: str
-
-
-Step = Beat | Moment
-
-
-class Event(NamedTuple):
-    what: str
-    time_s: float
-    seq: int
-    completed_s: float
-
-
-@dataclass
-class Device:
-    id: str = "a"
-    trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
-
-
-class FakeBeats:
-    """`monitor.alerts.finding.Beats` of one device."""
-
-    classes = ("N", "V")
-    threshold = 0.5
-
-    def __init__(self, device: Device, beats: Sequence[Beat], times_s: Sequence[float]) -> None:
-        n = len(beats)
-        self.devices = [device]
-        self.streams, self.seq, self.rr = np.zeros(n, np.int64), np.zeros(n, np.int64), np.full(n, 100)
-        self.time_s = np.array(times_s)
-        self.completed_s = self.time_s + 1
-        self.verdicts = np.array([beat.verdict for beat in beats], np.uint8)
-        self.columns = (self.verdicts == ABNORMAL).astype(np.int64)
-        self.probability = np.array([beat.probability for beat in beats])
-        self.is_poor = np.array([beat.is_poor for beat in beats])
-        self.outdated = np.array([beat.outdated for beat in beats])
-
-    def describe(self, i: int) -> dict[str, Any]:
-        return {"label": self.classes[self.columns[i]]}
-
-
-class Player:
-    """Lets detectors observe one device, step by step."""
-
-    def __init__(self, detectors: Sequence[Detector]) -> None:
-        self.detectors = detectors
-        self.detection = Detection(detectors)
-        self.device = Device()
-        self.now_s = START_S
-        self.alerts: list[wire.Alert] = []
-
-    def play(self, steps: Sequence[Step]) -> list[wire.Alert]:
-        """Observe steps, neighbouring beats together; return the alerts."""
-        beats: list[Beat] = []
-        times_s: list[float] = []
-        for step in steps:
-            self.now_s += step.after_s
-            if isinstance(step, Beat):
-                beats.append(step)
-                times_s.append(self.now_s)
-                continue
-            self._follow(beats, times_s)
-            beats, times_s = [], []
-            self.detection.observe(self.device, Event(step.what, self.now_s, 0, self.now_s))
-        self._follow(beats, times_s)
-        alerts = self.detection.take()
-        self.alerts += alerts
-        return alerts
-
-    def restart(self) -> None:
-        """Go on in another process."""
-        snapshots = {kind: tracker.snapshot() for kind, tracker in self.device.trackers.items()}
-        saved = msgspec.msgpack.decode(msgspec.msgpack.encode(snapshots))
-        self.detection = Detection(self.detectors)
-        self.device = Device(trackers=self.detection.restore(saved))
-
-    def _follow(self, beats: Sequence[Beat], times_s: Sequence[float]) -> None:
-        if beats:
-            self.detection.follow(cast(Beats, FakeBeats(self.device, beats, times_s)))
-
 
 BEATS = {
     "normal": Beat(0.8, NORMAL, 0.1),
@@ -129,10 +32,32 @@ BEATS = {
     "poor": Beat(0.8, WITHHELD, is_poor=True),
     "no rhythm": Beat(0.8, WITHHELD),
     "outdated": Beat(0.8, NORMAL, 0.1, outdated=True),
+    "new shape": Beat(0.8, NORMAL, 0.1, shape=0.9, unusual=True),
+    "usual shape": Beat(0.8, NORMAL, 0.1, shape=0.9),
+    "shape at the edge": Beat(0.8, NORMAL, 0.1, shape=0.45),
 }
 MOMENTS = {need: Moment(1.0, need) for need in get_args(Need) if need != "beats"}
 STIMULI: dict[str, list[Step]] = {name: [beat] * 40 for name, beat in BEATS.items()}
 STIMULI |= {name: [moment] for name, moment in MOMENTS.items()}
+NORMAL_BEAT, EARLY, VENTRICULAR = Beat(0.8, NORMAL, 0.1), Beat(0.6, ABNORMAL, 0.9, label="S"), Beat(0.5, ABNORMAL, 0.9)
+AS_IN_FIBRILLATION = np.random.default_rng(0).uniform(0.45, 1.1, 70).tolist()
+MORE: dict[str, Sequence[Step]] = {
+    "slow": [Beat(1.7, NORMAL, 0.1)] * 20,
+    "very slow": [Beat(2.2, NORMAL, 0.1)] * 20,
+    "fast": [Beat(0.4, NORMAL, 0.1)] * 40,
+    "very fast": [Beat(0.3, NORMAL, 0.1)] * 40,
+    "pause": [*[NORMAL_BEAT] * 10, Beat(3.5, NORMAL, 0.1)],
+    "long pause": [*[NORMAL_BEAT] * 10, Beat(5.0, NORMAL, 0.1)],
+    "fibrillation": [Moment(0.5, "vf")] * 20,
+    "silence": [*[NORMAL_BEAT] * 10, Moment(20.0, "no-beats")],
+    "run": [NORMAL_BEAT] * 5 + [VENTRICULAR] * 8,
+    "couplets": ([NORMAL_BEAT] * 5 + [VENTRICULAR] * 2) * 3,
+    "bigeminy": [NORMAL_BEAT, VENTRICULAR] * 10,
+    "trigeminy": [NORMAL_BEAT, NORMAL_BEAT, VENTRICULAR] * 10,
+    "many early ones": [NORMAL_BEAT, NORMAL_BEAT, EARLY] * 15,
+    "irregular": [Beat(rr_s, NORMAL, 0.1) for rr_s in AS_IN_FIBRILLATION],
+}
+STIMULI |= {name: list(steps) for name, steps in MORE.items()}
 """What may begin an alert: a detector that none of these begins needs another one here."""
 
 AFTER_S = st.sampled_from([0.2, 0.8, 0.8, 0.8, 5.0, 40.0, -1.0, -100.0])
@@ -203,6 +128,19 @@ def test_every_new_is_followed_by_an_end_or_by_gone(detectors: Sequence[Detector
 
 
 @each
+def test_every_alert_says_in_a_sentence_what_happened(detector: Detector) -> None:
+    player = _begin(detector)
+    for name in ("normal", "back", "normal", "no rhythm", "lead-off"):
+        player.play(STIMULI[name])
+    player.play([Moment(1.0, GONE)])
+    texts = {alert.state: alert.text for alert in player.alerts}
+    assert {"new", "end"} <= {*texts}
+    assert texts["new"] != texts["end"]
+    for alert in player.alerts:
+        assert re.fullmatch(r"[A-Z0-9].*\.", alert.text), alert
+
+
+@each
 def test_what_a_detector_does_not_need_leaves_its_alert_open(detector: Detector) -> None:
     player = _begin(detector)
     for need, moment in MOMENTS.items():
@@ -230,7 +168,9 @@ def test_a_clock_set_back_ends_it(detector: Detector) -> None:
 @settings(deadline=None, max_examples=20)
 @given(beats=st.lists(st.sampled_from(list(BEATS.values())), min_size=1))
 def test_beats_are_selected_one_by_one_as_in_one_go(detector: Detector, beats: list[Beat]) -> None:
-    seen = cast(Beats, FakeBeats(Device(), beats, [START_S + i for i in range(len(beats))]))
+    fake = FakeBeats(Device(), beats, [START_S + i for i in range(len(beats))])
+    fake.follow(Rhythms())
+    seen = cast(Beats, fake)
     selected = detector.select(seen) if "beats" in detector.needs else None
     one_by_one = [detector.starts(SeenBeat(seen, i, START_S + i, beats[i].verdict)) for i in range(len(beats))]
     assert one_by_one == ([False] * len(beats) if selected is None else selected.tolist())

@@ -53,9 +53,9 @@ def test_spikes_of_a_pacemaker_without_capture_are_no_beats(rate_hz: float, heig
         x[place : place + width] += height_uv
     beats, alerts = play(np.rint(x).astype(np.int16), rate_hz)
     assert [beat for beat in beats if beat.verdict != "withheld" and beat.r_peak_s > 1e9 + 20.5] == []
-    stopped = [alert.time_s - 1e9 for alert in alerts if (alert.kind, alert.state) == ("no-beats", "new")]
-    assert 24 <= stopped[0] <= 28
-    assert [alert.state for alert in alerts if alert.kind == "no-beats"] == ["new"]
+    stopped = [alert.time_s - 1e9 for alert in alerts if (alert.kind, alert.state) == ("asystole", "new")]
+    assert 23 <= stopped[0] <= 27
+    assert [alert.state for alert in alerts if alert.kind == "asystole"] == ["new"]
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)

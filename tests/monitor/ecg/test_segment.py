@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor import beat2
 from monitor.beat import Signal, fit_window
 from monitor.classify import Classifier
-from monitor.ecg.segment import DECIDED_WITHIN, KEPT, LONGEST_RR, RELEARN, STATE
+from monitor.ecg.segment import AFTER, DECIDED_WITHIN, KEPT, LONGEST_RR, RELEARN, STATE
 from monitor.engine import NO_BEATS_S
 from tests.monitor.one_stream import Heartbeat, Resampler, Segmenter
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -131,6 +132,19 @@ def test_narrow_t_waves_higher_than_the_r_wave_are_not_taken_for_it(
     assert all(np.abs(found - r_peak).min() < 0.05 for r_peak in times[:-2])
 
 
+def test_small_beats_that_come_late_after_large_ones_are_found() -> None:
+    """As in the bigeminy of ANSI/AAMI EC13, waveform 3a, where every second beat is small."""
+    large, small = beat_times(60.0, 1.5), beat_times(60.0, 1.5, 0.5 + 0.94)
+    t = np.arange(0, 60.0, 1 / 250)
+    signal = make_ecg(large, 60.0, 250.0).astype(np.float32)
+    for r_peak in small:
+        signal += 400 * np.exp(-((t - r_peak) ** 2) / (2 * 0.015**2)).astype(np.float32)
+    found = np.array([beat.fiducial / 125 for beat in _cut(signal, 250.0)])
+    times = np.sort(np.concatenate([large, small]))
+    assert all(np.abs(found - r_peak).min() < 0.05 for r_peak in times if 5 < r_peak < 57)
+    assert all(np.abs(times - f).min() < 0.05 for f in found)
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_ten_seconds_of_nothing_make_no_beats_and_cost_none_after(value: float) -> None:
     times = beat_times(60.0)
@@ -168,8 +182,10 @@ _SIGNAL = make_ecg(beat_times(60.0, [0.8, 0.7, 1.1, 0.5, 1.0]), 60.0, 125.0).ast
 _SIGNAL[3000:3010] = np.nan
 
 
-def _push_in_cuts(signal: Signal, cuts: list[int], next_rr: bool = False) -> list[dict[str, Any]]:
-    segmenter, at, i = Segmenter(next_rr), 0, 0
+def _push_in_cuts(
+    signal: Signal, cuts: list[int], next_rr: bool = False, surroundings: bool = False
+) -> list[dict[str, Any]]:
+    segmenter, at, i = Segmenter(next_rr, surroundings), 0, 0
     told: list[Heartbeat] = []
     while at < signal.size:
         told += segmenter.push(signal[at : at + cuts[i % len(cuts)]])
@@ -179,18 +195,64 @@ def _push_in_cuts(signal: Signal, cuts: list[int], next_rr: bool = False) -> lis
 
 def _comparable(beats: list[Heartbeat]) -> list[dict[str, Any]]:
     """Beats whose signals compare to the bit."""
-    return [asdict(beat) | {"signal": beat.signal.tobytes()} for beat in beats]
+    return [
+        asdict(beat)
+        | {
+            "signal": beat.signal.tobytes(),
+            "surroundings": None if beat.surroundings is None else beat.surroundings.tobytes(),
+        }
+        for beat in beats
+    ]
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(1, 1500), min_size=1, max_size=8), st.booleans())
-def test_cuts_make_no_difference(cuts: list[int], next_rr: bool) -> None:
-    assert _push_in_cuts(_SIGNAL, cuts, next_rr) == _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr)
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=8), st.booleans(), st.booleans())
+def test_cuts_make_no_difference(cuts: list[int], next_rr: bool, surroundings: bool) -> None:
+    whole = _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr, surroundings)
+    assert _push_in_cuts(_SIGNAL, cuts, next_rr, surroundings) == whole
 
 
 @pytest.mark.parametrize("next_rr", [False, True])
-def test_one_sample_at_a_time_makes_no_difference(next_rr: bool) -> None:
-    assert _push_in_cuts(_SIGNAL, [1], next_rr) == _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr)
+@pytest.mark.parametrize("surroundings", [False, True])
+def test_one_sample_at_a_time_makes_no_difference(next_rr: bool, surroundings: bool) -> None:
+    whole = _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr, surroundings)
+    assert _push_in_cuts(_SIGNAL, [1], next_rr, surroundings) == whole
+
+
+def test_surroundings_are_the_signal_around_the_fiducial_with_what_is_missing() -> None:
+    signal = _SIGNAL[:-30]  # the last beat has not all of them
+    beats = _push_beats(signal)
+    assert len(beats) > 50
+    for beat in beats:
+        begin = beat.fiducial - beat2.BEFORE
+        assert (beat.surroundings is not None) == (begin >= 0 and begin + beat2.LENGTH <= signal.size)
+        if beat.surroundings is not None:
+            np.testing.assert_array_equal(beat.surroundings, signal[begin : begin + beat2.LENGTH])
+    assert any(beat.surroundings is not None and np.isnan(beat.surroundings).any() for beat in beats)
+    assert beats[-1].surroundings is None
+
+
+def _push_beats(signal: Signal) -> list[Heartbeat]:
+    segmenter = Segmenter(surroundings=True)
+    return segmenter.push(signal) + segmenter.finish()
+
+
+@pytest.mark.parametrize("next_rr", [False, True])
+def test_waiting_for_surroundings_changes_nothing_else(next_rr: bool) -> None:
+    patient = _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr, surroundings=True)
+    prompt = _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr)
+    assert [beat | {"surroundings": None} for beat in patient] == prompt
+
+
+def test_a_beat_that_waits_for_its_surroundings_is_told_with_the_last_sample_of_them_or_of_its_window() -> None:
+    fast = make_ecg(beat_times(40.0, 0.4), 40.0, 125.0).astype(np.float32)
+    segmenter, waited = Segmenter(surroundings=True), 0
+    for n in range(fast.size):
+        for beat in segmenter.push(fast[n : n + 1]):
+            last = max(beat.r_peak + beat.signal.size, beat.decided, beat.fiducial + AFTER)
+            assert beat.r_peak < 5 * 125 or n + 1 == last
+            waited += last > beat.r_peak + beat.signal.size
+    assert waited > 50
 
 
 def _told_at(signal: Signal, next_rr: bool) -> list[tuple[Heartbeat, int]]:

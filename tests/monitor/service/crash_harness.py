@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.broker.connection import BrokerUrl
-from monitor.classify import Classifier
 from monitor.engine import Engine
+from monitor.panel import load_panel
 
 TOPICS = wire.Topics()
 ALERTS = AlertSettings(n=1, m=2)
@@ -25,11 +25,23 @@ def start_monitor(url: BrokerUrl, *options: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def undisturbed(packets: Mapping[str, Sequence[wire.Packet]]) -> tuple[set[str], set[str]]:
-    """Ids of the beats and alerts of an engine that gets each packet of each device once, in order."""
-    engine = Engine(Classifier("ptb", "cpu"), ALERTS)
+def undisturbed(
+    packets: Mapping[str, Sequence[wire.Packet]], info: wire.Info | None = None
+) -> tuple[set[str], set[str]]:
+    """Ids of the beats and alerts of an engine that gets each packet of each device once, in order.
+
+    Parameters
+    ----------
+    packets
+        Of each device.
+    info
+        What each says of itself, if anything.
+    """
+    engine = Engine(load_panel(), ALERTS)
     beats, alerts = set(), set()
     for device, in_order in packets.items():
+        if info is not None:
+            engine.describe(device, info, 0.0)
         for packet in in_order:
             engine.feed(device, packet, 0.0)
             output = engine.flush()

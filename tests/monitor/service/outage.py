@@ -24,6 +24,7 @@ from tests.monitor.synthetic_ecg import beat_times, make_ecg
 SECONDS, RATE_HZ = 24.0, 250.0
 PACKETS = (50, 50, 125, 250)
 """Samples in a packet of each device: some are short, so that many come before a lost one can be sent again."""
+INFO = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0)
 BREAKS = ("gaps", "clock jumps", "device restarts")
 CAUGHT_UP_S = 30.0
 OF_PRESENCE = "device-silent"
@@ -92,7 +93,10 @@ class Devices:
         for number, size in enumerate(PACKETS):
             ecg = make_ecg(beat_times(SECONDS, 0.5 + 0.1 * number), SECONDS, RATE_HZ)
             feeds.append(
-                Feed(Device(f"d{number}", Profile(RATE_HZ, size, 1.0, "II")), iter([Stretch(ecg.astype(float))]))
+                Feed(
+                    Device(f"d{number}", Profile(RATE_HZ, size, INFO.resolution_uv, INFO.lead)),
+                    iter([Stretch(ecg.astype(float))]),
+                )
             )
         return feeds
 
@@ -126,7 +130,7 @@ def endure(
         for outage in outages:
             outage()
         summary = devices.finish()
-        beats, alerts = undisturbed(devices.packets())
+        beats, alerts = undisturbed(devices.packets(), INFO)
         until_s = time.monotonic() + CAUGHT_UP_S
         while not (monitor.beats >= beats and monitor.alerts >= alerts) and time.monotonic() < until_s:
             time.sleep(0.05)

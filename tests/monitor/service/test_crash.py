@@ -27,8 +27,8 @@ DEVICES, SECONDS, PACKET_S, RATE_HZ = 6, 24.0, 0.5, 250.0
 
 
 def _packets(device: int) -> list[wire.Packet]:
-    """An ECG of its own heart rate, in packets of half a second, the first of which began long ago."""
-    samples = make_ecg(beat_times(SECONDS, 0.5 + 0.1 * device), SECONDS, RATE_HZ)
+    """An ECG of its own heart rate, the first a tachycardia, in packets of half a second that began long ago."""
+    samples = make_ecg(beat_times(SECONDS, 0.38 + 0.12 * device), SECONDS, RATE_HZ)
     size = round(PACKET_S * RATE_HZ)
     return [
         wire.Packet(seq, 1e9 + seq * PACKET_S, RATE_HZ, samples[seq * size : (seq + 1) * size])

@@ -26,8 +26,8 @@ from monitor.broker.client import Client as PolledClient
 from monitor.broker.connection import BrokerUrl
 from monitor.broker.memory import MemoryBroker, MemorySource
 from monitor.broker.source import Subscription
-from monitor.classify import Classifier
 from monitor.engine import Engine
+from monitor.panel import load_panel
 from monitor.service.loop import Loop
 from monitor.service.run import LEAVES, Service
 from monitor.service.settings import ServiceSettings
@@ -149,7 +149,7 @@ def test_packets_in_beats_and_alerts_out(broker_url: BrokerUrl, binary: bool) ->
         with _running(broker_url, name, alerts=AlertSettings(n=1, m=1)) as service:
             _wait(lambda: _online(client, name))
             # From probability 0 on every beat is abnormal, whatever the model thinks of a synthetic ECG.
-            service.classifier.info = msgspec.structs.replace(service.classifier.info, threshold=0.0)
+            service.panel.main.info = msgspec.structs.replace(service.panel.info, threshold=0.0)
             info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
             client.publish(TOPICS.of(device, "info"), wire.encode(info), retain=True)
             client.play(device, 30.0, binary=binary)
@@ -222,7 +222,7 @@ def test_a_device_that_floods_is_refused_and_changes_no_beat_of_another(
 
 def _expected_beats(device: str, seconds: float) -> list[wire.Beat]:
     """What an engine finds that hears nobody else."""
-    engine = Engine(Classifier(provider="cpu"))
+    engine = Engine(load_panel())
     samples = make_ecg(beat_times(seconds), seconds, RATE_HZ)
     for seq, start in enumerate(range(0, samples.size, 250)):
         engine.feed(device, wire.Packet(seq, 1e9 + start / RATE_HZ, RATE_HZ, samples[start : start + 250]), 0.0)
@@ -562,7 +562,7 @@ def test_what_a_broken_batch_leaves_is_computed_again_by_the_next_monitor(
         def play_until_it_breaks() -> None:
             with _running(url, "broken", state=tmp_path) as service:
                 _wait(lambda: _online(client, "broken"))
-                monkeypatch.setattr(service.classifier, "probabilities", _break)
+                monkeypatch.setattr(service.panel.main, "probabilities", _break)
                 client.play("torn", 20)
                 _wait(lambda: service.engine.counts["packets"] > 0)
 
@@ -572,7 +572,7 @@ def test_what_a_broken_batch_leaves_is_computed_again_by_the_next_monitor(
             _wait(lambda: service.engine.counts["packets"] == 20)
             _wait(lambda: len(client.on("beats", "torn")) >= 20)
     samples = make_ecg(beat_times(20.0, 0.8), 20.0, RATE_HZ)
-    engine = Engine(Classifier("ptb", "cpu"))
+    engine = Engine(load_panel())
     for seq in range(20):
         engine.feed("torn", wire.Packet(seq, 1e9 + seq, RATE_HZ, samples[seq * 250 : (seq + 1) * 250]), 0.0)
     assert {beat["id"] for beat in client.on("beats", "torn")} == {beat.id for beat in engine.flush().beats}

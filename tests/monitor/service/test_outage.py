@@ -17,7 +17,7 @@ from monitor.state.location import locate
 from simulator.replay import Summary
 from tests.brokers import Broker, Kind
 from tests.monitor.service.crash_harness import TOPICS, start_monitor, undisturbed, wait
-from tests.monitor.service.outage import PACKETS, Devices, endure
+from tests.monitor.service.outage import INFO, PACKETS, Devices, endure
 from tests.monitor.service.proxy import Proxy
 from tests.simulator.recorder import Recorder
 
@@ -128,7 +128,7 @@ def test_a_monitor_killed_together_with_a_broker_that_forgets_costs_no_alert(tmp
             broker.restart(signal.SIGKILL, away_s)
             monitor = start_monitor(broker.url, *options)
         devices.finish()
-        _, alerts = undisturbed(devices.packets())
+        _, alerts = undisturbed(devices.packets(), INFO)
         wait(lambda: _told(state) >= alerts)
         time.sleep(1)
         monitor.send_signal(signal.SIGTERM)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from monitor.state.memory import MemoryLocation, MemoryStore, _Kept
 from monitor.state.sqlite import SqliteLocation, SqliteStore
-from monitor.state.store import OutboxMessage, Outcome, StateStore, Transaction
+from monitor.state.store import OutboxMessage, Outcome, RequestRow, StateStore, Transaction
 from monitor.state.worker import ThreadedStore
 
 SLOW_S = 0.02
@@ -48,6 +48,18 @@ class SlowMemoryStore(ThreadedStore):
 
     def look_up_outbox(self) -> list[OutboxMessage]:
         return self._store.read_outbox()
+
+    def look_up_devices(self) -> list[str]:
+        return self._store.read_devices()
+
+    def look_up_decisions(self) -> dict[str, bytes]:
+        return self._store.read_decisions()
+
+    def look_up_request(self, request_id: str) -> RequestRow | None:
+        return self._store.find_request(request_id)
+
+    def look_up_alert(self, device: str, episode: str) -> bytes | None:
+        return self._store.find_alert(device, episode)
 
     def drop_old(self, before_s: float) -> None:
         self._store.prune(before_s)

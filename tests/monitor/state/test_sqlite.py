@@ -279,15 +279,32 @@ def test_a_file_of_version_0_1_0_is_read_and_written(tmp_path: Path) -> None:
         file.execute("INSERT INTO device VALUES ('a', ?, ?)", (time.time() - 60.0, sealed))
         file.execute("INSERT INTO outbox VALUES ('a-1', 'ecg/v1/a/alerts', ?)", (b"{}",))
         file.execute("INSERT INTO alert VALUES ('a-1', 'a', 5.0, ?)", (b"{}",))
+        file.execute("INSERT INTO alert VALUES ('a-2', 'a', 4.0, ?)", (b'{"episode": "a-2-x"}',))
         file.execute("INSERT INTO hourly VALUES (7, 5, 'a', 'normal', 3, 2400)")
     location = SqliteLocation(tmp_path)
+    assert location.read_requests("m", 0.0) == []
     store = location.open("m")
+    assert store.find_alert("a", "a-2-x") == b'{"episode": "a-2-x"}'
+    assert (store.read_decisions(), store.find_request("a")) == ({}, None)
     assert find(store, "a") == b"state"
     assert store.read_outbox() == [ALERT]
-    assert location.read_history("m", 0.0) == [(5.0, b"{}")]
+    assert location.read_history("m", 4.5) == [(5.0, b"{}")]
     assert location.read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 3, 2400)]
     assert save(store, {"a": b"new"}, confirmed=["a-1"])
     assert (find(store, "a"), store.read_outbox(), store.faults) == (b"new", [], 0)
+
+
+def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, "m")
+    save(store, {"a": b"state"})
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "m.db")) as file, file:
+        file.execute("PRAGMA user_version = 3")
+    store = SqliteStore(tmp_path, "m")
+    assert store.fault is not None
+    assert "it is of a newer ecgwatch: version 3, expected at most 2" in store.fault
+    assert not save(store, {"a": b"new"})
+    assert not (tmp_path / "m.damaged").exists()
 
 
 def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
 from uuid import uuid4
@@ -19,7 +20,15 @@ import pytest
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
 from monitor.state.sqlite import SqliteStore
-from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage, StateLocation, StateStore, Transaction
+from monitor.state.store import (
+    KEEP_STATE_S,
+    HourlyRow,
+    OutboxMessage,
+    RequestRow,
+    StateLocation,
+    StateStore,
+    Transaction,
+)
 from tests.monitor.state.saving import WAIT_S, find, prune, retry, save
 from tests.monitor.state.slow import SlowMemoryLocation, SlowSqliteLocation, outcomes_of
 
@@ -83,14 +92,16 @@ class _Postgres(_Case):
         self._url = url
 
     def break_(self, store: StateStore) -> None:
-        self._alter("ADD CONSTRAINT disk_is_full CHECK (octet_length(state) < 50000)")
+        self._execute("ALTER TABLE ecgwatch.device ADD CONSTRAINT disk_is_full CHECK (octet_length(state) < 50000)")
+        self._execute("ALTER TABLE ecgwatch.decision ADD CONSTRAINT is_full CHECK (octet_length(content) < 50000)")
 
     def mend(self) -> None:
-        self._alter("DROP CONSTRAINT disk_is_full")
+        self._execute("ALTER TABLE ecgwatch.device DROP CONSTRAINT disk_is_full")
+        self._execute("ALTER TABLE ecgwatch.decision DROP CONSTRAINT is_full")
 
-    def _alter(self, change: LiteralString) -> None:
+    def _execute(self, statement: LiteralString) -> None:
         with psycopg.connect(self._url) as connection:
-            connection.execute("ALTER TABLE ecgwatch.device " + change)
+            connection.execute(statement)
 
 
 STORES = [_Sqlite, _SlowSqlite, _Memory, _SlowMemory, _Postgres]
@@ -415,3 +426,131 @@ def test_what_goes_wrong_while_a_name_is_held_is_not_swallowed(location: StateLo
         raise OSError("of the caller")
     with location.try_hold("m") as is_ours:
         assert is_ours
+
+
+def _request(number: int, made_s: float = 100.0, device: str = "a") -> RequestRow:
+    return RequestRow(f"id-{number}", made_s, device, "comment", "anna", b'{"text": "%d"}' % number, "Noted.")
+
+
+def _submit(store: StateStore, transaction: Transaction) -> bool:
+    store.submit(transaction)
+    [outcome] = store.done(WAIT_S)
+    return outcome.is_saved
+
+
+def test_what_people_decided_replaces_what_they_had_decided_before(store: StateStore, location: StateLocation) -> None:
+    assert store.read_decisions() == {}
+    _submit(store, Transaction(decisions={"a": b"old", "b": b"kept"}))
+    _submit(store, Transaction(decisions={"a": b"new"}, forgotten=["a", "b"]))
+    store.close()
+    assert location.open("m").read_decisions() == {"a": b"new", "b": b"kept"}
+    assert location.open("other").read_decisions() == {}
+
+
+def test_decisions_do_not_age(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_clock(monkeypatch, NOW_S)
+    _submit(store, Transaction(decisions={"a": b"old"}))
+    _set_clock(monkeypatch, NOW_S + 1000 * KEEP_STATE_S)
+    store.prune(NOW_S + 1000 * KEEP_STATE_S)
+    assert store.read_decisions() == {"a": b"old"}
+
+
+def test_a_worker_finds_the_latest_decision_whichever_worker_saved_it(
+    location: StateLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    for now_s, worker, decided in ((1.0, first, b"old"), (2.0, second, b"new")):
+        _set_clock(monkeypatch, NOW_S + now_s)
+        _submit(worker, Transaction(decisions={"a": decided}))
+    assert [location.open("m", worker).read_decisions() for worker in (None, 0, 2)] == [{"a": b"new"}] * 3
+
+
+def test_requests_are_kept_once_and_found_by_id_time_and_device(store: StateStore, location: StateLocation) -> None:
+    rows = [_request(1, 30.0), _request(2, 10.0), _request(3, 20.0, "b")]
+    for _ in range(2):
+        assert _submit(store, Transaction(requests=rows))
+    assert _submit(store, Transaction(requests=[rows[0]._replace(answer="Another.")]))
+    store.prune(1e12)
+    assert store.find_request("id-1") == rows[0]
+    assert store.find_request("unknown") is None
+    assert location.read_requests("m", 0.0) == [rows[1], rows[2], rows[0]]
+    assert location.read_requests("m", 15.0, "a") == [rows[0]]
+    assert location.read_requests("other", 0.0) == []
+
+
+def test_an_alert_that_was_judged_is_kept_however_old(store: StateStore, location: StateLocation) -> None:
+    judged, other = replace(_alert(1, 10.0), episode="a-1-x"), replace(_alert(2, 10.0), episode="a-2-x")
+    save(store, published=[judged, other])
+    rows = [_request(1)._replace(verb="judge", episode="a-1-x"), _request(2)._replace(episode="a-2-x")]
+    assert _submit(store, Transaction(requests=rows))
+    prune(store, 50.0)
+    assert _payloads(location) == [b"{1}"]
+
+
+def test_a_request_is_found_whichever_worker_granted_it(location: StateLocation) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    _submit(first, Transaction(requests=[_request(1, 20.0)]))
+    _submit(second, Transaction(requests=[_request(2, 10.0)]))
+    assert location.open("m", 2).find_request("id-1") == _request(1, 20.0)
+    assert location.read_requests("m", 0.0) == [_request(2, 10.0), _request(1, 20.0)]
+
+
+def test_an_alert_is_found_by_its_episode(store: StateStore, location: StateLocation) -> None:
+    new, end, other = (replace(_alert(number), episode=of) for number, of in ((1, "a-1-x"), (2, "a-1-x"), (3, "a-3-x")))
+    save(store, published=[new, end, other], unconfirmed=[new, end, other])
+    for reader in (store, location.open("m", 1)):
+        assert reader.find_alert("a", "a-1-x") == b"{1}"
+        assert reader.find_alert("a", "a-3-x") == b"{3}"
+        assert reader.find_alert("a", "a-2-x") is None
+        assert reader.find_alert("b", "a-1-x") is None
+    assert store.read_outbox() == [new, end, other]
+
+
+def test_a_long_alert_is_the_same_when_it_is_read(store: StateStore, location: StateLocation) -> None:
+    long = replace(_alert(1), payload=b'{"samples": [%s]}' % b",".join(b"%d" % (i % 300) for i in range(2000)))
+    save(store, published=[long], unconfirmed=[long])
+    assert _payloads(location) == [long.payload]
+    assert store.read_outbox() == [long]
+
+
+def test_devices_that_have_a_state_are_known_however_old_it_is(
+    location: StateLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    _set_clock(monkeypatch, NOW_S)
+    save(first, {"b": b"old", "a": b"old", "gone": b"old"})
+    _set_clock(monkeypatch, NOW_S + KEEP_STATE_S + 1)
+    save(second, {"c": b"new"}, forgotten=["gone"])
+    assert first.read_states(["a"]) == {}
+    assert location.open("m", 2).read_devices() == ["a", "b", "c"]
+
+
+def test_decisions_and_requests_that_cannot_be_saved_are_not_there(case: _Case, store: StateStore) -> None:
+    case.break_(store)
+    large = Transaction(decisions={"a": bytes(100_000)}, requests=[_request(1)])
+    assert not _submit(store, large)
+    assert (store.read_decisions(), store.find_request("id-1")) == ({}, None)
+    case.mend()
+    store.retry()
+    assert _submit(store, large)
+    assert store.find_request("id-1") == _request(1)
+
+
+def test_erased_device_is_gone_and_the_others_stay(store: StateStore, location: StateLocation) -> None:
+    alerts = [_alert(1), _alert(2, device="b"), _alert(3, device="a_"), _alert(4, device="ab")]
+    states = {"a": b"state", "b": b"other", "a_": b"third"}
+    assert save(store, states, alerts, alerts, hourly=ROWS)
+    _submit(store, Transaction(decisions={"a": b"old", "b": b"kept"}, requests=[_request(1), _request(2, device="b")]))
+    store.close()
+    deleted = location.erase("m", "a")
+    assert sorted((what, count) for what, count in deleted.items() if count) == [
+        ("alert", 1), ("decision", 1), ("device", 1), ("hourly", 2), ("outbox", 1), ("request", 1),
+    ]  # fmt: skip
+    again = location.open("m")
+    assert again.read_states(["a", "b", "a_"]) == {"b": b"other", "a_": b"third"}
+    assert again.read_outbox() == alerts[1:]
+    assert _payloads(location) == [b"{2}", b"{3}", b"{4}"]
+    assert location.read_hourly("m", 0.0) == [row for row in ROWS if row.device != "a"]
+    assert again.read_decisions() == {"b": b"kept"}
+    assert [row.id for row in location.read_requests("m", 0.0)] == ["id-2"]
+    assert sum(location.erase("nobody", "a").values()) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from monitor import classify
 from monitor.__main__ import main
-from monitor.classify import MODELS, Classifier, bundled_models
+from monitor.classify import MODELS, bundled_models
+from monitor.panel import read_info
 from monitor.tools import bundled
 from tests.monitor.tiny_model import tiny_info, write_tiny
 
@@ -20,20 +22,17 @@ def test_every_bundled_model_has_one_line_and_the_default_is_marked(capsys: pyte
     assert heading.split()[0] == "name"
     assert [line.split()[0] for line in lines] == bundled_models()
     [default] = [line for line in lines if "(default)" in line]
-    model = Classifier()
-    info, size = model.info, (MODELS / "ptb.onnx").stat().st_size
-    for words in (
-        info.network,
-        info.precision,
-        "normal, abnormal",
-        "beats",
-        f"{info.threshold:.3f}",
-        f"{size / 1000:.0f} kB",
-    ):
-        assert words in default
-    assert model.sha256[:12] in default
-    assert model.sha256[:13] not in default
-    assert "ROC-AUC 0." in default
+    for name, line in zip(bundled_models(), lines, strict=True):
+        info, content = read_info(name), (MODELS / f"{name}.onnx").read_bytes()
+        checksum = hashlib.sha256(content).hexdigest()
+        for words in (info.network, info.precision, ", ".join(info.classes), f"{info.threshold:.3f}"):
+            assert words in line
+        assert f"{len(content) / 1000:.0f} kB" in line
+        assert checksum[:12] in line
+        assert checksum[:13] not in line
+    assert default.startswith("nsv (default)")
+    assert "beats, context" in default
+    assert any("ROC-AUC 0." in line for line in lines)
     assert not empty
     assert "Not a medical device" in last
     assert "ecgwatch models NAME" in last
@@ -86,12 +85,12 @@ def test_as_json_every_model_says_all_it_knows_of_itself(capsys: pytest.CaptureF
     assert main(["models", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [model["name"] for model in told] == bundled_models()
-    assert [model["name"] for model in told if model["default"]] == ["ptb"]
+    assert [model["name"] for model in told if model["default"]] == ["nsv"]
     for model in told:
-        loaded = Classifier(model["name"])
-        assert model["sha256"] == loaded.sha256
-        assert model["size_bytes"] == (MODELS / f"{model['name']}.onnx").stat().st_size
-        for field in loaded.info.__struct_fields__:
-            assert model[field] == getattr(loaded.info, field)
+        info, content = read_info(model["name"]), (MODELS / f"{model['name']}.onnx").read_bytes()
+        assert model["sha256"] == hashlib.sha256(content).hexdigest()
+        assert model["size_bytes"] == len(content)
+        for field in info.__struct_fields__:
+            assert model[field] == getattr(info, field)
     assert main(["models", "ptb", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == next(model for model in told if model["name"] == "ptb")

@@ -55,7 +55,7 @@ def test_the_alerts_of_the_last_day_are_printed_oldest_first(folder: Path, capsy
     assert [line.split()[2] for line in lines] == ["b", "a", "a"]
     for line, alert in zip(lines, ALERTS[1:], strict=True):
         assert line.startswith(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(alert.published_s)))
-        assert "NEW     lead-off" in line
+        assert "NEW     technical  lead-off" in line
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from msgspec import UNSET, UnsetType
 
@@ -24,7 +25,7 @@ def _alert(number: int, reason: str | UnsetType = UNSET) -> wire.Alert:
         episode="a",
         device="a",
         kind="abnormal-beats",
-        severity="warning",
+        severity="low",
         state="new" if reason is UNSET else "end",
         time_s=1.7e9 + number,
         since_s=1.7e9,
@@ -73,3 +74,11 @@ def test_a_monitor_that_goes_is_named(watching: subprocess.Popen[str], broker_ur
 
 def test_an_end_says_why_if_it_is_not_that_all_is_well() -> None:
     assert describe(_alert(5, reason="gone")).endswith("(the device is gone)")
+
+
+def test_an_answer_says_who_gave_it_and_a_silenced_alert_that_it_is() -> None:
+    answer = msgspec.structs.replace(_alert(1), state="commented", by="anna", comment="T waves", right=False)
+    line = describe(answer)
+    assert "COMMENTED" in line
+    assert line.endswith("by anna: T waves  it was wrong")
+    assert describe(msgspec.structs.replace(_alert(1), silenced=True)).endswith("[silenced]")

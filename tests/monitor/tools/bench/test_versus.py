@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from monitor.__main__ import main
 from monitor.classify import Classifier
+from monitor.panel import load_panel
 from monitor.tools.bench import versus
 from monitor.tools.bench.report import Cost, Ratio, Versus
-from monitor.tools.bench.versus import FreeModel, VersusSettings, format_versus, summarise, time_engine
+from monitor.tools.bench.versus import FreeModel, VersusSettings, format_versus, summarise, time_engine, time_models
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 ROUNDS = [
@@ -70,6 +72,13 @@ def test_the_engine_is_timed_with_any_model() -> None:
     samples = np.stack([make_ecg(beat_times(20.0, rr), 20.0, 250.0) for rr in (0.7, 0.9)])
     for model in (classifier, FreeModel(classifier)):
         assert time_engine(model, samples, 250.0) > 0  # type: ignore[arg-type]
+
+
+def test_each_model_is_timed_and_what_a_beat_costs_is_told() -> None:
+    assert list(time_models(load_panel())) == ["nsv", "ptb"]
+    assert list(time_models(load_panel("mitbih"))) == ["mitbih"]
+    told = format_versus(msgspec.structs.replace(compared(), models_us={"nsv": 4.0, "ptb": 6.0}))
+    assert "models: 10.0 us a beat in batches of 64: nsv 4.0, ptb 6.0" in told.splitlines()
 
 
 @pytest.mark.parametrize(("wrong", "told"), [({"rounds": 0}, "round"), ({"rate_hz": 10.0}, "rate")])

@@ -88,7 +88,7 @@ def test_mosquitto_as_deployed_on_a_network_is_well_for_the_monitor(ask: Any, se
     assert told.of("warn") == told.of("FAIL") == set()
     assert "accepted as user monitor" in told.checks["login"]["found"]
     assert "364 more days" in told.checks["encryption"]["found"]
-    assert "alerts, beats and status may be published" in told.checks["alerts"]["found"]
+    assert "alerts, beats, states and status may be published" in told.checks["alerts"]["found"]
 
 
 def test_mosquitto_with_its_defaults_is_advised_what_to_keep(ask: Any, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_monitor_that_may_not_publish_alerts_is_shown_the_rule_that_is_missing(a
     with serve_mosquitto(find_mosquitto(), config, port):
         told = ask(f"mqtt://{HOST}:{port}")
     assert told.of("FAIL") == {"alerts"}
-    assert told.checks["alerts"]["advice"].endswith(": topic write ecg/v1/+/alerts")
+    assert told.checks["alerts"]["advice"].endswith(": topic write ecg/v1/+/alerts, topic write ecg/v1/+/state")
 
 
 def test_finding_out_a_right_delivers_nothing(simple: connection.BrokerUrl) -> None:
@@ -287,10 +287,10 @@ def test_model_that_is_none_is_reported(ask: Any, tmp_path: Path) -> None:
 
 def test_cuda_where_there_is_none_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.classify._why_no_cuda", lambda: "there is none")
-    model, provider = examine.check_model("ptb", "cuda")
-    assert (model.status, provider.status) == ("ok", "FAIL")
+    model, shape, provider = examine.check_models("nsv", "ptb", "cuda")
+    assert (model.status, shape.status, provider.status) == ("ok", "ok", "FAIL")
     assert len(model.found.split("sha256 ")[1]) == 12
-    assert list(examine.check_model("ptb", "auto"))[1].found == "auto: cpu"
+    assert [check.found for check in examine.check_models("nsv", "none", "auto")][1:] == ["auto: cpu"]
 
 
 def test_state_that_cannot_be_kept_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

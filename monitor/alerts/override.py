@@ -1,0 +1,81 @@
+"""Limits of one device: detectors of which some parameters are set to other values.
+
+What can be set is every number of a detector that is above 0 and finite as it stands in the registry, to a tenth up to
+ten times of that: what lies beyond is a slip of the finger, or would switch an alert off unseen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from monitor import wire
+from monitor.alerts.detector import Detector
+
+WITHIN = 10.0
+"""A parameter may be so many times smaller or larger than usual."""
+NOT_SET = ("rank",)
+"""Numbers of a detector that are no parameters."""
+
+
+def parameters(detector: Detector) -> dict[str, float]:
+    """Return what can be set of a detector, with its value."""
+    values = {one.name: getattr(detector, one.name) for one in fields(detector) if one.name not in NOT_SET}
+    return {name: value for name, value in values.items() if _is_number(value) and 0 < value < math.inf}
+
+
+def override(detectors: Mapping[wire.Kind, Detector], limits: wire.Limits) -> dict[wire.Kind, Detector]:
+    """Return the detectors that limits change.
+
+    Parameters
+    ----------
+    detectors
+        As they are for all devices.
+    limits
+        Kind -> parameter -> value.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind or parameter, or its value lies out of range: in words for whoever has set it.
+    """
+    return {kind: _replace(find(detectors, kind), values) for kind, values in limits.items() if values}
+
+
+def find(detectors: Mapping[wire.Kind, Detector], kind: str) -> Detector:
+    """Return the detector of a kind, or raise ValueError with the nearest one that there is."""
+    if kind not in detectors:
+        raise ValueError(f"There is no alert {kind!r}{nearest(kind, detectors)}.")
+    return detectors[kind]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is most like another, as the end of an error message; empty if none is."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else f": expected one of {', '.join(known)}"
+
+
+def _replace(detector: Detector, values: Mapping[str, float]) -> Detector:
+    usual = parameters(detector)
+    changed: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in usual:
+            raise ValueError(f"{detector.kind} has no limit {name!r}{nearest(name, usual)}.")
+        low, high = usual[name] / WITHIN, usual[name] * WITHIN
+        if not low <= value <= high:
+            raise ValueError(f"{detector.kind} {name} must lie between {low:g} and {high:g}: got {value:g}.")
+        if isinstance(usual[name], int) and not float(value).is_integer():
+            raise ValueError(f"{detector.kind} {name} must be a whole number: got {value:g}.")
+        changed[name] = type(usual[name])(value)
+    made = replace(detector, **changed)
+    n, m = getattr(made, "n", 1), getattr(made, "m", 1)
+    if n > m:
+        raise ValueError(f"{detector.kind} n must be at most m: got {n} of {m}.")
+    return made
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,306 @@
+"""What is usual for a wearer, learned beat by beat, and the inputs of class models that follow from it.
+
+The template is a running mean of the wearer's windows in which no beat counts for much: a window moves it by at most
+`STEP` of its height, over `SLOW` beats, and a beat that comes early does not move it at all. So in bigeminy, where
+every second beat is ectopic, and in the first minutes of a tachycardia, it keeps what is usual, as a median of the
+last minutes would, at the price of one window of memory.
+
+Beside it is followed how often a shape model calls the wearer's beats abnormal. Where it always does so, that says
+nothing new: of a bundle branch block, or a lead that the model does not know. Only what is new counts, or what comes
+and goes.
+
+All state is one plain record, `STATE`, zero at the start; the loops over beats are compiled. How beats were batched
+makes no difference. Sees only beats that the gate let pass. The contract is `monitor.beat2`; knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor import beat2
+from monitor.beat2 import LENGTH, LIMIT
+from monitor.ecg.kernels import compiled, sort
+
+RR_KEPT = 32
+"""RR intervals that are remembered."""
+SLOW = 24
+"""Beats over which the template is a mean."""
+FREE = 3
+"""So many first beats move it freely."""
+RELIABLE = 16
+"""So many beats make it reliable."""
+STEP = 0.25
+"""Most by which a sample of a window may differ from the template, in its heights, when it moves it."""
+EARLY = 0.8
+"""A beat that comes before this share of the slow mean interval does not count as usual."""
+SLOW_RR = 100
+"""Intervals over which the slow mean goes."""
+USUAL = 16
+"""Beats over which it is followed how alike they are."""
+RR_MOST = 3.0
+"""Intervals count for at most this many median ones."""
+QRS = (30, 62)
+"""Where the QRS complex is compared: samples of the window, the second exclusive."""
+PEAK = (33, 58)
+"""Where its height is taken."""
+AROUND = (25, 70)
+"""Where steepness is counted."""
+STEEP = 0.08
+"""Change from sample to sample, in heights, that is steep."""
+SHIFT = 3
+"""Most samples by which a window is shifted to compare it."""
+SHAPE_OVER = 128
+"""Beats over which the share of abnormal shapes is a mean."""
+USUAL_SHAPE = 0.25
+"""From this share on abnormal shapes are usual: 37 beats after the first, if all of them are."""
+MEDIAN_EVERY = 4
+"""The zero of a window is the median of every fourth sample."""
+
+STATE = np.dtype(
+    [
+        ("beats", np.int32),  # that have moved the template
+        ("intervals", np.int32),  # RR intervals so far
+        ("slow_rr", np.float32),  # running mean of RR intervals, samples
+        ("last", np.float32, 3),  # how alike, high and steep the beat before was
+        ("usual", np.float32, 2),  # running means of how alike beats are
+        ("shape", np.float32),  # running share of beats of abnormal shape
+        ("rr", np.int16, RR_KEPT),  # ring of the last RR intervals, samples
+        ("template", np.float32, LENGTH),  # in the unit of the stream, free of its median
+    ],
+    align=True,
+)
+"""Everything that is remembered of a wearer: 580 bytes, all of them zero at the start."""
+
+
+def observe(
+    states: npt.NDArray[np.void],
+    rows: npt.NDArray[np.int64],
+    windows: npt.NDArray[np.float32],
+    rr: npt.NDArray[np.int64],
+) -> tuple[beat2.Windows, beat2.Context]:
+    """Inputs of a class model for the next beats of some wearers, which are then remembered.
+
+    Parameters
+    ----------
+    states
+        (wearers,) of `STATE`; changed in place.
+    rows
+        (n,) whose beat it is; the beats of each wearer in order of time.
+    windows
+        (n, 120) float32 at 125 Hz, from 45 samples before the QRS fiducial on, any unit, finite.
+    rr
+        (n,) samples since the fiducial before; 0 where that is not known.
+
+    Returns
+    -------
+    windows, context
+        (n, 2, 120) and (n, 21) float32, see `monitor.beat2`.
+    """
+    inputs = np.empty((rows.size, 2, LENGTH), np.float32)
+    context = np.empty((rows.size, len(beat2.CONTEXT)), np.float32)
+    _observe(states, rows, windows, rr, inputs, context)
+    return inputs, context
+
+
+def observe_shapes(
+    states: npt.NDArray[np.void], rows: npt.NDArray[np.int64], abnormal: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which of the next beats of some wearers have a shape that is abnormal and not usual for them.
+
+    Parameters
+    ----------
+    states, rows
+        As `observe` takes them.
+    abnormal
+        (n,) what a shape model says of the beats.
+
+    Returns
+    -------
+    ndarray
+        (n,)
+    """
+    unusual = np.zeros(rows.size, np.bool_)
+    _observe_shapes(states, rows, abnormal, unusual)
+    return unusual
+
+
+@compiled
+def _observe_shapes(states: Any, rows: Any, abnormal: Any, unusual: Any) -> None:
+    for i in range(rows.size):
+        state = states[rows[i]]
+        unusual[i] = abnormal[i] and state.shape < USUAL_SHAPE
+        state.shape += (abnormal[i] - state.shape) / SHAPE_OVER
+
+
+@compiled
+def _observe(states: Any, rows: Any, windows: Any, rr: Any, inputs: Any, context: Any) -> None:
+    room = np.empty(RR_KEPT)
+    own = np.empty(LENGTH, np.float32)
+    for i in range(rows.size):
+        state = states[rows[i]]
+        _free_of_median(windows[i], own)
+        if state.beats == 0:
+            state.template[:] = own
+        template, window, usual = state.template, inputs[i, 0], inputs[i, 1]
+        height = _height(template)
+        per_height = 1 / height
+        for k in range(LENGTH):
+            window[k] = _within(own[k] * per_height, LIMIT)
+            usual[k] = _within(template[k] * per_height, LIMIT)
+        _count_rr(state, rr[i])
+        _describe_rhythm(state, rr[i], room, context[i])
+        _compare(window, usual, context[i])
+        context[i, 15] = min(1.0, state.beats / RELIABLE)
+        _follow(state, context[i])
+        if rr[i] == 0 or rr[i] >= EARLY * state.slow_rr:
+            _learn(state, template, own, abs(height))
+
+
+@compiled
+def _free_of_median(window: Any, own: Any) -> None:
+    some = window[::MEDIAN_EVERY].copy()
+    sort(some)
+    middle = (some[some.size // 2] + some[(some.size - 1) // 2]) / 2
+    for k in range(window.size):
+        own[k] = window[k] - middle
+
+
+@compiled
+def _height(template: Any) -> float:
+    """Main deflection of the QRS complex, with its sign; never zero."""
+    highest = 0.0
+    for k in range(PEAK[0], PEAK[1]):
+        if abs(template[k]) > abs(highest):
+            highest = template[k]
+    return highest if abs(highest) > 1e-6 else 1.0
+
+
+@compiled
+def _within(value: float, limit: float) -> float:
+    return min(limit, max(-limit, value))
+
+
+@compiled
+def _learn(state: Any, template: Any, own: Any, height: float) -> None:
+    """Move the template towards a window."""
+    weight = np.float32(1 / min(state.beats + 1, SLOW))
+    most = np.float32(np.inf if state.beats < FREE else STEP * height)
+    for k in range(LENGTH):
+        template[k] += weight * min(most, max(-most, own[k] - template[k]))
+    state.beats = min(state.beats + 1, RELIABLE + SLOW)
+
+
+@compiled
+def _count_rr(state: Any, rr: int) -> None:
+    if rr == 0:
+        return
+    state.rr[state.intervals % RR_KEPT] = rr
+    state.intervals += 1
+    if state.intervals == 1:
+        state.slow_rr = rr
+    change = _within(rr / state.slow_rr - 1, 0.5) * state.slow_rr
+    state.slow_rr += change / min(state.intervals, SLOW_RR)
+
+
+@compiled
+def _describe_rhythm(state: Any, rr: int, room: Any, context: Any) -> None:
+    """Fill in the first ten columns."""
+    ring, known = state.rr, min(state.intervals, RR_KEPT)
+    context[:10] = 0
+    context[:5] = 1
+    context[5], context[9] = 0.8, 0.5
+    if known == 0:
+        return
+    newest = state.intervals - 1
+    median = _median(ring, known, newest, 0, room)
+    unknown = 1 if rr == 0 else 0  # then the newest interval is not this beat's
+    for i in range(3):
+        if unknown <= i < known + unknown:
+            context[i] = min(RR_MOST, ring[(newest - i + unknown) % RR_KEPT] / median)
+    if rr > 0:
+        context[3] = min(RR_MOST, rr / state.slow_rr)
+    context[4] = median / state.slow_rr
+    context[5] = median / beat2.RATE_HZ
+    if known > 1:
+        context[6] = _median(ring, known - 1, newest, 1, room) / median
+    early = shorter = 0
+    for i in range(known):
+        one = ring[(newest - i) % RR_KEPT]
+        room[i] = abs(one - median)
+        early += one < 0.85 * median
+        shorter += one < rr
+    sort(room[:known])
+    context[7] = room[known // 2] / median
+    context[8] = early / known
+    if rr > 0:
+        context[9] = shorter / known
+
+
+@compiled
+def _median(rr: Any, count: int, newest: int, change: int, room: Any) -> float:
+    """Of the last `count` intervals, or of their changes from one to the next."""
+    for i in range(count):
+        value = rr[(newest - i) % RR_KEPT]
+        room[i] = abs(value - rr[(newest - i - 1) % RR_KEPT]) if change else value
+    sort(room[:count])
+    return float(room[count // 2] + room[(count - 1) // 2]) / 2
+
+
+@compiled
+def _compare(window: Any, template: Any, context: Any) -> None:
+    """Fill in how alike a window and the template are, both in heights."""
+    best, at = -2.0, 0
+    for shift in range(-SHIFT, SHIFT + 1):
+        alike = _correlation(window, template, QRS[0], QRS[1], shift)
+        if alike > best:
+            best, at = alike, shift
+    context[10] = best
+    context[11] = _correlation(window, template, SHIFT, LENGTH - SHIFT, at)
+    context[12] = min(LIMIT, _span(window) / _span(template))
+    context[13], context[14] = _steepness(window), _steepness(template)
+
+
+@compiled
+def _follow(state: Any, context: Any) -> None:
+    """Fill in what is known of the beats before, and remember this one."""
+    last, usual = state.last, state.usual
+    context[16:19] = last
+    context[19:21] = usual
+    for i in range(3):
+        last[i] = context[(10, 12, 13)[i]]
+    for i in range(2):
+        usual[i] += (context[10 + i] - usual[i]) / min(state.intervals + 1, USUAL)
+
+
+@compiled
+def _correlation(window: Any, template: Any, begin: int, end: int, shift: int) -> float:
+    n = end - begin
+    sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
+    for k in range(begin, end):
+        x, y = window[k + shift], template[k]
+        sum_x += x
+        sum_y += y
+        sum_xx += x * x
+        sum_yy += y * y
+        sum_xy += x * y
+    variances = (sum_xx - sum_x * sum_x / n) * (sum_yy - sum_y * sum_y / n)
+    return (sum_xy - sum_x * sum_y / n) / np.sqrt(variances) if variances > 1e-12 else 0.0
+
+
+@compiled
+def _span(window: Any) -> float:
+    low = high = window[PEAK[0]]
+    for k in range(PEAK[0], PEAK[1]):
+        low, high = min(low, window[k]), max(high, window[k])
+    return max(1e-3, high - low)
+
+
+@compiled
+def _steepness(window: Any) -> float:
+    count = 0
+    for k in range(AROUND[0] + 1, AROUND[1]):
+        count += abs(window[k] - window[k - 1]) > STEEP
+    return count / 10

@@ -1,0 +1,247 @@
+"""Between the broker and the open pages: only what somebody sees is subscribed and passed on.
+
+Rules
+-----
+* States, alerts, info, status and the monitors' statuses are heard of all devices; the signal only of those that a page
+  shows, and for `LINGER_S` after.
+* Beats are heard of all devices while there are few (`FEW`), so that trends are there before anybody looks; beyond
+  that of the devices which are shown.
+* What is not of the contract is counted and dropped.
+
+Knows no sockets and no clock: it is told what came and when.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from monitor import wire
+from monitor.page.fleet import Fleet
+from monitor.page.signal import Signal
+from monitor.page.trend import Trend
+from monitor.page.viewer import Viewer
+
+LINGER_S = 10.0
+FEW = 500
+"""Devices."""
+
+
+class Heard(NamedTuple):
+    """A message from the broker."""
+
+    topic: str
+    payload: bytes
+
+
+class Broker(Protocol):
+    """As much of the broker's connection as is needed here."""
+
+    def subscribe(self, topic: str, qos: int) -> None:
+        """Hear a topic from now on, also after a new connection."""
+
+    def unsubscribe(self, topic: str) -> None:
+        """Hear it no more."""
+
+
+class Hub:
+    """Passes on what comes.
+
+    Parameters
+    ----------
+    topics
+        Of the wire.
+    broker
+        Where to subscribe.
+    """
+
+    def __init__(self, topics: wire.Topics, broker: Broker) -> None:
+        self._topics, self._broker = topics, broker
+        self.fleet = Fleet()
+        self.trends: dict[str, Trend] = {}
+        self.viewers: set[Viewer] = set()
+        self.refused: Counter[str] = Counter()
+        """What was not of the contract, by the last word of its topic."""
+        self.connected = False
+        self._signals: dict[str, Signal] = {}
+        self._infos: dict[str, wire.Info] = {}
+        self._leaving_s: dict[str, float] = {}
+        self._hears_all_beats = True
+        self._take = {
+            "samples": self._take_samples,
+            "beats": self._take_beat,
+            "alerts": self._take_alert,
+            "state": self._take_state,
+            "info": self._take_info,
+            "status": self._take_status,
+        }
+        for leaf, qos in (("state", 1), ("alerts", 1), ("info", 1), ("status", 1), ("beats", 0)):
+            broker.subscribe(topics.of("+", leaf), qos)
+        broker.subscribe(topics.monitor_status("+"), 1)
+
+    def take(self, messages: Iterable[Heard], now_s: float) -> None:
+        """Take what came from the broker."""
+        for topic, payload in messages:
+            leaf = topic.rpartition("/")[2]
+            try:
+                if (
+                    topic.startswith(f"{self._topics.prefix}/monitor/")
+                    and topic.count("/", len(self._topics.prefix)) > 2
+                ):
+                    self._take_monitor(topic, payload)
+                    continue
+                device, leaf = self._topics.parse(topic)
+                take = self._take.get(leaf)
+                if take is not None:
+                    take(device, payload, now_s)
+            except wire.PacketError:
+                self.refused[leaf[:32]] += 1
+
+    def set_connected(self, connected: bool) -> None:
+        """Note whether the broker is there."""
+        self.connected = connected
+        self._tell_monitors()
+
+    def join(self, viewer: Viewer) -> None:
+        """A page was opened."""
+        self.viewers.add(viewer)
+        viewer.tell_monitor(self.fleet.monitors, self.connected)
+
+    def leave(self, viewer: Viewer, now_s: float) -> None:
+        """A page was closed."""
+        self.viewers.discard(viewer)
+        for device in viewer.watched:
+            self._note_leaving(device, now_s)
+
+    def watch(self, viewer: Viewer, had_until: Mapping[str, float], now_s: float) -> None:
+        """A page shows these devices now, and has their signal until those times.
+
+        It gets the last beats again, and knows them by their time.
+        """
+        added, ended = viewer.watch(had_until)
+        for device in ended:
+            self._note_leaving(device, now_s)
+        for device in added:
+            self._leaving_s.pop(device, None)
+            for beat in self.trend(device).recent:
+                viewer.add_beat(beat)
+            signal = self._signals.get(device)
+            if signal is None:
+                self._signals[device] = self._new_signal(device)
+                self._subscribe(device)
+                continue
+            for chunk in signal.since(had_until[device]):
+                viewer.add_chunk(device, chunk, signal.step_uv)
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due: to be called about once a second."""
+        self.fleet.tick(now_s)
+        for device, since_s in list(self._leaving_s.items()):
+            if since_s + LINGER_S < now_s:
+                del self._leaving_s[device], self._signals[device]
+                self._unsubscribe(device)
+        if self._hears_all_beats and len(self.fleet.rows) > FEW:
+            self._hears_all_beats = False
+            self._broker.unsubscribe(self._topics.of("+", "beats"))
+            for device in self._signals:
+                self._broker.subscribe(self._topics.of(device, "beats"), 0)
+
+    def trend(self, device: str) -> Trend:
+        """Return what is kept of a device's heart."""
+        return self.trends.setdefault(device, Trend())
+
+    def info(self, device: str) -> wire.Info | None:
+        """Return what a device says of itself, if it does."""
+        return self._infos.get(device)
+
+    def _note_leaving(self, device: str, now_s: float) -> None:
+        if device in self._signals and not any(device in viewer.watched for viewer in self.viewers):
+            self._leaving_s[device] = now_s
+
+    def _subscribe(self, device: str) -> None:
+        self._broker.subscribe(self._topics.of(device, "samples"), 0)
+        if not self._hears_all_beats:
+            self._broker.subscribe(self._topics.of(device, "beats"), 0)
+
+    def _unsubscribe(self, device: str) -> None:
+        self._broker.unsubscribe(self._topics.of(device, "samples"))
+        if not self._hears_all_beats:
+            self._broker.unsubscribe(self._topics.of(device, "beats"))
+
+    def _new_signal(self, device: str) -> Signal:
+        signal = Signal()
+        info = self._infos.get(device)
+        signal.step_uv = 0.0 if info is None else info.resolution_uv
+        return signal
+
+    def _take_samples(self, device: str, payload: bytes, now_s: float) -> None:
+        signal = self._signals.get(device)
+        if signal is None or self.fleet.see(device, now_s) is None:
+            return
+        chunk = signal.take(wire.decode_packet(payload))
+        if chunk is not None:
+            for viewer in self.viewers:
+                if device in viewer.watched:
+                    viewer.add_chunk(device, chunk, signal.step_uv)
+
+    def _take_beat(self, device: str, payload: bytes, now_s: float) -> None:
+        beat = wire.decode(payload, wire.Beat)
+        if beat.device != device:
+            raise wire.PacketError(f"A beat must be of its topic's device: got {beat.device[:80]!r} on {device}.")
+        trend = self.trend(device)
+        trend.note_beat(beat)
+        self.fleet.take_beat(beat, trend.judged(), now_s)
+        for viewer in self.viewers:
+            if device in viewer.watched:
+                viewer.add_beat(beat)
+
+    def _take_alert(self, device: str, payload: bytes, now_s: float) -> None:
+        alert = wire.decode(payload, wire.Alert)
+        if alert.device != device:
+            raise wire.PacketError(f"An alert must be of its topic's device: got {alert.device[:80]!r} on {device}.")
+        self.fleet.take_alert(alert, now_s)
+        for viewer in self.viewers:
+            viewer.hear_alert()
+
+    def _take_state(self, device: str, payload: bytes, now_s: float) -> None:
+        if not payload:
+            self.fleet.forget(device)
+            return
+        state = wire.decode(payload, wire.DeviceState)
+        if state.device != device:
+            raise wire.PacketError(f"A state must be of its topic's device: got {state.device[:80]!r} on {device}.")
+        before = self.fleet.version
+        self.fleet.take_state(state, now_s)
+        if state.heart_rate_bpm is not None:
+            self.trend(device).note_rate(state.time_s, state.heart_rate_bpm)
+        for viewer in self.viewers:
+            if state.alerts and self.fleet.version > before + 1:
+                viewer.hear_alert()
+
+    def _take_info(self, device: str, payload: bytes, now_s: float) -> None:
+        if not payload:
+            return
+        info = self._infos[device] = wire.decode(payload, wire.Info)
+        if device in self._signals:
+            self._signals[device].step_uv = info.resolution_uv
+        if device not in self.fleet.rows:
+            self.fleet.see(device, 0.0)
+
+    def _take_status(self, device: str, payload: bytes, now_s: float) -> None:
+        if payload:
+            self.fleet.take_status(device, wire.decode(payload, wire.DeviceStatus))
+
+    def _take_monitor(self, topic: str, payload: bytes) -> None:
+        name, leaf = topic.split("/")[-2:]
+        if leaf != "status":
+            return
+        if payload:
+            self.fleet.monitors[name] = wire.decode(payload, wire.MonitorStatus)
+        else:
+            self.fleet.monitors.pop(name, None)
+        self._tell_monitors()
+
+    def _tell_monitors(self) -> None:
+        for viewer in self.viewers:
+            viewer.tell_monitor(self.fleet.monitors, self.connected)

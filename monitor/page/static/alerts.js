@@ -1,0 +1,244 @@
+// Alerts: active and past, by priority; each with its strip, its life, and what a person can do with it.
+
+import { h, fill, setText } from "./dom.js";
+import { deviceName, link } from "./link.js";
+import { drawStrip, stripWidth } from "./paper.js";
+import { answers, badge } from "./pieces.js";
+import { isSilenced } from "./fleet.js";
+import { RANKS, className, day, endReason, kindName, percent, span } from "./words.js";
+
+const MOST_PAST = 300;
+const STEPS = /** @type {Record<string, string>} */ ({
+  new: "began",
+  end: "ended",
+  acknowledged: "acknowledged",
+  silenced: "silenced",
+  commented: "commented",
+});
+
+/**
+ * @param {string} episode
+ * @returns {View}
+ */
+export function openAlerts(episode) {
+  const view = new Alerts(episode);
+  return { element: view.element, title: "Alerts", close: () => view.close() };
+}
+
+/**
+ * Whether nobody has answered an alert that is still active.
+ * @param {Episode} alert
+ */
+export function isOpen(alert) {
+  return !alert.ended_s && !alert.acknowledged_by && !isSilenced(link.rows.get(alert.device), alert);
+}
+
+/**
+ * @param {Episode} a
+ * @param {Episode} b
+ */
+export function byUrgency(a, b) {
+  return (RANKS[b.severity] ?? 2) - (RANKS[a.severity] ?? 2) || b.since_s - a.since_s;
+}
+
+/**
+ * One line of a list of alerts.
+ * @param {Episode} alert
+ * @param {boolean} isChosen
+ */
+export function alertItem(alert, isChosen) {
+  const now_s = link.now_s();
+  const isOver = Boolean(alert.ended_s);
+  const when = isOver
+    ? `${day(alert.since_s)}, for ${span((alert.ended_s ?? 0) - alert.since_s)}`
+    : `since ${span(now_s - alert.since_s)}`;
+  const answered = alert.acknowledged_by
+    ? ` · acknowledged by ${alert.acknowledged_by}`
+    : isSilenced(link.rows.get(alert.device), alert)
+      ? " · silenced"
+      : "";
+  return h(
+    "a",
+    {
+      class: "alert-item",
+      href: `#/alerts/${encodeURIComponent(alert.episode)}`,
+      "aria-current": isChosen ? "true" : null,
+    },
+    badge(alert.severity, { isQuiet: isOver || answered !== "" }),
+    h("span", { class: "what" }, kindName(alert.kind)),
+    h("span", { class: "dim" }, when),
+    h("span", { class: "more" }, h("b", {}, deviceName(alert.device)), ` ${alert.text ?? ""}${answered}`),
+  );
+}
+
+class Alerts {
+  /** @param {string} episode */
+  constructor(episode) {
+    this.chosen = episode;
+    this.list = h("section", { class: "alert-list", "aria-label": "Alerts", tabindex: "0" });
+    this.detail = h("section", { class: "alert-detail page", "aria-label": "The alert" });
+    this.element = h("div", { class: "split", "data-open": Boolean(episode) }, this.list, this.detail);
+    this.shown = "";
+    this.key = "";
+    this.ends = [link.on("alerts", () => this.update()), link.on("rows", () => this.update())];
+    this.resizing = new ResizeObserver(() => this.redraw());
+    this.resizing.observe(this.detail);
+    this.timer = setInterval(() => this.update(true), 10_000);
+    /** @type {[HTMLCanvasElement, Strip, HTMLElement][]} */
+    this.papers = [];
+    this.update();
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.resizing.disconnect();
+    for (const end of this.ends) end();
+  }
+
+  update(now = false) {
+    const all = [...link.alerts.values()];
+    const key = all.map((alert) => `${alert.episode}${alert.time_s}${alert.ended_s}${alert.acknowledged_by}`).join();
+    const mayRebuild = !this.list.contains(document.activeElement) || this.list === document.activeElement;
+    if (now || (key !== this.key && mayRebuild)) {
+      this.key = key;
+      this.fillList(all);
+    }
+    this.showDetail();
+  }
+
+  /** @param {Episode[]} all */
+  fillList(all) {
+    const top = this.list.scrollTop;
+    const active = all.filter((alert) => !alert.ended_s).sort(byUrgency);
+    const past = all.filter((alert) => alert.ended_s).sort((a, b) => (b.ended_s ?? 0) - (a.ended_s ?? 0));
+    const items = (/** @type {Episode[]} */ alerts) =>
+      h("ul", {}, ...alerts.map((alert) => h("li", {}, alertItem(alert, alert.episode === this.chosen))));
+    fill(this.list, [
+      h("h1", { class: "bar" }, "Alerts"),
+      h("h2", {}, `Active (${active.length})`),
+      active.length ? items(active) : h("p", { class: "empty" }, "No active alert. That does not mean no disease."),
+      h("h2", {}, `Past (${past.length}${past.length > MOST_PAST ? `, the last ${MOST_PAST} are shown` : ""})`),
+      items(past.slice(0, MOST_PAST)),
+    ]);
+    this.list.scrollTop = top;
+  }
+
+  async showDetail() {
+    const alert = link.alerts.get(this.chosen);
+    if (!alert) {
+      fill(this.detail, [
+        h("p", { class: "empty" }, this.chosen ? "This alert is not known here." : "Choose an alert to see its strip."),
+      ]);
+      return;
+    }
+    const key = JSON.stringify(alert) + String(isSilenced(link.rows.get(alert.device), alert));
+    if (key === this.shown) return;
+    this.shown = key;
+    /** @type {AlertDetail["strips"]} */
+    let strips = {};
+    try {
+      strips = (await link.get(`/api/alert?episode=${encodeURIComponent(alert.episode)}`)).strips;
+    } catch {
+      // Shown without its strip.
+    }
+    if (this.shown === key) this.fillDetail(alert, strips);
+  }
+
+  /**
+   * @param {Episode} alert
+   * @param {AlertDetail["strips"]} strips
+   */
+  fillDetail(alert, strips) {
+    this.papers = [];
+    const named = /** @type {[string, Strip | undefined][]} */ ([
+      ["Signal around the begin", strips.new],
+      ["Signal around the end", strips.end],
+      ["The beat", strips.new ? undefined : strips.beat],
+    ]);
+    fill(this.detail, [
+      h("a", { href: "#/alerts", class: "back" }, "← All alerts"),
+      h(
+        "div",
+        { class: "bar" },
+        badge(alert.severity, { isQuiet: Boolean(alert.ended_s), flashes: isOpen(alert) && alert.severity === "high" }),
+        h("h1", {}, kindName(alert.kind)),
+        h("a", { href: `#/device/${encodeURIComponent(alert.device)}` }, deviceName(alert.device)),
+      ),
+      h("p", {}, alert.text || "The monitor gave no further words."),
+      ...named.map(([title, strip]) => strip && this.paper(title, strip)),
+      !alert.has_strip && h("p", { class: "dim" }, "This alert came without signal."),
+      facts(alert),
+      answers(alert),
+      !link.mayAnswer && h("p", { class: "dim" }, "You are logged in as a viewer: you may look, and change nothing."),
+      life(alert),
+      h("p", { class: "dim" }, "Research use only, not a medical device. No alert does not mean no disease."),
+    ]);
+    this.redraw();
+  }
+
+  /**
+   * @param {string} title
+   * @param {Strip} strip
+   */
+  paper(title, strip) {
+    const canvas = h("canvas", { role: "img", "aria-label": `${title}: electrocardiogram with its beats` });
+    canvas.style.width = `${Math.max(stripWidth(strip), 200)}px`;
+    const note = h("span", { class: "dim" });
+    this.papers.push([canvas, strip, note]);
+    return h(
+      "div",
+      { class: "stack" },
+      h("h2", {}, title),
+      h("div", { class: "paper still", tabindex: "0", role: "group", "aria-label": title }, canvas),
+      note,
+    );
+  }
+
+  redraw() {
+    for (const [canvas, strip, note] of this.papers) setText(note, drawStrip(canvas, strip));
+  }
+}
+
+/** @param {Episode} alert */
+function facts(alert) {
+  const now_s = link.now_s();
+  const silenced = isSilenced(link.rows.get(alert.device), alert);
+  const state = alert.ended_s
+    ? `over, after ${span(alert.ended_s - alert.since_s)}${alert.reason ? `: ${endReason(alert.reason)}` : ""}`
+    : `active for ${span(now_s - alert.since_s)}`;
+  const items = /** @type {[string, string | null | undefined | false | 0][]} */ ([
+    ["State", state],
+    ["Since", day(alert.since_s)],
+    ["Acknowledged", alert.acknowledged_by ? `by ${alert.acknowledged_by}` : "no"],
+    ["Silenced", silenced && "yes"],
+    ["Heart rate", alert.heart_rate_bpm && `${Math.round(alert.heart_rate_bpm)} /min`],
+    ["Abnormal beats", alert.beats && String(alert.beats)],
+    ["Class", alert.label && className(alert.label)],
+    ["Probability", typeof alert.probability === "number" && percent(alert.probability)],
+    ["Model", alert.model],
+  ]);
+  return h(
+    "div",
+    { class: "facts" },
+    ...items
+      .filter(([, text]) => text)
+      .map(([name, text]) => h("div", {}, h("span", {}, name), h("span", {}, String(text)))),
+  );
+}
+
+/** @param {Episode} alert */
+function life(alert) {
+  const steps = (alert.steps ?? []).map((step) => {
+    const isJudged = typeof step.right === "boolean";
+    const did = isJudged ? `judged ${step.right ? "right" : "wrong"}` : (STEPS[step.state] ?? step.state);
+    const text = step.state === "end" ? endReason(step.text) : (step.text ?? "");
+    return h(
+      "li",
+      {},
+      h("span", { class: "dim" }, day(step.time_s)),
+      h("span", {}, `${did}${step.by ? ` by ${step.by}` : ""}`),
+      h("span", {}, text),
+    );
+  });
+  return h("section", { class: "stack" }, h("h2", {}, "What happened"), h("ul", { class: "life" }, ...steps));
+}

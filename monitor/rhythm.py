@@ -1,0 +1,565 @@
+"""What the beats before a beat say of it: heart rate, how irregular the rhythm is, runs and patterns of ectopic beats.
+
+Of each device the latest beats are remembered: RR interval and class, a row of a table; the loop over beats is
+compiled. Detectors get the answers as columns beside the beats (`monitor.alerts.finding.Rhythm`), so that a device
+whose rhythm interests nobody costs no Python.
+
+Rules
+-----
+* Time is that of the main deflection of the QRS complex, as cardiologists measure RR intervals. One that spans a break
+  in the stream or an electrode that came off is not known.
+* The heart rate is the mean of the last twelve RR intervals, or of four where the last three are longer than 1.2 s: the
+  rule that makers of bedside monitors disclose (Philips IntelliVue, Mindray), as IEC 60601-2-27 has them do.
+* A beat whose signal is bad is no beat to count on: what depends on many of them is not known.
+
+How irregular a rhythm is follows from up to 30 RR intervals whose ends are no ventricular beats: by
+
+* coefficient of sample entropy: Lake, Moorman, "Accurate estimation of entropy in very short physiological time
+  series", Am. J. Physiol. Heart Circ. Physiol. 300 (2011);
+* turning point ratio: Dash, Chon, Lu, Raeder, "Automatic real time detection of atrial fibrillation", Ann. Biomed. Eng.
+  37 (2009), who use it with RMSSD and Shannon entropy;
+* quantiles of the differences between neighbouring intervals beside their RMSSD: a few ectopic or false beats move a
+  quantile little;
+* pNN50, the best of the measures that Akande et al. compared, "Characterising RR intervals in atrial fibrillation
+  detected through screening", Comput. Cardiol. 50 (2023).
+
+They are joined by one logistic regression (see `WEIGHTS`). Early narrow beats are not left out: in atrial fibrillation
+beats look early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor import wire
+from monitor.alerts.finding import WITHHELD, Beats, Floats, Rhythm
+from monitor.ecg.kernels import compiled, sort
+from monitor.table import Table
+
+UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED = range(7)
+"""Classes of beats: nothing remembered; those of ANSI/AAMI EC57 that rhythms are made of; any other; of bad signal; of
+good signal, but without a verdict."""
+CODES = {"N": N, "S": S, "V": V}
+LABELS = (None, "N", "S", "V", "abnormal", "withheld", "withheld")
+
+KEPT = 96
+"""Beats that are remembered: those of an alert's `RECENT_S` and all that one part of a stream may bring after them."""
+RECENT_S = 10.0
+MOST_RECENT = 40
+OFFS = 8
+"""Times at which the electrode came off that are remembered: beats from before may be finished later."""
+TIMES = 16
+"""Ectopic beats of each class whose times are remembered: enough to count them up to so many a minute."""
+MINUTE_S = 60.0
+
+RATE_OVER, SLOW_RATE_OVER, SLOW_S = 12, 4, 1.2
+"""RR intervals of the mean heart rate; of a slow heart, whose last three are longer than this."""
+FEWEST = 3
+"""RR intervals before there is a heart rate."""
+STEADY_OVER, STEADY_POOR, PAUSE_S = 8, 1, 3.0
+"""RR intervals of the rate that limits are put to, unless the heart is slow, how many of their beats may be of bad
+signal, and how long an interval may be: a pause is no slow heart."""
+FIT_OVER, FIT = 8, 5
+"""A silence is believed if so many of so many beats before it were judged: where electrodes are being put on, or the
+signal is bad, nothing that was found need have been a beat."""
+RUN_POOR = 1
+"""Beats of bad signal in a row that do not end a run of ventricular beats."""
+CYCLES = 3
+"""Ventricular beats that make a bigeminy or trigeminy, with those between them."""
+
+WINDOW, FEWEST_RR, LONGEST_S = 30, 16, 2.5
+"""RR intervals that irregularity is looked for in, at least so many; longer ones are pauses."""
+LOOK_BACK = 45
+"""Beats among which they must lie."""
+TOLERANCE_S, MATCHES = 0.03, 5
+"""Sample entropy starts with this tolerance, and doubles it until so many pairs match."""
+EPSILON = 0.004
+REGULAR = -9.0
+"""Irregularity of a rhythm that need not be looked at closer."""
+REGULAR_BELOW = 0.012
+"""Median difference of neighbouring RR intervals, over their mean, of such a rhythm."""
+QUANTILES = (0.25, 0.5, 0.75)
+LARGE_S, ALIKE = 0.05, 0.04
+"""A difference of neighbouring RR intervals that is large (pNN50), and one, over their mean, that is none."""
+FEATURES = 12
+WEIGHTS = (-0.381, 0.13, 0.306, 0.435, 0.094, 1.452, 2.943, -3.049, -3.559, -0.184, -0.194, -0.767)
+BIAS = -1.991
+"""Logistic regression on CinC 2017 (A against N and O), CPSC 2021 and MIT-BIH DS1, by recording alike, those of many
+minutes eight times; see docs/MEASURED.md for what it finds in recordings that it was not fitted on."""
+
+STATE = np.dtype(
+    [
+        ("begun_s", np.float64),  # when the stretch of the latest beat began
+        ("qrs_s", np.float64),  # the latest beat
+        ("off_s", np.float64, OFFS),  # ring: when the electrode came off
+        ("offs", np.int64),
+        ("count", np.int64),  # beats so far
+        ("rr_ms", np.uint16, KEPT),  # ring; 0 where not known
+        ("code", np.uint8, KEPT),
+        ("poor", np.int64),  # of the latest beats in a row
+        ("ventricular_s", np.float64, TIMES),  # rings of times
+        ("ventricular", np.int64),
+        ("supraventricular_s", np.float64, TIMES),
+        ("supraventricular", np.int64),
+    ],
+    align=True,
+)
+"""What is remembered of a device: 0.6 kB, all of it zero at the start."""
+
+LONGEST_MS = 65_535
+SET_BACK_S = 15.0
+"""As in `monitor.alerts.episode`: a beat so long before the latest one says that the clock was set back."""
+
+
+class Found(Protocol):
+    """A moment as the batch and the engine found it; see `monitor.alerts.finding.Moment`."""
+
+    @property
+    def what(self) -> str:
+        """What was found."""
+
+    @property
+    def time_s(self) -> float:
+        """When it was."""
+
+    @property
+    def seq(self) -> int:
+        """Of the packet by which it is known."""
+
+    @property
+    def completed_s(self) -> float:
+        """End of that packet."""
+
+    @property
+    def silence_s(self) -> float:
+        """Since the last beat, where none was found for a while."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether beats may be hidden there."""
+
+
+class Seen(NamedTuple):
+    """A moment, and what is remembered of the beats before it; see `monitor.alerts.finding.Moment`."""
+
+    what: str
+    time_s: float
+    seq: int
+    completed_s: float
+    silence_s: float
+    is_doubtful: bool
+    rate_bpm: float
+    is_fit: bool
+    recent: list[wire.RecentBeat]
+
+    def context(self) -> dict[str, Any]:
+        """See `monitor.alerts.finding.Moment`."""
+        return describe(self.rate_bpm, self.recent)
+
+
+class Rhythms:
+    """What is remembered of all devices' beats."""
+
+    def __init__(self) -> None:
+        self._table = Table(STATE)
+
+    def __contains__(self, device: Hashable) -> bool:
+        return device in self._table
+
+    def follow(self, beats: Beats) -> Rhythm:
+        """Take beats, in order per device; return what those before each say of it."""
+        rows = self._table.find_all(beats.devices)[beats.streams]
+        columns = Rhythm(*(np.zeros(rows.size) for _ in Rhythm._fields))
+        _follow(
+            self._table.states, rows, beats.begun_s, beats.qrs_s, beats.rr_s, beats.doubtful, _codes(beats), columns
+        )
+        return columns
+
+    def observe(self, device: Hashable, moment: Found) -> Seen:
+        """Return a moment with what is known of the device then; where the electrode came off, the rhythm breaks."""
+        row = self._table.find(device)
+        states = self._table.states
+        number, qrs_s = int(states["count"][row]), float(states["qrs_s"][row])
+        recent = self.recent(device, number, qrs_s, moment.time_s)
+        seen = Seen(
+            moment.what, moment.time_s, moment.seq, moment.completed_s, moment.silence_s, moment.is_doubtful,
+            _rate(states, row), _is_fit(states, row), recent,
+        )  # fmt: skip
+        if moment.what == "lead-off":
+            state = states[row]
+            state["off_s"][state["offs"] % OFFS] = moment.time_s
+            state["offs"] += 1
+        return seen
+
+    def recent(self, device: Hashable, number: int, qrs_s: float, until_s: float) -> list[wire.RecentBeat]:
+        """Return the latest beats up to one, `RECENT_S` before a time at most, as far as they are of one stretch.
+
+        Parameters
+        ----------
+        device
+            Whose beats.
+        number, qrs_s
+            The last of them: how many beats there were with it, and its time.
+        until_s
+            The time.
+        """
+        row, at_s = self._table.states[self._table.find(device)], qrs_s
+        beats: list[wire.RecentBeat] = []
+        for k in range(number - 1, max(0, int(row["count"]) - KEPT) - 1, -1):
+            if at_s < until_s - RECENT_S or len(beats) == MOST_RECENT:
+                break
+            beats.append(wire.RecentBeat(qrs_s=round(at_s, 3), label=LABELS[row["code"][k % KEPT]]))
+            if not row["rr_ms"][k % KEPT]:
+                break
+            at_s -= int(row["rr_ms"][k % KEPT]) / 1000
+        return beats[::-1]
+
+    def summarise(self, devices: Sequence[Hashable]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+        """Return the heart rate of devices, and the share of the beats of the last minute that were judged.
+
+        Returns
+        -------
+        rows, rate_bpm, judged
+            (n,) each: rows in this table, which each device must have; and NaN where not known. Of more than `KEPT`
+            beats a minute, the latest are looked at.
+        """
+        rows = self._table.find_all(devices)
+        rate_bpm, judged = np.full(rows.size, np.nan), np.full(rows.size, np.nan)
+        _summarise(self._table.states, rows, rate_bpm, judged)
+        return rows, rate_bpm, judged
+
+    def irregularity(self, device: Hashable) -> float:
+        """Return the log odds of atrial fibrillation by a device's latest RR intervals; NaN if too few are known."""
+        row = self._table.find(device)
+        return float(_irregularity(self._table.states[row], np.empty(WINDOW), np.empty(WINDOW, np.bool_)))
+
+    def drop(self, device: Hashable) -> None:
+        """Forget a device."""
+        self._table.drop(device)
+
+    def save(self, device: Hashable) -> bytes:
+        """All that is remembered of a device; see `monitor.table`."""
+        return self._table.save(device)
+
+    def restore(self, device: Hashable, saved: bytes) -> None:
+        """Go on where a device was saved; see `monitor.table`."""
+        self._table.restore(device, saved)
+
+
+def warm_up() -> None:
+    """Load the compiled loops, or compile them if that was never done here."""
+    table, none = np.zeros(1, STATE), np.zeros(0)
+    columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
+    _follow(table, np.zeros(0, np.int64), none, none, none, np.zeros(0, bool), np.zeros(0, np.uint8), columns)
+    _rate(table, 0)
+    _is_fit(table, 0)
+    _summarise(table, np.zeros(1, np.int64), np.zeros(1), np.zeros(1))
+    _irregularity(table[0], np.empty(WINDOW), np.empty(WINDOW, np.bool_))
+
+
+def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
+    """What an alert says of the heart: fields of `wire.Alert`."""
+    return {"heart_rate_bpm": None if np.isnan(rate_bpm) else round(rate_bpm, 1), "recent": recent}
+
+
+def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
+    """(n,) class of each beat: the model's first is the normal one, whatever its name."""
+    of_classes = np.array([N, *(CODES.get(name, OTHER) for name in beats.classes[1:])], np.uint8)
+    withheld = np.where(beats.is_poor, POOR, UNJUDGED)
+    return np.where(beats.verdicts == WITHHELD, withheld, of_classes[beats.columns]).astype(np.uint8)
+
+
+@compiled
+def _follow(table: Any, rows: Any, begun_s: Any, qrs_s: Any, rr_s: Any, doubtful: Any, codes: Any, out: Any) -> None:
+    window, linked = np.empty(WINDOW), np.empty(WINDOW, np.bool_)
+    for i in range(rows.size):
+        state = table[rows[i]]
+        interval_s = _take(state, begun_s[i], qrs_s[i], rr_s[i], codes[i])
+        before = _code(state, 1)
+        is_sure = interval_s > 0 and codes[i] != POOR and before != POOR
+        if interval_s > LONGEST_S and (doubtful[i] or not _were_judged(state, 1)):
+            is_sure = False
+        out.number[i] = state.count
+        out.interval_s[i] = interval_s if is_sure else np.nan
+        out.rate_bpm[i] = _mean_rate(state)
+        out.steady_bpm[i] = _steady_rate(state)
+        out.irregularity[i] = _irregularity(state, window, linked)
+        out.run[i], out.run_bpm[i] = _run(state, 0)
+        out.ended[i] = 0 if codes[i] in (V, POOR) else _run(state, 1)[0]
+        out.cycle[i] = _cycle(state)
+        if codes[i] == V:
+            out.ventricular[i] = _in_a_minute(state.ventricular_s, state.ventricular, qrs_s[i])
+        if codes[i] == S:
+            out.supraventricular[i] = _in_a_minute(state.supraventricular_s, state.supraventricular, qrs_s[i])
+
+
+@compiled
+def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int) -> float:
+    """Remember a beat; return the RR interval before it, 0 if that is not known."""
+    if qrs_s < state.qrs_s - SET_BACK_S:
+        state.ventricular = state.supraventricular = 0
+    interval_s = 0.0
+    is_new = state.count == 0 or begun_s != state.begun_s
+    if not is_new and not _came_off(state, state.qrs_s, qrs_s):
+        interval_s = rr_s if rr_s > 0 else max(0.0, qrs_s - state.qrs_s)
+    at = state.count % KEPT
+    state.rr_ms[at], state.code[at] = int(min(LONGEST_MS, 1000 * interval_s + 0.5)), code
+    state.count += 1
+    state.begun_s, state.qrs_s = begun_s, qrs_s
+    if code == V:
+        state.ventricular_s[state.ventricular % TIMES] = qrs_s
+        state.ventricular += 1
+    if code == S:
+        state.supraventricular_s[state.supraventricular % TIMES] = qrs_s
+        state.supraventricular += 1
+    return interval_s
+
+
+@compiled
+def _came_off(state: Any, from_s: float, until_s: float) -> bool:
+    """Whether the electrode came off between two times."""
+    found = 0
+    for k in range(min(state.offs, OFFS)):
+        found += from_s <= state.off_s[k] < until_s
+    return found > 0
+
+
+@compiled
+def _summarise(table: Any, rows: Any, rate_bpm: Any, judged: Any) -> None:
+    for i in range(rows.size):
+        state = table[rows[i]]
+        rate_bpm[i] = _mean_rate(state)
+        beats, good, seconds = 0, 0, 0.0
+        for back in range(min(state.count, KEPT)):
+            beats += 1
+            good += _code(state, back) not in (POOR, UNJUDGED)
+            rr_s = _rr_s(state, back)
+            seconds += rr_s
+            if rr_s == 0 or seconds > MINUTE_S:
+                break
+        if beats > 0:
+            judged[i] = good / beats
+
+
+@compiled
+def _code(state: Any, back: int) -> int:
+    """Class of a beat so many before the latest."""
+    return int(state.code[(state.count - 1 - back) % KEPT]) if back < min(state.count, KEPT) else UNKNOWN
+
+
+@compiled
+def _rr_s(state: Any, back: int) -> float:
+    """RR interval before it, 0 if that is not known."""
+    return state.rr_ms[(state.count - 1 - back) % KEPT] / 1000 if back < min(state.count, KEPT) else 0.0
+
+
+@compiled
+def _mean_rate(state: Any) -> float:
+    """Heart rate as bedside monitors show it, NaN while that is not known."""
+    total, known, slow = 0.0, 0, True
+    for back in range(RATE_OVER):
+        rr_s = _rr_s(state, back)
+        if rr_s == 0 or (slow and known == SLOW_RATE_OVER):
+            break
+        total += rr_s
+        known += 1
+        slow = slow and (known > 3 or rr_s > SLOW_S)
+    return 60 * known / total if known >= FEWEST else np.nan
+
+
+@compiled
+def _steady_rate(state: Any) -> float:
+    """Mean rate of the latest beats, NaN where too many of them are no beats to count on."""
+    total, poor = 0.0, 0
+    for back in range(STEADY_OVER):
+        rr_s = _rr_s(state, back)
+        poor += _code(state, back) == POOR
+        if not 0 < rr_s <= PAUSE_S or poor > STEADY_POOR:
+            return np.nan
+        total += rr_s
+        if back + 1 == SLOW_RATE_OVER and total > SLOW_RATE_OVER * SLOW_S:
+            return 60 * SLOW_RATE_OVER / total
+    return 60 * STEADY_OVER / total
+
+
+@compiled
+def _rate(table: Any, row: int) -> float:
+    return _mean_rate(table[row])
+
+
+@compiled
+def _is_fit(table: Any, row: int) -> bool:
+    return _were_judged(table[row], 0)
+
+
+@compiled
+def _were_judged(state: Any, skipped: int) -> bool:
+    """Whether most of the latest beats were, but for those skipped."""
+    judged = 0
+    for back in range(skipped, FIT_OVER + skipped):
+        judged += _code(state, back) in (N, S, V, OTHER)
+    return judged >= FIT
+
+
+@compiled
+def _run(state: Any, back: int) -> tuple[int, float]:
+    """Ventricular beats in a row up to a beat, and their mean rate."""
+    run, poor, seconds, spanned, pending = 0, 0, 0.0, 0, 0.0
+    for k in range(back, KEPT):
+        code = _code(state, k)
+        if code == V:
+            run, poor = run + 1, 0
+            if run > 1:
+                seconds += pending
+                spanned += 1
+            pending = 0.0
+        elif code == POOR and run > 0 and poor < RUN_POOR:
+            poor += 1
+            spanned += 1
+        else:
+            break
+        rr_s = _rr_s(state, k)
+        pending += rr_s
+        if rr_s == 0:
+            break
+    return run, 60 * spanned / seconds if seconds > 0 else np.nan
+
+
+@compiled
+def _cycle(state: Any) -> int:
+    """2 if the latest beat is the last of a bigeminy, 3 of a trigeminy, else 0."""
+    if _code(state, 0) != V:
+        return 0
+    for cycle in (2, 3):
+        fits = True
+        for back in range((CYCLES - 1) * cycle + cycle):
+            code = _code(state, back)
+            fits = fits and (code == V if back % cycle == 0 else code in (N, S, OTHER))
+        if fits:
+            return cycle
+    return 0
+
+
+@compiled
+def _in_a_minute(times_s: Any, count: int, now_s: float) -> int:
+    """How many of the remembered times lie in the last minute."""
+    found = 0
+    for k in range(min(count, TIMES)):
+        found += now_s - MINUTE_S < times_s[k] <= now_s
+    return found
+
+
+@compiled
+def _irregularity(state: Any, window: Any, linked: Any) -> float:
+    """Log odds of atrial fibrillation, NaN while too few RR intervals are known."""
+    n = _collect(state, window, linked)
+    if n < FEWEST_RR:
+        return np.nan
+    features = np.empty(FEATURES)
+    if not find_features(window[:n], linked[:n], features):
+        return REGULAR
+    score = BIAS
+    for k in range(FEATURES):
+        score += WEIGHTS[k] * features[k]
+    return score
+
+
+@compiled
+def _collect(state: Any, window: Any, linked: Any) -> int:
+    """Latest RR intervals between beats that are not ventricular, oldest first; return how many.
+
+    `linked` says of each whether it follows the one before without a beat between.
+    """
+    n, follows = 0, False
+    for back in range(LOOK_BACK):
+        code, before = _code(state, back), _code(state, back + 1)
+        if code == UNKNOWN or n == WINDOW:
+            break
+        rr_s = _rr_s(state, back)
+        fits = 0 < rr_s <= LONGEST_S and code != V and before != V
+        if fits:
+            window[n], linked[n] = rr_s, False
+            if n > 0:
+                linked[n - 1] = follows
+            n += 1
+        follows = fits
+    for k in range(n // 2):
+        window[k], window[n - 1 - k] = window[n - 1 - k], window[k]
+        linked[k], linked[n - 1 - k] = linked[n - 1 - k], linked[k]
+    return n
+
+
+@compiled
+def find_features(rr_s: Any, linked: Any, out: Any) -> bool:
+    """Compute what tells atrial fibrillation; return False where the rhythm is plainly regular, or too little is known.
+
+    Parameters
+    ----------
+    rr_s, linked
+        (n,) RR intervals, and whether each follows the one before directly.
+    out
+        (`FEATURES`,) room for: logs of quantiles of the differences of neighbouring intervals over their mean; log
+        median of second differences; turning point ratio; coefficient of sample entropy; shares of large differences
+        and of none; log mean interval; log median difference from the interval but one before; log RMSSD; log
+        interquartile range.
+    """
+    n, mean = rr_s.size, rr_s.mean()
+    first, second, other = np.empty(n), np.empty(n), np.empty(n)
+    ones, twos, turns, large, alike, squares = 0, 0, 0, 0, 0, 0.0
+    for i in range(1, n):
+        if not linked[i]:
+            continue
+        step = rr_s[i] - rr_s[i - 1]
+        first[ones] = abs(step) / mean
+        large += abs(step) > LARGE_S
+        alike += first[ones] < ALIKE
+        squares += first[ones] ** 2
+        ones += 1
+        if linked[i - 1]:
+            before = rr_s[i - 1] - rr_s[i - 2]
+            second[twos], other[twos] = abs(step - before) / mean, abs(step + before) / mean
+            twos += 1
+            turns += step * before < 0
+    if ones < FEWEST_RR // 2 or twos < FEWEST_RR // 4:
+        return False
+    first, second, other, in_order = first[:ones], second[:twos], other[:twos], rr_s.copy()
+    sort(first)
+    sort(second)
+    sort(other)
+    sort(in_order)
+    if first[ones // 2] < REGULAR_BELOW:
+        return False
+    for k in range(len(QUANTILES)):
+        out[k] = np.log(first[int(QUANTILES[k] * (ones - 1))] + EPSILON)
+    out[3], out[4], out[5] = np.log(second[(twos - 1) // 2] + EPSILON), turns / twos, _entropy(rr_s, linked, mean)
+    out[6], out[7], out[8] = large / ones, alike / ones, np.log(mean)
+    out[9], out[10] = np.log(other[(twos - 1) // 2] + EPSILON), np.log(np.sqrt(squares / ones) + EPSILON)
+    out[11] = np.log((in_order[int(0.75 * (n - 1))] - in_order[int(0.25 * (n - 1))]) / mean + EPSILON)
+    return True
+
+
+@compiled
+def _entropy(rr_s: Any, linked: Any, mean: float) -> float:
+    """Coefficient of sample entropy, m = 1: that of pairs of intervals whose successors match as well."""
+    tolerance = TOLERANCE_S
+    pairs, matches = _count_matches(rr_s, linked, tolerance)
+    while matches < MATCHES and tolerance <= 8 * TOLERANCE_S:
+        tolerance *= 2
+        pairs, matches = _count_matches(rr_s, linked, tolerance)
+    return float(-np.log(max(matches, 0.5) / max(pairs, 1)) + np.log(2 * tolerance) - np.log(mean))
+
+
+@compiled
+def _count_matches(rr_s: Any, linked: Any, tolerance: float) -> tuple[int, int]:
+    """Pairs of intervals that match, and those of them whose successors do as well."""
+    pairs, matches = 0, 0
+    for i in range(rr_s.size - 1):
+        for j in range(i + 1, rr_s.size - 1):
+            if linked[i + 1] and linked[j + 1] and abs(rr_s[i] - rr_s[j]) <= tolerance:
+                pairs += 1
+                matches += abs(rr_s[i + 1] - rr_s[j + 1]) <= tolerance
+    return pairs, matches

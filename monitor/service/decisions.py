@@ -1,0 +1,92 @@
+"""What people have decided about devices: names, limits, silences, acknowledgements.
+
+It is kept apart from the devices' own states, since it outlives a device that is forgotten, and may come before it is
+first heard. Knows nothing of how it was asked for or where it is saved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from monitor import wire
+
+log = logging.getLogger(__name__)
+
+
+class Acknowledgement(NamedTuple):
+    """That somebody has seen an alert."""
+
+    by: str
+    at_s: float
+
+
+class DeviceDecisions(msgspec.Struct, omit_defaults=True):
+    """What people have decided about a device."""
+
+    name: str | None = None
+    limits: wire.Limits = {}
+    silences: list[wire.Silence] = []
+    acknowledged: dict[str, Acknowledgement] = {}
+    """By episode."""
+
+    def is_silenced(self, kind: wire.Kind, now_s: float) -> bool:
+        """Whether alerts of a kind should make no noise now, by the monitor's clock."""
+        return any(one.until_s > now_s and one.kind in (None, kind) for one in self.silences)
+
+    def drop_expired(self, now_s: float) -> bool:
+        """Drop silences that are over; return whether there were any."""
+        lasting = [one for one in self.silences if one.until_s > now_s]
+        has_dropped = len(lasting) < len(self.silences)
+        self.silences = lasting
+        return has_dropped
+
+
+NOTHING = DeviceDecisions()
+
+
+class Decisions:
+    """What people have decided about all devices."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, DeviceDecisions] = {}
+
+    def load(self, saved: Mapping[str, bytes]) -> list[str]:
+        """Take what was saved about devices of which nothing is known yet; return these."""
+        taken = []
+        for device, content in saved.items():
+            if device in self._of:
+                continue
+            try:
+                self._of[device] = _decoder.decode(content)
+                taken.append(device)
+            except msgspec.MsgspecError as error:
+                log.error("what was decided about device %s cannot be read: %s", device, error)
+        return taken
+
+    def save(self, device: str) -> bytes:
+        """What there is about a device."""
+        return _encoder.encode(self.of(device))
+
+    def of(self, device: str) -> DeviceDecisions:
+        """Return what was decided about a device; not to be changed."""
+        return self._of.get(device, NOTHING)
+
+    def change(self, device: str) -> DeviceDecisions:
+        """Return the same, to be changed."""
+        return self._of.setdefault(device, DeviceDecisions())
+
+    def devices(self) -> list[str]:
+        """Return the devices about which something was decided."""
+        return list(self._of)
+
+    def expire(self, now_s: float) -> list[str]:
+        """Drop silences that are over; return the devices that had some."""
+        return [device for device, one in self._of.items() if one.silences and one.drop_expired(now_s)]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(DeviceDecisions)

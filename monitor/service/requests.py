@@ -1,0 +1,377 @@
+"""What people ask of the monitor: acknowledge, silence, unsilence, comment, judge, rename, limits.
+
+Rules
+-----
+* A request is granted as a whole or refused with a reason that a person understands. It is answered once what was
+  decided is saved, so that an answer holds after a crash; what cannot be saved is done all the same, and says so.
+* The broker may deliver a request twice. With an id that was answered before it is answered again, and not done again.
+* Every granted request stays in the audit trail: who, when, what. Each step of an alert's life is also published.
+* Of several workers each grants the requests for its own devices; where the fleet is dealt out by partitions, those for
+  the devices that it knows.
+* An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
+
+Knows the wire, the engine and the store; nothing of how requests come in.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import msgspec
+
+from monitor import counters, wire
+from monitor.alerts.override import find, nearest
+from monitor.broker.source import Message, Source
+from monitor.engine import Engine
+from monitor.rate_limit import Allowance
+from monitor.service.decisions import Acknowledgement, Decisions
+from monitor.service.publisher import Publisher
+from monitor.service.states import States
+from monitor.state.checkpoint import Checkpoint
+from monitor.state.store import RequestRow, StateStore
+
+log = logging.getLogger(__name__)
+
+
+class Refusal(ValueError):
+    """A request cannot be granted, for a reason that its sender understands."""
+
+
+class Task(NamedTuple):
+    """A request under way."""
+
+    verb: wire.Verb
+    request: wire.Request
+    id: str
+    """Of the request, or made up for one that has none."""
+    now_s: float
+    """On the clock of this machine."""
+
+
+class Tools(NamedTuple):
+    """What granting a request needs."""
+
+    engine: Engine
+    checkpoint: Checkpoint
+    store: StateStore | None
+    source: Source
+    publisher: Publisher
+    states: States
+    decisions: Decisions
+
+
+class Requests:
+    """Grants and answers requests.
+
+    Parameters
+    ----------
+    tools
+        What that needs.
+    topics
+        Of the wire.
+    name
+        Of the monitor.
+    shard
+        Number of this worker, and of how many; None: the fleet is dealt out by partitions.
+    """
+
+    def __init__(self, tools: Tools, topics: wire.Topics, name: str, shard: tuple[int, int] | None = (0, 1)) -> None:
+        self._tools = tools
+        self._topics = topics
+        self._name = name
+        self._shard = shard
+        self._allowance = Allowance()
+        self._came: list[tuple[str, Message]] = []
+        self._waiting: dict[str, tuple[RequestRow, str | None]] = {}  # granted ones, and where their answers go
+        self._opened = 0
+        self._grant: Mapping[wire.Verb, Callable[[Task], str]] = {
+            "acknowledge": self._acknowledge,
+            "silence": self._silence,
+            "unsilence": self._unsilence,
+            "comment": self._comment,
+            "judge": self._judge,
+            "rename": self._rename,
+            "limits": self._limit,
+        }
+
+    def load(self) -> None:
+        """Take what was decided before from the store, if it was opened since; what it may lack is saved again."""
+        tools = self._tools
+        if tools.store is None or tools.store.opened == self._opened:
+            return
+        known = tools.decisions.devices() if self._opened else []
+        self._opened = tools.store.opened
+        self._set_limits(tools.decisions.load(tools.store.read_decisions()))
+        for device in known:
+            tools.checkpoint.decided.add(device, tools.decisions.save(device))
+
+    def refresh(self) -> None:
+        """Take what was decided by other processes, whose devices are ours now."""
+        tools = self._tools
+        if tools.store is None or tools.store.delay is not None:
+            return
+        waiting = tools.checkpoint.decided.decisions
+        saved = {device: one for device, one in tools.store.read_decisions().items() if device not in waiting}
+        self._set_limits(tools.decisions.load(saved))
+
+    def _set_limits(self, devices: Iterable[str]) -> None:
+        for device in devices:
+            try:
+                self._tools.engine.set_limits(device, self._tools.decisions.of(device).limits)
+            except ValueError as error:
+                log.warning("the limits of device %s are not used: %s", device, error)
+
+    def take(self, message: Message) -> bool:
+        """Keep a message for `turn` if it is a request, and return whether it is one."""
+        verb = self._topics.parse_request(message.topic, self._name)
+        if verb is not None:
+            self._came.append((verb, message))
+        return verb is not None
+
+    def turn(self, now_s: float) -> None:
+        """Grant or refuse what has come; what the engine was given must have been flushed.
+
+        Parameters
+        ----------
+        now_s
+            On a clock that does not run back.
+        """
+        came, self._came = self._came, []
+        for verb, message in came:
+            if message.retained or not self._allowance.admits(now_s):
+                self._count_refused(verb, "retained requests are ignored" if message.retained else "too many requests")
+                continue
+            self._allowance.charge(len(message.payload), 0.0, now_s)
+            self._take(verb, message.payload)
+
+    def answer(self, rows: Sequence[tuple[RequestRow, str | None]]) -> None:
+        """Answer requests of which what was decided is saved now, or cannot be for a reason."""
+        for row, fault in rows:
+            _, topic = self._waiting.pop(row.id, (row, None))
+            text = row.answer if fault is None else f"{row.answer} But it is not saved: {fault}."
+            self._answer(topic, wire.Answer(id=_id_of(row), ok=True, text=text))
+
+    def _take(self, verb: str, payload: bytes) -> None:
+        id_, topic = _read_sender(payload)
+        try:
+            request = wire.decode(payload, wire.Request)
+            if not self._is_ours(request.device):
+                return
+            self._handle(verb, request, payload)
+        except (Refusal, wire.PacketError) as error:
+            if isinstance(error, wire.PacketError) and (self._shard is None or self._shard[0]):
+                return  # the first worker says so
+            self._count_refused(verb, str(error))
+            self._answer(topic, wire.Answer(id=id_, ok=False, text=str(error)))
+
+    def _is_ours(self, device: str) -> bool:
+        if self._shard is None:
+            return self._tools.engine.knows(device)
+        number, workers = self._shard
+        return workers == 1 or zlib.crc32(device.encode()) % workers == number
+
+    def _handle(self, verb: str, request: wire.Request, payload: bytes) -> None:
+        tools = self._tools
+        named = next((one for one in wire.VERBS if one == verb), None)
+        if named is None:
+            raise Refusal(f"There is no request {verb[:64]!r}{nearest(verb[:64], wire.VERBS)}.")
+        _check_words(request)
+        task = Task(named, request, request.id or uuid4().hex, time.time())
+        if (before := self._find(task.id)) is not None:
+            row, _ = before
+            if (row.verb, row.payload) != (verb, payload):
+                raise Refusal(f"The id {task.id} was that of another request: give each its own, such as a UUID.")
+            self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
+            return
+        text = self._grant[task.verb](task)
+        tools.engine.counts[counters.REQUESTS] += 1
+        row = RequestRow(task.id, task.now_s, request.device, verb, request.by, payload, text, request.episode or "")
+        self._waiting[row.id] = row, request.response_topic
+        tools.checkpoint.decided.add(request.device, tools.decisions.save(request.device), row)
+        tools.states.touch([request.device])
+        log.info("%s by %s: %s", verb, request.by, text, extra={"device": request.device})
+
+    def _find(self, id_: str) -> tuple[RequestRow, str | None] | None:
+        """Return a request that was granted before, saved or not."""
+        if id_ in self._waiting:
+            return self._waiting[id_]
+        store = self._tools.store
+        row = None if store is None else store.find_request(id_)
+        return None if row is None else (row, None)
+
+    def _acknowledge(self, task: Task) -> str:
+        request, device = task.request, task.request.device
+        alerts = [self._find_alert(request)] if request.episode is not None else self._active(request)
+        if not alerts:
+            raise Refusal(f"{device} has no active alert{'' if request.kind is None else f' {request.kind}'}.")
+        decided = self._tools.decisions.change(device)
+        told = []
+        for alert in alerts:
+            if (seen := decided.acknowledged.get(alert.episode)) is not None:
+                told.append(f"{alert.kind} was acknowledged by {seen.by} before")
+                continue
+            decided.acknowledged[alert.episode] = Acknowledgement(request.by, task.now_s)
+            self._tell(task, alert, "acknowledged")
+            told.append(f"acknowledged {alert.kind}")
+        active = {alert.episode for alert in self._all_active(device)} | {alert.episode for alert in alerts}
+        decided.acknowledged = {one: seen for one, seen in decided.acknowledged.items() if one in active}
+        return f"{device}: {', '.join(told)}."
+
+    def _silence(self, task: Task) -> str:
+        request = task.request
+        if request.for_s is None or not request.reason:
+            raise Refusal("A silence needs for_s, in seconds, and a reason.")
+        if request.kind is not None:
+            self._check_kind(request.kind)
+        decided = self._tools.decisions.change(request.device)
+        until_s = round(task.now_s + request.for_s, 3)
+        silence = wire.Silence(kind=request.kind, until_s=until_s, by=request.by, reason=request.reason)
+        others = [one for one in decided.silences if one.kind != request.kind and one.until_s > task.now_s]
+        decided.silences = [*others, silence]
+        for alert in self._active(request):
+            self._tell(task, alert, "silenced")
+        until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until_s))
+        return f"{request.device}: {request.kind or 'all alerts'} silenced until {until}."
+
+    def _unsilence(self, task: Task) -> str:
+        request = task.request
+        decided = self._tools.decisions.change(request.device)
+        left = [one for one in decided.silences if request.kind not in (None, one.kind) and one.until_s > task.now_s]
+        lasting = [one for one in decided.silences if one.until_s > task.now_s]
+        if len(left) == len(lasting):
+            raise Refusal(f"Nothing{'' if request.kind is None else f' of {request.kind}'} is silenced.")
+        decided.silences = left
+        return f"{request.device}: {request.kind or 'all alerts'} no longer silenced."
+
+    def _comment(self, task: Task) -> str:
+        if task.request.episode is None or not task.request.text:
+            raise Refusal("A comment needs an episode and a text.")
+        alert = self._find_alert(task.request)
+        self._tell(task, alert, "commented", comment=task.request.text)
+        return f"{task.request.device}: comment on {alert.kind} noted."
+
+    def _judge(self, task: Task) -> str:
+        right = task.request.right
+        if task.request.episode is None or right is None:
+            raise Refusal("To judge an alert, say which (episode) and whether it was right (true or false).")
+        alert = self._find_alert(task.request)
+        self._tell(task, alert, "commented", comment=task.request.text, right=right)
+        return f"{task.request.device}: {alert.kind} judged {'right' if right else 'wrong'}."
+
+    def _rename(self, task: Task) -> str:
+        request = task.request
+        name = None if request.name is None else request.name.strip()
+        if name == "":
+            raise Refusal("A name must not be empty: null takes it away.")
+        self._tools.decisions.change(request.device).name = name
+        return f"{request.device} is called {name}." if name else f"{request.device} has no other name any more."
+
+    def _limit(self, task: Task) -> str:
+        request = task.request
+        if request.limits is None:
+            raise Refusal('Limits must be given, such as {"bradycardia": {"below_bpm": 45}}.')
+        decided = self._tools.decisions.of(request.device).limits
+        limits = decided | {kind: decided.get(kind, {}) | values for kind, values in request.limits.items()}
+        limits = {kind: values for kind, values in limits.items() if request.limits.get(kind) != {}}
+        try:
+            for kind in request.limits:
+                find(self._tools.engine.detectors, kind)
+            self._tools.engine.set_limits(request.device, limits)
+        except ValueError as error:
+            raise Refusal(str(error)) from None
+        self._tools.decisions.change(request.device).limits = limits
+        told = [f"{kind} {name} {value:g}" for kind, values in limits.items() for name, value in values.items()]
+        return f"{request.device}: {', '.join(told) if told else 'the limits of all devices'}."
+
+    def _check_kind(self, kind: wire.Kind) -> None:
+        try:
+            find(self._tools.engine.detectors, kind)
+        except ValueError as error:
+            raise Refusal(str(error)) from None
+
+    def _all_active(self, device: str) -> list[wire.ActiveAlert]:
+        known = self._tools.engine.record(device)
+        return [] if known is None else list(known.active.values())
+
+    def _active(self, request: wire.Request) -> list[wire.ActiveAlert]:
+        """Return the active alerts that a request is about."""
+        return [one for one in self._all_active(request.device) if request.kind in (None, one.kind)]
+
+    def _find_alert(self, request: wire.Request) -> wire.ActiveAlert:
+        """Return the alert that a request names, active or over."""
+        episode, store = request.episode or "", self._tools.store
+        for alert in self._all_active(request.device):
+            if alert.episode == episode:
+                return alert
+        payload = None if store is None else store.find_alert(request.device, episode)
+        if payload is None:
+            raise Refusal(f"{request.device} has had no alert {episode!r}.")
+        past = wire.decode(payload, wire.Alert)
+        return wire.ActiveAlert(
+            episode=episode, kind=past.kind, severity=past.severity, since_s=past.since_s, text=past.text
+        )
+
+    def _tell(self, task: Task, alert: wire.ActiveAlert, state: wire.AlertState, **details: Any) -> None:
+        """Publish a step in the life of an alert."""
+        request = task.request
+        details = {"comment": request.reason or request.text} | details
+        self._tools.publisher.publish_alert(
+            wire.Alert(
+                id=f"{alert.episode}-{state}-{task.id}",
+                episode=alert.episode,
+                device=request.device,
+                kind=alert.kind,
+                severity=alert.severity,
+                state=state,
+                time_s=round(task.now_s, 3),
+                since_s=alert.since_s,
+                text=alert.text,
+                by=request.by,
+                seq=0,
+                completed_s=round(task.now_s, 3),
+                **details,
+            )
+        )
+
+    def _count_refused(self, verb: str, why: str) -> None:
+        self._tools.engine.counts[counters.REQUESTS_REFUSED] += 1
+        log.info("refused a request to %s: %s", verb[:64], why)
+
+    def _answer(self, topic: str | None, answer: wire.Answer) -> None:
+        if topic is None:
+            return
+        if not topic.startswith(self._topics.answer(self._name, "")) or "+" in topic or "#" in topic:
+            self._tools.engine.counts[counters.ANSWERS_NOWHERE] += 1
+            return
+        self._tools.source.publish(topic, wire.encode(answer), qos=1)
+
+
+def _check_words(request: wire.Request) -> None:
+    """Refuse what a person does not write: it would be printed on somebody's terminal."""
+    for name in ("by", "reason", "name", "text", "episode"):
+        word = getattr(request, name)
+        if word is not None and not word.replace("\n", "").isprintable():
+            raise Refusal(f"{name} must be printable text: got {word[:40]!r}.")
+
+
+def _read_sender(payload: bytes) -> tuple[str | None, str | None]:
+    """Return the id and the response topic of a request, be the rest as it may."""
+    try:
+        read = wire.decode(payload, _Sender)
+    except wire.PacketError:
+        return None, None
+    return read.id, read.response_topic
+
+
+class _Sender(msgspec.Struct):
+    id: str | None = None
+    response_topic: str | None = None
+
+
+def _id_of(row: RequestRow) -> str | None:
+    return wire.decode(row.payload, _Sender).id

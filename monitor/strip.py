@@ -1,0 +1,70 @@
+"""The strip of an alert: the signal before it in microvolts, and the beats that were found in it.
+
+It ends with the last sample that had to be known to find what is alerted, so that it does not depend on how the stream
+was cut. Knows tapes and findings; nothing of detectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from monitor import wire
+from monitor.alerts.finding import Finding, SeenBeat
+from monitor.beat import RATE_HZ
+from monitor.devices import Device
+from monitor.ecg.tape import Tapes
+
+VERDICTS: dict[str, wire.Verdict] = {"N": "normal", "withheld": "withheld"}
+"""Of labels of `wire.RecentBeat`; all others are abnormal."""
+
+
+def make_strip(tapes: Tapes, device: Device, finding: Finding, recent: Sequence[wire.RecentBeat]) -> wire.Strip | None:
+    """Return the strip of an alert; None if there is no signal.
+
+    Parameters
+    ----------
+    tapes
+        Where the signal is.
+    device
+        Whose.
+    finding
+        What is alerted.
+    recent
+        The beats before it.
+    """
+    cut = tapes.cut(device, _find_end(tapes, device, finding))
+    if cut is None:
+        return None
+    if _is_inside(finding):
+        recent = ()
+    resolution_uv = device.resolution_uv
+    values = np.rint(cut.steps * (1.0 if resolution_uv is None else resolution_uv)).astype(int).tolist()
+    samples = [None if gone else value for gone, value in zip(cut.steps == wire.NO_SAMPLE, values, strict=True)]
+    return wire.Strip(
+        start_s=round(cut.start_s, 4),
+        rate_hz=RATE_HZ if cut.pace == 1.0 else round(RATE_HZ / cut.pace, 3),
+        unit="step" if resolution_uv is None else "uV",
+        samples=samples,
+        beats=[_mark(beat) for beat in recent if beat.qrs_s >= cut.start_s],
+    )
+
+
+def _find_end(tapes: Tapes, device: Device, finding: Finding) -> int | None:
+    """Return the number of the sample before which the strip ends; None: all that there is."""
+    if isinstance(finding, SeenBeat):
+        return int(finding.beats.known[finding.i])
+    return tapes.number(device, finding.time_s) if _is_inside(finding) else None
+
+
+def _is_inside(finding: Finding) -> bool:
+    """Whether it is of a moment within a packet: which beats were found before it then depends on the packets."""
+    return not isinstance(finding, SeenBeat) and finding.what == "lead-off"
+
+
+def _mark(beat: wire.RecentBeat) -> wire.StripBeat:
+    if beat.label is None:
+        return wire.StripBeat(time_s=beat.qrs_s)
+    verdict = VERDICTS.get(beat.label, "abnormal")
+    return wire.StripBeat(time_s=beat.qrs_s, label=None if verdict == "withheld" else beat.label, verdict=verdict)

@@ -1,0 +1,165 @@
+"""Asking a running monitor over MQTT, and listing the states of devices that it has published."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from monitor import wire
+from monitor.broker import connection
+from monitor.broker.connection import TlsFiles
+from monitor.broker.mqtt import MqttSource
+from monitor.broker.source import Message, Source, Subscription
+from monitor.tools.watch import plain
+
+ANSWER_S = 10.0
+"""How long an answer may take."""
+STATES_S, QUIET_S = 3.0, 0.5
+"""How long to wait for the first state, and after the last one."""
+POLL_S, MOST = 0.1, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, and whom."""
+
+    broker: connection.BrokerUrl
+    topics: wire.Topics = field(default_factory=wire.Topics)
+    monitor: str = "monitor"
+    """Name of the monitor."""
+    password: str | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
+
+    @property
+    def answers(self) -> str:
+        """Topic on which answers come: by the user's name, which the broker may hold users to."""
+        return self.topics.answer(self.monitor, self.broker.user or f"ecgwatch-ask-{os.getpid()}")
+
+    def connect(self, topic: str) -> Source:
+        """Return an open source of one topic."""
+        client = f"ecgwatch-ask-{os.getpid()}-{uuid4().hex[:8]}"
+        source = MqttSource(
+            self.broker, client, [Subscription(topic, 1)], password=self.password, tls=self.tls, clean=True
+        )
+        source.open()
+        return source
+
+
+def ask(asker: Asker, verb: str, fields: Mapping[str, Any]) -> int:
+    """Ask, and print the answer; return the exit status: 1 if it was refused.
+
+    Raises
+    ------
+    ValueError
+        It is no such request, as far as that can be told here.
+    ConnectionError
+        The broker cannot be reached, or no answer comes.
+    """
+    id_ = uuid4().hex
+    request = {"id": id_, "response_topic": asker.answers, **fields}
+    payload = msgspec.json.encode({name: value for name, value in request.items() if value is not None})
+    try:
+        wire.decode(payload, wire.Request)
+    except wire.PacketError as error:
+        raise ValueError(f"{verb}: {error}") from None
+    source = asker.connect(asker.answers)
+    try:
+        source.publish(asker.topics.request(asker.monitor, verb), payload, qos=1)
+        answer = _wait(source, id_, asker)
+    finally:
+        source.close()
+    print(plain(answer.text), file=sys.stdout if answer.ok else sys.stderr)
+    return 0 if answer.ok else 1
+
+
+def _wait(source: Source, id_: str, asker: Asker) -> wire.Answer:
+    until_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < until_s:
+        source.flush()
+        for message in source.poll(POLL_S, MOST):
+            answer = wire.decode(message.payload, wire.Answer)
+            if answer.id == id_:
+                return answer
+    raise ConnectionError(
+        f"No answer from the monitor {asker.monitor} at {asker.broker} within {ANSWER_S:g} s. Does it run, and may "
+        "this user ask? What was asked may still be done."
+    )
+
+
+def parse_limits(texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return limits from texts such as "bradycardia.below_bpm=45", or "bradycardia=" for none; commas may join them.
+
+    Raises
+    ------
+    ValueError
+        A text is none.
+    """
+    limits: dict[str, dict[str, float]] = {}
+    for text in (part.strip() for joined in texts for part in joined.split(",")):
+        name, equals, value = text.partition("=")
+        kind, _, parameter = name.partition(".")
+        try:
+            if not (kind and equals and bool(parameter) == bool(value)):
+                raise ValueError
+            values = limits.setdefault(kind, {})
+            if parameter:
+                values[parameter] = float(value)
+        except ValueError:
+            raise ValueError(f"Not a limit: got {text!r}, expected KIND.PARAMETER=NUMBER, or KIND= for none.") from None
+    return limits
+
+
+def list_devices(asker: Asker, as_json: bool) -> int:
+    """Print the retained states of all devices, those that need a person first; return the exit status."""
+    source = asker.connect(asker.topics.of("+", "state"))
+    try:
+        messages = _read_retained(source)
+    finally:
+        source.close()
+    states = [wire.decode(message.payload, wire.DeviceState) for message in messages if message.payload]
+    if not states:
+        print("no device has a state: does the monitor run, and may this user read states?", file=sys.stderr)
+        return 0
+    states.sort(
+        key=lambda state: (min([RANKS[one.severity] for one in state.alerts], default=len(RANKS)), state.device)
+    )
+    lines = [wire.encode(state).decode() for state in states] if as_json else [describe_state(one) for one in states]
+    print(*map(plain, lines), sep="\n")
+    return 0
+
+
+def _read_retained(source: Source) -> list[Message]:
+    latest: dict[str, Message] = {}
+    until_s = time.monotonic() + STATES_S
+    while time.monotonic() < until_s:
+        messages = source.poll(POLL_S, MOST)
+        for message in messages:
+            latest[message.topic] = message
+        source.ack(message.token for message in messages if message.token is not None)
+        source.flush()
+        if messages:
+            until_s = time.monotonic() + QUIET_S
+    return list(latest.values())
+
+
+RANKS = {"high": 0, "medium": 1, "low": 2, "technical": 3}
+
+
+def describe_state(state: wire.DeviceState) -> str:
+    """One line of a state, for a person."""
+    rate = "-" if state.heart_rate_bpm is None else f"{state.heart_rate_bpm:.0f}/min"
+    words = [f"{state.device:<12}", f"{state.name or '-':<12}", f"{state.connection:<9}", f"{rate:>7}"]
+    words.append(f"{state.rhythm or '-':<20}")
+    for alert in state.alerts:
+        seen = "" if alert.acknowledged_by is None else f" (seen by {alert.acknowledged_by})"
+        words.append(f"{alert.severity.upper()} {alert.kind}{seen}")
+    if state.silenced:
+        words.append(f"[silenced: {', '.join(one.kind or 'all' for one in state.silenced)}]")
+    return "  ".join(words).rstrip()

@@ -1,0 +1,1 @@
+"""The raw ECG, kept: a client of the wire that writes down what devices send, and hands it out again."""

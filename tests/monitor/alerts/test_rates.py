@@ -1,0 +1,150 @@
+"""Alerts about how fast the heart beats, and whether it does."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor.alerts.episode import AlertSettings
+from monitor.alerts.finding import NORMAL, WITHHELD
+from monitor.alerts.limits import Limits, parse_limits
+from monitor.alerts.registry import make_detectors
+from tests.monitor.alerts.player import Beat, Moment, Player, Step
+
+NOISE = Beat(0.8, WITHHELD, is_poor=True)
+
+
+def _beats(rr_s: float, n: int) -> list[Step]:
+    return [Beat(rr_s, NORMAL, 0.1)] * n
+
+
+def _play(*parts: list[Step], limits: Limits | None = None) -> list[str]:
+    """Play steps one by one; return kinds and states of the alerts."""
+    player = Player(make_detectors(AlertSettings(limits=limits or Limits())))
+    for part in parts:
+        for step in part:
+            player.play([step])
+    return [f"{alert.kind} {alert.state}" for alert in player.alerts]
+
+
+def _texts(*parts: list[Step]) -> list[str]:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([step for part in parts for step in part])
+    return [alert.text for alert in player.alerts]
+
+
+def test_a_healthy_heart_is_left_alone() -> None:
+    assert _play(_beats(0.8, 50), _beats(1.2, 50), _beats(0.5, 50)) == []
+
+
+def test_a_heart_that_stops_is_alerted_once_and_until_it_beats_again() -> None:
+    silence: list[Step] = [Moment(5.0, "no-beats"), Moment(1.0, "no-beats"), Moment(1.0, "no-beats")]
+    assert _play(_beats(0.8, 20), silence) == ["asystole new"]
+    assert _play(_beats(0.8, 20), silence, _beats(0.8, 20)) == ["asystole new", "asystole end"]
+
+
+def test_a_silence_in_one_long_packet_is_alerted_by_the_beat_that_ends_it() -> None:
+    assert _play(_beats(0.8, 20), _beats(6.0, 1), _beats(0.8, 10)) == ["asystole new", "asystole end"]
+
+
+def test_a_silence_after_noise_is_no_asystole() -> None:
+    assert "asystole new" not in _play(_beats(0.8, 20), [NOISE] * 8, [Moment(5.0, "no-beats")])
+
+
+def test_a_silence_in_which_beats_may_be_hidden_is_no_asystole() -> None:
+    assert _play(_beats(0.8, 20), [Moment(5.0, "no-beats", is_doubtful=True)]) == []
+
+
+def test_signal_that_never_had_beats_is_technical() -> None:
+    assert _play([Moment(5.0, "no-beats")]) == []
+    assert _play([Moment(12.0, "no-beats")]) == ["no-beats new"]
+
+
+def test_an_electrode_that_comes_off_ends_what_is_open() -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*_beats(0.8, 20), Moment(5.0, "no-beats"), Moment(1.0, "lead-off")])
+    end = next(alert for alert in player.alerts if alert.state == "end")
+    assert (end.kind, end.reason) == ("asystole", "lead-off")
+
+
+def test_an_interval_over_an_electrode_that_was_off_is_no_pause() -> None:
+    assert "pause new" not in _play(_beats(0.8, 20), [Moment(1.0, "lead-off")], _beats(2.5, 1), _beats(0.8, 5))
+
+
+def test_a_pause_is_alerted_and_over_with_the_next_beat() -> None:
+    assert _play(_beats(0.8, 20), _beats(3.4, 1), _beats(0.8, 20)) == ["pause new", "pause end"]
+    assert _play(_beats(0.8, 20), _beats(2.9, 1), _beats(0.8, 20)) == []
+
+
+@pytest.mark.parametrize(
+    ("rr_s", "kind"),
+    [(1.6, "bradycardia"), (2.4, "extreme-bradycardia"), (0.4, "tachycardia"), (0.3, "extreme-tachycardia")],
+)
+def test_a_rate_beyond_a_limit_is_alerted_and_ends_back_inside(rr_s: float, kind: str) -> None:
+    alerts = _play(_beats(0.8, 20), _beats(rr_s, 40), _beats(0.8, 40))
+    mine = [alert for alert in alerts if alert.startswith(f"{kind} ") and not alert.endswith("update")]
+    assert mine == [f"{kind} new", f"{kind} end"]
+
+
+def test_the_graver_rate_hides_the_other() -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*_beats(0.8, 20), *_beats(1.6, 20), *_beats(2.4, 20)])
+    assert [(a.kind, a.state) for a in player.alerts] == [
+        ("bradycardia", "new"),
+        ("extreme-bradycardia", "new"),
+        ("bradycardia", "end"),
+    ]
+    assert player.alerts[-1].reason == "extreme-bradycardia"
+
+
+def test_what_was_hidden_is_alerted_again_if_it_goes_on() -> None:
+    alerts = _play(_beats(0.8, 20), _beats(2.4, 20), _beats(1.6, 40))
+    assert alerts[-2:] == ["extreme-bradycardia end", "bradycardia new"]
+
+
+def test_a_rate_from_noise_is_none() -> None:
+    noise: list[Step] = [Beat(0.3, WITHHELD, is_poor=True)] * 40
+    assert not [alert for alert in _play(_beats(0.8, 20), noise) if "tachycardia" in alert]
+
+
+def test_limits_can_be_set() -> None:
+    assert _play(_beats(1.1, 40), limits=Limits(bradycardia_bpm=60)) == ["bradycardia new"]
+
+
+def test_an_alert_names_what_happened_in_plain_words() -> None:
+    assert _texts(_beats(0.8, 20), [Moment(5.0, "no-beats")]) == ["No heartbeat for 5 s."]
+    assert _texts(_beats(0.8, 20), _beats(3.4, 1)) == ["3.4 s between two heartbeats."]
+    assert _texts(_beats(1.6, 20)) == ["Heart rate 38/min, below 40."]
+
+
+def test_an_alert_has_the_heart_rate_and_the_beats_of_the_last_ten_seconds() -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*_beats(0.8, 20), *_beats(3.4, 1)])
+    [alert] = player.alerts
+    assert alert.heart_rate_bpm == pytest.approx(60 * 12 / (11 * 0.8 + 3.4), abs=0.1)
+    assert [beat.label for beat in alert.recent] == ["N"] * len(alert.recent)
+    assert alert.recent[-1].qrs_s == pytest.approx(alert.time_s, abs=0.01)
+    assert alert.time_s - 10.8 < alert.recent[0].qrs_s < alert.time_s - 9.1
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"asystole_s": 0.0}, {"bradycardia_bpm": 20.0}, {"pause_s": 5.0}, {"ventricular_run_beats": 2},
+     {"ventricular_a_minute": 30}],
+)  # fmt: skip
+def test_limits_without_sense_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="got"):
+        Limits(**limits)  # type: ignore[arg-type]
+
+
+def test_limits_are_set_by_name() -> None:
+    limits = parse_limits(["bradycardia-bpm=45", "ventricular-a-minute=6"])
+    assert (limits.bradycardia_bpm, limits.ventricular_a_minute) == (45.0, 6)
+    assert limits.asystole_s == Limits().asystole_s
+
+
+@pytest.mark.parametrize(
+    "text", ["bradycardia=45", "bradycardia-bpm=slow", "bradycardia-bpm", "ventricular-a-minute=2.5"]
+)
+def test_a_limit_that_does_not_exist_or_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="got"):
+        parse_limits([text])

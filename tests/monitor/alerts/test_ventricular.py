@@ -1,0 +1,82 @@
+"""Alerts about ectopic beats."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor.alerts.episode import AlertSettings
+from monitor.alerts.finding import ABNORMAL, NORMAL, WITHHELD
+from monitor.alerts.registry import make_detectors
+from tests.monitor.alerts.player import Beat, Player, Step
+
+N, V = Beat(0.8, NORMAL, 0.1), Beat(0.5, ABNORMAL, 0.9, label="V")
+S, SLOW_V = Beat(0.6, ABNORMAL, 0.9, label="S"), Beat(0.8, ABNORMAL, 0.9, label="V")
+NOISE = Beat(0.5, WITHHELD, is_poor=True)
+BEATS = {"n": N, "v": V, "s": S, "w": SLOW_V, "?": NOISE}
+
+
+def _kinds(pattern: str, states: tuple[str, ...] = ("new",)) -> list[str]:
+    player = Player(make_detectors(AlertSettings()))
+    steps: list[Step] = [BEATS[letter] for letter in pattern]
+    player.play(steps)
+    return [alert.kind for alert in player.alerts if alert.state in states and alert.severity != "technical"]
+
+
+def test_single_ectopic_beats_are_no_alert() -> None:
+    assert _kinds("nnnnnnvnnnnnnnnsnnnnnnnvnnnn") == []
+
+
+def test_two_in_a_row_are_a_couplet_once_no_third_follows() -> None:
+    assert _kinds("nnnnvv") == []
+    assert _kinds("nnnnvvn") == ["couplet"]
+
+
+@pytest.mark.parametrize("run", [3, 4])
+def test_three_or_four_in_a_row_are_a_run(run: int) -> None:
+    assert _kinds("nnnn" + "v" * run + "nnnnnnnn") == ["ventricular-run"]
+
+
+def test_five_in_a_row_are_a_tachycardia_which_takes_the_place_of_the_run() -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*[N] * 4, *[V] * 6, *[N] * 10])
+    told = [(a.kind, a.state) for a in player.alerts]
+    assert told == [
+        ("ventricular-run", "new"),
+        ("ventricular-tachycardia", "new"),
+        ("ventricular-run", "end"),
+        ("ventricular-tachycardia", "end"),
+    ]
+    assert player.alerts[1].text == "5 ventricular beats in a row at 120/min."
+    assert player.alerts[1].severity == "high"
+
+
+def test_a_slow_ventricular_rhythm_is_neither() -> None:
+    assert not {"ventricular-run", "ventricular-tachycardia"} & {*_kinds("nnnn" + "w" * 20)}
+
+
+def test_one_beat_of_bad_signal_does_not_end_a_run() -> None:
+    assert "ventricular-tachycardia" in _kinds("nnnnvv?vvvv")
+    assert "ventricular-tachycardia" not in _kinds("nnnnvv??vvv")
+
+
+def test_every_second_beat_is_a_bigeminy_and_every_third_a_trigeminy() -> None:
+    assert _kinds("nnnnvnvnv") == ["bigeminy"]
+    assert _kinds("nnnnvnnvnnv") == ["trigeminy"]
+    assert _kinds("nnnnvnnnvnnnvnnnv") == []
+
+
+def test_a_bigeminy_goes_on_until_it_is_over() -> None:
+    kinds = _kinds("nnnn" + "vn" * 40 + "n" * 20, ("new", "end"))
+    assert [kind for kind in kinds if kind == "bigeminy"] == ["bigeminy", "bigeminy"]
+
+
+def test_many_ectopic_beats_within_a_minute_are_alerted() -> None:
+    assert _kinds("nnnnv" * 12) == ["ventricular-ectopy"]
+    assert _kinds("nnnns" * 12) == ["supraventricular-ectopy"]
+    assert _kinds("nnnnnnnnnnv" * 8) == []
+
+
+def test_the_beats_of_an_alert_have_their_classes() -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*[N] * 4, *[V] * 3])
+    assert "".join(str(beat.label) for beat in player.alerts[0].recent) == "NNNNVVV"

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor import beat2
+from monitor.ecg import wearer
+
+Floats = npt.NDArray[np.float64]
+COLUMN = {name: number for number, name in enumerate(beat2.CONTEXT)}
+
+
+def waves(heights: tuple[float, ...], widths: tuple[float, ...] = (4, 2, 8), shift: float = 0) -> Floats:
+    """A window with P, QRS and T of some heights, microvolts, and widths, samples."""
+    time = np.arange(beat2.LENGTH) - beat2.BEFORE - shift
+    centers = (-20, 0, 35)
+    bumps = [h * np.exp(-0.5 * ((time - c) / w) ** 2) for h, c, w in zip(heights, centers, widths, strict=True)]
+    return np.asarray(np.sum(bumps, axis=0))
+
+
+NORMAL = waves((100, 1000, 200))
+ECTOPIC = waves((0, -1500, 600), (4, 7, 12))
+
+
+def beats_of(seed: int, n: int = 80) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """A person with early ectopic beats, noise, wander and unknown intervals."""
+    rng = np.random.default_rng(seed)
+    ectopic = rng.random(n) < 0.2
+    windows = np.where(ectopic[:, None], ECTOPIC, NORMAL) + rng.normal(0, 20, (n, 120)) + rng.normal(0, 300, (n, 1))
+    rr = np.where(ectopic, 60, rng.integers(90, 110, n))
+    rr[rng.random(n) < 0.05] = 0
+    return windows.astype(np.float32), rr
+
+
+def observe(windows: Any, rr: Any, states: Any = None) -> tuple[beat2.Windows, beat2.Context]:
+    states = np.zeros(1, wearer.STATE) if states is None else states
+    return wearer.observe(
+        states, np.zeros(len(rr), np.int64), np.asarray(windows, np.float32), np.asarray(rr, np.int64)
+    )
+
+
+def observe_shapes(abnormal: list[bool], states: Any = None) -> list[bool]:
+    states = np.zeros(1, wearer.STATE) if states is None else states
+    unusual = wearer.observe_shapes(states, np.zeros(len(abnormal), np.int64), np.array(abnormal, bool))
+    return [bool(one) for one in unusual]
+
+
+def test_an_abnormal_shape_is_unusual_until_it_has_stayed_for_a_while_or_been_away_for_longer() -> None:
+    stays = observe_shapes([True] * 100)
+    assert stays.index(False) == 37
+    assert not any(stays[37:])
+    back = observe_shapes([True] * 500 + [False] * 170 + [True] * 3)
+    assert not any(back[40:670])
+    assert not any(back[670:])
+    assert all(observe_shapes([True] * 500 + [False] * 190 + [True] * 3)[690:])
+
+
+def test_a_shape_that_is_seldom_abnormal_is_unusual_each_time() -> None:
+    assert observe_shapes([k % 8 == 0 for k in range(800)]) == [k % 8 == 0 for k in range(800)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.booleans(), max_size=300), st.integers(0, 300))
+def test_how_shapes_were_batched_makes_no_difference(abnormal: list[bool], cut: int) -> None:
+    states = np.zeros(1, wearer.STATE)
+    assert observe_shapes(abnormal[:cut], states) + observe_shapes(abnormal[cut:], states) == observe_shapes(abnormal)
+
+
+class Naive:
+    """The same in plain words: lists, numpy's medians and correlations, one beat at a time."""
+
+    def __init__(self) -> None:
+        self.template = np.zeros(120)
+        self.beats, self.slow = 0, 0.0
+        self.rr: list[int] = []
+        self.last, self.usual = [0.0] * 3, [0.0] * 2
+
+    def observe(self, window: Floats, rr: int) -> tuple[Floats, Floats]:
+        own = window - np.median(window[::4])
+        if self.beats == 0:
+            self.template = own.copy()
+        peak = self.template[33:58]
+        height = peak[np.argmax(np.abs(peak))]
+        inputs = np.clip(np.stack([own, self.template]) / height, -4, 4)
+        if rr:
+            self.rr.append(rr)
+            self.slow = self.slow or rr
+            self.slow += np.clip(rr / self.slow - 1, -0.5, 0.5) * self.slow / min(len(self.rr), 100)
+        alike = self.compare(*inputs)
+        context = np.array([*self.rhythm(rr), *alike, min(1, self.beats / 16), *self.last, *self.usual])
+        self.last = [alike[0], alike[2], alike[3]]
+        weight = 1 / min(len(self.rr) + 1, 16)
+        self.usual = [u + (a - u) * weight for u, a in zip(self.usual, alike, strict=False)]
+        if not rr or rr >= 0.8 * self.slow:
+            most = np.inf if self.beats < 3 else 0.25 * abs(height)
+            self.template = self.template + np.clip(own - self.template, -most, most) / min(self.beats + 1, 24)
+            self.beats = min(self.beats + 1, 40)
+        return inputs, context
+
+    def rhythm(self, rr: int) -> list[float]:
+        if not self.rr:
+            return [1, 1, 1, 1, 1, 0.8, 0, 0, 0, 0.5]
+        last = np.array(self.rr[-32:])
+        median = float(np.median(last))
+        three = [*last[::-1][:3]] if rr else [median, *last[::-1][:2]]
+        three += [median] * (3 - len(three))
+        changes = np.abs(np.diff(last))
+        distances = np.sort(np.abs(last - median))
+        return [
+            *(min(3, one / median) for one in three),
+            min(3, rr / self.slow) if rr else 1,
+            median / self.slow,
+            median / 125,
+            float(np.median(changes)) / median if changes.size else 0,
+            distances[len(last) // 2] / median,
+            float(np.mean(last < 0.85 * median)),
+            float(np.mean(last < rr)) if rr else 0.5,
+        ]
+
+    def compare(self, window: Floats, template: Floats) -> list[float]:
+        def correlation(begin: int, end: int, shift: int) -> float:
+            return float(np.corrcoef(window[begin + shift : end + shift], template[begin:end])[0, 1])
+
+        best = max(range(-3, 4), key=lambda shift: correlation(30, 62, shift))
+        steep = [np.count_nonzero(np.abs(np.diff(one[25:70])) > 0.08) / 10 for one in (window, template)]
+        height = min(4, np.ptp(window[33:58]) / np.ptp(template[33:58]))
+        return [correlation(30, 62, best), correlation(3, 117, best), height, *steep]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_inputs_are_those_of_a_naive_twin(seed: int) -> None:
+    windows, rr = beats_of(seed)
+    inputs, context = observe(windows, rr)
+    twin = Naive()
+    expected = [twin.observe(window.astype(float), int(one)) for window, one in zip(windows, rr, strict=True)]
+    np.testing.assert_allclose(inputs, [one for one, _ in expected], atol=2e-4)
+    steep = [COLUMN["steep"], COLUMN["template_steep"], COLUMN["previous_steep"]]
+    smooth = np.setdiff1d(np.arange(context.shape[1]), steep)
+    naive = np.array([one for _, one in expected])
+    np.testing.assert_allclose(context[:, smooth], naive[:, smooth], atol=2e-4)
+    np.testing.assert_allclose(context[:, steep], naive[:, steep], atol=0.11)  # a change may lie on the limit
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 80), max_size=6), seed=st.integers(0, 3))
+def test_how_beats_are_batched_makes_no_difference(cuts: list[int], seed: int) -> None:
+    windows, rr = beats_of(seed)
+    states = np.zeros(1, wearer.STATE)
+    edges = [0, *sorted(cuts), len(rr)]
+    parts = [observe(windows[a:b], rr[a:b], states) for a, b in pairwise(edges)]
+    inputs, context = observe(windows, rr)
+    assert np.array_equal(np.concatenate([one for one, _ in parts]), inputs)
+    assert np.array_equal(np.concatenate([one for _, one in parts]), context)
+
+
+def test_wearers_do_not_know_of_each_other() -> None:
+    (one, one_rr), (other, other_rr) = beats_of(0), beats_of(1)
+    rows = np.tile([0, 1], 80)
+    windows, rr = np.stack([one, other], 1).reshape(-1, 120), np.stack([one_rr, other_rr], 1).ravel()
+    inputs, context = wearer.observe(np.zeros(2, wearer.STATE), rows, windows, rr)
+    for number, own in enumerate([observe(one, one_rr), observe(other, other_rr)]):
+        assert np.array_equal(inputs[rows == number], own[0])
+        assert np.array_equal(context[rows == number], own[1])
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.05, -20.0])
+def test_neither_gain_nor_polarity_of_a_device_matters(factor: float) -> None:
+    windows, rr = beats_of(0)
+    windows = windows[1:]  # the first is an ectopic beat
+    usual, turned = observe(windows, rr[1:]), observe(np.float32(factor) * windows, rr[1:])
+    np.testing.assert_allclose(turned[0], usual[0], atol=1e-3)
+
+
+def test_the_main_deflection_of_the_template_is_one_up() -> None:
+    windows, rr = beats_of(2)
+    inputs, _ = observe(windows, rr)
+    assert np.allclose(inputs[5:, 1, 33:58].max(axis=1), 1)
+
+
+def test_early_beats_of_bigeminy_leave_the_template_as_it_is() -> None:
+    windows = np.array([NORMAL] * 20 + [ECTOPIC, NORMAL] * 60)
+    inputs, context = observe(windows, [100] * 20 + [60, 140] * 60)
+    usual = NORMAL - np.median(NORMAL[::4])
+    np.testing.assert_allclose(inputs[-1, 1], usual / usual[45], atol=0.01)
+    assert (context[-20::2, COLUMN["likeness_qrs"]] < 0).all()
+    assert (context[-19::2, COLUMN["likeness_qrs"]] > 0.99).all()
+
+
+def test_a_shape_that_stays_becomes_the_usual_one() -> None:
+    inputs, _ = observe(np.array([NORMAL] * 30 + [ECTOPIC] * 300), np.full(330, 100))
+    usual = ECTOPIC - np.median(ECTOPIC[::4])
+    np.testing.assert_allclose(inputs[-1, 1], usual / usual[45], atol=0.05)
+
+
+def test_an_early_beat_after_regular_ones_is_early_in_every_column() -> None:
+    _, context = observe(np.array([NORMAL] * 40), [100] * 39 + [70])
+    early = context[-1]
+    assert early[COLUMN["rr"]] == pytest.approx(0.7)
+    assert early[COLUMN["rr_to_slow"]] == pytest.approx(0.7, abs=0.01)
+    assert early[COLUMN["rr_rank"]] == 0
+    assert early[COLUMN["irregularity"]] == 0
+
+
+def test_one_early_beat_makes_no_irregular_rhythm_but_many_intervals_do() -> None:
+    rng = np.random.default_rng(0)
+    _, regular = observe(np.array([NORMAL] * 40), [100] * 30 + [70, 130] + [100] * 8)
+    _, irregular = observe(np.array([NORMAL] * 40), rng.integers(60, 140, 40))
+    assert regular[-1, COLUMN["irregularity"]] == 0
+    assert irregular[-1, COLUMN["irregularity"]] > 0.15
+
+
+def test_a_flat_line_gives_finite_inputs() -> None:
+    windows, context = observe(np.zeros((5, 120)), [0, 100, 100, 0, 100])
+    beat2.check_inputs(windows, context)
+
+
+def test_little_is_remembered_of_a_wearer() -> None:
+    assert wearer.STATE.itemsize <= 600

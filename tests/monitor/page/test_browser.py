@@ -1,0 +1,271 @@
+"""People before the page: a real browser, server and broker; devices and a monitor as processes, or made up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from monitor import wire
+from monitor.broker.connection import BrokerUrl
+from simulator.broker import free_port
+from tests.brokers import Broker, find_mosquitto
+from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, launch
+from tests.monitor.page.messages import STRIP, alert, state
+from tests.monitor.page.test_app import ROW
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page
+
+SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+MOVES = """canvas => {
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let sum = 0;
+  for (let i = 3; i < pixels.length; i += 4) sum = (sum * 31 + pixels[i] * i) % 1000003;
+  return sum;
+}"""
+INK = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launch() as started:
+        yield started
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerUrl]:
+    find_mosquitto()
+    started = Broker("mosquitto", tmp_path / "broker")
+    yield started.url
+    started.end()
+
+
+@pytest.fixture
+def monitor(broker: BrokerUrl) -> Iterator[FakeMonitor]:
+    fake = FakeMonitor(broker)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def server(broker: BrokerUrl) -> Iterator[PageProcess]:
+    process = PageProcess(broker)
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def page(browser: Browser, server: PageProcess) -> Iterator[Page]:
+    """A tab of a desktop's size; an error in a script, or a dialog that one opens, fails the test."""
+    context = browser.new_context(viewport=DESKTOP)
+    context.set_default_timeout(20_000)
+    tab, wrong = context.new_page(), list[str]()
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def note_dialog(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
+    tab.on("dialog", note_dialog)
+    tab.goto(server.url)
+    yield tab
+    context.close()
+    assert wrong == []
+
+
+def _stream(monitor: FakeMonitor, device: str, packets: int, start_s: float) -> None:
+    monitor.publish(device, "info", b'{"rate_hz": 125, "lead": "II", "resolution_uv": 1}')
+    wave = (1000 * np.exp(-(((np.arange(25) - 12) / 3) ** 2))).astype(np.int16)
+    for seq in range(packets):
+        monitor.publish(device, "samples", wire.encode_packet(wire.Packet(seq, start_s + seq * 0.2, 125.0, wave)))
+        time.sleep(0.02)
+
+
+def test_a_real_monitor_s_devices_strips_and_alerts_reach_the_page(
+    browser: Browser, broker: BrokerUrl, tmp_path: Path
+) -> None:
+    port = free_port()
+    run = [
+        sys.executable,
+        "-m",
+        "monitor",
+        "run",
+        "--broker",
+        str(broker),
+        "--state",
+        str(tmp_path),
+        "--page",
+        str(port),
+    ]
+    play = [sys.executable, "-m", "simulator", "replay", "--broker", str(broker), "--devices", "2", "--packet", "0.2"]
+    with subprocess.Popen(run) as monitor, subprocess.Popen([*play, "--abnormal", "1"]) as devices:
+        try:
+            _watch(browser, port)
+        finally:
+            devices.terminate()
+            monitor.terminate()
+            monitor.wait(30)
+
+
+def _watch(browser: Browser, port: int) -> None:
+    tab = browser.new_context(viewport=DESKTOP).new_page()
+    tab.set_default_timeout(60_000)
+    for _ in range(300):  # the page is served once the monitor has compiled its loops
+        try:
+            tab.goto(f"http://127.0.0.1:{port}/")
+            break
+        except Exception:
+            time.sleep(0.2)
+    tab.wait_for_function("() => document.querySelectorAll('.tile').length === 2")
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('.tile-rate')].some(one => /^[0-9]/.test(one.textContent))"
+    )
+    canvas = tab.locator(".tile canvas").first
+    before = canvas.evaluate(MOVES)
+    tab.wait_for_timeout(500)
+    assert canvas.evaluate(MOVES) != before, "the strip stands still"
+    tab.get_by_role("link", name="Alerts").first.click()
+    tab.locator(".alert-item").first.click()
+    assert tab.locator(".paper canvas").first.evaluate(INK)
+    tab.locator(".alert-detail").get_by_role("link", name="sim-").click()
+    tab.wait_for_function("() => Number(document.querySelector('[data-total]')?.dataset.total) > 5")
+    assert tab.locator(".paper.live canvas").nth(1).evaluate(INK)
+
+
+def test_what_needs_a_person_stands_first(page: Page, monitor: FakeMonitor) -> None:
+    monitor.show(state("a", name="Well"), state("b", name="Ill"), state("c", name="Away", connection="offline"))
+    monitor.alert(alert("b"))
+    page.wait_for_function("() => document.querySelector('.tile')?.textContent.includes('Ill')")
+    names = page.locator(".tile-name").all_text_contents()
+    assert names == ["Ill", "Away", "Well"]
+    assert page.locator("#alarms").inner_text().startswith("!!! HIGH")
+
+
+def test_priority_is_told_by_words_as_well_as_by_colour(page: Page, monitor: FakeMonitor) -> None:
+    for severity in ("high", "medium", "low", "technical"):
+        monitor.alert(alert(severity, severity=severity))
+    page.wait_for_function("() => document.querySelectorAll('.tile .badge').length === 4")
+    words = page.locator(".tile .badge").all_text_contents()
+    assert words == ["!!! HIGH", "!! MEDIUM", "! LOW", "⚙ TECHNICAL"]
+
+
+def test_an_alert_is_answered_with_the_keyboard_alone(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a", strip=STRIP))
+    page.wait_for_selector(".alarm")
+    _tab_to(page, "Asystole")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".alert-detail canvas")
+    _tab_to(page, "Acknowledge")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog")
+    page.keyboard.type("Ada")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('.alert-detail').textContent.includes('by Ada')")
+    _tab_to(page, "Silence …")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.type("being washed")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog", state="detached")
+    _tab_to(page, "No")
+    page.keyboard.press("Enter")
+    _wait_for(lambda: len(monitor.requests) == 3)
+    asked = dict(monitor.requests)
+    assert list(asked) == ["acknowledge", "silence", "judge"]
+    assert (asked["silence"].by, asked["silence"].reason, asked["silence"].for_s) == ("Ada", "being washed", 600)
+    assert (asked["silence"].kind, asked["judge"].right) == ("asystole", False)
+
+
+def _tab_to(page: Page, text: str) -> None:
+    """Press Tab until something of that text has the focus."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        focused = page.evaluate("() => document.activeElement.textContent.trim()")
+        if focused == text or (len(text) > 4 and text in focused and len(focused) < 60):
+            return
+    raise AssertionError(f"{text!r} cannot be reached with the keyboard")
+
+
+def _wait_for(condition: Any) -> None:
+    until_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
+def test_scripts_in_names_and_texts_are_shown_as_text(page: Page, monitor: FakeMonitor) -> None:
+    monitor.show(state("a", name=SCRIPT, rhythm=SCRIPT))
+    monitor.alert(alert("a", text=SCRIPT, label=SCRIPT, strip=STRIP))
+    page.wait_for_selector(".alarm")
+    assert SCRIPT in page.locator(".alarm").inner_text()
+    page.locator(".alarm").click()
+    page.wait_for_function("() => document.querySelector('.alert-detail').textContent.includes('onerror')")
+    page.goto(page.url.split("#")[0] + "#/device/a")
+    page.wait_for_function("() => document.querySelector('h1').textContent.includes('onerror')")
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_a_file_is_judged_and_its_name_is_text(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / f"{SCRIPT.replace('/', '')}.csv"
+    file.write_text(f"{ROW}\n{ROW}\n")
+    page.get_by_role("link", name="Try").click()
+    page.wait_for_selector("select option", state="attached")
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_function("() => document.querySelector('main').textContent.includes('confidence')")
+    assert page.locator(".verdicts button").count() == 2
+    assert page.locator("main canvas").evaluate(INK)
+    file.write_text("1,2,3\n")
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_function("() => document.querySelector('.error').textContent.includes('187')")
+    assert "confidence" not in page.locator("main").inner_text(), "an error is no verdict"
+
+
+def test_the_page_comes_back_after_a_cut_and_goes_on(page: Page, monitor: FakeMonitor, server: PageProcess) -> None:
+    monitor.show(state("a", name="Before"))
+    page.wait_for_selector(".tile")
+    server.end()
+    page.wait_for_function("() => document.querySelector('.health').textContent.includes('no connection')")
+    server.start()
+    monitor.show(state("a", name="After"))
+    page.wait_for_function("() => document.querySelector('.tile-name').textContent === 'After'")
+    _stream(monitor, "a", 30, 1_800_000_000.0)
+    page.wait_for_function(f"() => ({INK})(document.querySelector('.tile canvas'))")
+
+
+def test_who_is_not_seen_is_neither_built_nor_subscribed(page: Page, monitor: FakeMonitor) -> None:
+    monitor.show(*(state(f"d{i:04d}") for i in range(600)))
+    page.wait_for_function("() => document.querySelector('main').textContent.includes('600 devices')")
+    assert page.locator(".tile").count() < 50
+    page.locator(".fleet").evaluate("element => element.scrollTo(0, 1e6)")
+    page.wait_for_function("() => document.querySelector('.fleet').textContent.includes('d0599')")
+    assert page.locator(".tile").count() < 50
+    _stream(monitor, "d0599", 30, 1_800_000_000.0)
+    page.wait_for_function(f"() => ({INK})([...document.querySelectorAll('.tile')].pop().querySelector('canvas'))")
+
+
+def test_the_sound_is_off_until_it_is_clicked(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a"))
+    page.wait_for_selector(".alarm")
+    button = page.get_by_role("button", name="sound for alerts")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(
+    browser: Browser, server: PageProcess, monitor: FakeMonitor
+) -> None:
+    monitor.alert(alert("a", strip=STRIP))
+    tab = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True).new_page()
+    for route in ("#/fleet", "#/alerts", "#/device/a", "#/try", "#/monitor"):
+        tab.goto(f"{server.url}/{route}")
+        tab.wait_for_selector("main h1, main h2, .fleet")
+        assert tab.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], route

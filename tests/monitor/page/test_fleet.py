@@ -1,0 +1,126 @@
+"""Rows and alerts, made of the messages on the wire."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor import wire
+from monitor.page.fleet import HEARD_S, MOST_EPISODES, SILENT_S, Fleet
+from tests.monitor.page.messages import NOW_S, STRIP, active, alert, beat, state
+
+
+def test_a_state_is_a_row() -> None:
+    fleet = Fleet()
+    fleet.take_state(state(name="Bed 3", rhythm="sinus rhythm", judged=0.9), NOW_S)
+    row = fleet.rows["a"]
+    assert (row.name, row.connection, row.heart_rate_bpm, row.rhythm) == ("Bed 3", "streaming", 72.0, "sinus rhythm")
+    assert row.has_state
+
+
+def test_an_alert_goes_through_its_life() -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert(strip=STRIP), NOW_S)
+    assert fleet.rows["a"].alerts == ["a:asystole"]
+    fleet.take_alert(alert(state="acknowledged", time_s=NOW_S + 1, by="Ada"), NOW_S + 1)
+    fleet.take_alert(alert(state="commented", time_s=NOW_S + 2, by="Bo", comment="artefact", right=False), NOW_S + 2)
+    fleet.take_alert(alert(state="end", time_s=NOW_S + 9, reason="gone"), NOW_S + 9)
+    episode = fleet.episodes["a:asystole"]
+    assert (episode.acknowledged_by, episode.right, episode.ended_s, episode.reason) == (
+        "Ada",
+        False,
+        NOW_S + 9,
+        "gone",
+    )
+    assert [(step.state, step.by, step.text) for step in episode.steps] == [
+        ("new", None, "No heartbeat for 6 s."),
+        ("acknowledged", "Ada", None),
+        ("commented", "Bo", "artefact"),
+        ("end", None, "gone"),
+    ]
+    assert fleet.rows["a"].alerts == []
+    assert fleet.strips("a:asystole") == {"new": STRIP}
+
+
+def test_an_alert_that_is_delivered_twice_is_one() -> None:
+    fleet = Fleet()
+    for _ in range(2):
+        fleet.take_alert(alert(), NOW_S)
+        fleet.take_alert(alert(state="commented", time_s=NOW_S + 1, by="Bo", comment="artefact"), NOW_S)
+    assert len(fleet.episodes["a:asystole"].steps) == 2
+
+
+def test_who_comes_late_learns_of_active_alerts_from_the_state() -> None:
+    fleet = Fleet()
+    fleet.take_state(state(alerts=[active(alert(), acknowledged_by="Ada", acknowledged_s=NOW_S)]), NOW_S)
+    assert fleet.rows["a"].alerts == ["a:asystole"]
+    assert fleet.episodes["a:asystole"].acknowledged_by == "Ada"
+
+
+def test_an_alert_whose_end_was_not_heard_ends_with_the_state() -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert(), NOW_S)
+    fleet.take_state(state(alerts=[]), NOW_S + HEARD_S - 1)
+    assert fleet.rows["a"].alerts == ["a:asystole"], "the state may be older than the alert"
+    fleet.take_state(state(alerts=[]), NOW_S + HEARD_S + 1)
+    assert fleet.rows["a"].alerts == []
+
+
+def test_the_gravest_alert_of_a_row_stands_first() -> None:
+    fleet = Fleet()
+    for kind, severity in (("gap", "technical"), ("pause", "medium"), ("asystole", "high")):
+        fleet.take_alert(alert(kind=kind, severity=severity), NOW_S)
+    assert fleet.rows["a"].alerts == ["a:asystole", "a:pause", "a:gap"]
+
+
+def test_without_a_state_beats_and_silence_say_how_a_device_is() -> None:
+    fleet = Fleet()
+    fleet.take_beat(beat(), 0.95, NOW_S)
+    assert (fleet.rows["a"].heart_rate_bpm, fleet.rows["a"].judged) == (75.0, 0.95)
+    told: list[str] = []
+    fleet.tick(NOW_S + SILENT_S + 1)
+    told.append(fleet.rows["a"].connection)
+    fleet.see("a", NOW_S + 20)
+    told.append(fleet.rows["a"].connection)
+    fleet.take_status("a", wire.DeviceStatus(state="offline"))
+    told.append(fleet.rows["a"].connection)
+    assert told == ["silent", "streaming", "offline"]
+
+
+def test_with_a_state_beats_and_silence_do_not_contradict_it() -> None:
+    fleet = Fleet()
+    fleet.take_state(state(connection="lead-off", heart_rate_bpm=None), NOW_S)
+    fleet.take_beat(beat(), 1.0, NOW_S)
+    fleet.take_status("a", wire.DeviceStatus(state="offline"))
+    fleet.tick(NOW_S + 100)
+    assert (fleet.rows["a"].connection, fleet.rows["a"].heart_rate_bpm) == ("lead-off", None)
+
+
+def test_a_browser_is_sent_what_changed_since() -> None:
+    fleet = Fleet()
+    fleet.take_state(state("a"), NOW_S)
+    fleet.take_state(state("b"), NOW_S)
+    version = fleet.version
+    fleet.take_state(state("a", heart_rate_bpm=80.0), NOW_S + 1)
+    assert [row.id for row in fleet.rows_since(version)] == ["a"]
+    assert {row.id for row in fleet.rows_since(0)} == {"a", "b"}
+    fleet.forget("b")
+    assert fleet.gone_since(version) == ["b"]
+    fleet.take_state(state("b"), NOW_S + 2)
+    assert fleet.gone_since(version) == []
+
+
+def test_memory_is_bounded_and_active_alerts_stay() -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert("kept"), NOW_S)
+    for i in range(MOST_EPISODES + 10):
+        for what in ("new", "end"):
+            fleet.take_alert(alert(f"d{i % 7}", episode=f"e{i}", id=f"{i}{what}", state=what), NOW_S)
+    assert len(fleet.episodes) == MOST_EPISODES
+    assert "kept:asystole" in fleet.episodes
+
+
+@pytest.mark.parametrize("kind", ["a-kind-nobody-knows-yet", "asystole"])
+def test_kinds_that_are_not_known_yet_are_shown(kind: str) -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert(kind=kind), NOW_S)
+    assert fleet.episodes[f"a:{kind}"].kind == kind
