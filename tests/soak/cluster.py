@@ -39,6 +39,7 @@ RATE_HZ, PACKET_S, NAME, PARTITIONS = 250.0, 1.0, "fleet", 16
 TOPICS = wire.Topics()
 Samples = npt.NDArray[np.int16]
 HEARTS = 40
+INFO = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
 LATE_S = 60.0
 """How long the last beats may take."""
 
@@ -119,7 +120,7 @@ def run_cluster(nodes: int, monitors: int, logs: Path | None = None) -> Iterator
 
 def make_signals(devices: int, seconds: float) -> dict[str, Samples]:
     """Return each device's ECG, of one of `HEARTS` heart rates."""
-    ecgs = [make_ecg(beat_times(seconds, 0.5 + 0.5 * heart / HEARTS), seconds, RATE_HZ) for heart in range(HEARTS)]
+    ecgs = [make_ecg(beat_times(seconds, 0.36 + 0.6 * heart / HEARTS), seconds, RATE_HZ) for heart in range(HEARTS)]
     return {f"d{number}": ecgs[number % HEARTS] for number in range(devices)}
 
 
@@ -146,8 +147,7 @@ def play(url: connection.BrokerUrl, fleet: dict[str, list[wire.Packet]]) -> None
     for number, packets in enumerate(zip(*fleet.values(), strict=True)):
         for device, packet in zip(fleet, packets, strict=True):
             if number == 0:
-                info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=packet.start_s)
-                sent.append(client.publish(TOPICS.of(device, "info"), wire.encode(info), qos=1))
+                sent.append(client.publish(TOPICS.of(device, "info"), wire.encode(INFO), qos=1))
             time.sleep(max(0.0, packet.start_s + PACKET_S - time.time()))
             sent.append(client.publish(TOPICS.of(device, "samples"), wire.encode_packet(packet), qos=1))
     for one in sent:
@@ -175,7 +175,7 @@ def main(words: Sequence[str] | None = None) -> int:
         playing.start()
         _do_faults(cluster, options.seconds)
         playing.join()
-        return _report(cluster, listener, *undisturbed(fleet), options)
+        return _report(cluster, listener, *undisturbed(fleet, INFO), options)
 
 
 def _do_faults(cluster: Cluster, seconds: float) -> None:
