@@ -7,10 +7,14 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constr
 
 NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
 
-.PHONY: demo test coverage soak docs check format clean
+.PHONY: demo cluster-demo test coverage soak docs check format clean
 
 demo: .venv/installed
 	@$(BIN)/ecgwatch demo --seconds $(SECONDS)
+
+# RabbitMQ, PostgreSQL, three monitors and 200 devices on this machine; one monitor is killed, one frozen, one joins.
+cluster-demo: .venv/installed-cluster
+	@$(BIN)/python -m tests.soak.cluster
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -49,6 +53,13 @@ clean:
 	@echo "installing into .venv (once, about a minute)"
 	@$(PIP) --editable '.[page]'
 	@$(BIN)/python -c "from monitor.engine import warm_up; warm_up()"
+	@touch $@
+
+# What the cluster needs, and pytest, whose helpers start the servers.
+.venv/installed-cluster: .venv/installed
+	@for program in rabbitmq-server psql; do command -v $$program >/dev/null || [ -x /usr/sbin/$$program ] || \
+	    { echo "$$program is missing: sudo apt-get install rabbitmq-server postgresql"; exit 1; }; done
+	@$(PIP) --editable '.[cluster]' pytest
 	@touch $@
 
 .venv/installed-dev: .venv/installed

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor import answering
-from monitor.command import Program, Verb, run_program
-from monitor.flags import add_broker, add_tls, duration
+from monitor.command import Group, Program, Verb, run_program
+from monitor.flags import BROKER, PREFIX, add_broker, add_tls, duration, place
 from monitor.notify import command as notify
 from monitor.page import command as page
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from monitor.service.run import Service
     from monitor.service.settings import ServiceSettings
     from monitor.service.supervisor import Workers
+    from monitor.tools.cluster import ClusterSettings
 
 DESCRIPTION = "Watch ECG feeds: packets in over MQTT, alerts out. Research software, not a medical device."
 MODEL = "nsv"
@@ -76,8 +77,15 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
     settled = getattr(options, "settled", None)
     document = None if settled is None else settled.document
     given = (*(() if settled is None else settled.limits), *options.limit)
+    broker = BrokerUrl.parse(options.broker)
+    if options.source is not None:
+        from monitor.broker.amqp_connection import ClusterUrl  # an extra
+
+        cluster = ClusterUrl.parse(options.source)
+        broker = cluster.mqtt if options.broker == BROKER else broker
     settings = ServiceSettings(
-        broker=BrokerUrl.parse(options.broker),
+        broker=broker,
+        source=options.source,
         password_file=options.password_file,
         tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
         prefix=options.prefix,
@@ -124,8 +132,38 @@ def doctor(options: argparse.Namespace) -> int:
             shape=options.shape,
             provider=options.provider,
             state=options.state,
+            source=options.source,
             as_json=options.json,
         )
+    )
+
+
+def cluster_init(options: argparse.Namespace) -> int:
+    """Declare what a fleet needs."""
+    from monitor.tools.cluster import init
+
+    return init(_cluster_settings(options), options.partitions, options.queues)
+
+
+def cluster_status(options: argparse.Namespace) -> int:
+    """Show who watches what."""
+    from monitor.tools.cluster import status
+
+    return status(_cluster_settings(options), options.json)
+
+
+def _cluster_settings(options: argparse.Namespace) -> ClusterSettings:
+    from monitor.broker.amqp_connection import ClusterUrl
+    from monitor.broker.connection import TlsFiles
+    from monitor.tools.cluster import ClusterSettings
+
+    return ClusterSettings(
+        broker=ClusterUrl.parse(options.broker),
+        state=options.store,
+        name=options.name,
+        prefix=options.prefix,
+        password_file=options.password_file,
+        tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
     )
 
 
@@ -278,10 +316,22 @@ def asyncapi(_options: argparse.Namespace) -> int:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add_broker(parser)
     _add_models_that_judge(parser)
+    parser.add_argument(
+        "--source",
+        metavar="URL",
+        help="amqp://[user@]host[:port][,...]: a RabbitMQ cluster that deals the devices out to any number of "
+        "processes; it is published to at --broker, or at the same host",
+    )
     parser.add_argument("--name", default="monitor", help="of this monitor, in its status topic and client id")
     parser.add_argument("--beats", action="store_true", help="also publish every beat's verdict")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the devices")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where to save what a crash must not lose")
+    parser.add_argument(
+        "--state",
+        "--store",
+        type=place,
+        metavar="PLACE",
+        help="where to save what a crash must not lose: a directory, or postgresql://...",
+    )
     parser.add_argument(
         "--no-state", action="store_true", help="save nothing: packets that arrive during a restart are lost"
     )
@@ -313,8 +363,29 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     add_broker(parser)
     _add_models_that_judge(parser)
     parser.add_argument("--name", default="monitor", help="of the monitor to look for")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--source", metavar="URL", help="amqp://...: the cluster that deals the devices out")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its state")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", required=True, metavar="URL", help="amqp://[user@]host[:port][,host[:port]...]")
+    parser.add_argument("--store", "--state", metavar="URL", help="postgresql://...")
+    parser.add_argument("--password-file", type=Path, help="file with the user's password; or set ECGWATCH_PASSWORD")
+    add_tls(parser)
+    parser.add_argument("--prefix", default=PREFIX, help="of all topics")
+    parser.add_argument("--name", default="monitor", help="of the monitor")
+
+
+def _add_cluster_init(parser: argparse.ArgumentParser) -> None:
+    _add_cluster(parser)
+    parser.add_argument("--partitions", type=int, default=64, metavar="N", help="into which the fleet is dealt out")
+    parser.add_argument("--queues", choices=("quorum", "classic"), default="quorum", help="quorum: kept by most nodes")
+
+
+def _add_cluster_status(parser: argparse.ArgumentParser) -> None:
+    _add_cluster(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
@@ -330,7 +401,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: alerts as published, or hours")
     parser.add_argument("--name", default="monitor", help="of the monitor that published them")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its state")
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
@@ -444,9 +515,15 @@ def _n_of_m(text: str) -> tuple[int, int]:
 
 
 VERBS = (
-    Verb("run", "watch all devices and publish alerts", _add_run, run),
+    Verb("run", "watch all devices and publish alerts", _add_run, run, extra="cluster"),
     Verb("watch", "print alerts as they are published", _add_watch, watch),
-    Verb("doctor", "check that broker and machine meet the monitor's needs; changes nothing", _add_doctor, doctor),
+    Verb(
+        "doctor",
+        "check that broker and machine meet the monitor's needs; changes nothing",
+        _add_doctor,
+        doctor,
+        extra="cluster",
+    ),
     Verb(
         "history", "print the alerts that a monitor has stored, or counts of beats, oldest first", _add_history, history
     ),
@@ -466,6 +543,14 @@ VERBS = (
     *answering.VERBS,
     page.VERB,
     notify.GROUP,
+    Group(
+        "cluster",
+        "a fleet on several machines: RabbitMQ, PostgreSQL, and any number of monitors",
+        (
+            Verb("init", "declare partitions, make tables", _add_cluster_init, cluster_init, extra="cluster"),
+            Verb("status", "who watches which partition", _add_cluster_status, cluster_status, extra="cluster"),
+        ),
+    ),
     Verb("asyncapi", "print the AsyncAPI 3 description of the wire", _add_nothing, asyncapi),
 )
 PROGRAM = Program("monitor", "python -m monitor", DESCRIPTION, VERBS)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import getpass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitor.command import Group, Verb
-from monitor.flags import add_broker, duration
+from monitor.flags import add_broker, duration, place
 
 if TYPE_CHECKING:
     from monitor.tools.ask import Asker
@@ -191,7 +190,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
     _add_monitor(parser)
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its state")
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:

@@ -98,6 +98,7 @@ ANSWERS_NOWHERE: Final = _define(
     "answers without a topic", "Answers that were asked for on a topic that is not for them."
 )
 STORE_FAULTS: Final = _define("store faults", "Times the store failed, or a damaged file was set aside.")
+PARTITIONS_LEFT: Final = _define("partitions left to others", "Partitions that another process has gone on with.")
 WORKERS_KILLED: Final = _define("workers killed as unresponsive", "Workers that hung and were killed.")
 
 DEFINED: Final = tuple(_defined)

@@ -14,7 +14,7 @@ Never reads a clock, and does no I/O.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from monitor import counters, wire
@@ -75,6 +75,8 @@ class Device:
     """Beats that no store counts yet."""
     saved: int = 0
     """For `monitor.state.checkpoint`: number of the last packet that was there when the device was saved; 0: never."""
+    partition: int | None = None
+    """Where its packets come from, if the fleet is dealt out to several processes."""
     acked: int | None = None
     """For `monitor.service.publisher`: sequence number in the last acknowledgement to the device."""
 
@@ -92,11 +94,13 @@ class Devices:
 
     def __init__(self, batch: Batch, counts: Counter[str]) -> None:
         self.tombstones: dict[str, list[Hourly]] = {}
-        """Devices that were forgotten or evicted and are not buried yet, and their beats that no store counts yet."""
+        """Devices that were forgotten or evicted, and that no store was asked to forget; and their beats that no store
+        counts yet."""
         self.detectors: dict[str, Mapping[wire.Kind, Detector]] = {}
         """Those that have other limits for a device, by its id, whether it is known or not."""
         self.notices: list[Notice] = []
         """What is wrong with what devices send, since the engine was asked last."""
+        self._being_buried: Counter[str] = Counter()  # devices that a store was asked to forget, and how often
         self._batch = batch
         self._counts = counts
         self._devices: dict[str, Device] = {}
@@ -158,10 +162,40 @@ class Devices:
         for known in [known for known in self if known.arrived_s < before_s]:
             self._drop(known)
 
+    def discard(self, partitions: Container[int | None]) -> list[Device]:
+        """Drop the records of devices that another process goes on with, and leave no tombstones; return them."""
+        gone = [known for known in self if known.partition in partitions]
+        for known in gone:
+            known.stream.discard()
+            del self._devices[known.id]
+            self._heard_once.pop(known.id, None)
+            self._remember(known.id, known.allowance)
+        return gone
+
+    def has_forgotten(self, device: str) -> bool:
+        """Whether a device was forgotten and is not buried: a saved state of it is out of date."""
+        return device in self.tombstones or device in self._being_buried
+
+    def take_tombstones(self) -> dict[str, list[Hourly]]:
+        """Take the tombstones, to bury them, or to put them back; until then the devices count as forgotten."""
+        taken, self.tombstones = self.tombstones, {}
+        self._being_buried.update(taken.keys())
+        return taken
+
     def bury(self, devices: Iterable[str]) -> None:
-        """Forget that these were forgotten: nothing holds a state of them any more."""
+        """Forget that these were forgotten before `take_tombstones`: nothing holds a state of that time any more."""
         for device in devices:
-            self.tombstones.pop(device, None)
+            self._being_buried[device] -= 1
+            if not self._being_buried[device]:
+                del self._being_buried[device]
+
+    def put_back(self, tombstones: Mapping[str, list[Hourly]]) -> None:
+        """Have tombstones again that could not be buried."""
+        self.bury(tombstones)
+        self.tombstones = {
+            device: [*tombstones.get(device, []), *self.tombstones.get(device, [])][-MOST_LEFT:]
+            for device in [*tombstones, *self.tombstones]
+        }
 
     def _drop(self, known: Device) -> None:
         known.stream.finish()

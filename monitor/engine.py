@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -288,9 +288,7 @@ class Engine:
             elif isinstance(entry, Event):
                 self._detection.observe(entry.owner, self._rhythms.observe(entry.owner, entry))
                 if entry.what == GONE:
-                    self._rhythms.drop(entry.owner)
-                    self._wearers.drop(entry.owner)
-                    self._tapes.drop(entry.owner)
+                    self._drop_tables(entry.owner)
             else:
                 one = next(in_order)
                 one.follow(self._rhythms)
@@ -411,18 +409,36 @@ class Engine:
         """Forget devices from which nothing has come since `before_s`."""
         self._devices.forget(before_s)
 
+    def discard(self, partitions: Container[int | None]) -> list[str]:
+        """Drop the devices of partitions that another process goes on with, and report nothing; return their ids.
+
+        What the engine was given must have been flushed.
+        """
+        gone = self._devices.discard(partitions)
+        for known in gone:
+            self._drop_tables(known)
+        return [known.id for known in gone]
+
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it must not be restored."""
-        return device in self._devices.tombstones
+        return self._devices.has_forgotten(device)
 
     @property
     def tombstones(self) -> Mapping[str, list[Hourly]]:
-        """Devices that were forgotten or evicted and are not buried; see `Devices.tombstones`."""
+        """Devices that were forgotten or evicted; see `Devices.tombstones`."""
         return self._devices.tombstones
+
+    def take_tombstones(self) -> dict[str, list[Hourly]]:
+        """Take them, to have them buried or to put them back; see `Devices.take_tombstones`."""
+        return self._devices.take_tombstones()
 
     def bury(self, devices: Iterable[str]) -> None:
         """Forget that these were forgotten: no store holds a state of them any more."""
         self._devices.bury(devices)
+
+    def put_back(self, tombstones: Mapping[str, list[Hourly]]) -> None:
+        """Have tombstones again that could not be buried."""
+        self._devices.put_back(tombstones)
 
     def record(self, device: str) -> Device | None:
         """Return all that is remembered of a device."""
@@ -439,6 +455,12 @@ class Engine:
     def forget_allowances(self, now_s: float) -> None:
         """Forget the allowances that do not matter any more; `now_s` is on the clock of `Allowance`."""
         self._devices.forget_allowances(now_s)
+
+    def _drop_tables(self, known: Device) -> None:
+        """Drop what is remembered of a device outside of its record."""
+        self._rhythms.drop(known)
+        self._wearers.drop(known)
+        self._tapes.drop(known)
 
     def _miss(self, devices: list[Device], what: Literal["silent", "offline"]) -> None:
         """Note that nothing more comes from devices, after all that came."""

@@ -35,3 +35,8 @@ def duration(text: str) -> float:
     if not (number.isdecimal() and number.isascii()) or unit not in UNITS_S:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number with s, m, h or d, such as 24h")
     return float(number) * UNITS_S[unit]
+
+
+def place(text: str) -> Path | str:
+    """Return where a monitor keeps its state: a directory, or the URL of a database."""
+    return text if "://" in text else Path(text)

@@ -215,6 +215,12 @@ class Stream:
         self._give_up_waiting()
         self._break()
 
+    def discard(self) -> None:
+        """Another process goes on with the stream: drop what is remembered of it, and find nothing more."""
+        if self._stretch is not None:
+            self._batch.discard(self._stretch)
+            self._stretch = None
+
     def restart(self) -> None:
         """The device announces that it has restarted. The next packet shows it: some announce it every few seconds."""
         if self._stretch is not None or self._early:

@@ -402,6 +402,8 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Those from which nothing came for 10 s; after 10 minutes they are forgotten."""
     unsettled: int = 0
     """Packets that the broker would send again if the monitor were killed now."""
+    unsaved_s: float = 0.0
+    """For how long the oldest of them that the store has not been given has waited: 10 s when all is well."""
     heard_s: Time | None = None
     """When the last message of a device came, if one did."""
     lateness_s: float | None = None

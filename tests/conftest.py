@@ -11,6 +11,7 @@ import pytest
 from monitor.broker.connection import BrokerUrl
 from simulator.broker import EmbeddedBroker
 from tests.brokers import DEPLOYED, find_mosquitto, listens, run_mosquitto, serve_mosquitto
+from tests.postgres import Postgres, make_database, run_postgres
 
 __all__ = ["DEPLOYED", "find_mosquitto", "listens", "run_mosquitto", "serve_mosquitto"]
 
@@ -30,6 +31,20 @@ def broker_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     else:
         with run_mosquitto(find_mosquitto(), tmp_path_factory.mktemp("mosquitto")) as url:
             yield url
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[Postgres]:
+    """A PostgreSQL server, for tests that leave it running."""
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(database_server: Postgres) -> Iterator[str]:
+    """An empty database on it."""
+    with make_database(database_server) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

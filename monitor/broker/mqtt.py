@@ -16,10 +16,11 @@ Method of reading and writing the socket: see `monitor.broker.client`.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import select
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -119,6 +120,7 @@ class MqttSource(Source):
         self._refused: list[str | None] = []
         self._tested: int | None = None  # packet id of a message whose size is put to the test
         self._faults = _Faults()
+        self._hosts: Iterator[tuple[str, int]] | None = None
 
     @property
     def connected(self) -> bool:  # type: ignore[override] # read-only here
@@ -150,6 +152,15 @@ class MqttSource(Source):
         """Whether bytes wait to be read."""
         sock: Any = self._client.socket()
         return sock is not None and bool(sock.has_input)
+
+    @property
+    def socket(self) -> Any | None:
+        """The socket, for `select`, if there is a connection."""
+        return self._client.socket()
+
+    def name_hosts(self, hosts: Sequence[tuple[str, int]]) -> None:
+        """Name hosts and ports of the same cluster, to try in turn when a connection is lost."""
+        self._hosts = itertools.cycle(hosts)
 
     @property
     def unconfirmed(self) -> int:
@@ -398,6 +409,8 @@ class MqttSource(Source):
             time.sleep(min(wait_s, left_s))
             return
         self._prepare_will()
+        if self._hosts is not None:
+            self._client.connect_async(*next(self._hosts))
         try:
             self._link.greet()
             self._client.reconnect()

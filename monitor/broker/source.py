@@ -8,6 +8,8 @@ Rules
   of an earlier one is ignored.
 * A source reconnects and resubscribes by itself, each time it is polled. Losing the broker is a state
   (`Source.connected`, `Source.fault`), not an error; only a refusal of the login ends the monitor.
+* A broker may deal the devices out to several processes: each message then belongs to a partition. One process at a
+  time gets a partition's messages, from the first one on until `Source.take_lost` returns it.
 * What a person must know of the broker is logged once, and stands in `Source.fault` while it lasts.
 
 Knows nothing of devices, of what is in a message, or of how it is encoded.
@@ -29,6 +31,8 @@ class Message(NamedTuple):
     """To acknowledge it by; None: the broker does not wait for that (QoS 0)."""
     retained: bool
     """Whether the broker had kept it from before the subscription: it may be of any age."""
+    partition: int | None = None
+    """Which part of the fleet it belongs to, where the broker deals the devices out to processes."""
 
 
 class Subscription(NamedTuple):
@@ -120,6 +124,18 @@ class Source(ABC):
     @abstractmethod
     def ack(self, tokens: Iterable[int]) -> None:
         """Acknowledge messages, in the order in which they came."""
+
+    @property
+    def surplus(self) -> list[int]:
+        """Partitions of which others could take over some, so that all have equally many."""
+        return []
+
+    def release(self, partitions: Iterable[int]) -> None:  # noqa: B027 - most sources have nothing to release
+        """Leave partitions to others: what was not acknowledged of them is delivered to these, in order."""
+
+    def take_lost(self) -> list[int]:
+        """Return the partitions that others may have been given since this was asked last."""
+        return []
 
     @abstractmethod
     def resubscribe(self) -> None:

@@ -263,6 +263,11 @@ class Batch:
         self._free.append(stretch.lane)
         del self._stretches[stretch.lane]
 
+    def discard(self, stretch: Stretch) -> None:
+        """Drop a stretch and all that is remembered of it; nothing of it may wait to be processed."""
+        self._free.append(stretch.lane)
+        del self._stretches[stretch.lane]
+
     def collect(self) -> list[Beats | Event | Piece]:
         """Process what was given, and return all that was found, and the signal in its place, in order per stretch."""
         if self.waiting:

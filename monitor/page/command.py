@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.command import Verb
-from monitor.flags import add_broker
+from monitor.flags import add_broker, place
 
 if TYPE_CHECKING:
     from monitor.page.settings import PageSettings
@@ -109,7 +109,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 def _add_page(parser: argparse.ArgumentParser) -> None:
     add_broker(parser)
     parser.add_argument("--name", default="monitor", help="of the monitor that answers, and whose history is shown")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its state")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its state")
     parser.add_argument("--no-history", action="store_true", help="show only what is heard from now on")
     parser.add_argument("--page", default=PAGE, metavar="[HOST:]PORT", help="where to serve it; 0 takes a free port")
     parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # see monitor.service.companion

@@ -17,6 +17,7 @@ from monitor.service import systemd
 from monitor.service.configured import Configured
 from monitor.service.intake import Intake
 from monitor.service.metrics import HealthBoard
+from monitor.service.partitions import Partitions
 from monitor.service.publisher import Publisher
 from monitor.service.requests import Requests
 from monitor.service.settings import ALIVE_S, NOTE_S, VERSION, ServiceSettings
@@ -44,6 +45,8 @@ class Parts:
     states: States
     requests: Requests
     configured: Configured
+    partitions: Partitions | None = None
+    """Where the fleet is dealt out to several processes."""
 
 
 class Timer:
@@ -154,7 +157,7 @@ class Health:
         if self._report is not None:
             self._report(status)
             return
-        topic = wire.Topics(self._settings.prefix).monitor_status(self._settings.name)
+        topic = wire.Topics(self._settings.prefix).monitor_status(self._settings.status_name)
         self._parts.source.publish(topic, wire.encode(status), qos=1, retain=True)
 
     def status(self, state: wire.MonitorState, now_s: float, lateness_s: float | None = None) -> wire.MonitorStatus:
@@ -175,10 +178,11 @@ class Health:
             lead_off=tally.lead_off,
             silent=tally.silent,
             unsettled=parts.checkpoint.uncommitted,
+            unsaved_s=round(parts.checkpoint.waited_s(now_s), 3),
             heard_s=None if attention.heard_s is None else round(since_epoch_s + attention.heard_s, 3),
             lateness_s=lateness_s,
             behind_s=behind_s,
             overloaded_since_s=round(since_epoch_s + now_s - behind_s, 3) if state == "overloaded" else None,
-            fault=None if parts.store is None else parts.store.fault,
+            fault=None if parts.store is None else parts.store.fault or parts.store.delay,
             broker_fault=parts.source.fault,
         )

@@ -1,5 +1,13 @@
 """From a message to the engine: whose it is, whether it may come in, what is in it.
 
+A device that is new to this process may have been saved by an earlier one. The store looks up its state in its own
+time, for all new devices together; what the device sends meanwhile waits, and is taken in order once the answer is
+there.
+
+Where the fleet is dealt out by partitions, every partition gets what any device says of itself, and a device belongs to
+the one that its samples come from: what others get is ignored. What a device that is not known yet says of itself is
+remembered for a while, until its first samples come.
+
 Whatever a device sends is at most counted and dropped: no message can stop the loop. What is dropped is logged once for
 each device and topic.
 
@@ -12,10 +20,12 @@ import logging
 import statistics
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Container, Iterable, Sequence
 
 from monitor import counters, wire
 from monitor.broker.source import Message
+from monitor.devices import Device
 from monitor.engine import Engine
 from monitor.service.publisher import Publisher
 from monitor.service.requests import Requests
@@ -29,8 +39,13 @@ MOST_COMPLAINTS = 10_000
 """So many topics and devices are remembered as logged; what comes on top is only counted."""
 TOPIC_SHOWN = 200
 """Characters of a topic in a log line."""
+EARLY_S, MOST_EARLY = 60.0, 50_000
+"""For how long it is remembered what devices say of themselves before their first samples, and of how many."""
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
+
+Content = wire.Packet | wire.Info | wire.DeviceStatus
+"""What a device sends."""
 
 
 class Intake:
@@ -73,6 +88,11 @@ class Intake:
         self._requests = requests
         self._complaints = Complaints()
         self._lateness_s: list[float] = []
+        self._new: list[str] = []  # devices to be looked up
+        self._waiting: dict[str, _Waiting] = {}  # devices that are looked up
+        self._useless: list[str] = []
+        self._void: Counter[str] = Counter()  # answers to come that are of no use any more, by device
+        self._early: OrderedDict[tuple[int, str], tuple[Content, float]] = OrderedDict()
 
     def take(self, messages: Sequence[Message], now_s: float, arrived_s: float) -> None:
         """Take messages that came just now.
@@ -90,19 +110,47 @@ class Intake:
         for message in messages:
             device = self._take(message, now_s, arrived_s, time_s)
             self._checkpoint.received(message.token, device, now_s)
+        self._ask()
+
+    def resume(self, arrived_s: float) -> None:
+        """Go on with the devices whose states were looked up; `arrived_s` as for `take`."""
+        if self._store is None:
+            return
+        for device, state in self._store.answers():
+            if self._void[device]:
+                self._void[device] -= 1
+                continue
+            try:
+                self._go_on(device, state, self._waiting.pop(device), arrived_s)
+            except Exception:
+                self._engine.counts[counters.INTERNAL_ERRORS] += 1
+                log.exception("what device %s sent could not be handled", device, extra={"device": device})
+            finally:
+                self._checkpoint.release(device)
 
     def report(self, notices: Sequence[Notice], now_s: float) -> None:
         """Log what is wrong with devices' packets, and report it to the devices."""
         for notice in notices:
             self._complain(notice.owner, notice.reason, notice.text, now_s, notice.seq)
 
+    def drop(self, partitions: Container[int | None]) -> list[str]:
+        """Forget what waits of partitions that another process goes on with; return the devices."""
+        gone = [device for device, waiting in self._waiting.items() if waiting.partition in partitions]
+        for device in gone:
+            del self._waiting[device]
+            self._void[device] += device not in self._new
+        self._new = [device for device in self._new if device not in gone]
+        for key in [key for key in self._early if key[0] in partitions]:
+            del self._early[key]
+        return gone
+
     def housekeeping(self, now_s: float) -> None:
         """Forget limits that do not matter any more."""
         self._engine.forget_allowances(now_s)
         self._publisher.housekeeping(now_s)
 
-    def recall(self, devices: Iterable[str], arrived_s: float) -> list[str]:
-        """Go on with devices that an earlier process watched and that were not heard since; return those of no use.
+    def recall(self, devices: Iterable[str], arrived_s: float) -> None:
+        """Have devices looked up that an earlier process watched and that were not heard since, to go on with them.
 
         Parameters
         ----------
@@ -111,8 +159,15 @@ class Intake:
         arrived_s
             When they are taken to have been heard last.
         """
-        ours = [device for device in devices if self._is_ours(device) and not self._engine.has_forgotten(device)]
-        return [device for device in ours if not self._engine.knows(device) and not self._restore(device, arrived_s)]
+        for device in devices:
+            if self._is_ours(device) and not self._engine.has_forgotten(device) and not self._engine.knows(device):
+                self._look_up(device, None).recalled_s = arrived_s
+        self._ask()
+
+    def take_useless(self) -> list[str]:
+        """Return the devices that were to be recalled, and are not to be gone on with."""
+        useless, self._useless = self._useless, []
+        return useless
 
     def _is_ours(self, device: str) -> bool:
         number, workers = self._shard
@@ -138,7 +193,9 @@ class Intake:
             if not self._engine.allowance(device).admits(now_s):
                 self._refuse(device, now_s)
                 return None
-            self._take_leaf(device, leaf, message.payload, (now_s, arrived_s, time_s))
+            if message.partition is not None and self._is_foreign(device, leaf, message.partition):
+                return None
+            self._take_leaf(device, leaf, message, (now_s, arrived_s, time_s))
             return device
         except wire.PacketError as error:
             if device is None and self._requests is not None and self._requests.take(message):
@@ -150,45 +207,97 @@ class Intake:
             log.exception("a message on %s could not be handled", topic, extra={"topic": topic})
         return None
 
-    def _take_leaf(self, device: str, leaf: str, payload: bytes, times_s: tuple[float, float, float]) -> None:
+    def _is_foreign(self, device: str, leaf: str, partition: int) -> bool:
+        """Whether what a device says of itself came by a partition that it does not belong to."""
+        if leaf == "samples":
+            return False
+        known: Device | _Waiting | None = self._engine.record(device) or self._waiting.get(device)
+        return known is not None and known.partition != partition
+
+    def _take_leaf(self, device: str, leaf: str, message: Message, times_s: tuple[float, float, float]) -> None:
         now_s, arrived_s, time_s = times_s
         signal_s = 0.0
         try:
-            if leaf == "samples":
-                packet = wire.decode_packet(payload)
-                signal_s = packet.samples.size / packet.rate_hz
+            content = _decode(leaf, message.payload)
+            if isinstance(content, wire.Packet):
+                signal_s = content.samples.size / content.rate_hz
                 if len(self._lateness_s) < LATENESSES:
-                    self._lateness_s.append(time_s - packet.start_s - signal_s)
-                if self._restore(device, arrived_s):
-                    self._publisher.acknowledge(device)
-                self._engine.feed(device, packet, arrived_s)
-            elif leaf == "info":
-                self._describe(device, wire.decode(payload, wire.Info), arrived_s)
-            elif leaf == "status":
-                status = wire.decode(payload, wire.DeviceStatus)
-                self._restore(device, arrived_s)
-                self._engine.status(device, status, arrived_s)
+                    self._lateness_s.append(time_s - content.start_s - signal_s)
+            if content is not None and not self._waits(device, content, arrived_s, message.partition):
+                self._apply(device, content, arrived_s)
         finally:
-            self._engine.allowance(device).charge(len(payload), signal_s, now_s)
+            self._engine.allowance(device).charge(len(message.payload), signal_s, now_s)
 
-    def _describe(self, device: str, info: wire.Info, arrived_s: float) -> None:
-        is_restored = self._restore(device, arrived_s)
-        self._engine.describe(device, info, arrived_s)
-        known = self._engine.record(device)
-        if known is None:
-            return
-        if known.stream.next_seq is None:
-            known.acked = None  # it was restarted: what was acknowledged of its packets is over
-        elif is_restored:
-            self._publisher.acknowledge(device)
+    def _waits(self, device: str, content: Content, arrived_s: float, partition: int | None) -> bool:
+        """Put aside what comes from a device that may have been saved; return whether it may have been."""
+        if self._engine.knows(device):
+            return False
+        if partition is not None and not isinstance(content, wire.Packet) and device not in self._waiting:
+            self._remember_early(partition, device, content, arrived_s)
+            return True
+        if partition is None and (self._store is None or self._engine.has_forgotten(device)):
+            return False
+        self._look_up(device, partition).sent.append((content, arrived_s))
+        return True
 
-    def _restore(self, device: str, arrived_s: float) -> bool:
-        """Go on where an earlier process saved the device; return whether one did."""
-        if self._store is None or self._engine.knows(device) or self._engine.has_forgotten(device):
-            return False
-        state = self._store.read_states([device]).get(device)
-        if state is None:
-            return False
+    def _look_up(self, device: str, partition: int | None) -> _Waiting:
+        """Have a device looked up, unless it is; return what waits for that."""
+        waiting = self._waiting.get(device)
+        if waiting is None:
+            waiting = self._waiting[device] = _Waiting(partition)
+            self._new.append(device)
+            self._checkpoint.hold(device)
+            if partition is not None and (early := self._early.pop((partition, device), None)) is not None:
+                waiting.sent.append(early)
+        return waiting
+
+    def _ask(self) -> None:
+        """Have all new devices looked up together."""
+        if self._new and self._store is not None:
+            self._store.ask(self._new)
+            self._new = []
+
+    def _remember_early(self, partition: int, device: str, content: Content, arrived_s: float) -> None:
+        """Remember what a device says of itself before its first samples; of most devices none will come here."""
+        self._early[partition, device] = content, arrived_s
+        self._early.move_to_end((partition, device))
+        while self._early:
+            _, came_s = next(iter(self._early.values()))
+            if len(self._early) <= MOST_EARLY and came_s > arrived_s - EARLY_S:
+                break
+            self._early.popitem(last=False)
+
+    def _go_on(self, device: str, state: bytes | None, waiting: _Waiting, arrived_s: float) -> None:
+        """Restore a device, and take what it has sent meanwhile; tell it from where on its packets are needed."""
+        is_forgotten = self._engine.has_forgotten(device)  # and what is saved of it is out of date
+        heard_s = arrived_s if waiting.recalled_s is None else waiting.recalled_s
+        is_to_hear = state is not None and not is_forgotten and self._restore(device, state, heard_s)
+        if waiting.recalled_s is not None and not is_to_hear and not waiting.sent:
+            self._useless.append(device)
+        for content, came_s in waiting.sent:
+            if is_to_hear and isinstance(content, wire.Packet):
+                self._publisher.acknowledge(device)
+                is_to_hear = False
+            self._apply(device, content, came_s)
+            if is_to_hear and isinstance(content, wire.Info):  # not before: it may have restarted
+                self._publisher.acknowledge(device)
+                is_to_hear = False
+        if waiting.partition is not None and (known := self._engine.record(device)) is not None:
+            known.partition = waiting.partition
+
+    def _apply(self, device: str, content: Content, arrived_s: float) -> None:
+        if isinstance(content, wire.Packet):
+            self._engine.feed(device, content, arrived_s)
+        elif isinstance(content, wire.Info):
+            self._engine.describe(device, content, arrived_s)
+            known = self._engine.record(device)
+            if known is not None and known.stream.next_seq is None:
+                known.acked = None  # it was restarted: what was acknowledged of its packets is over
+        else:
+            self._engine.status(device, content, arrived_s)
+
+    def _restore(self, device: str, state: bytes, arrived_s: float) -> bool:
+        """Go on where an earlier process saved the device; return whether that worked."""
         try:
             self._engine.restore(device, state, arrived_s)
         except ValueError as error:
@@ -220,6 +329,26 @@ class Intake:
         if self._complaints.is_new(f"{reason} {device}"):
             log.warning("%s: %s (logged once for this device)", device, text, extra={"device": device})
         self._publisher.report_error(device, wire.DeviceError(reason=reason, text=text, seq=seq), now_s)
+
+
+class _Waiting:
+    """What a device sent while it is looked up."""
+
+    __slots__ = ("partition", "recalled_s", "sent")
+
+    def __init__(self, partition: int | None) -> None:
+        self.partition = partition
+        self.recalled_s: float | None = None  # when it is taken to have been heard last, if it was not heard since
+        self.sent: list[tuple[Content, float]] = []
+
+
+def _decode(leaf: str, payload: bytes) -> Content | None:
+    """Decode what a device sent; None if it is nothing of ours."""
+    if leaf == "samples":
+        return wire.decode_packet(payload)
+    if leaf == "info":
+        return wire.decode(payload, wire.Info)
+    return wire.decode(payload, wire.DeviceStatus) if leaf == "status" else None
 
 
 class Complaints:

@@ -22,6 +22,7 @@ from monitor.engine import SILENT_S
 from monitor.service import systemd
 from monitor.service.health import Health, Parts, Timer
 from monitor.service.settings import STATUS_S, ServiceSettings
+from monitor.state.store import Superseded
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ class Loop:
         self._connections = 0
         self._was_connected = False
         self._began_s = health.attention.arrived_s(time.monotonic())
-        self._former = [] if parts.store is None else parts.store.read_devices()  # of an earlier process
+        is_alone = parts.store is not None and parts.partitions is None
+        self._former = parts.store.read_devices() if is_alone and parts.store else []  # of an earlier process
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Turn until the monitor is to stop; then publish and save all that is held."""
@@ -76,10 +78,17 @@ class Loop:
         """Take what has come, publish what follows, commit, acknowledge, and note how the monitor is."""
         parts, attention = self._parts, self._health.attention
         self._health.turn(time.monotonic())
-        messages = parts.source.poll(wait_s, 0 if parts.checkpoint.is_full else MAX_BATCH)
+        is_full = parts.checkpoint.is_full
+        messages = parts.source.poll(wait_s, 0 if is_full else MAX_BATCH)
+        if is_full:  # what has come may not be read, so the source did not wait
+            parts.publisher.acknowledge_all(parts.checkpoint.wait(QUIET_S))
         now_s = time.monotonic()
         self._note(messages, now_s)
+        if parts.partitions is not None:
+            messages = parts.partitions.turn(messages)
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
+        parts.intake.resume(attention.arrived_s(now_s))
+        parts.states.clear(parts.intake.take_useless())
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         self._publish()
         parts.requests.turn(now_s)
@@ -89,6 +98,8 @@ class Loop:
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
             self._commit(now_s, idle=parts.source.is_quiet)
+        if parts.store is not None and parts.store.is_fenced:
+            raise Superseded(f"{parts.store.fault}. Starting over is safe: what was not saved is found again.")
         if parts.source.connected and self._status.is_due(now_s):
             self.housekeeping(now_s)
 
@@ -117,7 +128,7 @@ class Loop:
         self._parts.states.note(output.alerts)
 
     def _commit(self, now_s: float, idle: bool) -> None:
-        """Save what is due, and acknowledge it at once: what waited in the socket would wake the next turn up."""
+        """Hand over what is due; acknowledge what is committed: what waited in the socket would wake the next turn."""
         self._parts.publisher.take_confirmed()
         self._parts.publisher.acknowledge_all(self._parts.checkpoint.commit(now_s, idle))
         self._parts.requests.answer(self._parts.checkpoint.take_settled())
@@ -129,7 +140,7 @@ class Loop:
         self._health.publish(now_s)
         parts.intake.housekeeping(now_s)
         if parts.store is not None:
-            parts.store.retry()
+            parts.checkpoint.retry()
             parts.store.prune(time.time() - KEEP_S)
             if parts.checkpoint.outbox.needs_resend:
                 parts.publisher.resend()
@@ -149,7 +160,8 @@ class Loop:
         if not self._former or arrived_s - self._began_s < SILENT_S:
             return
         former, self._former = self._former, []
-        parts.states.clear(parts.intake.recall(former, self._began_s))
+        parts.intake.recall(former, self._began_s)
+        parts.intake.resume(arrived_s)
 
     def _break_silence(self, now_s: float) -> None:
         """If nothing comes, the devices may all sleep, or the broker may have forgotten the subscription."""
@@ -171,13 +183,21 @@ class Loop:
         self._publish()
         parts.states.turn(time.monotonic(), self._health.attention.arrived_s(time.monotonic()))
         until_s = time.monotonic() + DRAIN_S
-        self._commit(time.monotonic(), idle=True)
-        while parts.checkpoint.uncommitted and time.monotonic() < until_s:
-            self._commit(time.monotonic(), idle=True)
+        self._commit_all(until_s)
         if not parts.source.connected:
             return
         self._health.publish_offline()
         while parts.source.unconfirmed and parts.source.connected and time.monotonic() < until_s:
             self.turn(QUIET_S)
-        self._commit(time.monotonic(), idle=True)
+        self._commit_all(until_s)
         parts.source.close()
+
+    def _commit_all(self, until_s: float) -> None:
+        """Commit and acknowledge until nothing is left, and the store has reported all of it."""
+        checkpoint, publisher = self._parts.checkpoint, self._parts.publisher
+        self._commit(time.monotonic(), idle=True)
+        while (checkpoint.uncommitted or checkpoint.is_open) and time.monotonic() < until_s:
+            publisher.acknowledge_all(checkpoint.wait(QUIET_S))
+            self._parts.intake.resume(self._health.attention.arrived_s(time.monotonic()))
+            self._publish()
+            self._commit(time.monotonic(), idle=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -79,13 +80,20 @@ class Publisher:
         if self._decisions.of(alert.device).is_silenced(alert.kind, now_s):
             alert = msgspec.structs.replace(alert, silenced=True)
         topic = self._topics.of(alert.device, "alerts")
-        message = OutboxMessage(alert.id, alert.device, now_s, topic, wire.encode(alert), alert.episode)
+        known = self._engine.record(alert.device)
+        partition = None if known is None else known.partition
+        message = OutboxMessage(alert.id, alert.device, now_s, topic, wire.encode(alert), alert.episode, partition)
         self._outbox.add(message)
         self._send(message)
 
     def resend(self) -> None:
         """Publish the alerts that an earlier process, or an earlier file, has left."""
         for message in self._outbox.resend():
+            self._send(message)
+
+    def send_again(self, messages: Iterable[OutboxMessage]) -> None:
+        """Publish alerts that another process has left."""
+        for message in self._outbox.adopt(messages):
             self._send(message)
 
     def report_error(self, device: str, error: wire.DeviceError, now_s: float) -> None:
@@ -126,21 +134,26 @@ class Publisher:
     def acknowledge_all(self, committed: Committed) -> None:
         """Acknowledge what was committed, to the broker and to the devices."""
         self._source.ack(committed.tokens)
-        for device in committed.devices:
-            self.acknowledge(device)
+        for device, next_seq in committed.saved:
+            self._acknowledge(device, next_seq)
 
     def acknowledge(self, device: str) -> None:
         """Tell a device from where on its packets are needed."""
         known = self._engine.record(device)
         if known is not None and (seq := known.stream.next_seq) is not None:
-            known.acked = seq
-            self._send_ack(device, seq)
+            self._acknowledge(device, seq)
 
     def repeat_acks(self) -> None:
         """Repeat all acknowledgements: the broker has lost what came meanwhile, unless the devices have kept it."""
         for known in self._engine.records():
             if known.acked is not None:
                 self._send_ack(known.id, known.acked)
+
+    def _acknowledge(self, device: str, seq: int) -> None:
+        known = self._engine.record(device)
+        if known is not None:
+            known.acked = seq
+            self._send_ack(device, seq)
 
     def _send(self, message: OutboxMessage) -> None:
         self._source.publish(message.topic, message.payload, qos=1, key=message.id)

@@ -6,7 +6,8 @@ Rules
   decided is saved, so that an answer holds after a crash; what cannot be saved is done all the same, and says so.
 * The broker may deliver a request twice. With an id that was answered before it is answered again, and not done again.
 * Every granted request stays in the audit trail: who, when, what. Each step of an alert's life is also published.
-* Of several workers each grants the requests for its own devices.
+* Of several workers each grants the requests for its own devices; where the fleet is dealt out by partitions, those for
+  the devices that it knows.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
 
 Knows the wire, the engine and the store; nothing of how requests come in.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -76,10 +77,10 @@ class Requests:
     name
         Of the monitor.
     shard
-        Number of this worker, and of how many.
+        Number of this worker, and of how many; None: the fleet is dealt out by partitions.
     """
 
-    def __init__(self, tools: Tools, topics: wire.Topics, name: str, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(self, tools: Tools, topics: wire.Topics, name: str, shard: tuple[int, int] | None = (0, 1)) -> None:
         self._tools = tools
         self._topics = topics
         self._name = name
@@ -105,13 +106,25 @@ class Requests:
             return
         known = tools.decisions.devices() if self._opened else []
         self._opened = tools.store.opened
-        for device in tools.decisions.load(tools.store.read_decisions()):
-            try:
-                tools.engine.set_limits(device, tools.decisions.limits_of(device))
-            except ValueError as error:
-                log.warning("the limits of device %s are not used: %s", device, error)
+        self._set_limits(tools.decisions.load(tools.store.read_decisions()))
         for device in known:
             tools.checkpoint.decided.add(device, tools.decisions.save(device))
+
+    def refresh(self) -> None:
+        """Take what was decided by other processes, whose devices are ours now."""
+        tools = self._tools
+        if tools.store is None or tools.store.delay is not None:
+            return
+        waiting = tools.checkpoint.decided.decisions
+        saved = {device: one for device, one in tools.store.read_decisions().items() if device not in waiting}
+        self._set_limits(tools.decisions.load(saved))
+
+    def _set_limits(self, devices: Iterable[str]) -> None:
+        for device in devices:
+            try:
+                self._tools.engine.set_limits(device, self._tools.decisions.limits_of(device))
+            except ValueError as error:
+                log.warning("the limits of device %s are not used: %s", device, error)
 
     def take(self, message: Message) -> bool:
         """Keep a message for `turn` if it is a request, and return whether it is one."""
@@ -147,15 +160,20 @@ class Requests:
         id_, topic = _read_sender(payload)
         try:
             request = wire.decode(payload, wire.Request)
-            number, workers = self._shard
-            if workers > 1 and zlib.crc32(request.device.encode()) % workers != number:
+            if not self._is_ours(request.device):
                 return
             self._handle(verb, request, payload)
         except (Refusal, wire.PacketError) as error:
-            if isinstance(error, wire.PacketError) and self._shard[0]:
+            if isinstance(error, wire.PacketError) and (self._shard is None or self._shard[0]):
                 return  # the first worker says so
             self._count_refused(verb, str(error))
             self._answer(topic, wire.Answer(id=id_, ok=False, text=str(error)))
+
+    def _is_ours(self, device: str) -> bool:
+        if self._shard is None:
+            return self._tools.engine.knows(device)
+        number, workers = self._shard
+        return workers == 1 or zlib.crc32(device.encode()) % workers == number
 
     def _handle(self, verb: str, request: wire.Request, payload: bytes) -> None:
         tools = self._tools

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -26,6 +27,7 @@ from monitor.service.health import Health, Parts
 from monitor.service.intake import Intake
 from monitor.service.loop import Loop
 from monitor.service.metrics import HealthBoard, serve
+from monitor.service.partitions import Partitions
 from monitor.service.publisher import Publisher
 from monitor.service.requests import Requests, Tools
 from monitor.service.settings import VERSION, ServiceSettings
@@ -33,6 +35,7 @@ from monitor.service.stale_sessions import end_stale_sessions
 from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.location import locate
+from monitor.state.store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +118,7 @@ class Service:
                 return  # while waiting for another monitor of this name, which the broker would take us for
             if not is_served:
                 self._serve_metrics(stack, is_last_try=True)
-            if self._report is None:
+            if self._report is None and self.settings.source is None:
                 end_stale_sessions(self.settings, {self.settings.own_name})
             loop = stack.enter_context(self.assembled())
             self._open()
@@ -125,21 +128,24 @@ class Service:
     def assembled(self) -> Iterator[Loop]:
         """Open the store, and put the loop together; the source is not opened."""
         settings, engine, source = self.settings, self.engine, self.source
-        number, workers = settings.shard
-        store = locate(settings.state).open(settings.name, number if workers > 1 else None) if settings.state else None
+        store = _open_store(settings)
         try:
             topics, checkpoint, decisions = wire.Topics(settings.prefix), Checkpoint(engine, store), Decisions()
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats, decisions)
             states = States(engine, source, decisions, topics)
             tools = Tools(engine, checkpoint, store, source, publisher, states, decisions)
-            requests = Requests(tools, topics, settings.name, settings.shard)
+            shard = settings.shard if settings.source is None else None
+            requests = Requests(tools, topics, settings.name, shard)
             requests.load()
             configured = self._configured = Configured(settings, engine, decisions, states)
             configured.load()
-            intake = Intake(engine, checkpoint, store, publisher, topics, settings.shard, requests)
+            intake = Intake(engine, checkpoint, store, publisher, topics, shard or (0, 1), requests)
             parts = Parts(
                 self.panel, engine, source, store, checkpoint, publisher, intake, states, requests, configured
             )
+            if settings.source is not None and store is not None:
+                partitions = Partitions(source, store, engine, checkpoint, publisher, intake, states, requests)
+                parts = replace(parts, partitions=partitions)
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))
         finally:
             if store is not None:
@@ -156,8 +162,8 @@ class Service:
         return True
 
     def _alone(self) -> AbstractContextManager[None]:
-        """Wait for another monitor of this name; one without a state directory has nothing to share."""
-        if self.settings.state is None:
+        """Wait for another monitor of this name, unless there is nothing to share, or all share it."""
+        if self.settings.state is None or self.settings.source is not None:
             return nullcontext()
         return locate(self.settings.state).hold(self.settings.own_name, self._is_told_to_stop)
 
@@ -188,6 +194,17 @@ def _offline(panel: Panel) -> bytes:
     return wire.encode(status)
 
 
+def _open_store(settings: ServiceSettings) -> StateStore | None:
+    if settings.state is None:
+        if settings.source is not None:
+            raise ValueError(f"The partitions of {settings.source} need a store that all processes share: --state.")
+        return None
+    location, (number, workers) = locate(settings.state), settings.shard
+    if settings.source is not None:
+        return location.open_shared(settings.name)
+    return location.open(settings.name, number if workers > 1 else None)
+
+
 def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
     """Return a source on the broker of the settings.
 
@@ -199,6 +216,8 @@ def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
         Its last status, published if it dies; None publishes none.
     """
     topics = wire.Topics(settings.prefix)
+    if settings.source is not None:
+        return _make_partitioned(settings, settings.source, will)
     module: Any = import_module(SCHEMES[settings.broker.scheme].module)
     source: Source = module.make_source(
         settings.broker,
@@ -210,3 +229,26 @@ def make_source(settings: ServiceSettings, will: bytes | None) -> Source:
         will=None if will is None else (topics.monitor_status(settings.name), will),
     )
     return source
+
+
+def _make_partitioned(settings: ServiceSettings, url: str, will: bytes | None) -> Source:
+    """Return a source on the partitions of a cluster, which publishes through the broker of the settings."""
+    from monitor.broker.amqp import AmqpSource  # an extra
+    from monitor.broker.amqp_connection import ClusterUrl, Login
+    from monitor.broker.mqtt import MqttSource
+    from monitor.broker.topology import Topology
+
+    cluster, broker, name = ClusterUrl.parse(url), settings.broker, settings.own_name
+    password = connection.read_password(broker, settings.password_file)
+    topic = wire.Topics(settings.prefix).monitor_status(name)
+    asked = [Subscription(wire.Topics(settings.prefix).request(settings.name, "+"), 1, required=False)]
+    out = MqttSource(
+        broker, f"ecgwatch-{name}", asked, password=password, tls=settings.tls, clean=True,
+        will=None if will is None else (topic, will),
+    )  # fmt: skip
+    out.name_hosts([(host, broker.port) for host, _ in cluster.nodes])
+    login_password = connection.read_password(cluster.mqtt, settings.password_file)
+    tls = settings.tls if cluster.tls else connection.TlsFiles()
+    return AmqpSource(
+        Login(cluster, login_password, tls, f"ecgwatch-{name}"), Topology.of_fleet(settings.name, settings.prefix), out
+    )

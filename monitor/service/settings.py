@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +32,9 @@ class ServiceSettings:
     """How a monitor runs."""
 
     broker: connection.BrokerUrl = field(default_factory=lambda: connection.BrokerUrl.parse(connection.DEFAULT_URL))
+    source: str | None = None
+    """URL of a RabbitMQ cluster that deals the devices out to any number of processes, see
+    `monitor.broker.amqp_connection.ClusterUrl`; None: packets come from `broker`."""
     password_file: Path | None = None
     tls: connection.TlsFiles = field(default_factory=connection.TlsFiles)
     prefix: str = wire.PREFIX
@@ -65,6 +71,16 @@ class ServiceSettings:
             raise ValueError(f"A worker's number must lie below how many there are: got {number} of {workers}.")
 
     @property
+    def status_name(self) -> str:
+        """In the topic of the status: each process has one where the fleet is dealt out to any number of them."""
+        if self.source is None:
+            return self.name
+        host = re.sub("[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
+        return f"{self.name[:24]}-{host[:24]}-{os.getpid()}"
+
+    @property
     def own_name(self) -> str:
-        """Of this service among the shards."""
+        """Of this service among the shards; of this process, where the fleet is dealt out to any number of them."""
+        if self.source is not None:
+            return self.status_name
         return self.name if self.shard[1] == 1 else f"{self.name}.{self.shard[0]}"

@@ -78,6 +78,12 @@ class States:
         """Take alerts that were found: what begins or ends is told at the next turn."""
         self._due.update([alert.device for alert in alerts if alert.state != "update"])
 
+    def leave(self, devices: Iterable[str]) -> None:
+        """Tell no more of devices that another process goes on with, nor that they are gone."""
+        gone = set(devices)
+        self._told -= gone
+        self._due -= gone
+
     def turn(self, now_s: float, arrived_s: float) -> None:
         """Publish what is due.
 

@@ -161,14 +161,15 @@ class Workers:
     def __init__(self, settings: ServiceSettings, count: int) -> None:
         self._settings = settings
         self._shards = [replace(settings, shard=(number, count)) for number in range(count)]
-        self._topic = wire.Topics(settings.prefix).monitor_status(settings.name)
+        self._topic = wire.Topics(settings.prefix).monitor_status(settings.status_name)
         self._since_s = time.time()
         self._stopping = self._is_reloading = False
         self._note_due_s = 0.0
         self.board = HealthBoard()
         self._client = connection.make_client(
             settings.broker,
-            f"ecgwatch-{settings.name}-workers" + (f"-{os.getpid()}" if settings.state is None else ""),
+            f"ecgwatch-{settings.name}-workers"
+            + (f"-{os.getpid()}" if settings.state is None or settings.source is not None else ""),
             password=connection.read_password(settings.broker, settings.password_file),
             **asdict(settings.tls),
         )
@@ -196,8 +197,8 @@ class Workers:
                 self._run()
 
     def _alone(self) -> AbstractContextManager[None]:
-        """Wait for another monitor of this name; what remembers nothing has nothing that it could share."""
-        if self._settings.state is None:
+        """Wait for another monitor of this name, unless there is nothing to share, or all share it."""
+        if self._settings.state is None or self._settings.source is not None:
             return contextlib.nullcontext()
         return locate(self._settings.state).hold(f"{self._settings.name}.workers", self._is_told_to_stop)
 
@@ -307,6 +308,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         lead_off=sum(status.lead_off for status in reports),
         silent=sum(status.silent for status in reports),
         unsettled=sum(status.unsettled for status in reports),
+        unsaved_s=max((status.unsaved_s for status in reports), default=0.0),
         heard_s=max(heard, default=None),
         lateness_s=max(lateness, default=None),
         behind_s=max(status.behind_s for status in reports),

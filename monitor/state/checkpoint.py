@@ -5,6 +5,10 @@ committed when the state of its device was saved after it, together with the ale
 packets that come later rebuild the rest. The oldest are committed first, each after `WINDOW_S`, so that saving is
 spread evenly; at once when nothing more comes; and early when too many wait.
 
+The store saves in its own time: several transactions may be open, and each takes along what waits for it. What one
+that fails took along is put back, and saved later. Packets of a device whose saved state is still being looked up are
+not committed, nor those behind them.
+
 Packets are acknowledged in the order in which they came, as MQTT asks for. A packet that the broker does not wait for
 (QoS 0) is committed all the same: its device's state is saved, and the device gets its `ack`. Knows nothing of brokers'
 clients or of what is in a message.
@@ -14,12 +18,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from monitor.devices import Device, Hourly
 from monitor.engine import Engine
-from monitor.state.store import HourlyRow, OutboxMessage, RequestRow, StateStore, Transaction
+from monitor.state.store import HourlyRow, OutboxMessage, Outcome, RequestRow, StateStore, Transaction
 
 WINDOW_S = 10.0
 """A packet is committed after this time at the latest, when all goes well."""
@@ -31,6 +36,8 @@ MOST_SAVED = 100
 """Devices whose states are saved in one go: some milliseconds."""
 COMMIT_S = 0.02
 """No sooner than this after the last time is anything saved: a transaction has a price of its own."""
+MOST_OPEN = 16
+"""While so many transactions are open, no more are submitted: what is due waits here, where it costs nothing."""
 MOST_KEPT, MOST_HOURLY, MOST_REQUESTS = 10_000, 100_000, 10_000
 """While nothing can be saved, no more alerts than these are kept for the history, of beats no more hours, and of
 requests no more for the audit trail."""
@@ -43,13 +50,34 @@ class _Entry(NamedTuple):
     came_s: float
 
 
+class Saved(NamedTuple):
+    """A device, and up to where its packets are saved."""
+
+    device: str
+    next_seq: int
+    """Number of the first packet that it must keep."""
+
+
 class Committed(NamedTuple):
     """What may be acknowledged now."""
 
     tokens: list[int]
     """Messages to acknowledge to the broker, in order."""
-    devices: list[str]
+    saved: list[Saved]
     """Devices that need not keep their packets so far."""
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A transaction that the store has not reported yet, and what waits for it."""
+
+    transaction: Transaction
+    devices: list[tuple[Device, int | None]] = field(default_factory=list)
+    """Those whose states are in it, and the number of the packet that each needed next."""
+    tombstones: dict[str, list[Hourly]] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
+    is_void: bool = False
+    """Whether one before it failed: it is not saved, and what it took along was put back."""
 
 
 class Window:
@@ -95,7 +123,8 @@ class Outbox:
         self.is_doubtful = False
         """Whether the store may lack alerts that it once had."""
         self._unconfirmed: dict[str, OutboxMessage] = {}
-        self._stored: set[str] = set()  # ids of alerts that are in the store's outbox
+        self._stored: set[str] = set()  # ids of alerts that the store's outbox has, or will have
+        self._leaving: set[str] = set()  # ids of those that the store was asked to drop from it
         self._resent = 0
 
     def add(self, message: OutboxMessage) -> None:
@@ -114,6 +143,22 @@ class Outbox:
             self._stored.discard(message_id)
             self.confirmed.append(message_id)
 
+    def adopt(self, messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
+        """Take over alerts that another process left; return those that are to be published again."""
+        new = [message for message in messages if message.id not in self._unconfirmed]
+        self._unconfirmed |= {message.id: message for message in new}
+        self._stored |= {message.id for message in new}
+        return new
+
+    def drop(self, partitions: Container[int | None]) -> None:
+        """Forget the alerts of partitions that another process goes on with: it has them, or finds them again."""
+        gone = [one.id for one in self._unconfirmed.values() if one.partition in partitions]
+        for message_id in gone:
+            del self._unconfirmed[message_id]
+        self._stored.difference_update(gone)
+        kept = [one for one in self.published if one.partition not in partitions]
+        self.published = deque(kept, maxlen=MOST_KEPT)
+
     @property
     def needs_resend(self) -> bool:
         """Whether the store was opened again since `resend`: it may hold alerts that nobody could read until then."""
@@ -124,24 +169,39 @@ class Outbox:
         if self._store is None:
             return []
         self._resent = self._store.opened
-        known = self._unconfirmed.keys() | self.confirmed
+        known = self._unconfirmed.keys() | self.confirmed | self._leaving
         messages = [message for message in self._store.read_outbox() if message.id not in known]
         self._unconfirmed |= {message.id: message for message in messages}
         self._stored |= {message.id for message in messages}
         return messages
 
     @property
-    def to_store(self) -> list[OutboxMessage]:
-        """Alerts that the store's outbox must hold, and does not."""
-        known = self._stored
-        return [message for message in self._unconfirmed.values() if self.is_doubtful or message.id not in known]
+    def is_due(self) -> bool:
+        """Whether anything is to be saved."""
+        return bool(self.published or self.confirmed) or self.is_doubtful
 
-    def is_stored(self, stored: list[OutboxMessage]) -> None:
-        """Note that the store holds these, and all that was published or confirmed."""
-        self._stored.update(message.id for message in stored)
+    def take(self) -> tuple[Sequence[OutboxMessage], Sequence[OutboxMessage], Sequence[str]]:
+        """Take what is to be saved: alerts for the history, alerts for the outbox, ids of confirmed alerts."""
+        known = self._stored
+        unconfirmed = [one for one in self._unconfirmed.values() if self.is_doubtful or one.id not in known]
+        published = (*self.published, *unconfirmed) if self.is_doubtful else tuple(self.published)
+        confirmed = tuple(self.confirmed)
+        self._stored.update(message.id for message in unconfirmed)
+        self._leaving.update(confirmed)
         self.confirmed.clear()
         self.published.clear()
         self.is_doubtful = False
+        return published, unconfirmed, confirmed
+
+    def put_back(self, transaction: Transaction) -> None:
+        """Have again what could not be saved; the alerts on their way are all saved again once the store is mended."""
+        self.published = deque([*transaction.published, *self.published], maxlen=MOST_KEPT)
+        self.confirmed = [*transaction.confirmed, *self.confirmed]
+        self._leaving.difference_update(transaction.confirmed)
+
+    def is_stored(self, transaction: Transaction) -> None:
+        """Note that a transaction was saved."""
+        self._leaving.difference_update(transaction.confirmed)
 
 
 class Decided:
@@ -152,7 +212,8 @@ class Decided:
         """By device, not saved yet."""
         self.requests: deque[RequestRow] = deque(maxlen=MOST_REQUESTS)
         """By which they were made, for the audit trail."""
-        self._open: list[RequestRow] = []  # not answered yet
+        self._open: list[RequestRow] = []  # not saved yet, nor answered
+        self._saved: list[RequestRow] = []  # saved, and not answered yet
 
     def add(self, device: str, decisions: bytes, request: RequestRow | None = None) -> None:
         """Take what there is about a device, and the request that changed it."""
@@ -168,20 +229,35 @@ class Decided:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether somebody waits for an answer."""
-        return bool(self._open)
+        """Whether somebody waits for what is to be saved."""
+        return self.waits and bool(self._open)
 
-    def is_stored(self) -> None:
-        """Note that the store holds all of it."""
+    def take(self) -> tuple[dict[str, bytes], tuple[RequestRow, ...]]:
+        """Take what is to be saved: decisions, and requests."""
+        taken = dict(self.decisions), tuple(self.requests)
         self.decisions.clear()
         self.requests.clear()
+        return taken
+
+    def put_back(self, transaction: Transaction) -> None:
+        """Have again what could not be saved; what was decided since stays."""
+        self.decisions = {**transaction.decisions, **self.decisions}
+        self.requests = deque([*transaction.requests, *self.requests], maxlen=MOST_REQUESTS)
+
+    def is_stored(self, requests: Sequence[RequestRow]) -> None:
+        """Note that the store holds requests, and what was decided by them."""
+        ids = {row.id for row in requests}
+        self._saved += [row for row in self._open if row.id in ids]
+        self._open = [row for row in self._open if row.id not in ids]
 
     def take_settled(self, fault: str | None) -> list[tuple[RequestRow, str | None]]:
         """Return the requests that are saved, or cannot be for now because of a fault, each once."""
-        if self.waits and fault is None:
-            return []
-        settled, self._open = self._open, []
-        return [(row, fault) for row in settled]
+        settled: list[tuple[RequestRow, str | None]] = [(row, None) for row in self._saved]
+        self._saved = []
+        if fault is not None:
+            settled += [(row, fault) for row in self._open]
+            self._open = []
+        return settled
 
 
 class Checkpoint:
@@ -202,6 +278,10 @@ class Checkpoint:
         self._store = store
         self._window = Window()
         self._uncommitted: deque[_Entry] = deque()
+        self._open: deque[_Open] = deque()
+        self._open_tokens = 0
+        self._looked_up: set[str] = set()
+        self._is_retry_due = self._is_settling = False
         self._number = 0
         self._committed_s = -math.inf
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the store does not count yet
@@ -211,17 +291,34 @@ class Checkpoint:
     @property
     def uncommitted(self) -> int:
         """Packets that are not acknowledged yet."""
-        return len(self._uncommitted)
+        return len(self._uncommitted) + self._open_tokens
 
     @property
     def is_full(self) -> bool:
         """Whether so many packets wait that some must be committed before more are taken."""
-        return len(self._uncommitted) > MOST_UNCOMMITTED
+        return self.uncommitted > MOST_UNCOMMITTED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store has not reported all that it was handed."""
+        return bool(self._open)
+
+    def waited_s(self, now_s: float) -> float:
+        """For how long the oldest packet that was not handed to the store has waited, on the clock of `received`."""
+        return now_s - self._uncommitted[0].came_s if self._uncommitted else 0.0
 
     def received(self, token: int | None, device: str | None, now_s: float) -> None:
         """Note a message that must be acknowledged, and the device whose state depends on it, if any."""
         self._number += 1
         self._uncommitted.append(_Entry(token, device, self._number, now_s))
+
+    def hold(self, device: str) -> None:
+        """Note that a device's saved state is looked up: until `release` none of its packets is committed."""
+        self._looked_up.add(device)
+
+    def release(self, device: str) -> None:
+        """Note that a device's packets so far were taken."""
+        self._looked_up.discard(device)
 
     def owe(self, devices: Iterable[str]) -> None:
         """Note devices whose state has changed without a packet: it is saved next."""
@@ -231,9 +328,34 @@ class Checkpoint:
     def disconnected(self) -> None:
         """The connection is gone: the broker will deliver again what it waited for, and nothing else."""
         self._uncommitted = deque(entry for entry in self._uncommitted if entry.token is None)
+        for one in self._open:
+            one.tokens.clear()
+        self._open_tokens = 0
+
+    def drop(self, partitions: Container[int | None], devices: Iterable[str]) -> None:
+        """Forget what is not saved of partitions, and of their devices, that another process goes on with.
+
+        Their packets are delivered to it again, so their beats are counted there.
+        """
+        gone = set(devices)
+        self._uncommitted = deque(entry for entry in self._uncommitted if entry.device not in gone)
+        self._owed -= gone
+        self._looked_up -= gone
+        for key in [key for key in self._hourly if key[1] in gone]:
+            del self._hourly[key]
+        self.outbox.drop(partitions)
+
+    def settle(self) -> bool:
+        """Hand over nothing more until the store has reported all that it has; return whether it has."""
+        self._is_settling = bool(self._open)
+        return not self._open
+
+    def retry(self) -> None:
+        """Have the store see whether anything is wrong, as soon as nothing is open."""
+        self._is_retry_due = True
 
     def commit(self, now_s: float, idle: bool) -> Committed:
-        """Save what is due; what the engine was given must have been flushed.
+        """Hand over what is due, and return what is committed; what the engine was given must have been flushed.
 
         Parameters
         ----------
@@ -244,22 +366,87 @@ class Checkpoint:
         """
         if self._store is None:
             return self._commit_nothing()
-        is_faulty = self._store.fault is not None
-        urgent = (
-            idle
-            or self.decided.is_urgent
-            or len(self._uncommitted) >= self._window.limit
-            or (self._engine.tombstones and not is_faulty)
-        )
-        if not urgent and now_s - self._committed_s < COMMIT_S:
+        before = self._take_outcomes(self._store.done())
+        tokens = self._hand_over(self._store, now_s, idle) if self._may_hand_over(self._store, now_s, idle) else []
+        after = self._take_outcomes(self._store.done())
+        return Committed(before.tokens + tokens + after.tokens, before.saved + after.saved)
+
+    def wait(self, wait_s: float) -> Committed:
+        """Return what is committed meanwhile; wait until something is, if anything is open."""
+        if self._store is None:
             return Committed([], [])
+        return self._take_outcomes(self._store.done(wait_s))
+
+    def _may_hand_over(self, store: StateStore, now_s: float, idle: bool) -> bool:
+        if store.is_fenced or (self._is_settling and self._open):
+            return False
+        if self._open and (self._is_retry_due or store.opened != self._opened or len(self._open) >= MOST_OPEN):
+            return False
+        if self._is_retry_due:
+            self._is_retry_due = False
+            store.retry()
+        is_faulty = store.fault is not None
+        is_pressing = self.decided.is_urgent or (self._engine.tombstones and not is_faulty)
+        urgent = idle or self.uncommitted >= self._window.limit or is_pressing
+        return bool(urgent) or now_s - self._committed_s >= COMMIT_S
+
+    def _hand_over(self, store: StateStore, now_s: float, idle: bool) -> list[int]:
+        """Hand over what is due; return the tokens that need not wait for it.
+
+        What cannot be saved is acknowledged to the broker all the same: a full disk must not stop the monitor. The
+        devices get no `ack`, and keep it.
+        """
         self._committed_s = now_s
-        self._window.learn(len(self._uncommitted), idle)
+        if self._uncommitted:
+            self._window.learn(self.uncommitted, idle)
         tokens, devices = self._collect(now_s, idle)
-        # What cannot be saved is acknowledged to the broker all the same: a full disk must not stop the monitor. The
-        # devices get no `ack`, and keep it.
-        is_saved = not is_faulty and self._save(self._store, devices)
-        return Committed(tokens, devices if is_saved else [])
+        if store.fault is None:
+            self._submit(store, devices)
+        if not self._open:
+            return tokens
+        self._open[-1].tokens += tokens
+        self._open_tokens += len(tokens)
+        return []
+
+    def _take_outcomes(self, outcomes: Sequence[Outcome]) -> Committed:
+        """Note what became of transactions."""
+        tokens: list[int] = []
+        saved: list[Saved] = []
+        if self._store is not None and self._store.is_fenced:  # who has taken over gets what is not acknowledged
+            return Committed([], [])
+        for outcome in outcomes:
+            one = self._open.popleft()
+            tokens += one.tokens
+            self._open_tokens -= len(one.tokens)
+            if outcome.is_saved:
+                self.outbox.is_stored(one.transaction)
+                self.decided.is_stored(one.transaction.requests)
+                self._engine.bury(one.tombstones)
+                saved += [
+                    Saved(known.id, seq) for known, seq in one.devices if seq is not None and self._is_still(known, seq)
+                ]
+            elif not one.is_void:
+                for void in reversed([one, *self._open]):
+                    self._put_back(void)
+        return Committed(tokens, saved)
+
+    def _is_still(self, known: Device, seq: int) -> bool:
+        """Whether a device has not been forgotten or restarted since its next packet was that one."""
+        if self._engine.record(known.id) is not known:
+            return False
+        now = known.stream.next_seq
+        return now is not None and now >= seq
+
+    def _put_back(self, one: _Open) -> None:
+        """Have again what could not be saved; the devices are owed when the store is opened again."""
+        one.is_void = True
+        self.outbox.put_back(one.transaction)
+        self.decided.put_back(one.transaction)
+        self._engine.put_back(one.tombstones)
+        for row in one.transaction.hourly:
+            if not self._engine.knows(row.device) and not self._engine.has_forgotten(row.device):
+                continue  # another process goes on with it, and counts them
+            self._add_hourly((row.hour, row.device, row.what), (row.beats, row.rr_ms))
 
     def take_settled(self) -> list[tuple[RequestRow, str | None]]:
         """Return the requests that may be answered now, each once, and why what was decided is not saved, if so."""
@@ -273,60 +460,40 @@ class Checkpoint:
                 known.hourly.clear()
         self._uncommitted.clear()
         self.outbox.published.clear()
-        self._engine.bury(list(self._engine.tombstones))
-        self.decided.is_stored()
+        self._engine.bury(self._engine.take_tombstones())
+        _, requests = self.decided.take()
+        self.decided.is_stored(requests)
         return Committed(tokens, [])
 
-    def _save(self, store: StateStore, devices: list[str]) -> bool:
-        """Save devices, those that are owed, and the rest that waits; return whether that worked."""
+    def _submit(self, store: StateStore, devices: list[str]) -> None:
+        """Submit the states of devices, of those that are owed, and all else that is to be saved."""
         outbox = self.outbox
         if store.opened != self._opened:  # it may be a new file, or one that was full for a while
             self._owed = {known.id for known in self._engine.records() if known.saved}
             self._opened, outbox.is_doubtful = store.opened, True
         self._collect_owed(devices)
-        if not (
-            devices
-            or outbox.published
-            or outbox.confirmed
-            or self._engine.tombstones
-            or outbox.is_doubtful
-            or self.decided.waits
-        ):
-            return True
-        return self._write(store, {device: self._engine.save(device) for device in devices})
+        if not (devices or self._engine.tombstones or outbox.is_due or self.decided.waits):
+            return
+        states = {device: self._engine.save(device) for device in devices}
+        records = [known for device in devices if (known := self._engine.record(device)) is not None]
+        tombstones = self._engine.take_tombstones()
+        rows = self._take_ripe(states, tombstones)
+        transaction = Transaction(states, *outbox.take(), frozenset(tombstones), rows, *self.decided.take())
+        self._open.append(_Open(transaction, [(known, known.stream.next_seq) for known in records], tombstones))
+        store.submit(transaction)
 
-    def _write(self, store: StateStore, states: dict[str, bytes]) -> bool:
-        """Write all that is to be saved, and return whether that worked; what cannot be waits for the store."""
-        outbox, tombstones = self.outbox, self._engine.tombstones
-        unconfirmed = outbox.to_store
-        published = [*outbox.published, *unconfirmed] if outbox.is_doubtful else outbox.published
-        # Beats of a device whose state is not saved yet would be counted again after a crash. One that was forgotten,
-        # and is there again, has a state.
+    def _take_ripe(self, states: dict[str, bytes], tombstones: dict[str, list[Hourly]]) -> list[HourlyRow]:
+        """Take the beats that may be counted.
+
+        Beats of a device whose state is not saved yet would be counted again after a crash. One that was forgotten,
+        and is there again, has a state.
+        """
         for device, left in tombstones.items():
             for hourly in left:
                 self._take_hourly(device, hourly)
         gone = {device for device in tombstones if not self._engine.knows(device)}
         ripe = [key for key in self._hourly if key[1] in states or key[1] in gone]
-        rows = [HourlyRow(*key, *self._hourly[key]) for key in ripe]
-        transaction = Transaction(
-            states=states,
-            published=tuple(published),
-            unconfirmed=unconfirmed,
-            confirmed=tuple(outbox.confirmed),
-            forgotten=frozenset(tombstones),
-            hourly=rows,
-            decisions=dict(self.decided.decisions),
-            requests=tuple(self.decided.requests),
-        )
-        store.submit(transaction)
-        [(_, is_saved)] = store.done()  # SQLite answers at once
-        if is_saved:
-            outbox.is_stored(unconfirmed)
-            self.decided.is_stored()
-            self._engine.bury(list(tombstones))
-            for key in ripe:
-                del self._hourly[key]
-        return is_saved
+        return [HourlyRow(*key, *self._hourly.pop(key)) for key in ripe]
 
     def _collect(self, now_s: float, idle: bool) -> tuple[list[int], list[str]]:
         """Take the packets that are due, and the devices whose states they wait for."""
@@ -336,7 +503,7 @@ class Checkpoint:
         while self._uncommitted and len(devices) < MOST_SAVED:
             token, device, number, came_s = self._uncommitted[0]
             due = idle or now_s - came_s >= WINDOW_S or len(self._uncommitted) > most
-            if not due:
+            if not due or device in self._looked_up:
                 break
             known = None if device is None else self._engine.record(device)
             if known is not None and known.saved < number:
@@ -363,9 +530,12 @@ class Checkpoint:
 
     def _take_hourly(self, device: str, hourly: Hourly) -> None:
         """Take the beats that a device's state must be saved together with, so that a crash counts none twice."""
-        for (hour, what), (beats, rr_ms) in hourly.items():
-            before = self._hourly.get((hour, device, what), (0, 0))
-            self._hourly[hour, device, what] = before[0] + beats, before[1] + rr_ms
+        for (hour, what), counted in hourly.items():
+            self._add_hourly((hour, device, what), counted)
         hourly.clear()
+
+    def _add_hourly(self, key: tuple[int, str, str], counted: tuple[int, int]) -> None:
+        before = self._hourly.get(key, (0, 0))
+        self._hourly[key] = before[0] + counted[0], before[1] + counted[1]
         while len(self._hourly) > MOST_HOURLY:
             del self._hourly[next(iter(self._hourly))]

@@ -10,6 +10,7 @@ from monitor.state.sqlite import SqliteLocation
 from monitor.state.store import StateLocation
 
 MEMORY = "memory:"
+POSTGRES = ("postgresql://", "postgres://")
 
 
 def locate(where: Path | str) -> StateLocation:
@@ -18,8 +19,18 @@ def locate(where: Path | str) -> StateLocation:
     Parameters
     ----------
     where
-        A directory, for SQLite; or the text `memory:NAME`, for a store that ends with this process.
+        A directory, for SQLite; a URL ``postgresql://...``, for PostgreSQL; or the text `memory:NAME`, for a store that
+        ends with this process.
+
+    Raises
+    ------
+    ValueError
+        The URL holds a password, or what PostgreSQL needs is not installed.
     """
+    if isinstance(where, str) and where.startswith(POSTGRES):
+        from monitor.state.postgres import PostgresLocation  # an extra
+
+        return PostgresLocation(where)
     if isinstance(where, str) and where.startswith(MEMORY):
         return MemoryLocation.named(where.removeprefix(MEMORY))
     return SqliteLocation(Path(where))

@@ -68,7 +68,7 @@ class MemoryLocation(StateLocation):
     def __str__(self) -> str:
         return f"memory:{self._name}"
 
-    def open(self, name: str, worker: int | None = None) -> MemoryStore:
+    def open(self, name: str, worker: int | None = None) -> StateStore:
         """Open what a monitor of that name keeps; see `StateLocation.open`."""
         return MemoryStore(self, self._kept.setdefault(name, _Kept()), worker)
 
@@ -163,7 +163,18 @@ class MemoryStore(StateStore):
         self._kept = kept
         self._outbox = kept.outbox.setdefault(worker, {})
         self._outcomes: list[Outcome] = []
+        self._answers: list[tuple[str, bytes | None]] = []
         self._open()
+
+    def ask(self, devices: Collection[str]) -> None:
+        """Look them up now; see `StateStore.ask`."""
+        found = self.read_states(devices)
+        self._answers += [(device, found.get(device)) for device in devices]
+
+    def answers(self) -> list[tuple[str, bytes | None]]:
+        """Return what was asked for; see `StateStore.answers`."""
+        answers, self._answers = self._answers, []
+        return answers
 
     def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
         """Return the latest states of some devices; see `StateStore.read_states`."""

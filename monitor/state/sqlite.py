@@ -3,6 +3,10 @@
 A file is written in transactions of many rows; killing the process at any moment loses none that was committed, and
 leaves the others as they were. A power failure may undo the last seconds.
 
+The thread of the store (`monitor.state.worker`) reads and writes it. Another moves what was written from the log to its
+place, beside the writers, which is what takes long; the first then moves what little was written meanwhile, so that the
+log starts over.
+
 A disk that is full or a file that is damaged must not stop the monitor: `SqliteStore` then reports what is wrong, and
 writes nothing more until `retry` has found that it can. A damaged file is set aside, not deleted. Each state has a
 checksum: SQLite has none, and a state that is not as it was would lead the compiled loops astray.
@@ -16,31 +20,30 @@ import logging
 import os
 import re
 import sqlite3
-import threading
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import zstandard
 
 from monitor.state.lock import held_at_once, only_one
+from monitor.state.seal import seal, unseal
 from monitor.state.store import (
     KEEP_STATE_S,
     HistoryAlert,
     HourlyRow,
     OutboxMessage,
-    Outcome,
     RequestRow,
     StateLocation,
-    StateStore,
     Transaction,
     add_up,
 )
+from monitor.state.worker import Repeating, ThreadedStore
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +53,6 @@ TIDY_S = 15.0
 """How often what was written is moved to its place in the file: that waits for the disk, so a thread does it."""
 BUSY_S = 10.0
 """How long to wait for another process that writes."""
-STALL_MS = 100
-"""How long writing may be held up until every reader has seen the last of the log."""
 MOST_ALERTS = 250_000
 """The history holds no more alerts than these, whatever their age: about 600 MB, which are checked in half a second."""
 MOST_REQUESTS = 1_000_000
@@ -59,11 +60,11 @@ MOST_REQUESTS = 1_000_000
 MOST_HOURLY_ROWS = 3_000_000
 """Nor more beats than in so many rows, one for each hour, device and kind: about 140 MB, counted in 0.2 s."""
 LOG_BYTES = 64 * 2**20
-"""What was written and not moved yet may take more than this, but not for long."""
+"""The log is cut to this size when it starts over."""
+ROWS = 200
+"""So many rows are written by one statement: each statement lets the loop's thread go first."""
 FORGOTTEN = b""
 """In place of a state: the device was forgotten, and what another worker's file holds of it is out of date."""
-PAGE_BYTES = 4096
-"""SQLite's own, unless it was built otherwise."""
 _VERSION = 2
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
@@ -93,10 +94,8 @@ _PACKED = b"\x28\xb5\x2f\xfd"
 """First bytes of what zstandard has packed; those of JSON are others."""
 _PACK_FROM = 1000
 """Bytes of an alert from which it is packed: those with a strip, to a third."""
-_ADD_HOURLY = (
-    "INSERT INTO hourly VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET beats = beats + excluded.beats, rr_ms = rr_ms + excluded.rr_ms"
-)
+_MOVE_LOG = "PRAGMA wal_checkpoint(PASSIVE)"
+_ADD_HOURLY = "ON CONFLICT DO UPDATE SET beats = beats + excluded.beats, rr_ms = rr_ms + excluded.rr_ms"
 _HOURLY = (
     "SELECT hour, device, what, sum(beats), sum(rr_ms) FROM hourly "
     "WHERE told_hour >= ? AND device = coalesce(?, device) GROUP BY hour, device, what"
@@ -202,8 +201,8 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", timeout=BUSY_S, uri=True, isolation_level=None)
 
 
-class SqliteStore(StateStore):
-    """A file; writes at once what is submitted.
+class SqliteStore(ThreadedStore):
+    """A file.
 
     Parameters
     ----------
@@ -219,17 +218,15 @@ class SqliteStore(StateStore):
         super().__init__()
         self._path = directory / (f"{name}.db" if worker is None else f"{name}.{worker}.db")
         self._name = name
-        self._opened: list[sqlite3.Connection] | None = None
+        self._others_open: list[sqlite3.Connection] | None = None
         self._connection: sqlite3.Connection | None = None
-        self._closing = threading.Event()
-        self._outcomes: list[Outcome] = []
         self._inode = 0
         self._pruned_hour = -1.0
-        self._open()
-        threading.Thread(target=_tidy, args=(self._path, self._closing), daemon=True).start()
+        self.start(self._open_file)
+        self._tidying = Repeating(self._tidy, lambda: TIDY_S)
 
-    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
-        """Return the latest states of some devices, from all files of the monitor; see `StateStore.read_states`."""
+    def look_up(self, devices: Collection[str]) -> dict[str, bytes]:
+        """Return the latest states of some devices, from all files of the monitor; see `StateStore.answers`."""
         now_s = time.time()
         values = now_s, json.dumps(list(devices)), now_s - KEEP_STATE_S
         rows = self._select(_STATES, *values)
@@ -243,13 +240,13 @@ class SqliteStore(StateStore):
         for device, (_, _, sealed) in latest.items():
             if sealed == FORGOTTEN:
                 continue
-            if (state := _unseal(bytes(sealed))) is None:
+            if (state := unseal(bytes(sealed))) is None:
                 log.error("the saved state of device %s is damaged; its stream starts over", device)
             else:
                 states[device] = state
         return states
 
-    def read_outbox(self) -> list[OutboxMessage]:
+    def look_up_outbox(self) -> list[OutboxMessage]:
         """Return the alerts that no broker has confirmed; see `StateStore.read_outbox`."""
         query = (
             "SELECT outbox.id, device, told_s, topic, outbox.payload, coalesce(episode, '') FROM outbox "
@@ -260,63 +257,34 @@ class SqliteStore(StateStore):
             for id_, device, told_s, topic, payload, episode in self._select(query)
         ]
 
-    def read_devices(self) -> list[str]:
+    def look_up_devices(self) -> list[str]:
         """Return the devices that have a state in any file; see `StateStore.read_devices`."""
         latest: dict[str, tuple[float, bool]] = {}
         for device, saved_s, is_there in self._select_all("SELECT id, saved_s, state != ? FROM device", FORGOTTEN):
             latest[device] = max(latest.get(device, (-1.0, False)), (saved_s, bool(is_there)))
         return sorted(device for device, (_, is_there) in latest.items() if is_there)
 
-    def read_decisions(self) -> dict[str, bytes]:
+    def look_up_decisions(self) -> dict[str, bytes]:
         """Return the latest decisions in all files; see `StateStore.read_decisions`."""
         latest: dict[str, tuple[float, bytes]] = {}
         for device, saved_s, content in self._select_all(_DECISIONS):
             latest[device] = max(latest.get(device, (-1.0, b"")), (saved_s, bytes(content)))
         return {device: content for device, (_, content) in latest.items()}
 
-    def find_request(self, request_id: str) -> RequestRow | None:
+    def look_up_request(self, request_id: str) -> RequestRow | None:
         """Return a granted request from any file; see `StateStore.find_request`."""
         return next((_to_request(row) for row in self._select_all(_REQUEST, request_id)), None)
 
-    def find_alert(self, device: str, episode: str) -> bytes | None:
+    def look_up_alert(self, device: str, episode: str) -> bytes | None:
         """Return the first message of an episode in any file; see `StateStore.find_alert`."""
         found = min(self._select_all(_EPISODE, episode, device), default=None)
         return None if found is None else _unpack(found[1])
 
-    def submit(self, transaction: Transaction) -> None:
-        """Write it now; see `StateStore.submit`."""
-        is_saved = self.fault is None and bool(self._try(lambda connection: self._write(connection, transaction)))
-        self._outcomes.append(Outcome(transaction, is_saved))
+    def write(self, transaction: Transaction) -> bool:
+        """Write it; see `ThreadedStore.write`."""
+        return bool(self._try(lambda connection: self._write(connection, transaction)))
 
-    def done(self, wait_s: float = 0.0) -> list[Outcome]:
-        """Return what became of transactions; see `StateStore.done`. None is ever open, so nothing is waited for."""
-        outcomes, self._outcomes = self._outcomes, []
-        return outcomes
-
-    def _write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
-        now_s = time.time()
-        rows_saved = [(device, now_s, _seal(state)) for device, state in transaction.states.items()]
-        rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(transaction.forgotten)]
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("DELETE FROM device WHERE id = ?", _each(transaction.forgotten))
-            connection.executemany("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", rows_forgotten + rows_saved)
-            rows = [
-                (one.id, one.device, one.published_s, _pack(one.payload), one.episode) for one in transaction.published
-            ]
-            connection.executemany("INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?, ?)", rows)
-            rows_out = [(one.id, one.topic, _pack(one.payload)) for one in transaction.unconfirmed]
-            connection.executemany("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?)", rows_out)
-            connection.executemany("DELETE FROM outbox WHERE id = ?", _each(transaction.confirmed))
-            connection.executemany(_ADD_HOURLY, [(now_s // 3600, *row) for row in transaction.hourly])
-            decided = [(device, now_s, content) for device, content in transaction.decisions.items()]
-            connection.executemany("INSERT OR REPLACE INTO decision VALUES (?, ?, ?)", decided)
-            connection.executemany(
-                "INSERT OR IGNORE INTO request VALUES (?, ?, ?, ?, ?, ?, ?, ?)", transaction.requests
-            )
-        return True
-
-    def prune(self, before_s: float) -> None:
+    def drop_old(self, before_s: float) -> None:
         """Drop what is old; see `StateStore.prune`. There are limits: `MOST_ALERTS`, `MOST_HOURLY_ROWS`.
 
         Old states, and beats of too many hours and devices, are looked for once an hour.
@@ -340,20 +308,55 @@ class SqliteStore(StateStore):
             self._try(lambda connection: connection.execute(requests, (MOST_REQUESTS,)))
             self._try(_prune_hourly)
 
-    def retry(self) -> None:
+    def reopen(self) -> None:
         """Open the file again if it has a fault or is not the one that was opened; see `StateStore.retry`."""
         if self.fault is None and not self._is_there():
-            self._set_fault(f"{self._path}: it was removed or overwritten")
+            self.set_fault(f"{self._path}: it was removed or overwritten")
         if self.fault is not None:
-            self._open()
+            self._open_file()
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Close the file; see `StateStore.close`."""
-        self._closing.set()
+        self._tidying.stop()
         self._disconnect()
-        for file in self._opened or ():
+        for file in self._others_open or ():
             file.close()
-        self._opened = []
+        self._others_open = []
+
+    def _write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
+        now_s = time.time()
+        rows_saved = [(device, now_s, seal(state)) for device, state in transaction.states.items()]
+        rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(transaction.forgotten)]
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            _delete(connection, "device", transaction.forgotten)
+            _insert(connection, "INSERT OR REPLACE INTO device VALUES", rows_forgotten + rows_saved)
+            rows = [
+                (one.id, one.device, one.published_s, _pack(one.payload), one.episode) for one in transaction.published
+            ]
+            _insert(connection, "INSERT OR IGNORE INTO alert VALUES", rows)
+            rows_out = [(one.id, one.topic, _pack(one.payload)) for one in transaction.unconfirmed]
+            _insert(connection, "INSERT OR IGNORE INTO outbox VALUES", rows_out)
+            _delete(connection, "outbox", transaction.confirmed)
+            rows_hourly = [(now_s // 3600, *row) for row in transaction.hourly]
+            _insert(connection, "INSERT INTO hourly VALUES", rows_hourly, _ADD_HOURLY)
+            decided = [(device, now_s, content) for device, content in transaction.decisions.items()]
+            _insert(connection, "INSERT OR REPLACE INTO decision VALUES", decided)
+            _insert(connection, "INSERT OR IGNORE INTO request VALUES", transaction.requests)
+        return True
+
+    def _tidy(self) -> None:
+        """Move what was written to its place, most of it beside the writers."""
+        if self._path.exists():
+            with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(self._path, timeout=BUSY_S)) as file:
+                file.execute(_MOVE_LOG)
+            self.later(self._finish_tidying)
+
+    def _finish_tidying(self) -> None:
+        """Move what was written meanwhile: while nobody writes, all of it can be, and the log starts over."""
+        if self._connection is not None and self.fault is None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute(_MOVE_LOG)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -362,15 +365,15 @@ class SqliteStore(StateStore):
 
     def _others(self) -> list[sqlite3.Connection]:
         """The files of the other workers that there are or were, to be read."""
-        if self._opened is None:
-            self._opened = []
+        if self._others_open is None:
+            self._others_open = []
             for path in [path for path in _find(self._path.parent, self._name, ".db") if path != self._path]:
                 try:
                     uri = f"{path.absolute().as_uri()}?mode=ro"
-                    self._opened.append(sqlite3.connect(uri, uri=True, timeout=BUSY_S))
+                    self._others_open.append(sqlite3.connect(uri, uri=True, timeout=BUSY_S))
                 except sqlite3.Error as error:
                     log.error("%s cannot be read; the states in it are not found: %s", path, error)
-        return self._opened
+        return self._others_open
 
     def _saved_elsewhere(self, devices: Collection[str]) -> set[str]:
         """Those of some devices of which another worker's file holds a state."""
@@ -389,7 +392,7 @@ class SqliteStore(StateStore):
         except OSError:
             return False
 
-    def _open(self) -> None:
+    def _open_file(self) -> None:
         self._disconnect()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -402,14 +405,14 @@ class SqliteStore(StateStore):
                 self._connection = self._connect()
             self._inode = self._path.stat().st_ino
             self.opened += 1
-            self._set_fault(None)
+            self.set_fault(None)
         except (OSError, sqlite3.Error) as error:
-            self._set_fault(f"{self._path}: {error}")
+            self.set_fault(f"{self._path}: {error}")
             with contextlib.suppress(OSError, sqlite3.Error):  # what it holds is still of use
                 self._connection = _open_to_read(self._path)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -455,16 +458,8 @@ class SqliteStore(StateStore):
             return action(self._connection)
         except sqlite3.Error as error:
             if self.fault is None:  # else it is known why, and that nothing can be read follows from it
-                self._set_fault(f"{self._path}: {error}")
+                self.set_fault(f"{self._path}: {error}")
             return None
-
-    def _set_fault(self, fault: str | None) -> None:
-        if fault is not None and self.fault is None:
-            self.faults += 1
-            log.error("nothing is saved any more: %s", fault)
-        if fault is None and self.fault is not None:
-            log.warning("%s can be written again", self._path)
-        self.fault = fault
 
 
 def _prune_states(connection: sqlite3.Connection) -> None:
@@ -484,24 +479,21 @@ def _prune_hourly(connection: sqlite3.Connection) -> None:
             return
 
 
-def _tidy(path: Path, closing: threading.Event) -> None:
-    """Move what was written to its place every `TIDY_S`, beside the writers.
-
-    A second pass moves the little that was written during the first, so that the log starts over at its beginning. If
-    it does not, since somebody reads or writes all the time, it grows; writers are held up only once it is too long.
-    """
-    while not closing.wait(TIDY_S):
-        if path.exists():
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as file:
-                _move_log(file)
+def _insert(
+    connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]], suffix: str = ""
+) -> None:
+    """Write rows, many by each statement."""
+    for first in range(0, len(rows), ROWS):
+        some = rows[first : first + ROWS]
+        places = f"({', '.join('?' * len(some[0]))})"
+        connection.execute(f"{statement} {', '.join([places] * len(some))} {suffix}", [*chain.from_iterable(some)])
 
 
-def _move_log(file: sqlite3.Connection) -> None:
-    for _ in range(2):
-        [(_, pages, _)] = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    if pages * PAGE_BYTES > LOG_BYTES:
-        file.execute(f"PRAGMA busy_timeout = {STALL_MS}")  # nobody can write while this one waits
-        file.execute("PRAGMA wal_checkpoint(RESTART)")
+def _delete(connection: sqlite3.Connection, table: str, ids: Collection[str]) -> None:
+    """Delete rows by their ids."""
+    if ids:
+        statement = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
+        connection.execute(statement, (json.dumps(list(ids)),))
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -554,19 +546,3 @@ def _naming(connection: sqlite3.Connection, table: str) -> str | None:
     if any(row[1] == "device" for row in connection.execute(f"PRAGMA table_info({table})")):
         return "device = ?"
     return {"device": "id = ?", "outbox": r"topic LIKE '%/' || replace(?, '_', '\_') || '/%' ESCAPE '\'"}.get(table)
-
-
-def _each(ids: Collection[str]) -> list[tuple[str]]:
-    """One row of parameters for each id."""
-    return [(one,) for one in ids]
-
-
-def _seal(state: bytes) -> bytes:
-    """Put a checksum before a state."""
-    return zlib.crc32(state).to_bytes(4, "big") + state
-
-
-def _unseal(sealed: bytes) -> bytes | None:
-    """Return the state, or None if it is not as it was."""
-    state = sealed[4:]
-    return state if _seal(state) == sealed else None

@@ -4,9 +4,12 @@ A `StateLocation` is where monitors keep what must outlive the process; `StateSt
 there. Which location it is follows from one text, in one place: `monitor.state.location.locate`. Every implementation
 passes one contract test, `tests/monitor/state/test_store_contract.py`.
 
-The caller hands over a `Transaction` and goes on; the store reports later what became of it. Transactions are written
-in the order in which they came, each as a whole or not at all. A store that cannot write must not stop the monitor: it
-sets `fault`, reports every transaction as not saved, and tries nothing more until `retry`.
+The caller asks and goes on; the store reports later what became of it. Whatever is asked of a store is done in the
+order in which it was asked, and a transaction as a whole or not at all. A store that cannot write must not stop the
+monitor: it sets `fault`, reports every transaction as not saved, and tries nothing more until `retry`.
+
+Only what reads or finds, and `close`, waits: at the start, and for what people ask. A store that is slow is a subclass
+of `monitor.state.worker.ThreadedStore`.
 
 Knows nothing of what is in a state or a message, of brokers, files or SQL.
 """
@@ -39,6 +42,20 @@ class OutboxMessage:
     payload: bytes
     episode: str = ""
     """To which it belongs; see `StateStore.find_alert`."""
+    partition: int | None = None
+    """Whose outbox it is in, where the fleet is dealt out to several processes."""
+
+
+class Claim(NamedTuple):
+    """Who saves what."""
+
+    slot: str
+    """Of a monitor: "" for all of it, the number of a worker, "p" and the number of a partition."""
+    about: str
+    """Host and process."""
+    since_s: float
+    saved_s: float
+    """When it saved something last."""
 
 
 class RequestRow(NamedTuple):
@@ -111,29 +128,50 @@ class Outcome(NamedTuple):
     """Whether all of it is safe; if not, nothing of it was written."""
 
 
+class Superseded(ConnectionError):
+    """Another process has taken over what this one watches: what it still holds may not be saved."""
+
+
 class StateStore(ABC):
-    """What one process has open: the states of a monitor's devices, its outbox, its history."""
+    """What one process has open: the states of a monitor's devices, its outbox, its history.
+
+    One thread asks; what is asked later is done later, and sees what was done before.
+    """
 
     def __init__(self) -> None:
         self.fault: str | None = None
         """What is wrong, if anything: nothing has been saved since."""
+        self.delay: str | None = None
+        """What saving waits for, if it is more than the disk: it goes on by itself."""
+        self.is_fenced = False
+        """Whether another process has taken over what this one saves: nothing is saved any more, for good."""
         self.opened = 0
         """How often it was opened: each time it may be another file or database, and lack what was saved before."""
         self.faults = 0
         """How often something was wrong, or damaged contents were set aside."""
 
     @abstractmethod
-    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
-        """Return the latest states of some devices, whichever worker saved them, in one look-up.
+    def ask(self, devices: Collection[str]) -> None:
+        """Ask for the latest states of some devices, in one look-up; `answers` returns them."""
+
+    @abstractmethod
+    def answers(self) -> list[tuple[str, bytes | None]]:
+        """Return the devices that were looked up since the last call, each with its state, or None if it has none.
+
+        In the order in which they were asked for, and as often.
 
         A device has none if none was saved within `KEEP_STATE_S`, if it was forgotten, if its state is damaged, or if
-        nothing can be read. A state seemingly saved in the future was saved before the clock was set back: it is older
-        than any that was not. What was submitted and is not `done` may be missing.
+        nothing can be read; whichever worker saved it. A state seemingly saved in the future was saved before the
+        clock was set back: it is older than any that was not.
         """
 
     @abstractmethod
+    def read_states(self, devices: Collection[str]) -> dict[str, bytes]:
+        """Return the latest states of those devices that have one, as `answers` does; wait for them."""
+
+    @abstractmethod
     def read_outbox(self) -> list[OutboxMessage]:
-        """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read."""
+        """Return the alerts that no broker has confirmed, oldest first; none if nothing can be read. Waits for them."""
 
     @abstractmethod
     def read_devices(self) -> list[str]:
@@ -158,8 +196,8 @@ class StateStore(ABC):
     def submit(self, transaction: Transaction) -> None:
         """Hand over what is to be saved; `done` reports what became of it.
 
-        Transactions are saved in the order in which they are submitted. After one that could not be saved none is,
-        until `retry` has cleared the fault: a later one may rest on an earlier one.
+        After a transaction that could not be saved none is, until `retry` has cleared the fault: a later one may rest
+        on an earlier one.
         """
 
     @abstractmethod
@@ -169,9 +207,24 @@ class StateStore(ABC):
         Each transaction is reported once. While some are open and none can be reported yet, wait up to `wait_s`.
         """
 
+    def own(self, partitions: Collection[int]) -> None:
+        """Ask to take over partitions: whoever had them saves nothing of them any more. `taken` returns their outbox.
+
+        Only of a store that was opened by `StateLocation.open_shared`.
+        """
+        raise NotImplementedError
+
+    def disown(self, partitions: Collection[int]) -> None:
+        """Ask to leave partitions to others; no transaction may be open that concerns them."""
+        raise NotImplementedError
+
+    def taken(self) -> list[OutboxMessage]:
+        """Return the alerts that no broker has confirmed, of partitions that were taken over since the last call."""
+        return []
+
     @abstractmethod
     def prune(self, before_s: float) -> None:
-        """Drop the beats and alerts published before a time, and states that are not returned any more.
+        """Ask to drop the beats and alerts published before a time, and states that are not returned any more.
 
         Alerts in the outbox, and those that were judged, are kept; so may be what another worker saved, which prunes
         for itself. A store may have limits of its own, and drop the oldest of what exceeds them.
@@ -179,11 +232,22 @@ class StateStore(ABC):
 
     @abstractmethod
     def retry(self) -> None:
-        """If something was wrong, or turns out to be wrong, open the store again, and count that in `opened`."""
+        """Ask to open the store again if something was wrong, or turns out to be; that is counted in `opened`.
+
+        Ask it while no transaction is open: what follows from one that fails must be known before.
+        """
 
     @abstractmethod
     def close(self) -> None:
         """Close the store, once what was submitted is saved or cannot be."""
+
+
+class Condition(NamedTuple):
+    """How a location is, in words for people."""
+
+    found: str
+    advice: str = ""
+    """What to mend; empty if there is nothing to mend."""
 
 
 class StateLocation(ABC):
@@ -201,9 +265,33 @@ class StateLocation(ABC):
         Call it holding the name, or be sure that nobody else does.
         """
 
+    def open_shared(self, name: str) -> StateStore:
+        """Open what a monitor of that name keeps, for one of any number of processes that share it by partitions.
+
+        Raises
+        ------
+        ValueError
+            Only processes of this machine can share it.
+        """
+        raise ValueError(f"A fleet on several machines needs a store that they share: got {self}, not postgresql://...")
+
+    def read_claims(self, name: str) -> list[Claim]:
+        """Return who saves what of a monitor, as far as it is known; see `read_history`."""
+        return []
+
     @abstractmethod
     def has_kept(self, name: str) -> bool:
         """Whether a monitor of that name has ever kept anything here."""
+
+    def examine(self) -> Condition:
+        """Try whether it can be used, and return how it is.
+
+        Raises
+        ------
+        OSError
+            It cannot be used.
+        """
+        return Condition(str(self))
 
     @abstractmethod
     def read_history(self, name: str, since_s: float, device: str | None = None) -> list[HistoryAlert]:
@@ -270,3 +358,30 @@ def add_up(rows: Sequence[HourlyRow]) -> list[HourlyRow]:
         beats, rr_ms = sums.get(row[:3], (0, 0))
         sums[row[:3]] = beats + row.beats, rr_ms + row.rr_ms
     return [HourlyRow(*key, *sums[key]) for key in sorted(sums)]
+
+
+def merge(transactions: Sequence[Transaction]) -> Transaction:
+    """Make one transaction of several, with what all of them lead to in their order."""
+    if len(transactions) == 1:
+        return transactions[0]
+    states: dict[str, bytes] = {}
+    unconfirmed: dict[str, OutboxMessage] = {}
+    confirmed: dict[str, None] = {}
+    for one in transactions:
+        for device in one.forgotten:
+            states.pop(device, None)
+        states.update(one.states)
+        unconfirmed.update({message.id: message for message in one.unconfirmed if message.id not in unconfirmed})
+        for message in one.unconfirmed:
+            confirmed.pop(message.id, None)
+        confirmed.update(dict.fromkeys(one.confirmed))
+    return Transaction(
+        states,
+        [message for one in transactions for message in one.published],
+        list(unconfirmed.values()),
+        list(confirmed),
+        frozenset().union(*[one.forgotten for one in transactions]),
+        add_up([row for one in transactions for row in one.hourly]),
+        {device: content for one in transactions for device, content in one.decisions.items()},
+        [row for one in transactions for row in one.requests],
+    )

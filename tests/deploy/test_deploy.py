@@ -252,11 +252,15 @@ def test_settings_that_both_configurations_have_are_equal() -> None:
     assert int(simple["message_size_limit"]) == wire.MAX_PAYLOAD
 
 
-def test_unit_is_valid_for_systemd(tmp_path: Path) -> None:
+UNITS = ["ecgwatch-monitor.service", "ecgwatch-fleet@.service"]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_is_valid_for_systemd(tmp_path: Path, name: str) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd is not installed")
-    unit = tmp_path / "ecgwatch-monitor.service"
+    unit = tmp_path / name
     text = (DEPLOY / unit.name).read_text()
     assert "/opt/ecgwatch/bin/python" in text
     unit.write_text(text.replace("/opt/ecgwatch/bin/python", sys.executable))
@@ -266,8 +270,9 @@ def test_unit_is_valid_for_systemd(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_unit_starts_the_monitor_with_existing_options(capsys: pytest.CaptureFixture[str]) -> None:
-    command = (DEPLOY / "ecgwatch-monitor.service").read_text().split("ExecStart=")[1].split("Restart=")[0]
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_starts_the_monitor_with_existing_options(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    command = (DEPLOY / name).read_text().split("ExecStart=")[1].split("Restart=")[0]
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     help_ = capsys.readouterr().out

@@ -35,8 +35,39 @@ def test_forgetting_drops_the_record_and_leaves_a_tombstone_until_it_is_buried(r
     again = registry.obtain("a", 3.0)
     assert again is not first
     assert set(registry.tombstones) == {"a"}  # what was saved of the first must not be restored
-    registry.bury(["a"])
+    taken = registry.take_tombstones()
+    assert registry.has_forgotten("a")
+    registry.bury(taken)
+    assert not registry.has_forgotten("a")
     assert not registry.tombstones
+
+
+def test_a_device_that_is_forgotten_again_while_it_is_buried_stays_forgotten(registry: Devices) -> None:
+    registry.obtain("a", 1.0)
+    registry.forget(2.0)
+    first = registry.take_tombstones()
+    registry.obtain("a", 3.0)
+    registry.forget(4.0)
+    second = registry.take_tombstones()
+    registry.bury(first)
+    assert registry.has_forgotten("a")
+    registry.put_back(second)
+    assert registry.has_forgotten("a")
+    registry.bury(registry.take_tombstones())
+    assert not registry.has_forgotten("a")
+
+
+def test_tombstones_that_are_put_back_come_before_later_ones(registry: Devices) -> None:
+    known = registry.obtain("a", 1.0)
+    assert known is not None
+    known.hourly[5, "normal"] = 1, 800
+    registry.forget(2.0)
+    taken = registry.take_tombstones()
+    for name in "ab":
+        registry.obtain(name, 3.0)
+    registry.forget(4.0)
+    registry.put_back(taken)
+    assert registry.tombstones == {"a": [{(5, "normal"): (1, 800)}, {}], "b": [{}]}
 
 
 def test_what_a_forgotten_stream_still_held_is_processed(registry: Devices) -> None:

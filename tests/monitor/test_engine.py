@@ -1081,7 +1081,7 @@ def test_those_pushed_out_are_named_with_the_forgotten_also_if_they_came_again()
     for device in ("a", "b", "c", "d", "a"):  # the last three push out the first three
         engine.feed(device, packet, 0.0)
     assert [engine.has_forgotten(device) for device in "abcd"] == [True, True, True, False]
-    engine.bury(["a", "b", "c"])
+    engine.bury(engine.take_tombstones())
     assert not engine.has_forgotten("a")
     engine.forget(1.0)
     assert sorted(engine.tombstones) == ["a", "d"]

@@ -20,13 +20,15 @@ from monitor import wire
 from monitor.broker import connection
 from monitor.classify import SHAPE_MODEL, Provider
 from monitor.panel import DEFAULT_MODEL, load_panel
-from monitor.state.location import default_directory
+from monitor.state.location import default_directory, locate
 from monitor.tools.doctor.probe import NOT_CHECKED, Check, Probe, Status
 from monitor.tools.doctor.visit import Target
 
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 """Files that are there if something keeps the clock right."""
 PLAUSIBLE_YEARS = range(2025, 2100)
+GOOD_RABBITMQ = (4,)
+"""Version from which on RabbitMQ has MQTT in one piece with itself."""
 FEW_BYTES, LITTLE_BYTES = 100 * 10**6, 10**9
 FEW_FILES = 256
 COLOURS: dict[Status, str] = {"ok": "\033[32m", "warn": "\033[33m", "FAIL": "\033[31m"}
@@ -45,8 +47,10 @@ class DoctorSettings:
     model: str = DEFAULT_MODEL
     shape: str = SHAPE_MODEL
     provider: Provider = "auto"
-    state: Path | None = None
-    """Directory the monitor keeps its state in; `monitor.state.location.default_directory` if None."""
+    state: Path | str | None = None
+    """Where the monitor keeps its state, see `monitor.state.location.locate`; None: where it does by default."""
+    source: str | None = None
+    """URL of a RabbitMQ cluster, see `monitor.broker.amqp_connection.ClusterUrl`; None: there is none."""
     as_json: bool = False
 
 
@@ -81,7 +85,10 @@ def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
     """Check what the monitor needs of this machine."""
     yield check_clock(time.time(), any(file.exists() for file in SYNCHRONISED))
     yield from check_models(settings.model, settings.shape, settings.provider)
-    yield check_state(settings.state or default_directory())
+    where = settings.state or default_directory()
+    yield check_state(where) if isinstance(where, Path) else check_database(where)
+    if settings.source is not None:
+        yield check_cluster(settings, settings.source)
     yield check_open_files()
 
 
@@ -123,6 +130,39 @@ def check_state(folder: Path) -> Check:
     if free < LITTLE_BYTES:
         return Check("state", "FAIL" if free < FEW_BYTES else "warn", found, "Make room, or name another: --state DIR")
     return Check("state", "ok", found)
+
+
+def check_database(where: str) -> Check:
+    """Check that the monitor can keep its state in a database."""
+    try:
+        found, advice = locate(where).examine()
+    except (OSError, ValueError) as error:
+        return Check("state", "FAIL", str(error), "Name another with --state, or mend it.")
+    return Check("state", "warn" if advice else "ok", found, advice)
+
+
+def check_cluster(settings: DoctorSettings, url: str) -> Check:
+    """Check that a RabbitMQ cluster deals the devices out, and that somebody takes them."""
+    from monitor.broker.amqp_connection import ClusterUrl  # an extra
+    from monitor.tools.cluster import ClusterSettings, read_status
+
+    cluster = ClusterSettings(
+        ClusterUrl.parse(url), None, settings.name, settings.prefix, settings.password_file, settings.tls
+    )
+    try:
+        status = read_status(cluster)
+    except OSError as error:
+        return Check("cluster", "FAIL", str(error), "Start it, or name another: --source amqp://...")
+    waiting = sum(one.waiting for one in status.partitions)
+    found = (
+        f"{status.broker}, {len(status.partitions)} partitions, {status.processes} processes, {waiting} packets wait"
+    )
+    if not status.partitions:
+        return Check("cluster", "FAIL", found, f"Run ecgwatch cluster init --broker {url} --name {settings.name}")
+    if status.version < GOOD_RABBITMQ:
+        advice = "Use RabbitMQ 4: before, packets with QoS 0 may overtake others, and MQTT costs it more."
+        return Check("cluster", "warn", found, advice)
+    return Check("cluster", "ok", found)
 
 
 def check_open_files() -> Check:

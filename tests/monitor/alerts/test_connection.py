@@ -86,7 +86,7 @@ def test_it_is_the_same_alert_after_a_crash(player: Player, how: str) -> None:
     player.feed(8, 10)
     _go_silent(player, "offline")
     player.engine.forget(float("inf"))
-    player.engine.bury(list(player.engine.tombstones))
+    player.engine.bury(player.engine.take_tombstones())
     player.flush()
     [before, _] = player.alerts
     player.engine.restore("a", saved, 0.0)

@@ -67,14 +67,17 @@ def _publish_all(url: BrokerUrl, pause_s: float) -> None:
     client.loop_stop()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "kind"), [(1, "directory"), (2, "directory"), (1, "database")])
+def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(
+    request: pytest.FixtureRequest, workers: int, kind: str, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "state") if kind == "directory" else request.getfixturevalue("database_url")
     beats, alerts = undisturbed({f"d{device}": _packets(device) for device in range(DEVICES)})
     assert len(beats) > 100
     assert alerts
     rng = random.Random(workers)
     with run_mosquitto(find_mosquitto(), tmp_path) as url, _subscribed(url) as heard:
-        options = ("--workers", str(workers), "--state", str(tmp_path / "state"))
+        options = ("--workers", str(workers), "--state", state)
         monitor = start_monitor(url, *options)
         wait(lambda: any(status["state"] == "online" for status in heard.on("status")))
         playing = threading.Thread(target=_publish_all, args=(url, 0.25))
@@ -95,5 +98,5 @@ def test_a_monitor_killed_again_and_again_loses_no_beat_and_no_alert(workers: in
     told: dict[str, dict[str, Any]] = {}
     for beat in heard.on("beats"):
         assert told.setdefault(beat["id"], beat) == beat  # also where it was told twice
-    counted = locate(tmp_path / "state").read_hourly("monitor", 0.0)
+    counted = locate(state if "://" in state else Path(state)).read_hourly("monitor", 0.0)
     assert sum(row.beats for row in counted) == len(beats)  # each once, however often it was found

@@ -128,6 +128,16 @@ def _wait(condition: Callable[[], object], seconds: float = 15.0) -> None:
         time.sleep(0.02)
 
 
+def _turn_until(loop: Loop, condition: Callable[[], object]) -> None:
+    """Let the loop turn until something has become true."""
+
+    def turn() -> object:
+        loop.turn(0.0)
+        return condition()
+
+    _wait(turn)
+
+
 def _online(client: Client, name: str) -> bool:
     return any(status["state"] == "online" for status in client.statuses(name))
 
@@ -277,7 +287,7 @@ def test_a_device_hears_at_once_from_where_on_a_monitor_that_was_away_needs_its_
             broker.stop()
             with EmbeddedBroker(port, free_port()) as again, _client(again.url) as anew:
                 _wait(lambda: anew.on("ack", "kept"), 40)
-                assert anew.on("ack", "kept") == [{"seq": 10}]
+                assert {ack["seq"] for ack in anew.on("ack", "kept")} == {10}
     assert service.engine.counts["packets"] == 1
 
 
@@ -517,15 +527,13 @@ def test_a_last_will_is_alerted_at_once_and_a_retained_one_is_not(tmp_path: Path
             broker.publish(TOPICS.of("a", "samples"), payload)
         broker.publish(TOPICS.of("a", "status"), offline)
         broker.publish(TOPICS.of("never-heard", "status"), offline)
-        loop.turn(0.0)
-        assert service.engine.devices == 1
+        _turn_until(loop, lambda: service.engine.devices == 1)
     assert _silences(broker, "a") == ["new"]
     with _in_memory(broker, state=tmp_path) as (service, loop):  # another process goes on
         broker.publish(
             TOPICS.of("a", "samples"), wire.encode_packet(wire.Packet(2, 1e9, RATE_HZ, np.ones(3, np.int16)))
         )
-        loop.turn(0.0)
-        assert service.engine.devices == 1
+        _turn_until(loop, lambda: service.engine.devices == 1)
     assert _silences(broker, "a") == ["end"]
 
 

@@ -27,6 +27,23 @@ def save(
     return outcome.is_saved
 
 
+def settle(store: StateStore) -> None:
+    """Wait until the store has done what it was asked."""
+    store.read_outbox()
+
+
+def retry(store: StateStore) -> None:
+    """Have the store opened again if anything is wrong, and wait for it."""
+    store.retry()
+    settle(store)
+
+
+def prune(store: StateStore, before_s: float) -> None:
+    """Have the store drop what is old, and wait for it."""
+    store.prune(before_s)
+    settle(store)
+
+
 def find(store: StateStore, device: str) -> bytes | None:
     """Return the state of one device, if there is one."""
     return store.read_states([device]).get(device)

@@ -15,7 +15,7 @@ import pytest
 
 from monitor.state.sqlite import SqliteLocation, SqliteStore
 from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage
-from tests.monitor.state.saving import find, save
+from tests.monitor.state.saving import find, prune, retry, save
 
 ALERT = OutboxMessage("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
@@ -58,7 +58,7 @@ def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_re
     assert "full" in store.fault
     assert not save(store, {"b": b""})  # nothing is tried until then, or every packet would wait for the disk
     assert find(store, "a") == b"state"
-    store.retry()
+    retry(store)
     assert store.fault is None
     assert save(store, {"b": b"state"})
 
@@ -77,13 +77,13 @@ def test_a_disk_that_is_full_from_the_start_hides_nothing_that_was_saved(tmp_pat
         assert store.fault is not None
         assert (store.opened, find(store, "a"), store.read_outbox()) == (0, b"state", [ALERT])
         assert not save(store, {"a": b"new"})
-        store.prune(1e12)
-        store.retry()
+        prune(store, 1e12)
+        retry(store)
         assert (store.opened, store.faults, find(store, "a")) == (0, 1, b"state")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
-    store.retry()
+    retry(store)
     assert store.opened == 1
     assert save(store, {"a": b"new"})
     assert find(store, "a") == b"new"
@@ -103,7 +103,7 @@ def test_a_file_that_may_only_be_read_is_a_fault_and_is_read(
         again = SqliteStore(tmp_path, "m")
     assert again.fault is not None
     assert find(again, "a") == b"state"
-    again.retry()
+    retry(again)
     assert save(again, {"a": b"new"})
 
 
@@ -130,13 +130,13 @@ def test_a_file_that_is_taken_away_or_overwritten_is_noticed(
     store: SqliteStore, tmp_path: Path, garbage: bytes | None
 ) -> None:
     save(store, {"a": b"state"})
-    store.retry()
+    retry(store)
     assert (store.opened, store.faults) == (1, 0)
     if garbage is None:
         (tmp_path / "m.db").unlink()
     else:
         (tmp_path / "m.db").write_bytes(garbage)
-    store.retry()
+    retry(store)
     assert store.fault is None
     assert (store.opened, store.faults) == (2, 1)
     assert save(store, {"b": b"state"})
@@ -178,12 +178,12 @@ def test_a_state_is_of_no_use_after_a_day(tmp_path: Path, monkeypatch: pytest.Mo
     save(store, {"c": b"old"}, forgotten=["a"])
     _set_clock(monkeypatch, 1e9 + KEEP_STATE_S)
     save(store, {"d": b"new"})
-    store.prune(0.0)
+    prune(store, 0.0)
     assert [find(store, device) for device in "abcd"] == [None, b"old", b"old", b"new"]
     _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 2)
     assert [find(store, device) for device in "abcd"] == [None, None, None, b"new"]
     _set_clock(monkeypatch, 1e9 + KEEP_STATE_S + 3601)
-    store.prune(0.0)
+    prune(store, 0.0)
     assert store._select("SELECT id FROM device") == [("d",)]
 
 
@@ -198,7 +198,7 @@ def test_states_from_before_the_clock_was_set_back_are_found_until_there_are_oth
     assert [find(store, device) for device in "ab"] == [b"old", b"old"]
     save(store, {"a": b"new"})
     assert find(store, "a") == b"new"
-    store.prune(0.0)
+    prune(store, 0.0)
     assert find(store, "b") == b"old"
     _set_clock(monkeypatch, 1e8 + KEEP_STATE_S + 1)
     assert find(store, "b") is None
@@ -312,7 +312,7 @@ def test_the_history_holds_only_so_many_alerts(tmp_path: Path, monkeypatch: pyte
     store = SqliteStore(tmp_path, "monitor")
     alerts = [_alert(number, float(number)) for number in range(8)]
     save(store, published=alerts, unconfirmed=alerts[:1])
-    store.prune(2.0)
+    prune(store, 2.0)
     assert _alerts(tmp_path) == [b"{0}", b"{5}", b"{6}", b"{7}"]  # the first is still on its way
 
 
@@ -325,11 +325,11 @@ def test_the_history_holds_beats_of_only_so_many_hours_and_devices(
     for hour, devices in enumerate(["ab", "abc", "a", "ab"]):
         _set_clock(monkeypatch, 3600.0 * hour)
         save(store, hourly=[HourlyRow(hour, device, "normal", 1, 800) for device in devices])
-    store.prune(0.0)
+    prune(store, 0.0)
     assert [(row.hour, row.device) for row in location.read_hourly("monitor", 0.0)] == [(2, "a"), (3, "a"), (3, "b")]
     save(store, hourly=[HourlyRow(hour, "c", "normal", 1, 800) for hour in range(4)])
-    store.prune(0.0)
+    prune(store, 0.0)
     assert len(location.read_hourly("monitor", 0.0)) == 7  # they are counted once an hour
     _set_clock(monkeypatch, 3600.0 * 4)
-    store.prune(0.0)
+    prune(store, 0.0)
     assert location.read_hourly("monitor", 0.0) == []  # an hour that has too many of its own goes as well

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from monitor.state.location import locate
@@ -28,7 +29,8 @@ from monitor.state.store import (
     StateStore,
     Transaction,
 )
-from tests.monitor.state.saving import WAIT_S, find, save
+from tests.monitor.state.saving import WAIT_S, find, prune, retry, save
+from tests.monitor.state.slow import SlowMemoryLocation, SlowSqliteLocation, outcomes_of
 
 NOW_S = 1e9
 ROWS = [HourlyRow(5, "a", "normal", 3, 2400), HourlyRow(5, "a", "withheld", 1, 0), HourlyRow(6, "b", "V", 2, 1800)]
@@ -74,12 +76,42 @@ class _Memory(_Case):
         self._location.broken = None
 
 
-STORES = [_Sqlite, _Memory]
+class _SlowSqlite(_Sqlite):
+    def __init__(self, folder: Path) -> None:
+        self.location = SlowSqliteLocation(folder / "state")
+
+
+class _SlowMemory(_Memory):
+    def __init__(self, _folder: Path) -> None:
+        self.location = self._location = SlowMemoryLocation()
+
+
+class _Postgres(_Case):
+    def __init__(self, url: str) -> None:
+        self.location = locate(url)
+        self._url = url
+
+    def break_(self, store: StateStore) -> None:
+        self._execute("ALTER TABLE ecgwatch.device ADD CONSTRAINT disk_is_full CHECK (octet_length(state) < 50000)")
+        self._execute("ALTER TABLE ecgwatch.decision ADD CONSTRAINT is_full CHECK (octet_length(content) < 50000)")
+
+    def mend(self) -> None:
+        self._execute("ALTER TABLE ecgwatch.device DROP CONSTRAINT disk_is_full")
+        self._execute("ALTER TABLE ecgwatch.decision DROP CONSTRAINT is_full")
+
+    def _execute(self, statement: LiteralString) -> None:
+        with psycopg.connect(self._url) as connection:
+            connection.execute(statement)
+
+
+STORES = [_Sqlite, _SlowSqlite, _Memory, _SlowMemory, _Postgres]
 
 
 @pytest.fixture(params=STORES, ids=lambda kind: kind.__name__.strip("_").lower())
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> _Case:
-    made: _Case = request.param(tmp_path)
+    """Return a kind of store, on a server of the tests' own where it needs one."""
+    place = request.getfixturevalue("database_url") if request.param is _Postgres else tmp_path
+    made: _Case = request.param(place)
     return made
 
 
@@ -130,9 +162,7 @@ def test_the_outcomes_come_once_each_in_the_order_of_submission(store: StateStor
     transactions = [Transaction({"a": b"%d" % number}) for number in range(5)]
     for transaction in transactions:
         store.submit(transaction)
-    until_s, outcomes = time.monotonic() + WAIT_S, store.done()
-    while len(outcomes) < len(transactions) and time.monotonic() < until_s:
-        outcomes += store.done(1.0)
+    outcomes = outcomes_of(store, len(transactions), WAIT_S)
     assert [outcome.transaction for outcome in outcomes] == transactions
     assert all(outcome.is_saved for outcome in outcomes)
     assert store.done() == []
@@ -150,6 +180,36 @@ def test_many_devices_are_saved_and_found_at_once(store: StateStore) -> None:
     assert save(store, states)
     assert store.read_states([*states, "unknown"]) == states
     assert store.read_states(["d7", "d7"]) == {"d7": b"7"}
+
+
+def test_states_that_are_asked_for_are_answered_once_each_after_what_was_submitted_before(store: StateStore) -> None:
+    store.submit(Transaction({"a": b"1"}))
+    store.ask(["a", "unknown"])
+    store.submit(Transaction({"a": b"2", "b": b"3"}, forgotten=["c"]))
+    store.ask(["b"])
+    outcomes_of(store, 2, WAIT_S)
+    assert find(store, "a") == b"2"
+    assert store.answers() == [("a", b"1"), ("unknown", None), ("b", b"3")]
+    assert store.answers() == []
+
+
+def test_transactions_that_wait_together_lead_to_the_same_as_one_by_one(
+    store: StateStore, location: StateLocation
+) -> None:
+    alert = _alert(1)
+    transactions = [
+        Transaction({"a": b"1", "b": b"1", "c": b"1"}, [alert], [alert], hourly=ROWS[:1]),
+        Transaction({"d": b"2"}, confirmed=["a-1"], forgotten=["a", "b"], hourly=ROWS),
+        Transaction({"b": b"3", "c": b"3"}, [_alert(2)], [_alert(2)]),
+        Transaction(forgotten=["d"]),
+    ]
+    for transaction in transactions:
+        store.submit(transaction)
+    assert [outcome.is_saved for outcome in outcomes_of(store, 4, WAIT_S)] == [True] * 4
+    assert store.read_states("abcd") == {"b": b"3", "c": b"3"}
+    assert store.read_outbox() == [_alert(2)]
+    assert _payloads(location) == [b"{1}", b"{2}"]
+    assert location.read_hourly("m", 0.0) == [HourlyRow(5, "a", "normal", 6, 4800), *ROWS[1:]]
 
 
 def test_an_empty_state_and_one_of_any_bytes_are_states(store: StateStore) -> None:
@@ -195,7 +255,7 @@ def test_a_state_is_not_returned_after_a_day(store: StateStore, monkeypatch: pyt
     assert store.read_states(["old", "new"]) == {"old": b"state", "new": b"newer"}
     _set_clock(monkeypatch, NOW_S + KEEP_STATE_S + 1)
     assert store.read_states(["old", "new"]) == {"new": b"newer"}
-    store.prune(0.0)
+    prune(store, 0.0)
     assert store.read_states(["old", "new"]) == {"new": b"newer"}
 
 
@@ -206,7 +266,7 @@ def test_a_state_from_before_the_clock_was_set_back_ages_from_then_on(
     save(store, {"a": b"old", "b": b"old"})
     _set_clock(monkeypatch, NOW_S / 10)
     save(store, {"a": b"new"})
-    store.prune(0.0)
+    prune(store, 0.0)
     assert store.read_states(["a", "b"]) == {"a": b"new", "b": b"old"}
     _set_clock(monkeypatch, NOW_S / 10 + KEEP_STATE_S + 1)
     assert store.read_states(["a", "b"]) == {}
@@ -257,7 +317,7 @@ def test_alerts_of_the_same_moment_keep_their_order(store: StateStore, location:
 def test_old_alerts_go_unless_they_are_on_their_way(store: StateStore, location: StateLocation) -> None:
     alerts = [_alert(1, 10.0), _alert(2, 20.0), _alert(3, 30.0)]
     save(store, published=alerts, unconfirmed=alerts[:1])
-    store.prune(25.0)
+    prune(store, 25.0)
     assert _payloads(location) == [b"{1}", b"{3}"]
     assert store.read_outbox() == alerts[:1]
 
@@ -273,7 +333,7 @@ def test_beats_of_an_hour_are_added_up_over_transactions_and_workers(
     assert location.read_hourly("m", 0.0, "b") == ROWS[2:]
     assert location.read_hourly("m", 43_299.0) == ROWS[:1]
     for worker in workers:
-        worker.prune(43_200.0)
+        prune(worker, 43_200.0)
     assert location.read_hourly("m", 0.0) == ROWS[:1]
 
 
@@ -287,18 +347,18 @@ def test_a_transaction_that_fails_leaves_nothing_and_can_be_made_again(
     case.break_(store)
     store.submit(failing)
     store.submit(Transaction({"b": b""}))  # one that comes later is not saved either, though there would be room
-    outcomes = store.done(WAIT_S)
+    outcomes = outcomes_of(store, 2, WAIT_S)
     assert [outcome.is_saved for outcome in outcomes] == [False, False]
     assert _health(store) == (True, 1, 1)
     assert store.read_states(["a", "b", "gone"]) == {"a": b"old", "gone": b"old"}
     assert store.read_outbox() == [_alert(1)]
     assert _payloads(location) == [b"{1}"]
     assert location.read_hourly("m", 0.0) == ROWS[:1]
-    store.prune(1e12)
+    prune(store, 1e12)
     assert _payloads(location) == [b"{1}"]
     case.mend()
     assert not save(store, {"b": b""})  # nothing is tried before `retry`
-    store.retry()
+    retry(store)
     assert _health(store) == (False, 2, 1)
     store.submit(failing)
     assert [outcome.is_saved for outcome in store.done(WAIT_S)] == [True]
@@ -308,7 +368,7 @@ def test_a_transaction_that_fails_leaves_nothing_and_can_be_made_again(
 
 
 def test_a_healthy_store_is_not_opened_again(store: StateStore) -> None:
-    store.retry()
+    retry(store)
     assert (store.opened, store.faults) == (1, 0)
 
 
@@ -423,7 +483,7 @@ def test_an_alert_that_was_judged_is_kept_however_old(store: StateStore, locatio
     save(store, published=[judged, other])
     rows = [_request(1)._replace(verb="judge", episode="a-1-x"), _request(2)._replace(episode="a-2-x")]
     assert _submit(store, Transaction(requests=rows))
-    store.prune(50.0)
+    prune(store, 50.0)
     assert _payloads(location) == [b"{1}"]
 
 

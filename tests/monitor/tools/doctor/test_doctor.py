@@ -305,6 +305,18 @@ def test_state_that_cannot_be_kept_is_reported(tmp_path: Path, monkeypatch: pyte
         assert examine.check_state(tmp_path).status == status
 
 
+def test_a_database_that_is_not_there_is_reported() -> None:
+    check = examine.check_database(f"postgresql://127.0.0.1:{free_port()}/nowhere")
+    assert (check.name, check.status) == ("state", "FAIL")
+    assert check.found.startswith("No database reached at postgresql://")
+
+
+def test_a_database_is_reported_with_its_version(database_url: str) -> None:
+    check = examine.check_database(database_url)
+    assert (check.name, check.status) == ("state", "ok")
+    assert "PostgreSQL" in check.found
+
+
 def test_clock_of_another_age_is_reported() -> None:
     assert examine.check_clock(0.0, synchronised=True).status == "FAIL"
     assert examine.check_clock(1.8e9, synchronised=True).found == "2027-01-15 08:00:00 UTC, synchronised"

@@ -1,0 +1,350 @@
+"""A RabbitMQ cluster as a source of packets: partitions of the fleet, dealt out to any number of processes.
+
+Devices speak MQTT to the cluster; it sorts their packets into partitions (`monitor.broker.topology`), and this source
+consumes those that it is given. What the monitor publishes goes out over MQTT as ever (`monitor.broker.mqtt`): alerts
+are confirmed, the status is retained, and a last will says when a process dies.
+
+Who gets a partition
+--------------------
+* Each partition has a channel. All processes ask for all partitions; RabbitMQ gives each to the first in line.
+* A channel that ends, with its process or alone, gives back what was not acknowledged: RabbitMQ puts it in its place
+  again, and the next in line gets it first. So a partition moves without a gap, and in order.
+* The process that has more than its share closes the channels of the surplus, and stands in line again at the end. How
+  many share is how many consume from a queue that is there to be counted. A partition that comes back soon after it was
+  left is kept: nobody wants it. (A node that is down leaves the consumers of its clients in the count.)
+* A process that is frozen is noticed by its heartbeats, and loses its connection, and so its partitions.
+
+Nothing is ever negatively acknowledged, no priorities are used, and no process knows of another.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from pika import spec
+
+from monitor.broker.amqp_connection import Connection, Connector, Login, Refused
+from monitor.broker.amqp_frames import Delivery, Reply, encode, encode_acks
+from monitor.broker.backoff import Backoff
+from monitor.broker.mqtt import MqttSource
+from monitor.broker.source import Message, Source
+from monitor.broker.topology import SWAP, Topology
+
+log = logging.getLogger(__name__)
+
+PREFETCH = 5000
+"""So many unacknowledged messages of a partition: at ten seconds' worth, 500 devices that send each second."""
+SURVEY_S = 2.0
+"""How often to ask how many processes share the partitions."""
+BACK_S, KEEP_S = 15.0, 300.0
+"""A partition that comes back within the first time after it was left is kept for the second."""
+CONTROL = 1
+"""Channel for questions."""
+TAG_BITS, CHANNEL_BITS = 48, 16
+"""A token is the numbers of the connection, of the channel, and of the delivery; those of MQTT are shorter."""
+MOST_CHANNELS = 2000
+"""Numbers of channels are used again after so many."""
+
+
+class AmqpSource(Source):
+    """A consumer of the partitions of a fleet.
+
+    Parameters
+    ----------
+    login
+        How to enter the cluster.
+    topology
+        Names of what lies there.
+    out
+        Where to publish.
+    """
+
+    resumed = True
+
+    def __init__(self, login: Login, topology: Topology, out: MqttSource) -> None:
+        self._topology = topology
+        self._out = out
+        self._connector = Connector(login, self._prepare)
+        self._connection: Connection | None = None
+        self._partitions = 0
+        self._channels: dict[int, int] = {}  # partition by channel
+        self._next_channel = CONTROL
+        self._owned: dict[int, int] = {}  # channel by partition of which something was delivered
+        self._closing: dict[int, int] = {}  # partition by channel that is being closed
+        self._share = math.inf
+        self._left_s: dict[int, float] = {}  # when partitions were left to others
+        self._kept_s: dict[int, float] = {}  # until when partitions are kept that nobody wanted
+        self._lost: list[int] = []
+        self._inbox: list[Message] = []
+        self._backoff = Backoff()
+        self._retry_s = self._survey_s = 0.0
+        self._fault: str | None = None
+
+    @property
+    def connected(self) -> bool:  # type: ignore[override] # read-only here
+        """Whether there is a connection over which packets come; what is published waits for its own."""
+        return self._connection is not None
+
+    @property
+    def listening(self) -> bool:  # type: ignore[override] # read-only here
+        """Whether there is a connection to the cluster, with partitions to ask for."""
+        return self._connection is not None and self._partitions > 0
+
+    @property
+    def fault(self) -> str | None:  # type: ignore[override] # read-only here
+        """What a person must mend."""
+        return "; ".join(text for text in (self._fault, self._out.fault) if text) or None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether messages wait to be returned."""
+        return bool(self._inbox)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages with QoS 1 that the broker has not confirmed yet."""
+        return self._out.unconfirmed
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return self._partitions
+
+    @property
+    def owned(self) -> list[int]:
+        """Partitions of which something was delivered over the present connection."""
+        return sorted(self._owned)
+
+    @property
+    def surplus(self) -> list[int]:
+        """Partitions above this process's share; see `Source.surplus`."""
+        surplus = len(self._owned) - self._share
+        if surplus <= 0:
+            return []
+        now_s = time.monotonic()
+        wanted = [one for one in self.owned if self._kept_s.get(one, 0.0) < now_s]
+        return wanted[-int(surplus) :]
+
+    def open(self) -> None:
+        """Connect for the first time; see `Source.open`."""
+        self._out.open()
+        self._begin(self._connector.connect())
+
+    def poll(self, wait_s: float, most: int) -> list[Message]:
+        """Return what has come; see `Source.poll`."""
+        connection = self._connection or self._reconnect()
+        if connection is None or self._inbox or not most:
+            self._inbox += self._out.poll(0.0 if self._inbox else min(wait_s, 0.02), max(1, most))
+            self.is_quiet = not self._inbox
+        else:
+            self._read(connection, wait_s)
+            self._inbox += self._out.poll(0.0, most)
+        messages, self._inbox = self._inbox[:most], self._inbox[most:]
+        return messages
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+    ) -> None:
+        """Take a message to be sent; see `Source.publish`."""
+        self._out.publish(topic, payload, qos, retain=retain, key=key)
+
+    def take_confirmed(self) -> list[str]:
+        """Return the keys of messages that the broker has confirmed; see `Source.take_confirmed`."""
+        return self._out.take_confirmed()
+
+    def take_refused(self) -> list[str | None]:
+        """Return the keys of messages that the broker will never take; see `Source.take_refused`."""
+        return self._out.take_refused()
+
+    def flush(self) -> bool:
+        """Send what was published and acknowledged; see `Source.flush`."""
+        has_left = self._out.flush()
+        if self._connection is None:
+            return False
+        try:
+            return self._connection.flush() and has_left
+        except ConnectionError as error:
+            self._lose(error)
+            return False
+
+    def ack(self, tokens: Iterable[int]) -> None:
+        """Acknowledge messages; see `Source.ack`."""
+        last: dict[int, int] = {}
+        others: list[int] = []
+        for token in tokens:
+            number = token >> (TAG_BITS + CHANNEL_BITS)
+            if not number:
+                others.append(token)
+            elif number == self.connections:
+                last[(token >> TAG_BITS) & (2**CHANNEL_BITS - 1)] = token & (2**TAG_BITS - 1)
+        if others:
+            self._out.ack(others)
+        if self._connection is not None:
+            here = [(channel, tag) for channel, tag in last.items() if channel in self._channels]
+            self._connection.write(encode_acks(here))
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Leave partitions to others; see `Source.release`."""
+        for partition in partitions:
+            channel = self._owned.get(partition)
+            if channel is not None and self._connection is not None:
+                self._left_s[partition] = time.monotonic()
+                self._connection.write(encode(channel, spec.Channel.Close(200, "", 0, 0)))
+                self._closing[channel] = partition
+                self._leave(channel)
+
+    def take_lost(self) -> list[int]:
+        """Return the partitions that others may have been given; see `Source.take_lost`."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def resubscribe(self) -> None:
+        """Do nothing: a queue cannot be forgotten without being missed."""
+
+    def close(self) -> None:
+        """Leave; see `Source.close`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._lose(None)
+        self._out.close()
+
+    def _prepare(self, connection: Connection) -> None:
+        """Count the partitions; in the thread that connects."""
+        channel, partitions = CONTROL, 0
+        connection.call(channel, spec.Channel.Open(), spec.Channel.OpenOk)
+        while True:
+            asked = spec.Queue.Declare(0, self._topology.queue(partitions), passive=True, arguments={})
+            answer = connection.call(channel, asked, spec.Queue.DeclareOk)
+            if isinstance(answer, spec.Channel.Close):
+                break
+            partitions += 1
+        if answer.reply_code != 404:
+            raise Refused(f"The broker at {connection} refuses: {answer.reply_text}.")
+        connection.acknowledge_close(channel)
+        connection.call(channel, spec.Channel.Open(), spec.Channel.OpenOk)
+        self._partitions = partitions
+
+    def _begin(self, connection: Connection) -> None:
+        """Ask for all partitions."""
+        self.connections += 1
+        self._connection = connection
+        self._next_channel = CONTROL
+        self._survey_s = time.monotonic() + SURVEY_S
+        self._backoff.reset()
+        name = self._topology.name
+        missing = f"the cluster at {connection} has no partitions for the monitor {name}: run ecgwatch cluster init"
+        self._fault = None if self._partitions else missing
+        if self._fault is not None:
+            log.warning("%s", self._fault)
+        log.info("connected to %s, which has %d partitions", connection, self._partitions)
+        if self._partitions:
+            connection.write(encode(CONTROL, spec.Basic.Consume(0, self._topology.members, "", arguments={})))
+        for partition in range(self._partitions):
+            self._ask_for(partition)
+
+    def _ask_for(self, partition: int) -> None:
+        """Stand in line for a partition, over a channel of its own."""
+        assert self._connection is not None
+        used = self._channels.keys() | self._closing.keys() | {CONTROL}
+        while self._next_channel in used:
+            self._next_channel = self._next_channel % MOST_CHANNELS + 1
+        channel = self._next_channel
+        self._channels[channel] = partition
+        consume = spec.Basic.Consume(0, self._topology.queue(partition), str(partition), arguments={})
+        self._connection.write(
+            encode(channel, spec.Channel.Open(), spec.Basic.Qos(0, PREFETCH, global_qos=False), consume)
+        )
+
+    def _reconnect(self) -> Connection | None:
+        """Fetch a connection, or begin to make one if it is time to."""
+        try:
+            connection = self._connector.fetch()
+        except Refused:
+            raise
+        except ConnectionError as error:
+            log.info("%s", error)
+            self._retry_s = time.monotonic() + self._backoff.next_s()
+            return None
+        if connection is not None:
+            self._begin(connection)
+        elif time.monotonic() >= self._retry_s:
+            self._connector.start()
+        return self._connection
+
+    def _read(self, connection: Connection, wait_s: float) -> None:
+        """Wait for something, and take it."""
+        sockets: list[Any] = [connection] if self._out.socket is None else [connection, self._out.socket]
+        writing = [connection] if connection.has_output else []
+        readable, _, _ = select.select(sockets, writing, [], 0.0 if connection.has_pending else wait_s)
+        self.is_quiet = not readable
+        try:
+            for found in connection.read():
+                self._take(found)
+            self._survey(connection)
+            connection.flush()
+        except ConnectionError as error:
+            self._lose(error)
+
+    def _take(self, found: Delivery | Reply) -> None:
+        if isinstance(found, Reply):
+            self._take_reply(found.channel, found.method)
+        elif (partition := self._channels.get(found.channel)) is not None:
+            if partition not in self._owned:
+                self._note_owned(partition, found.channel)
+            token = ((self.connections << CHANNEL_BITS) + found.channel << TAG_BITS) + found.tag
+            self._inbox.append(Message(found.key.translate(SWAP), found.payload, token, False, partition))
+
+    def _note_owned(self, partition: int, channel: int) -> None:
+        """Note that a partition is ours, perhaps again."""
+        self._owned[partition] = channel
+        now_s = time.monotonic()
+        if now_s - self._left_s.pop(partition, -math.inf) < BACK_S:
+            self._kept_s[partition] = now_s + KEEP_S
+
+    def _take_reply(self, channel: int, method: Any) -> None:
+        assert self._connection is not None
+        if isinstance(method, spec.Connection.Close):
+            raise ConnectionError(f"the server closes the connection: {method.reply_text}")
+        if isinstance(method, spec.Queue.DeclareOk) and channel == CONTROL:
+            self._share = math.ceil(self._partitions / max(1, method.consumer_count or 0))
+        elif isinstance(method, spec.Channel.CloseOk) and (left := self._closing.pop(channel, None)) is not None:
+            self._ask_for(left)
+        elif isinstance(method, spec.Channel.Close):
+            self._connection.write(encode(channel, spec.Channel.CloseOk()))
+            raise ConnectionError(f"the server closes a channel: {method.reply_text}")
+        elif isinstance(method, spec.Basic.Cancel) and channel in self._channels:
+            raise ConnectionError(f"the server takes away the queue {self._topology.queue(self._channels[channel])}")
+
+    def _survey(self, connection: Connection) -> None:
+        """Ask how many processes there are."""
+        now_s = time.monotonic()
+        if now_s < self._survey_s or not self._partitions:
+            return
+        self._survey_s = now_s + SURVEY_S
+        asked = spec.Queue.Declare(0, self._topology.members, passive=True, arguments={})
+        connection.write(encode(CONTROL, asked))
+
+    def _leave(self, channel: int) -> None:
+        """Note that a channel's partition is not ours any more."""
+        partition = self._channels.pop(channel)
+        if self._owned.pop(partition, None) is not None:
+            self._lost.append(partition)
+        self._inbox = [message for message in self._inbox if message.partition != partition]
+
+    def _lose(self, error: ConnectionError | None) -> None:
+        """Note that the connection is over, and with it all partitions."""
+        if error is not None:
+            log.warning("lost the cluster at %s (%s); reconnecting", self._connection, error)
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        for channel in list(self._channels):
+            self._leave(channel)
+        self._closing.clear()
+        self._share, self._inbox = math.inf, []
+        self._retry_s = 0.0

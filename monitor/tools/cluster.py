@@ -1,0 +1,218 @@
+"""`cluster init` declares what a fleet needs in RabbitMQ and PostgreSQL; `cluster status` shows who watches what.
+
+Both may be run again at any time, and while monitors run: what is there already is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pika import amqp_object, spec
+
+from monitor import wire
+from monitor.broker.amqp_connection import ClusterUrl, Connection, Login, Refused, connect_to_any
+from monitor.broker.connection import TlsFiles, read_password
+from monitor.broker.topology import QueueKind, Topology
+from monitor.state.location import locate
+from monitor.state.store import Claim
+
+CHANNEL = 1
+MOST_PARTITIONS = 1024
+LEAST_VERSION = (3, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Which cluster."""
+
+    broker: ClusterUrl
+    state: str | None = None
+    """URL of the database; None: only the broker."""
+    name: str = "monitor"
+    """Of the monitor."""
+    prefix: str = wire.PREFIX
+    password_file: Path | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
+
+    @property
+    def login(self) -> Login:
+        """How to enter the broker."""
+        return Login(
+            self.broker, read_password(self.broker.mqtt, self.password_file), self.tls, f"ecgwatch cluster {self.name}"
+        )
+
+    @property
+    def topology(self) -> Topology:
+        """What lies there."""
+        return Topology.of_fleet(wire.check_name(self.name), self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition as it is now."""
+
+    number: int
+    waiting: int
+    """Packets that were not delivered."""
+    watched: bool
+    """Whether a process consumes it."""
+    owner: str | None = None
+    """Host and process that last took it over."""
+    since_s: float | None = None
+    saved_s: float | None = None
+    """When that process saved something last, on the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A cluster as it is now."""
+
+    broker: str
+    """What the node that answered says of itself."""
+    version: tuple[int, ...]
+    store: str | None
+    processes: int
+    """Those that share the partitions."""
+    partitions: list[Partition]
+
+
+def init(settings: ClusterSettings, partitions: int, kind: QueueKind) -> int:
+    """Declare exchanges, queues and bindings, and make the tables; return the exit status.
+
+    Raises
+    ------
+    ValueError
+        It cannot be so many partitions, or there are already others.
+    ConnectionError
+        Broker or database cannot be reached, or refuse.
+    """
+    if not 1 <= partitions <= MOST_PARTITIONS:
+        raise ValueError(f"A fleet needs 1 to {MOST_PARTITIONS} partitions: got {partitions}.")
+    connection = _connect(settings)
+    try:
+        there = count_partitions(connection, settings.topology)
+        if there not in (0, partitions):
+            raise ValueError(
+                f"There are {there} partitions already, not {partitions}: devices would change theirs. Stop all "
+                "monitors, let them finish, and delete the queues first; or name another --name."
+            )
+        declare(connection, settings.topology, partitions, kind)
+    finally:
+        connection.close()
+    print(f"{settings.broker}: {partitions} {kind} partitions for the monitor {settings.name}")
+    if settings.state is not None:
+        print(locate(settings.state).examine().found)
+    return 0
+
+
+def status(settings: ClusterSettings, as_json: bool) -> int:
+    """Print the partitions, who has them, and how much waits; return 1 if a partition is not watched, else 0."""
+    found = read_status(settings)
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        print("\n".join(_lines(found)))
+    return int(not found.partitions or not all(one.watched for one in found.partitions))
+
+
+def read_status(settings: ClusterSettings) -> Status:
+    """Return how the cluster is now."""
+    connection, topology = _connect(settings), settings.topology
+    try:
+        count = count_partitions(connection, topology)
+        answers = [_ask(connection, _passive(topology.queue(k)), spec.Queue.DeclareOk) for k in range(count)]
+        members = _ask(connection, _passive(topology.members), spec.Queue.DeclareOk) if count else None
+        version = connection.version
+    finally:
+        connection.close()
+    location = None if settings.state is None else locate(settings.state)
+    claims = {} if location is None else {one.slot: one for one in location.read_claims(settings.name)}
+    return Status(
+        broker=f"RabbitMQ {'.'.join(map(str, version))}",
+        version=version,
+        store=None if location is None else location.examine().found,
+        processes=0 if members is None else members.consumer_count or 0,
+        partitions=[_partition(number, answer, claims.get(f"p{number}")) for number, answer in enumerate(answers)],
+    )
+
+
+def count_partitions(connection: Connection, topology: Topology) -> int:
+    """Return how many partitions there are."""
+    number = 0
+    while True:
+        answer = connection.call(CHANNEL, _passive(topology.queue(number)), spec.Queue.DeclareOk)
+        if isinstance(answer, spec.Channel.Close):
+            _reopen(connection)
+            if answer.reply_code != 404:
+                raise Refused(f"The broker refuses: {answer.reply_text}.")
+            return number
+        number += 1
+
+
+def declare(connection: Connection, topology: Topology, partitions: int, kind: QueueKind) -> None:
+    """Declare exchanges, queues and bindings."""
+    if connection.version < LEAST_VERSION:
+        raise ConnectionError(f"RabbitMQ 3.10 or later is needed, better 4: got {connection.version}.")
+    for exchange in topology.exchanges():
+        _ask(connection, exchange, spec.Exchange.DeclareOk)
+    for queue in topology.queues(partitions, kind, connection.version):
+        _ask(connection, queue, spec.Queue.DeclareOk)
+    for binding in topology.bindings(partitions):
+        _ask(connection, binding, spec.Queue.BindOk, spec.Exchange.BindOk)
+
+
+def _connect(settings: ClusterSettings) -> Connection:
+    connection = connect_to_any(settings.login)
+    connection.call(CHANNEL, spec.Channel.Open(), spec.Channel.OpenOk)
+    return connection
+
+
+def _passive(queue: str) -> spec.Queue.Declare:
+    return spec.Queue.Declare(0, queue, passive=True, arguments={})
+
+
+def _ask(connection: Connection, method: amqp_object.Method, *expected: type[amqp_object.Method]) -> Any:
+    answer = connection.call(CHANNEL, method, *expected)
+    if isinstance(answer, spec.Channel.Close):
+        hint = (
+            " Enable the plug-in rabbitmq_consistent_hash_exchange."
+            if "exchange type" in str(answer.reply_text)
+            else ""
+        )
+        raise ConnectionError(f"The broker refuses: {answer.reply_text}.{hint}")
+    return answer
+
+
+def _reopen(connection: Connection) -> None:
+    connection.acknowledge_close(CHANNEL)
+    connection.call(CHANNEL, spec.Channel.Open(), spec.Channel.OpenOk)
+
+
+def _partition(number: int, answer: spec.Queue.DeclareOk, claim: Claim | None) -> Partition:
+    waiting, watched = answer.message_count or 0, bool(answer.consumer_count)
+    if claim is None:
+        return Partition(number, waiting, watched)
+    return Partition(number, waiting, watched, claim.about, claim.since_s, claim.saved_s)
+
+
+def _lines(found: Status) -> list[str]:
+    partitions = found.partitions
+    if not partitions:
+        return ["no partitions: run ecgwatch cluster init"]
+    lines = [f"{'partition':>9} {'waiting':>9}  last taken over by"]
+    for one in partitions:
+        owner = "-" if one.owner is None else f"{one.owner}, {_ago(one.since_s)}, saved {_ago(one.saved_s)}"
+        lines.append(f"{one.number:9} {one.waiting:9}  {owner}{'' if one.watched else '  NOT WATCHED'}")
+    waiting, unwatched = sum(one.waiting for one in partitions), sum(not one.watched for one in partitions)
+    summary = (
+        f"{len(partitions)} partitions, {found.processes} processes, {waiting} packets wait, {unwatched} unwatched"
+    )
+    return [*lines, summary, found.broker, *([found.store] if found.store else [])]
+
+
+def _ago(time_s: float | None) -> str:
+    return "never" if time_s is None else f"{max(0.0, time.time() - time_s):.0f} s ago"

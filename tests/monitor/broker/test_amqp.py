@@ -1,0 +1,257 @@
+"""How partitions move between processes: sources on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from monitor.broker import amqp, connection
+from monitor.broker.amqp import AmqpSource
+from monitor.broker.amqp_connection import ClusterUrl, Login
+from monitor.broker.mqtt import MqttSource
+from monitor.broker.source import Message
+from monitor.broker.topology import Topology
+from monitor.state.location import locate
+from monitor.tools.cluster import ClusterSettings, init, status
+from monitor.tools.doctor.examine import DoctorSettings, check_cluster
+from simulator.broker import HOST, free_port
+from tests.rabbitmq import Node, address, run_rabbitmq
+
+WAIT_S, PARTITIONS, DEVICES = 30.0, 6, 40
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    with run_rabbitmq() as [node]:
+        yield node
+
+
+class _Bench:
+    """A fleet of its own on a node: a name, a prefix, a publisher, sources."""
+
+    def __init__(self, node: Node, stack: ExitStack) -> None:
+        self.name = f"fleet{next(_numbers)}"
+        self.topology = Topology.of_fleet(self.name, f"{self.name}/v1")
+        self._node, self._stack = node, stack
+        self._client = connection.make_client(node.url, f"devices-{self.name}")
+        connection.connect(self._client, node.url)
+        self._client.loop_start()
+        stack.callback(self._client.loop_stop)
+        self.settings = ClusterSettings(ClusterUrl.parse(address([node])), name=self.name, prefix=f"{self.name}/v1")
+        init(self.settings, PARTITIONS, "quorum")
+
+    def source(self, url: str | None = None) -> AmqpSource:
+        login = Login(ClusterUrl.parse(url or address([self._node])))
+        made = AmqpSource(login, self.topology, MqttSource(self._node.url, f"out{next(_numbers)}", [], clean=True))
+        made.open()
+        self._stack.callback(made.close)
+        return made
+
+    def publish(self, leaf: str, payload: bytes) -> None:
+        """Publish as each device."""
+        for device in range(DEVICES):
+            self._client.publish(f"{self.name}/v1/d{device}/{leaf}", payload, qos=1).wait_for_publish(WAIT_S)
+
+
+@pytest.fixture
+def bench(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Bench]:
+    monkeypatch.setattr(amqp, "SURVEY_S", 0.1)
+    with ExitStack() as stack:
+        yield _Bench(node, stack)
+
+
+def _poll(sources: list[AmqpSource], until: Callable[[list[list[Message]]], bool]) -> list[list[Message]]:
+    """Poll sources in turn until a condition holds for what each has got."""
+    got: list[list[Message]] = [[] for _ in sources]
+    until_s = time.monotonic() + WAIT_S
+    while not until(got):
+        assert time.monotonic() < until_s, "waited in vain"
+        for source, messages in zip(sources, got, strict=True):
+            messages += source.poll(0.01, 1000)
+            source.flush()
+    return got
+
+
+def _got(number: int) -> Callable[[list[list[Message]]], bool]:
+    return lambda got: sum(map(len, got)) >= number
+
+
+def _by_device(messages: list[Message]) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for message in messages:
+        found.setdefault(message.topic.split("/")[2], []).append(message.payload)
+    return found
+
+
+def test_a_device_meets_the_same_partition_with_all_that_it_sends_in_order(bench: _Bench) -> None:
+    source = bench.source()
+    for leaf, payload in (("info", b"i1"), ("samples", b"s1"), ("status", b"t1"), ("info", b"i2"), ("samples", b"s2")):
+        bench.publish(leaf, payload)
+    [messages] = _poll([source], _got(DEVICES * (2 + 3 * PARTITIONS)))
+    homes = {message.topic.split("/")[2]: message.partition for message in messages if "samples" in message.topic}
+    assert len(set(homes.values())) > 1
+    at_home = [message for message in messages if message.partition == homes[message.topic.split("/")[2]]]
+    expected = [b"i1", b"s1", b"t1", b"i2", b"s2"]
+    assert _by_device(at_home) == {f"d{device}": expected for device in range(DEVICES)}
+
+
+def test_a_second_process_gets_its_share_and_what_was_not_acknowledged_first(bench: _Bench) -> None:
+    first = bench.source()
+    bench.publish("samples", b"1")
+    bench.publish("samples", b"2")
+    [messages] = _poll([first], _got(2 * DEVICES))
+    owned = first.owned
+    first.ack([message.token for message in messages if message.token is not None and message.payload == b"1"])
+    first.flush()
+    second = bench.source()
+    _poll([first, second], lambda _: bool(first.surplus))
+    surplus = first.surplus
+    assert len(owned) - len(surplus) == PARTITIONS // 2
+    first.release(surplus)
+    first.flush()
+    assert sorted(first.take_lost()) == surplus
+    bench.publish("samples", b"3")
+    moved = {message.topic.split("/")[2] for message in messages if message.partition in surplus}
+    got = _poll([first, second], lambda got: _has(got[1], moved, b"3"))
+    assert _by_device(got[1]) == {device: [b"2", b"3"] for device in moved}
+    assert {message.partition for message in got[1]} == set(surplus)
+    assert not second.surplus
+
+
+def _has(messages: list[Message], devices: set[str], payload: bytes) -> bool:
+    return {message.topic.split("/")[2] for message in messages if message.payload == payload} >= devices
+
+
+def test_a_partition_that_nobody_wants_is_kept_when_it_comes_back(bench: _Bench) -> None:
+    source = bench.source()
+    bench.publish("samples", b"1")
+    _poll([source], _got(DEVICES))
+    source._share = PARTITIONS // 2  # as if a process were counted that is not there
+    surplus = source.surplus
+    assert len(surplus) == len(source.owned) - PARTITIONS // 2
+    source.release(surplus)
+    source.flush()
+    _poll([source], lambda _: set(surplus) <= set(source.owned))
+    source._share = PARTITIONS // 2
+    assert source.surplus == [one for one in source.surplus if one not in surplus]
+    assert sorted(source.take_lost()) == surplus
+
+
+def test_a_process_that_ends_leaves_its_partitions_to_those_in_line(bench: _Bench) -> None:
+    first = bench.source()
+    second = bench.source()
+    bench.publish("samples", b"1")
+    got = _poll([first, second], _got(DEVICES))
+    theirs = {message.topic.split("/")[2] for message in got[0]}
+    first.close()
+    [again] = _poll([second], lambda got: _has(got[0], theirs, b"1"))
+    assert {message.topic.split("/")[2] for message in again if message.payload == b"1"} >= theirs
+
+
+def test_acknowledgements_of_a_partition_that_was_released_mean_nothing(bench: _Bench) -> None:
+    source = bench.source()
+    bench.publish("samples", b"1")
+    [messages] = _poll([source], _got(DEVICES))
+    source.release(source.owned)
+    source.flush()
+    source.take_lost()
+    source.ack([message.token for message in messages if message.token is not None])
+    [again] = _poll([source], _got(DEVICES))
+    assert len(again) == DEVICES
+
+
+def test_without_partitions_it_says_what_to_run(node: Node) -> None:
+    with ExitStack() as stack:
+        login = Login(ClusterUrl.parse(address([node])))
+        source = AmqpSource(login, Topology.of_fleet("nobody", "n/v1"), MqttSource(node.url, "nobody", [], clean=True))
+        source.open()
+        stack.callback(source.close)
+        assert source.fault is not None
+        assert "ecgwatch cluster init" in source.fault
+        assert not source.listening
+
+
+def test_the_next_node_is_tried_when_one_does_not_answer(bench: _Bench, node: Node) -> None:
+    source = bench.source(f"amqp://{HOST}:{free_port()},{HOST}:{node.amqp}")
+    assert source.listening
+
+
+def test_a_wrong_password_is_refused(bench: _Bench, node: Node) -> None:
+    login = Login(ClusterUrl.parse(f"amqp://guest@{HOST}:{node.amqp}"), "wrong")
+    source = AmqpSource(login, bench.topology, MqttSource(node.url, "wrong", [], clean=True))
+    with pytest.raises(ConnectionError, match=f"The broker at {HOST}:{node.amqp} refuses"):
+        source.open()
+    source._out.close()
+
+
+def test_another_number_of_partitions_is_refused(bench: _Bench) -> None:
+    init(bench.settings, PARTITIONS, "quorum")  # the same again changes nothing
+    with pytest.raises(ValueError, match=f"There are {PARTITIONS} partitions already, not 7"):
+        init(bench.settings, 7, "quorum")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("amqp://a", "amqp://a:5672"),
+        ("amqp://anna@a:1,b/vhost", "amqp://anna@a:1,b:5672/vhost"),
+        ("amqps://[::1]", "amqps://::1:5671"),
+    ],
+)
+def test_the_url_of_a_cluster_names_its_nodes(text: str, shown: str) -> None:
+    assert str(ClusterUrl.parse(text)) == shown
+
+
+@pytest.mark.parametrize("text", ["mqtt://a", "amqp://", "amqp://a,,b", "amqp://a:port", "amqp://a?x=1"])
+def test_what_is_no_url_of_a_cluster_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Not the URL of a cluster"):
+        ClusterUrl.parse(text)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="must not hold a password") as error:
+        ClusterUrl.parse("amqp://anna:secret@a")
+    assert "secret" not in str(error.value)
+
+
+def test_status_shows_what_waits_and_what_nobody_watches(bench: _Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.publish("samples", b"1")
+    assert status(bench.settings, as_json=False) == 1
+    assert (
+        f"{PARTITIONS} partitions, 0 processes, {DEVICES} packets wait, {PARTITIONS} unwatched"
+        in capsys.readouterr().out
+    )
+    source = bench.source()
+    _poll([source], _got(DEVICES))
+    assert status(bench.settings, as_json=True) == 0
+    shown = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (shown["processes"], len(shown["partitions"])) == (1, PARTITIONS)
+
+
+def test_status_shows_who_has_taken_over(bench: _Bench, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store = locate(database_url).open_shared(bench.name)
+    store.own([2])
+    store.read_outbox()
+    status(replace(bench.settings, state=database_url), as_json=False)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["2"]]
+    assert f"{socket.gethostname()} {os.getpid()}, 0 s ago" in line
+    store.close()
+
+
+def test_the_doctor_knows_the_cluster(bench: _Bench, node: Node) -> None:
+    settings = DoctorSettings(name=bench.name, prefix=bench.settings.prefix)
+    check = check_cluster(settings, address([node]))
+    assert check.status in ("ok", "warn")  # it warns of versions before 4
+    assert f"{PARTITIONS} partitions, 0 processes" in check.found
+    check = check_cluster(DoctorSettings(name="nobody"), address([node]))
+    assert (check.status, check.advice.split(" --")[0]) == ("FAIL", "Run ecgwatch cluster init")
+    assert check_cluster(settings, f"amqp://{HOST}:{free_port()}").status == "FAIL"

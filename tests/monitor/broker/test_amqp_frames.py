@@ -1,0 +1,82 @@
+"""Deliveries out of bytes: the same as pika's own decoder finds, however the bytes are cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika import frame, spec
+
+from monitor.broker.amqp_frames import (
+    HEARTBEAT_FRAME,
+    Decoder,
+    Delivery,
+    FrameError,
+    Reply,
+    decode_with_pika,
+    encode,
+    encode_acks,
+)
+
+FRAME_BYTES = 100
+
+
+def _deliver(channel: int, tag: int, key: str, payload: bytes) -> list[bytes]:
+    """Frames of a delivery, as a server sends them."""
+    method = spec.Basic.Deliver("consumer", tag, redelivered=True, exchange="amq.topic", routing_key=key)
+    bodies = [payload[i : i + FRAME_BYTES] for i in range(0, len(payload), FRAME_BYTES)]
+    return [
+        frame.Method(channel, method).marshal(),
+        frame.Header(channel, len(payload), spec.BasicProperties(headers={"x-mqtt-publish-qos": 1})).marshal(),
+        *(frame.Body(channel, body).marshal() for body in bodies),
+    ]
+
+
+deliveries = st.builds(
+    Delivery,
+    st.integers(1, 3),
+    st.integers(1, 2**40),
+    st.text("abc.é", min_size=1, max_size=40),
+    st.binary(max_size=350),
+)
+
+
+@given(st.lists(deliveries, max_size=6), st.lists(st.integers(1, 60), min_size=1))
+def test_any_cut_gives_the_same_deliveries_as_pika(sent: list[Delivery], cuts: list[int]) -> None:
+    data = b"".join(b"".join(_deliver(*one)) + HEARTBEAT_FRAME for one in sent)
+    decoder, pika, found, expected = Decoder(), decode_with_pika(), [], []
+    at = 0
+    while at < len(data):
+        size = cuts[at % len(cuts)]
+        found += decoder.feed(data[at : at + size])
+        expected += pika(data[at : at + size])
+        at += size
+    assert found == expected == sent
+
+
+def test_frames_of_other_channels_may_lie_between_those_of_a_delivery() -> None:
+    first, second = _deliver(1, 7, "a", b"x" * 150), _deliver(2, 8, "b", b"y" * 150)
+    mixed = [one for pair in zip(first, second, strict=True) for one in pair]
+    assert Decoder().feed(b"".join(mixed)) == [Delivery(1, 7, "a", b"x" * 150), Delivery(2, 8, "b", b"y" * 150)]
+
+
+def test_replies_come_in_their_place_among_deliveries() -> None:
+    reply = encode(1, spec.Queue.DeclareOk("q", 5, 2))
+    found = Decoder().feed(b"".join([*_deliver(1, 1, "a", b"1"), reply, *_deliver(1, 2, "a", b"2")]))
+    assert [type(one) for one in found] == [Delivery, Reply, Delivery]
+    assert isinstance(found[1], Reply)
+    assert isinstance(found[1].method, spec.Queue.DeclareOk)
+    assert (found[1].channel, found[1].method.message_count) == (1, 5)
+
+
+def test_acknowledgements_are_those_of_pika() -> None:
+    expected = encode(3, spec.Basic.Ack(2**40, multiple=True)) + encode(4, spec.Basic.Ack(1, multiple=True))
+    assert encode_acks([(3, 2**40), (4, 1)]) == expected
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"HTTP/1.1 400 Bad Request\r\n", b"\x01\0\1\0\0\0\x04" + b"\0" * 5, b"\x03\0\1\0\0\0\1x\xce"]
+)
+def test_bytes_that_are_no_frames_are_one_clear_error(garbage: bytes) -> None:
+    with pytest.raises(FrameError, match="The server sent"):
+        Decoder().feed(garbage)

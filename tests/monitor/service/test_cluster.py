@@ -1,0 +1,194 @@
+"""Processes that share a fleet by RabbitMQ and PostgreSQL: one is killed, frozen and thawed, joins, leaves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import pytest
+
+from monitor import wire
+from monitor.broker import connection
+from monitor.broker.amqp_connection import ClusterUrl
+from monitor.broker.connection import BrokerUrl
+from monitor.state.location import locate
+from monitor.tools.cluster import ClusterSettings, init, read_status
+from tests.monitor.service.crash_harness import ALERTS, undisturbed
+from tests.monitor.synthetic_ecg import beat_times, make_ecg
+from tests.postgres import Postgres, make_database
+from tests.rabbitmq import Node, address, run_rabbitmq
+from tests.subscriber import Subscriber
+
+DEVICES, SECONDS, PACKET_S, RATE_HZ, PARTITIONS = 12, 40.0, 0.5, 250.0, 8
+WAIT_S = 90.0
+_names = (f"m{number}" for number in itertools.count())
+
+
+class _Subscriber(Subscriber):
+    """Keeps all that monitors publish."""
+
+    def on(self, leaf: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for topic, payload in self.received if topic.endswith(f"/{leaf}")]
+
+
+class _Fleet(NamedTuple):
+    """A cluster with devices on it."""
+
+    node: Node
+    store: str
+    name: str
+    heard: _Subscriber
+    stack: ExitStack
+
+    @property
+    def settings(self) -> ClusterSettings:
+        return ClusterSettings(ClusterUrl.parse(address([self.node])), self.store, self.name, f"ecg-{self.name}/v1")
+
+    def start_monitor(self) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable, "-m", "monitor", "run", "--source", address([self.node]), "--broker", str(self.node.url),
+            "--store", self.store, "--name", self.name, "--prefix", self.settings.prefix, "--beats",
+            "--provider", "cpu", "--alert", f"{ALERTS.n}/{ALERTS.m}",
+        ]  # fmt: skip
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.stack.callback(_end, process)
+        return process
+
+    def owners(self) -> set[str]:
+        """Processes that have saved something."""
+        return {one.owner for one in read_status(self.settings).partitions if one.owner is not None}
+
+    def owned_by(self, process: subprocess.Popen[bytes]) -> set[int]:
+        """Partitions that a process has taken over last; one without devices is not taken over by anybody else."""
+        found = read_status(self.settings).partitions
+        return {one.number for one in found if one.owner is not None and one.owner.split()[-1] == str(process.pid)}
+
+    def has_processes(self, number: int) -> bool:
+        """Whether so many processes share the partitions."""
+        return read_status(self.settings).processes == number
+
+    def start_monitors(self, number: int) -> list[subprocess.Popen[bytes]]:
+        """Start monitors, and wait until they share the partitions."""
+        made = [self.start_monitor() for _ in range(number)]
+        _wait(lambda: self.has_processes(number))
+        return made
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+    process.wait(20)
+
+
+def _wait(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
+    until_s = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until_s, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    with run_rabbitmq() as [node]:
+        yield node
+
+
+@pytest.fixture
+def fleet(node: Node, database_server: Postgres) -> Iterator[_Fleet]:
+    name = next(_names)
+    with ExitStack() as stack:
+        store = stack.enter_context(make_database(database_server))
+        topics = wire.Topics(f"ecg-{name}/v1")
+        heard = _Subscriber(node.url, topics.of("+", "beats"), topics.of("+", "alerts"))
+        stack.callback(heard.close)
+        made = _Fleet(node, store, name, heard, stack)
+        init(made.settings, PARTITIONS, "quorum")
+        yield made
+
+
+def _packets(device: int) -> list[wire.Packet]:
+    """An ECG of its own heart rate, the first a tachycardia, in packets of half a second that began long ago."""
+    samples = make_ecg(beat_times(SECONDS, 0.38 + 0.07 * device), SECONDS, RATE_HZ)
+    size = round(PACKET_S * RATE_HZ)
+    return [
+        wire.Packet(seq, 1e9 + seq * PACKET_S, RATE_HZ, samples[seq * size : (seq + 1) * size])
+        for seq in range(samples.size // size)
+    ]
+
+
+INFO = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
+FLEET = {f"d{device}": _packets(device) for device in range(DEVICES)}
+
+
+def _publish_all(url: BrokerUrl, prefix: str) -> None:
+    """Publish all packets in real time."""
+    client, topics = connection.make_client(url, f"{prefix}-devices".replace("/", "-")), wire.Topics(prefix)
+    connection.connect(client, url)
+    client.loop_start()
+    for device in FLEET:
+        client.publish(topics.of(device, "info"), wire.encode(INFO), qos=1).wait_for_publish(20)
+    began_s = time.monotonic()
+    for number, packets in enumerate(zip(*FLEET.values(), strict=True)):
+        time.sleep(max(0.0, began_s + number * PACKET_S - time.monotonic()))
+        for device, packet in zip(FLEET, packets, strict=True):
+            client.publish(topics.of(device, "samples"), wire.encode_packet(packet), qos=1).wait_for_publish(20)
+    client.disconnect()
+    client.loop_stop()
+
+
+def _play(fleet: _Fleet, meanwhile: Callable[[], None]) -> None:
+    """Play all devices, do something meanwhile, and compare what was found with what one finds that is left alone."""
+    beats, alerts = undisturbed(FLEET, INFO)
+    assert len(beats) > 500
+    assert alerts
+    playing = threading.Thread(target=_publish_all, args=(fleet.node.url, fleet.settings.prefix))
+    playing.start()
+    meanwhile()
+    playing.join()
+    _wait(lambda: {beat["id"] for beat in fleet.heard.on("beats")} >= beats)
+    _wait(lambda: {alert["id"] for alert in fleet.heard.on("alerts")} >= alerts)
+    _wait(lambda: sum(row.beats for row in locate(fleet.store).read_hourly(fleet.name, 0.0)) >= len(beats))
+    time.sleep(1.0)
+    told: dict[str, dict[str, Any]] = {}
+    for message in [*fleet.heard.on("beats"), *fleet.heard.on("alerts")]:
+        assert told.setdefault(f"{message['id']} {message.get('state')}", message) == message
+    assert {beat["id"] for beat in fleet.heard.on("beats")} == beats
+    assert {alert["id"] for alert in fleet.heard.on("alerts")} == alerts
+    assert sum(row.beats for row in locate(fleet.store).read_hourly(fleet.name, 0.0)) == len(beats)
+
+
+@pytest.mark.long
+def test_one_that_is_killed_and_one_that_joins_cost_nothing(fleet: _Fleet) -> None:
+    first, _second = fleet.start_monitors(2)
+
+    def kill_and_join() -> None:
+        _wait(lambda: len(fleet.owners()) == 2)
+        first.kill()
+        fleet.start_monitor()
+
+    _play(fleet, kill_and_join)
+    assert len(fleet.owners()) == 2
+
+
+def test_one_that_was_frozen_past_the_takeover_changes_nothing_when_it_is_thawed(fleet: _Fleet) -> None:
+    first, second = fleet.start_monitors(2)
+
+    def freeze_and_thaw() -> None:
+        _wait(lambda: len(fleet.owners()) == 2)
+        first.send_signal(signal.SIGSTOP)
+        before = fleet.owned_by(second)
+        _wait(lambda: fleet.has_processes(1))
+        _wait(lambda: len(fleet.owned_by(second)) > len(before))
+        first.send_signal(signal.SIGCONT)
+        _wait(lambda: fleet.has_processes(2))  # it stands in line again
+
+    _play(fleet, freeze_and_thaw)
