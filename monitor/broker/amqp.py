@@ -23,6 +23,7 @@ import logging
 import math
 import select
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,29 @@ MOST_CHANNELS = 2000
 """Numbers of channels are used again after so many."""
 
 
+class Unacked:
+    """Deliveries of a channel that are not acknowledged, in order."""
+
+    def __init__(self) -> None:
+        self.tags: deque[int] = deque()
+        self._early: set[int] = set()  # acknowledged, while one before is not
+
+    def ack(self, channel: int, tags: Iterable[int]) -> bytes:
+        """Return what acknowledges deliveries: those at the front together, others one by one."""
+        singly: list[int] = []
+        last = 0
+        for tag in tags:
+            if self.tags and self.tags[0] == tag:
+                last = self.tags.popleft()
+            else:
+                singly.append(tag)
+                self._early.add(tag)
+            while self._early and self.tags and self.tags[0] in self._early:
+                self._early.discard(self.tags.popleft())
+        together = encode_acks([(channel, last)]) if last else b""
+        return together + encode_acks([(channel, tag) for tag in singly], multiple=False)
+
+
 class AmqpSource(Source):
     """A consumer of the partitions of a fleet.
 
@@ -73,6 +97,7 @@ class AmqpSource(Source):
         self._connection: Connection | None = None
         self._partitions = 0
         self._channels: dict[int, int] = {}  # partition by channel
+        self._unacked: dict[int, Unacked] = {}  # by channel
         self._next_channel = CONTROL
         self._owned: dict[int, int] = {}  # channel by partition of which something was delivered
         self._closing: dict[int, int] = {}  # partition by channel that is being closed
@@ -174,19 +199,21 @@ class AmqpSource(Source):
 
     def ack(self, tokens: Iterable[int]) -> None:
         """Acknowledge messages; see `Source.ack`."""
-        last: dict[int, int] = {}
+        acked: dict[int, list[int]] = {}
         others: list[int] = []
         for token in tokens:
             number = token >> (TAG_BITS + CHANNEL_BITS)
             if not number:
                 others.append(token)
             elif number == self.connections:
-                last[(token >> TAG_BITS) & (2**CHANNEL_BITS - 1)] = token & (2**TAG_BITS - 1)
+                channel = (token >> TAG_BITS) & (2**CHANNEL_BITS - 1)
+                acked.setdefault(channel, []).append(token & (2**TAG_BITS - 1))
         if others:
             self._out.ack(others)
         if self._connection is not None:
-            here = [(channel, tag) for channel, tag in last.items() if channel in self._channels]
-            self._connection.write(encode_acks(here))
+            for channel, tags in acked.items():
+                if (unacked := self._unacked.get(channel)) is not None:
+                    self._connection.write(unacked.ack(channel, tags))
 
     def release(self, partitions: Iterable[int]) -> None:
         """Leave partitions to others; see `Source.release`."""
@@ -255,6 +282,7 @@ class AmqpSource(Source):
             self._next_channel = self._next_channel % MOST_CHANNELS + 1
         channel = self._next_channel
         self._channels[channel] = partition
+        self._unacked[channel] = Unacked()
         consume = spec.Basic.Consume(0, self._topology.queue(partition), str(partition), arguments={})
         self._connection.write(
             encode(channel, spec.Channel.Open(), spec.Basic.Qos(0, PREFETCH, global_qos=False), consume)
@@ -296,6 +324,7 @@ class AmqpSource(Source):
         elif (partition := self._channels.get(found.channel)) is not None:
             if partition not in self._owned:
                 self._note_owned(partition, found.channel)
+            self._unacked[found.channel].tags.append(found.tag)
             token = ((self.connections << CHANNEL_BITS) + found.channel << TAG_BITS) + found.tag
             self._inbox.append(Message(found.key.translate(SWAP), found.payload, token, False, partition))
 
@@ -332,6 +361,7 @@ class AmqpSource(Source):
     def _leave(self, channel: int) -> None:
         """Note that a channel's partition is not ours any more."""
         partition = self._channels.pop(channel)
+        self._unacked.pop(channel)
         if self._owned.pop(partition, None) is not None:
             self._lost.append(partition)
         self._inbox = [message for message in self._inbox if message.partition != partition]

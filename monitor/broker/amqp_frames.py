@@ -166,6 +166,6 @@ def encode(channel: int, *methods: amqp_object.Method) -> bytes:
     return b"".join(frame.Method(channel, method).marshal() for method in methods)
 
 
-def encode_acks(tags: Iterable[tuple[int, int]]) -> bytes:
-    """Encode an acknowledgement for each pair of a channel and a delivery tag: of that delivery and all before it."""
-    return b"".join(_ACK.pack(METHOD, channel, 13, 60, 80, tag, 1, END) for channel, tag in tags)
+def encode_acks(tags: Iterable[tuple[int, int]], *, multiple: bool = True) -> bytes:
+    """Encode an acknowledgement for each pair of a channel and a delivery tag, also of all before it if `multiple`."""
+    return b"".join(_ACK.pack(METHOD, channel, 13, 60, 80, tag, multiple, END) for channel, tag in tags)

@@ -6,7 +6,8 @@ there.
 
 Where the fleet is dealt out by partitions, every partition gets what any device says of itself, and a device belongs to
 the one that its samples come from: what others get is ignored. What a device that is not known yet says of itself is
-remembered for a while, until its first samples come.
+remembered for a while, until its first samples come; and for some seconds it is not acknowledged, so that whoever gets
+the partition meanwhile gets it, too.
 
 Whatever a device sends is at most counted and dropped: no message can stop the loop. What is dropped is logged once for
 each device and topic.
@@ -41,6 +42,8 @@ TOPIC_SHOWN = 200
 """Characters of a topic in a log line."""
 EARLY_S, MOST_EARLY = 60.0, 50_000
 """For how long it is remembered what devices say of themselves before their first samples, and of how many."""
+UNSETTLED_S, MOST_UNSETTLED = 5.0, 1000
+"""For how long, and for how many, it is not acknowledged."""
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
 
@@ -90,9 +93,11 @@ class Intake:
         self._lateness_s: list[float] = []
         self._new: list[str] = []  # devices to be looked up
         self._waiting: dict[str, _Waiting] = {}  # devices that are looked up
+        self._is_kept = False  # whether the message that was just taken is not to be acknowledged yet
+        self._unsettled: OrderedDict[tuple[int, str], tuple[list[int], float]] = OrderedDict()  # by partition and topic
         self._useless: list[str] = []
         self._void: Counter[str] = Counter()  # answers to come that are of no use any more, by device
-        self._early: OrderedDict[tuple[int, str], tuple[Content, float]] = OrderedDict()
+        self._early: OrderedDict[str, dict[int, tuple[Content, float]]] = OrderedDict()  # by device and partition
 
     def take(self, messages: Sequence[Message], now_s: float, arrived_s: float) -> None:
         """Take messages that came just now.
@@ -108,8 +113,16 @@ class Intake:
         """
         time_s = time.time() if messages else 0.0
         for message in messages:
+            self._is_kept = False
             device = self._take(message, now_s, arrived_s, time_s)
+            if self._is_kept and message.token is not None and message.partition is not None:
+                kept = self._unsettled.setdefault((message.partition, message.topic), ([], now_s))
+                kept[0].append(message.token)
+                continue
+            if device is not None and self._unsettled and message.partition is not None:
+                self._settle_early(message.partition, device, now_s)
             self._checkpoint.received(message.token, device, now_s)
+        self._expire_early(now_s)
         self._ask()
 
     def resume(self, arrived_s: float) -> None:
@@ -140,8 +153,8 @@ class Intake:
             del self._waiting[device]
             self._void[device] += device not in self._new
         self._new = [device for device in self._new if device not in gone]
-        for key in [key for key in self._early if key[0] in partitions]:
-            del self._early[key]
+        for key in [key for key in self._unsettled if key[0] in partitions]:
+            del self._unsettled[key]
         return gone
 
     def housekeeping(self, now_s: float) -> None:
@@ -247,9 +260,19 @@ class Intake:
             waiting = self._waiting[device] = _Waiting(partition)
             self._new.append(device)
             self._checkpoint.hold(device)
-            if partition is not None and (early := self._early.pop((partition, device), None)) is not None:
-                waiting.sent.append(early)
+            if partition is not None:
+                waiting.sent += self._take_early(partition, device)
         return waiting
+
+    def _take_early(self, partition: int, device: str) -> list[tuple[Content, float]]:
+        """Return what a device said of itself before its first samples.
+
+        A process that had the partition until now may have taken that; but the other partitions have got it, too.
+        """
+        early = self._early.pop(device, None)
+        if early is None:
+            return []
+        return [early.get(partition) or max(early.values(), key=lambda one: one[1])]
 
     def _ask(self) -> None:
         """Have all new devices looked up together."""
@@ -259,13 +282,31 @@ class Intake:
 
     def _remember_early(self, partition: int, device: str, content: Content, arrived_s: float) -> None:
         """Remember what a device says of itself before its first samples; of most devices none will come here."""
-        self._early[partition, device] = content, arrived_s
-        self._early.move_to_end((partition, device))
+        self._is_kept = True
+        self._early.setdefault(device, {})[partition] = content, arrived_s
+        self._early.move_to_end(device)
         while self._early:
-            _, came_s = next(iter(self._early.values()))
-            if len(self._early) <= MOST_EARLY and came_s > arrived_s - EARLY_S:
+            latest_s = max(came_s for _, came_s in next(iter(self._early.values())).values())
+            if len(self._early) <= MOST_EARLY and latest_s > arrived_s - EARLY_S:
                 break
             self._early.popitem(last=False)
+
+    def _settle_early(self, partition: int, device: str, now_s: float) -> None:
+        """Have what a device said before its first samples acknowledged once the device is saved."""
+        for leaf in ("info", "status"):
+            tokens, _ = self._unsettled.pop((partition, self._topics.of(device, leaf)), ((), 0.0))
+            for token in tokens:
+                self._checkpoint.received(token, device, now_s)
+
+    def _expire_early(self, now_s: float) -> None:
+        """Have what devices of other partitions said acknowledged after a while."""
+        while self._unsettled:
+            tokens, came_s = next(iter(self._unsettled.values()))
+            if now_s - came_s < UNSETTLED_S and len(self._unsettled) <= MOST_UNSETTLED:
+                return
+            self._unsettled.popitem(last=False)
+            for token in tokens:
+                self._checkpoint.received(token, None, now_s)
 
     def _go_on(self, device: str, state: bytes | None, waiting: _Waiting, arrived_s: float) -> None:
         """Restore a device, and take what it has sent meanwhile; tell it from where on its packets are needed."""

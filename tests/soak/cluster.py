@@ -230,6 +230,8 @@ def _compare(what: str, expected: set[str], told: dict[str, list[tuple[float, by
     print(
         f"{what:27} {len(expected)} expected, {missing} missing, {more} too many, {different} different, {twice} twice"
     )
+    if missing or more:
+        print(f"{'':27} missing {sorted(expected - ids)[:9]}, too many {sorted(ids - expected)[:9]}")
     p50, p99, longest = np.percentile(first_s, [50, 99, 100])
     print(f"{'':27} from the end of the packet to the first message: p50 {p50:.3f}, p99 {p99:.2f}, max {longest:.2f} s")
     return missing + more + different

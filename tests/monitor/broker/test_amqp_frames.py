@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
+from monitor.broker.amqp import Unacked
 from monitor.broker.amqp_frames import (
     HEARTBEAT_FRAME,
     Decoder,
@@ -72,6 +73,16 @@ def test_replies_come_in_their_place_among_deliveries() -> None:
 def test_acknowledgements_are_those_of_pika() -> None:
     expected = encode(3, spec.Basic.Ack(2**40, multiple=True)) + encode(4, spec.Basic.Ack(1, multiple=True))
     assert encode_acks([(3, 2**40), (4, 1)]) == expected
+
+
+def test_what_is_acknowledged_at_the_front_is_acknowledged_together_and_the_rest_one_by_one() -> None:
+    unacked = Unacked()
+    unacked.tags.extend(range(1, 8))
+    assert unacked.ack(3, [1, 2, 4]) == encode_acks([(3, 2)]) + encode_acks([(3, 4)], multiple=False)
+    assert unacked.ack(3, [5]) == encode_acks([(3, 5)], multiple=False)
+    assert unacked.ack(3, [3]) == encode_acks([(3, 3)])
+    assert list(unacked.tags) == [6, 7]
+    assert unacked.ack(3, [6, 7]) == encode_acks([(3, 7)])
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def _packet(seq: int, device: str = "a", partition: int | None = None) -> Messag
     return Message(TOPICS.of(device, "samples"), wire.encode_packet(packet), seq + 1, False, partition)
 
 
-def _info(first_seen_s: float, partition: int | None = None) -> Message:
+def _info(first_seen_s: float, partition: int | None = None, device: str = "a") -> Message:
     info = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=first_seen_s, first_seen_s=first_seen_s)
-    return Message(TOPICS.of("a", "info"), wire.encode(info), 100, False, partition)
+    return Message(TOPICS.of(device, "info"), wire.encode(info), 100, False, partition)
 
 
 def _saved(classifier: Classifier, packets: int, first_seen_s: float) -> HeldStore:
@@ -165,15 +165,33 @@ def test_what_is_said_by_a_foreign_partition_while_a_device_is_looked_up_is_igno
     assert _resolution(bench) == 1.0
 
 
+def test_what_another_process_has_taken_is_known_from_the_other_partitions(bench: _Bench) -> None:
+    bench.take(_info(1.0, partition=1), _info(2.0, partition=2))
+    bench.take(_packet(0, partition=3))
+    bench.answer()
+    assert _resolution(bench) in (1.0, 2.0)
+
+
+def test_what_is_said_before_the_first_samples_is_acknowledged_with_the_device_or_after_a_while(bench: _Bench) -> None:
+    bench.take(_info(1.0, 1)._replace(token=7), _info(1.0, 2)._replace(token=8))
+    bench.take(_packet(0, partition=1))
+    bench.answer()
+    bench.checkpoint.commit(1.0, idle=True)
+    bench.store.let()
+    assert bench.checkpoint.wait(0.0).tokens == [7, 1]
+    bench.intake.take([], 100.0, 100.0)
+    assert bench.checkpoint.commit(100.0, idle=True).tokens == [8]
+
+
 def test_what_few_devices_say_of_themselves_is_remembered_and_not_for_long(
     bench: _Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "MOST_EARLY", 2)
-    for partition in (1, 2, 3):
-        bench.take(_info(1.0, partition))
-    assert list(bench.intake._early) == [(2, "a"), (3, "a")]
-    bench.intake.take([_info(1.0, 4)], 100.0, 100.0)
-    assert list(bench.intake._early) == [(4, "a")]
+    for device in "abc":
+        bench.take(_info(1.0, 1, device))
+    assert list(bench.intake._early) == ["b", "c"]
+    bench.intake.take([_info(1.0, 1, "d")], 100.0, 100.0)
+    assert list(bench.intake._early) == ["d"]
 
 
 def test_of_a_partition_that_is_left_nothing_remains(bench: _Bench) -> None:
