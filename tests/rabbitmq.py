@@ -1,6 +1,6 @@
 """RabbitMQ nodes of the tests' own: in temporary directories, on free ports, alone or as a cluster on one machine.
 
-By default the RabbitMQ that is installed. ECGWATCH_RABBITMQ names the root of another Debian in which one is installed,
+By default the RabbitMQ that is installed. RABBITMQ_ROOT names the root of another Debian in which one is installed,
 such as `tests/fetch_rabbitmq.sh` makes: its nodes run in a chroot.
 """
 
@@ -130,7 +130,7 @@ def _kill(node: Node) -> None:
 
 def find_rabbitmq() -> Path:
     """Return the root of the system with RabbitMQ; without one skip the test, or fail it on CI."""
-    root = Path(os.environ.get("ECGWATCH_RABBITMQ", "/"))
+    root = Path(os.environ.get("RABBITMQ_ROOT", "/"))
     if not (root / SERVER).exists() or shutil.which("env") is None:
         reason = "RabbitMQ is not installed: apt-get install rabbitmq-server"
         if os.environ.get("CI") == "true":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from monitor.broker.memory import MemoryBroker, MemorySource
 from monitor.service.loop import Loop
 from monitor.service.run import Service, subscriptions
 from monitor.service.settings import ServiceSettings
+from tests.monitor.state.saving import WAIT_S
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 TOPICS = wire.Topics()
@@ -53,7 +55,12 @@ class Monitor:
         self.turn()
 
     def turn(self, times: int = 3) -> None:
+        """Let the loop turn so often, and on until the store has done what it was asked."""
         for _ in range(times):
+            self.loop.turn(0.0)
+        until_s, parts = time.monotonic() + WAIT_S, self.loop._parts
+        while parts.checkpoint.is_open or parts.intake._waiting:
+            assert time.monotonic() < until_s, "the store does not answer"
             self.loop.turn(0.0)
 
     def ask(self, verb: str, device: str, **fields: Any) -> wire.Answer | None:
