@@ -167,7 +167,7 @@ def test_an_alert_is_answered_with_the_keyboard_alone(page: Page, monitor: FakeM
     page.wait_for_selector("dialog")
     page.keyboard.type("Ada")
     page.keyboard.press("Enter")
-    page.wait_for_function("() => document.querySelector('.alert-detail').textContent.includes('by Ada')")
+    page.wait_for_function("() => document.querySelector('.alert-detail')?.textContent.includes('by Ada')")
     _tab_to(page, "Silence …")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
@@ -207,9 +207,9 @@ def test_scripts_in_names_and_texts_are_shown_as_text(page: Page, monitor: FakeM
     page.wait_for_selector(".alarm")
     assert SCRIPT in page.locator(".alarm").inner_text()
     page.locator(".alarm").click()
-    page.wait_for_function("() => document.querySelector('.alert-detail').textContent.includes('onerror')")
+    page.wait_for_function("() => document.querySelector('.alert-detail')?.textContent.includes('onerror')")
     page.goto(page.url.split("#")[0] + "#/device/a")
-    page.wait_for_function("() => document.querySelector('h1').textContent.includes('onerror')")
+    page.wait_for_function("() => document.querySelector('h1')?.textContent.includes('onerror')")
     assert page.locator("main img, main script").count() == 0
 
 
@@ -219,12 +219,12 @@ def test_a_file_is_judged_and_its_name_is_text(page: Page, tmp_path: Path) -> No
     page.get_by_role("link", name="Try").click()
     page.wait_for_selector("select option", state="attached")
     page.locator("input[type=file]").set_input_files(file)
-    page.wait_for_function("() => document.querySelector('main').textContent.includes('confidence')")
+    page.wait_for_function("() => document.querySelector('main')?.textContent.includes('confidence')")
     assert page.locator(".verdicts button").count() == 2
     assert page.locator("main canvas").evaluate(INK)
     file.write_text("1,2,3\n")
     page.locator("input[type=file]").set_input_files(file)
-    page.wait_for_function("() => document.querySelector('.error').textContent.includes('187')")
+    page.wait_for_function("() => document.querySelector('.error')?.textContent.includes('187')")
     assert "confidence" not in page.locator("main").inner_text(), "an error is no verdict"
 
 
@@ -232,20 +232,20 @@ def test_the_page_comes_back_after_a_cut_and_goes_on(page: Page, monitor: FakeMo
     monitor.show(state("a", name="Before"))
     page.wait_for_selector(".tile")
     server.end()
-    page.wait_for_function("() => document.querySelector('.health').textContent.includes('no connection')")
+    page.wait_for_function("() => document.querySelector('.health')?.textContent.includes('no connection')")
     server.start()
     monitor.show(state("a", name="After"))
-    page.wait_for_function("() => document.querySelector('.tile-name').textContent === 'After'")
+    page.wait_for_function("() => document.querySelector('.tile-name')?.textContent === 'After'")
     _stream(monitor, "a", 30, 1_800_000_000.0)
     page.wait_for_function(f"() => ({INK})(document.querySelector('.tile canvas'))")
 
 
 def test_who_is_not_seen_is_neither_built_nor_subscribed(page: Page, monitor: FakeMonitor) -> None:
     monitor.show(*(state(f"d{i:04d}") for i in range(600)))
-    page.wait_for_function("() => document.querySelector('main').textContent.includes('600 devices')")
+    page.wait_for_function("() => document.querySelector('main')?.textContent.includes('600 devices')")
     assert page.locator(".tile").count() < 50
     page.locator(".fleet").evaluate("element => element.scrollTo(0, 1e6)")
-    page.wait_for_function("() => document.querySelector('.fleet').textContent.includes('d0599')")
+    page.wait_for_function("() => document.querySelector('.fleet')?.textContent.includes('d0599')")
     assert page.locator(".tile").count() < 50
     _stream(monitor, "d0599", 30, 1_800_000_000.0)
     page.wait_for_function(f"() => ({INK})([...document.querySelectorAll('.tile')].pop().querySelector('canvas'))")
