@@ -20,7 +20,7 @@ from monitor.service.publisher import Publisher
 from monitor.service.requests import Requests
 from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
-from monitor.state.store import StateStore
+from monitor.state.store import SharedStore
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Partitions:
     def __init__(
         self,
         source: Source,
-        store: StateStore,
+        store: SharedStore,
         engine: Engine,
         checkpoint: Checkpoint,
         publisher: Publisher,

@@ -35,7 +35,7 @@ from monitor.service.stale_sessions import end_stale_sessions
 from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.location import locate
-from monitor.state.store import StateStore
+from monitor.state.store import SharedStore, StateStore
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Service:
             parts = Parts(
                 self.panel, engine, source, store, checkpoint, publisher, intake, states, requests, configured
             )
-            if settings.source is not None and store is not None:
+            if settings.source is not None and isinstance(store, SharedStore):
                 partitions = Partitions(source, store, engine, checkpoint, publisher, intake, states, requests)
                 parts = replace(parts, partitions=partitions)
             yield Loop(settings, parts, Health(settings, parts, self.board, self._report))

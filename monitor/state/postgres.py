@@ -37,6 +37,7 @@ from monitor.state.store import (
     HourlyRow,
     OutboxMessage,
     RequestRow,
+    SharedStore,
     StateLocation,
     Transaction,
 )
@@ -284,7 +285,7 @@ class PostgresLocation(StateLocation):
             raise OSError(f"{self} cannot be read: {describe(error)}.") from None
 
 
-class PostgresStore(ThreadedStore):
+class PostgresStore(ThreadedStore, SharedStore):
     """What a monitor, or one of its workers, has open in a database.
 
     Parameters
@@ -366,19 +367,19 @@ class PostgresStore(ThreadedStore):
         return next((bytes(payload) for (payload,) in self._select(query, episode, device)), None)
 
     def own(self, partitions: Collection[int]) -> None:
-        """Ask to take over partitions; see `StateStore.own`."""
+        """Ask to take over partitions; see `SharedStore.own`."""
         slots = [_slot(partition) for partition in sorted(partitions)]
         self._wanted.update(slots)
         self.later(lambda: self._try(lambda connection: self._take_over(connection, slots)))
 
     def disown(self, partitions: Collection[int]) -> None:
-        """Ask to leave partitions; see `StateStore.disown`."""
+        """Ask to leave partitions; see `SharedStore.disown`."""
         slots = [_slot(partition) for partition in partitions]
         self._wanted.difference_update(slots)
         self.later(lambda: [self._epochs.pop(slot, None) for slot in slots])
 
     def taken(self) -> list[OutboxMessage]:
-        """Return the outbox of what was taken over; see `StateStore.taken`."""
+        """Return the outbox of what was taken over; see `SharedStore.taken`."""
         taken: list[OutboxMessage] = []
         while not self._taken.empty():
             taken += self._taken.get()

@@ -207,21 +207,6 @@ class StateStore(ABC):
         Each transaction is reported once. While some are open and none can be reported yet, wait up to `wait_s`.
         """
 
-    def own(self, partitions: Collection[int]) -> None:
-        """Ask to take over partitions: whoever had them saves nothing of them any more. `taken` returns their outbox.
-
-        Only of a store that was opened by `StateLocation.open_shared`.
-        """
-        raise NotImplementedError
-
-    def disown(self, partitions: Collection[int]) -> None:
-        """Ask to leave partitions to others; no transaction may be open that concerns them."""
-        raise NotImplementedError
-
-    def taken(self) -> list[OutboxMessage]:
-        """Return the alerts that no broker has confirmed, of partitions that were taken over since the last call."""
-        return []
-
     @abstractmethod
     def prune(self, before_s: float) -> None:
         """Ask to drop the beats and alerts published before a time, and states that are not returned any more.
@@ -240,6 +225,22 @@ class StateStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the store, once what was submitted is saved or cannot be."""
+
+
+class SharedStore(StateStore):
+    """A store that any number of processes share, each of which saves its own partitions of the devices."""
+
+    @abstractmethod
+    def own(self, partitions: Collection[int]) -> None:
+        """Ask to take over partitions: whoever had them saves nothing of them any more. `taken` gives their outbox."""
+
+    @abstractmethod
+    def disown(self, partitions: Collection[int]) -> None:
+        """Ask to leave partitions to others; no transaction may be open that concerns them."""
+
+    @abstractmethod
+    def taken(self) -> list[OutboxMessage]:
+        """Return the alerts that no broker has confirmed, of partitions that were taken over since the last call."""
 
 
 class Condition(NamedTuple):
@@ -265,7 +266,7 @@ class StateLocation(ABC):
         Call it holding the name, or be sure that nobody else does.
         """
 
-    def open_shared(self, name: str) -> StateStore:
+    def open_shared(self, name: str) -> SharedStore:
         """Open what a monitor of that name keeps, for one of any number of processes that share it by partitions.
 
         Raises
