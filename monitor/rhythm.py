@@ -32,13 +32,13 @@ beats look early.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor import wire
-from monitor.alerts.finding import WITHHELD, Beats, Floats, Rhythm
+from monitor.alerts.finding import WITHHELD, Beats, Floats, Found, Rhythm
 from monitor.ecg.kernels import compiled
 from monitor.table import Table
 
@@ -123,34 +123,6 @@ STATE = np.dtype(
 LONGEST_MS = 65_535
 SET_BACK_S = 15.0
 """As in `monitor.alerts.episode`: a beat so long before the latest one says that the clock was set back."""
-
-
-class Found(Protocol):
-    """A moment as the batch and the engine found it; see `monitor.alerts.finding.Moment`."""
-
-    @property
-    def what(self) -> str:
-        """What was found."""
-
-    @property
-    def time_s(self) -> float:
-        """When it was."""
-
-    @property
-    def seq(self) -> int:
-        """Of the packet by which it is known."""
-
-    @property
-    def completed_s(self) -> float:
-        """End of that packet."""
-
-    @property
-    def silence_s(self) -> float:
-        """Since the last beat, where none was found for a while."""
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether beats may be hidden there."""
 
 
 class Seen(NamedTuple):

@@ -37,7 +37,7 @@ GONE: Final = "gone"
 """The device was forgotten: all that is open ends, with this reason. No detector has to see to it."""
 
 
-class Moment(Protocol):
+class Found(Protocol):
     """Something other than a beat was found."""
 
     @property
@@ -63,6 +63,10 @@ class Moment(Protocol):
     @property
     def is_doubtful(self) -> bool:
         """Whether beats may be hidden where none was found."""
+
+
+class Moment(Found, Protocol):
+    """The same, with what was known of the device then."""
 
     @property
     def is_fit(self) -> bool:
