@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from monitor.command import Program, Verb, run_program
 
@@ -119,40 +120,25 @@ def score(options: argparse.Namespace) -> None:
 
     For a model of the classes N, S and V, also how well it named them. With --alerts, how well it alerted.
     """
+    played: dict[str, Any] = {
+        "records": tuple(options.records),
+        "as_json": options.json,
+        "lead": options.lead,
+        "annotator": options.annotator,
+        "rate_hz": options.rate,
+        "model": options.model,
+        "shape": options.shape,
+    }
     if options.alerts or options.events is not None:
-        _score_alerts(options)
+        from simulator.alert_score import AlertScoreSettings, run_alert_score
+
+        if options.annotations is not None:
+            raise ValueError("--annotations holds beats: it does not go with --alerts or --events.")
+        run_alert_score(AlertScoreSettings(**played, events=options.events))
         return
     from simulator.score import ScoreSettings, run_score
 
-    run_score(
-        ScoreSettings(
-            records=tuple(options.records),
-            annotations=options.annotations,
-            as_json=options.json,
-            lead=options.lead,
-            annotator=options.annotator,
-            rate_hz=options.rate,
-            model=options.model,
-            shape=options.shape,
-        )
-    )
-
-
-def _score_alerts(options: argparse.Namespace) -> None:
-    from simulator.alert_score import AlertScoreSettings, run_alert_score
-
-    run_alert_score(
-        AlertScoreSettings(
-            records=tuple(options.records),
-            events=options.events,
-            as_json=options.json,
-            lead=options.lead,
-            annotator=options.annotator,
-            rate_hz=options.rate,
-            model=options.model,
-            shape=options.shape,
-        )
-    )
+    run_score(ScoreSettings(**played, annotations=options.annotations))
 
 
 def broker(options: argparse.Namespace) -> None:

@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 
 from monitor import wire
-from monitor.classify import SHAPE_MODEL, Classifier
+from monitor.classify import Classifier
 from monitor.engine import Engine, Output, warm_up
-from monitor.panel import DEFAULT_MODEL, Panel, load_panel
+from monitor.panel import Panel, load_panel
 from recordings.classes import CLASS_OF
 from recordings.marks import PREFERRED
 from recordings.reader import find_base, open_wfdb
 from simulator.records import Record, read_wfdb
-from simulator.score import cut_packets
+from simulator.score import RecordsToScore, cut_packets
 
 Span = tuple[float, float]
 """From, to: seconds since the start of the record."""
@@ -77,28 +77,11 @@ MERGED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class AlertScoreSettings:
-    """What to play, and what to write.
+class AlertScoreSettings(RecordsToScore):
+    """What to play, and what to write."""
 
-    Raises
-    ------
-    ValueError
-        There is no record.
-    """
-
-    records: tuple[Path, ...]
     events: Path | None = None
     """Where to write beats and alerts as they were published."""
-    as_json: bool = False
-    lead: str | None = None
-    annotator: str | None = None
-    rate_hz: float | None = None
-    model: str = DEFAULT_MODEL
-    shape: str = SHAPE_MODEL
-
-    def __post_init__(self) -> None:
-        if not self.records:
-            raise ValueError("Nothing to score: got no record, expected at least one.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -47,8 +47,8 @@ DEVICE = "record"
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreSettings:
-    """What to score, and how.
+class RecordsToScore:
+    """What to play, and by which models it is judged.
 
     Raises
     ------
@@ -57,8 +57,6 @@ class ScoreSettings:
     """
 
     records: tuple[Path, ...]
-    annotations: Path | None = None
-    """Where to write annotation files of what was found."""
     as_json: bool = False
     lead: str | None = None
     """Name or number of the lead; the first ECG if not given."""
@@ -75,6 +73,14 @@ class ScoreSettings:
             raise ValueError("Nothing to score: got no record, expected at least one.")
         if self.rate_hz is not None:
             _check_rate("--rate", self.rate_hz)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings(RecordsToScore):
+    """What to score, and how."""
+
+    annotations: Path | None = None
+    """Where to write annotation files of what was found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -171,7 +171,7 @@ def test_a_heart_that_stops_is_found_and_what_was_published_is_written(
 ) -> None:
     times_s = [*beat_times(25.0).tolist(), *(beat_times(25.0) + 33.0).tolist()]
     path = _write(tmp_path, times_s, "N" * len(times_s))
-    run_alert_score(AlertScoreSettings((path,), tmp_path / "events"))
+    run_alert_score(AlertScoreSettings((path,), events=tmp_path / "events"))
     table = capsys.readouterr().out
     assert "asystole                        1      1     0.00" in table
     lines = (tmp_path / "events" / "made.jsonl").read_bytes().splitlines()
