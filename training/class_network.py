@@ -7,10 +7,10 @@ the mean of their logits. Each is trained to be right alone as well, so the two 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as f
 from torch import Tensor, nn
 
 from monitor import beat2
+from training.models import Pairs
 
 CLASSES = ("N", "S", "V")
 """Normal (bundle branch block and escape included), supraventricular ectopic, ventricular ectopic."""
@@ -59,7 +59,7 @@ class Convolution(nn.Module):
         super().__init__()
         samples, layers = beat2.LENGTH, []
         for before, after, stride in zip((3, *self.CHANNELS), self.CHANNELS, self.STRIDES, strict=False):
-            layers.append(_Pairs(samples, before, after, stride))
+            layers.append(Pairs(samples, before, after, stride))
             samples = layers[-1].samples_out
         self.layers = nn.Sequential(*layers)
         self.out = nn.Sequential(nn.Dropout(0.3), nn.Linear(samples * self.CHANNELS[-1], width), nn.ReLU())
@@ -91,30 +91,3 @@ class _Head(nn.Module):
         """(n, width), (n, 21) -> (n, 3)."""
         logits: Tensor = self.layers(torch.cat([shape, self.context(about)], dim=1))
         return logits
-
-
-class _Pairs(nn.Module):
-    """A strided convolution with a kernel of two strides, batch normalisation, ReLU; see `training.models.Compact`."""
-
-    def __init__(self, samples: int, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__()
-        self.padding = -samples % stride
-        self.patches, self.width = (samples + self.padding) // stride, stride * channels_in
-        self.samples_out = self.patches - 1
-        self.linear = nn.Linear(2 * self.width, channels_out)
-        self.norm = nn.BatchNorm1d(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, samples, channels) -> (n, samples / stride - 1, channels)."""
-        if self.padding:
-            x = f.pad(x, (0, 0, 0, self.padding))
-        x = x.reshape(-1, self.patches, self.width)
-        pairs = torch.cat([x[:, :-1], x[:, 1:]], dim=2)
-        if self.training:
-            return f.relu(self.norm(self.linear(pairs).transpose(1, 2)).transpose(1, 2))
-        mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None
-        assert variance is not None
-        gain = self.norm.weight / torch.sqrt(variance + self.norm.eps)  # folded into weights and biases
-        bias = (self.linear.bias - mean) * gain + self.norm.bias
-        return f.relu(f.linear(pairs, self.linear.weight * gain[:, None], bias))

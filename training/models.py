@@ -181,7 +181,7 @@ class Compact(BeatNetwork):
         super().__init__(2 * self.CHANNELS[-1], 0, classes, rr, dropout=0.4)
         samples, layers = beat.LENGTH, []
         for before, after, stride in zip((1, *self.CHANNELS), self.CHANNELS, self.STRIDES, strict=False):
-            layers.append(_Pairs(samples, before, after, stride))
+            layers.append(Pairs(samples, before, after, stride))
             samples = layers[-1].samples_out
         self.layers = nn.Sequential(*layers)
 
@@ -191,8 +191,8 @@ class Compact(BeatNetwork):
         return torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1)
 
 
-class _Pairs(nn.Module):
-    """A strided convolution with a kernel of two strides, batch normalisation, ReLU."""
+class Pairs(nn.Module):
+    """A strided convolution with a kernel of two strides, batch normalisation, ReLU; see `Compact`."""
 
     def __init__(self, samples: int, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def test_logits_do_not_depend_on_the_batch() -> None:
 
 def test_compact_layer_is_a_strided_convolution_with_a_kernel_of_two_strides() -> None:
     torch.manual_seed(0)
-    layer = models._Pairs(46, 24, 48, 2)
+    layer = models.Pairs(46, 24, 48, 2)
     for buffer in layer.norm.buffers():
         buffer.copy_(torch.rand(buffer.shape) + 0.5)
     layer.norm.weight.data.uniform_(0.5, 2)
