@@ -45,11 +45,11 @@ def test_a_process_that_prints_a_lot_is_not_blocked_by_it() -> None:
 
 
 def test_what_a_process_takes_includes_its_children() -> None:
-    child = "x = bytearray(80_000_000); import time\nwhile time.process_time() < 0.3: pass\nprint(1, flush=True)\n"
-    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child + 'time.sleep(5)'!r}]).wait()"
+    child = "x = bytearray(80_000_000); import time\nwhile time.process_time() < 0.5: pass\nprint(1, flush=True)\n"
+    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child + 'time.sleep(30)'!r}]).wait()"
     process = harness.Process("It", [*PYTHON, code])
     try:
-        until_s = time.monotonic() + 20
+        until_s = time.monotonic() + 30
         while ((taken := harness.usage(process.pid)) is None or taken.cpu_s < 0.3) and time.monotonic() < until_s:
             time.sleep(0.05)
         assert taken is not None
