@@ -30,7 +30,7 @@ PART_S = 10.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 8
+VERSION = 20
 """Of what is saved of a device besides the records; grows when any of it changes."""
 _RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
@@ -330,7 +330,7 @@ class Batch:
         kernel = resample.design_kernel(rate_hz)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
         self._log.insert(place, self._make_piece(stretches, lanes, signal, ends))
-        waves = vf.find(self._waves, lanes, signal, ends)
+        waves = vf.find(self._waves, lanes, signal, ends, contacts=self._contacts)
         taken, before = 0, len(self._log)
         while taken < lanes.size:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)

@@ -46,7 +46,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
-from monitor.ecg import mains, silence
+from monitor.ecg import held, mains, silence
 from monitor.ecg.kernels import compiled, median, sort
 from monitor.wire import NO_SAMPLE
 
@@ -164,10 +164,11 @@ CONTACT = np.dtype(
         ("stills", np.int64),
         ("still_begin", np.int64, STILLS),  # ring of where the signal stood still for long
         ("still_end", np.int64, STILLS),
+        ("held", held.STATE),  # where values were held for less long
     ],
     align=True,
 )
-"""What is remembered of a stream's electrode, and of where it was clipped: 1.6 kB."""
+"""What is remembered of a stream's electrode, and of where it was clipped: 1.7 kB."""
 
 
 _fold = compiled(mains.fold)
@@ -215,14 +216,23 @@ def _hides_beats(gate: Any, contact: Any, beat: Any, start_s: float) -> bool:
     if 0 < beat.rr <= silence.LATE:
         return False
     qrs_s = start_s + (beat.fiducial - beat.r_peak) / RATE_HZ
-    if _stood_still(contact, qrs_s, min(beat.rr or silence.OVER, silence.OVER) / RATE_HZ):
+    over_s = min(beat.rr or silence.OVER, silence.OVER) / RATE_HZ
+    if _stood_still(contact, qrs_s, over_s) or _was_held(contact, qrs_s - silence.BEFORE / RATE_HZ, over_s):
         return True
     return bool(beat.moved == np.inf) if beat.rr > 0 else _doubts(gate, beat.moved)
 
 
 def stood_still(contact: np.void) -> bool:
-    """Whether a signal did not change for long in what was looked at last; see `monitor.ecg.silence`."""
-    return bool(_stood_still(contact, contact["n"] / contact["rate_hz"], silence.OVER / RATE_HZ))
+    """Whether a signal did not change for long, or for much of what was looked at last; see `monitor.ecg.silence`."""
+    now_s, over_s = contact["n"] / contact["rate_hz"], silence.OVER / RATE_HZ
+    return bool(_stood_still(contact, now_s, over_s) or _was_held(contact, now_s, over_s))
+
+
+@compiled
+def _was_held(contact: Any, until_s: float, over_s: float) -> bool:
+    """Whether values were held for more of so many seconds before a time than may be missing."""
+    held_s = held.seconds(contact.held, until_s - over_s, until_s)
+    return bool(held_s > max(silence.UNSEEN * over_s, silence.FEW / RATE_HZ))
 
 
 @compiled
@@ -480,6 +490,7 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
     patience = np.int64(np.rint(LEAD_OFF_S * rate_hz))
     clipped_after = max(3, np.int64(np.rint(CLIPPED_S * rate_hz)))
     still_after = np.int64(np.rint(silence.STILL_S * rate_hz))
+    held_after = max(3, np.int64(np.rint(held.LEAST_S * rate_hz)))
     previous, unmoved = state.previous, state.unmoved
     last, still = state.last, state.still
     for i in range(samples.size):
@@ -494,6 +505,10 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
                 streams.append(np.int64(stream))
                 places.append(np.int64(i))
         previous = value
+        if still >= held_after and value != last:
+            leap = 0 if value == NO_SAMPLE else abs(value - last)
+            if max(state.jump, leap) >= held.JUMP:
+                held.add(state.held, state.n + i, still, rate_hz)
         if value == NO_SAMPLE:
             still = 0
             state.jump = 0

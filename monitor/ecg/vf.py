@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
+from monitor.ecg import held
 from monitor.ecg.kernels import compiled
 
 STEP = 64
@@ -64,7 +65,7 @@ REGULAR, SOONER = 0.8, 0.2
 of the windows of three such rhythms in cudb and svdb that else look like flutter, and 0.4 % of those in fibrillation or
 flutter in vfdb and MIT-BIH."""
 MOST_MISSING = 0.25
-"""A window of which more is missing tells nothing."""
+"""A window of which more is missing, or was held at one value (`monitor.ecg.held`), tells nothing."""
 FAINT_AT_ONSET, FAINT = 0.45, 0.2
 """Of the wave's usual amplitude; less is none. Fibrillation begins coarse, and fades: in vfdb, cudb and MIT-BIH (11, 18
 and 1 records) no window within 10 s of an onset had less than 0.5 of it, later ones have down to 0.2."""
@@ -145,6 +146,7 @@ _WAVELETS = Wavelets(
     _mexican_hat(BEAT_S, BEAT_TAPS, RATE_HZ / 4),
 )
 _WEIGHTS = np.array([*WEIGHTS, BIAS])
+_NO_CONTACT = np.dtype([("held", held.STATE)])
 
 
 def find(
@@ -153,6 +155,7 @@ def find(
     samples: Signal,
     ends: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64] | None = None,
+    contacts: npt.NDArray[np.void] | None = None,
 ) -> Found:
     """Look for fibrillation in the next samples of many streams.
 
@@ -166,8 +169,12 @@ def find(
         Their samples at 125 Hz, one after the other, NaN where missing, and where those of each end.
     weights
         (6,) of `FEATURES`, and the bias; those of this module unless given.
+    contacts
+        (streams,) of `monitor.ecg.quality.CONTACT`, which has seen the samples at the device's rate; without it no
+        value counts as held.
     """
-    return Found(*_find(states, rows, samples, ends, _WAVELETS, _WEIGHTS if weights is None else weights))
+    contacts = np.zeros(states.size, _NO_CONTACT) if contacts is None else contacts
+    return Found(*_find(states, rows, samples, ends, _WAVELETS, _WEIGHTS if weights is None else weights, contacts))
 
 
 def is_suspected(state: np.void) -> bool:
@@ -195,12 +202,15 @@ def measure(samples: Signal) -> npt.NDArray[np.float64]:
 
 
 @compiled
-def _find(states: Any, rows: Any, samples: Signal, ends: Any, wavelets: Wavelets, weights: Any) -> tuple[Any, Any, Any]:
+def _find(
+    states: Any, rows: Any, samples: Signal, ends: Any, wavelets: Wavelets, weights: Any, contacts: Any
+) -> tuple[Any, Any, Any]:
     streams, places, what = [np.int64(0)][:0], [np.int64(0)][:0], [np.int64(0)][:0]
     start = np.int64(0)
     for i in range(rows.size):
         before = len(places)
-        _push(states[rows[i]], samples[start : ends[i]], wavelets, weights, places, what)
+        part, contact = samples[start : ends[i]], contacts[rows[i]]
+        _push(states[rows[i]], part, wavelets, weights, contact, places, what)
         for _ in range(len(places) - before):
             streams.append(np.int64(i))
         start = ends[i]
@@ -208,13 +218,13 @@ def _find(states: Any, rows: Any, samples: Signal, ends: Any, wavelets: Wavelets
 
 
 @compiled
-def _push(state: Any, samples: Signal, wavelets: Wavelets, weights: Any, places: Any, what: Any) -> None:
+def _push(state: Any, samples: Signal, wavelets: Wavelets, weights: Any, contact: Any, places: Any, what: Any) -> None:
     taken = 0
     while taken < samples.size:
         taken += _fill(state, samples[taken:])
         if state.n % STEP == 0:
             _take(state, wavelets)
-            found = _judge(state, wavelets, weights)
+            found = _judge(state, wavelets, weights, _is_held(contact, state.n / RATE_HZ))
             if found >= 0:
                 places.append(np.int64(state.n))
                 what.append(np.int64(found))
@@ -325,13 +335,21 @@ def _is_wave(state: Any) -> bool:
 
 
 @compiled
-def _judge(state: Any, wavelets: Wavelets, weights: Any) -> int:
+def _is_held(contact: Any, end_s: float) -> bool:
+    """Whether in too much of the window that ends then a value was held."""
+    window_s = STEPS * STEP / RATE_HZ
+    return bool(held.seconds(contact.held, end_s - window_s, end_s) > MOST_MISSING * window_s)
+
+
+@compiled
+def _judge(state: Any, wavelets: Wavelets, weights: Any, is_held: bool) -> int:
     """Score the window; return what is to be said of it, or -1."""
     known = state.n // STEP - STEPS + 1
     if known < 1:
         return -1
     scores = state.scores
-    scores[known % AVERAGED] = _score(state, wavelets, weights) if _is_wave(state) else -MOST
+    is_one = not is_held and _is_wave(state)
+    scores[known % AVERAGED] = _score(state, wavelets, weights) if is_one else -MOST
     if known < AVERAGED:
         return -1
     mean = 0.0
