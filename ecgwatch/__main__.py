@@ -14,6 +14,7 @@ import ecgwatch.configuring
 import export.__main__
 import gateway.__main__
 import monitor.__main__
+import monitor.answering
 import recorder.__main__
 import simulator.__main__
 import training.__main__
@@ -31,7 +32,7 @@ def _print_completion(options: argparse.Namespace) -> None:
 
 
 def _configure(parser: Parser, path: tuple[str, ...], words: Sequence[str]) -> Settled | None:
-    if path[0] == "config":
+    if path[0] == "config" and path[1:] != ("reload",):
         return None  # it says what is wrong with a file that no command could use
     return Settler(PROGRAM)(parser, path, words)
 
@@ -58,10 +59,16 @@ PROGRAM = Program(
         Group("export", "write trained networks as ONNX files, and check such files", export.__main__.VERBS),
         Group(
             "config",
-            "check and show the configuration file",
+            "check and show the configuration file, and have it read again",
             (
                 Verb("check", "say what is wrong with it", ecgwatch.configuring.add_check, _check_configuration),
                 Verb("show", "print by what a command goes", ecgwatch.configuring.add_show, _show_configuration),
+                Verb(
+                    "reload",
+                    "ask the running monitor to read it again",
+                    monitor.answering.add_reload,
+                    monitor.answering.reload,
+                ),
             ),
         ),
         Verb("completion", "print a script that lets a shell complete ecgwatch", _add_completion, _print_completion),

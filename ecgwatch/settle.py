@@ -31,6 +31,7 @@ CLIENTS = frozenset(
     {
         *("run", "watch", "doctor", "history", "devices", "page", "record", "notify run"),
         *("ack", "silence", "unsilence", "comment", "judge", "device set", "labels", "audit"),
+        "config reload",
     }
 )
 """Commands that go by the shared keys."""

@@ -37,17 +37,14 @@ def run(options: argparse.Namespace) -> int:
     from monitor.service.logs import set_up
 
     set_up(options.log, options.name)
-    settled = getattr(options, "settled", None)
-    if settled is not None and settled.document is not None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is about to be read
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration file is about to be read
     try:
         settings = _settings(options)
         with run_beside(page.command_of(options)):
             service = _service(settings, options.workers)
             signal.signal(signal.SIGTERM, lambda *_: service.stop())
             signal.signal(signal.SIGINT, lambda *_: service.stop())
-            if settled is not None and settled.document is not None:
-                signal.signal(signal.SIGHUP, lambda *_: service.reload())
+            signal.signal(signal.SIGHUP, lambda *_: service.reload())
             service.run()
     except (ValueError, OSError) as error:
         if options.log == "text":

@@ -57,6 +57,13 @@ def set_device(options: argparse.Namespace) -> int:
     return failed
 
 
+def reload(options: argparse.Namespace) -> int:
+    """Let the monitor read its configuration file again."""
+    from monitor.tools.ask import ask
+
+    return ask(_asker(options), "reload", {"by": options.by})
+
+
 def devices(options: argparse.Namespace) -> int:
     """List how all devices are."""
     from monitor.tools.ask import list_devices
@@ -113,6 +120,11 @@ def _user() -> str:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("device", metavar="DEVICE", help="id of the device")
+
+
+def add_reload(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``ecgwatch config reload``."""
+    _add_asking(parser)
 
 
 def _add_asking(parser: argparse.ArgumentParser) -> None:

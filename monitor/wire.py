@@ -72,7 +72,9 @@ AlertState = Literal["new", "update", "end", "acknowledged", "silenced", "commen
 Connection = Literal["streaming", "lead-off", "silent", "offline"]
 Verb = Literal["acknowledge", "silence", "unsilence", "comment", "judge", "rename", "limits"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
-"""What can be asked of a monitor."""
+"""What can be asked of a monitor about a device."""
+RELOAD = "reload"
+"""The last word of the topic of a `Reload`."""
 Limits = dict[Kind, dict[Annotated[str, msgspec.Meta(max_length=64)], float]]
 """Kind of alert -> name of a parameter -> its value."""
 Remark = Annotated[str, msgspec.Meta(max_length=500)]
@@ -338,6 +340,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     answered before is answered again, and not done again."""
     response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     """Where the answer shall go: below `Topics.answer`, and nowhere else."""
+
+
+class Reload(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks a monitor to read its configuration file again: limits, names, and what else holds without a restart."""
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """Who asks."""
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    """Comes back in the answer; see `Request`."""
+    response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    """Where the answer shall go; see `Request`."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # they import what is heavy, and a parent of workers only rea
     from monitor.service.states import States
 
 log = logging.getLogger(__name__)
+
+NO_FILE = "the monitor was started without a configuration file, so there is none to read again"
 
 
 def read_limits(document: Document | None, given: tuple[str, ...]) -> Limits:
@@ -97,24 +100,47 @@ class Configured:
     def load(self) -> None:
         """Read it for the first time; what it says may have changed since the settings were made."""
         if self._settings.configuration is not None:
-            self._read()
+            with suppress(ValueError):  # it is in the log
+                self._read()
 
     def turn(self) -> None:
         """Read it again, if that was asked for; what the engine was given must have been flushed."""
         if not self._is_asked:
             return
         self._is_asked = False
-        if self._settings.configuration is None:
-            log.warning("there is no configuration file that could be read again")
-            return
-        before = self._document
-        if self._read() and self._settings.shard[0] == 0:
-            log.info("%s was read again", self._settings.configuration)
-            for key in _fixed_keys_that_differ(before, self._document):
-                log.warning("%s has changed in the configuration file, and holds after a restart only", key)
+        if self._settings.configuration is not None:
+            with suppress(ValueError):  # it is in the log
+                self.read_again()
+        elif self._is_first:
+            log.info("SIGHUP is ignored: %s", NO_FILE)
 
-    def _read(self) -> bool:
-        """Read and apply it; return whether it could be used."""
+    def read_again(self) -> str:
+        """Read it again, log and return what came of that; what the engine was given must have been flushed.
+
+        Raises
+        ------
+        ValueError
+            There is no file, or it cannot be used: all stays as it was.
+        """
+        path, before = self._settings.configuration, self._document
+        if path is None:
+            raise ValueError(f"{NO_FILE[:1].upper()}{NO_FILE[1:]}.")
+        self._read()
+        fixed = _fixed_keys_that_differ(before, self._document)
+        if self._is_first:
+            log.info("%s was read again", path)
+            for key in fixed:
+                log.warning("%s has changed in the configuration file, and holds after a restart only", key)
+        later = f" Changed, and to hold after a restart only: {', '.join(fixed)}." if fixed else ""
+        return f"{path} was read again.{later}"
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether this is the worker that speaks for all."""
+        return self._settings.shard[0] == 0
+
+    def _read(self) -> None:
+        """Read and apply it."""
         path = self._settings.configuration
         assert path is not None
         try:
@@ -124,10 +150,9 @@ class Configured:
             devices = check_devices(document, settings)
         except ValueError as error:
             log.error("the configuration file is not used, all stays as it was: %s", error)
-            return False
+            raise ValueError(f"The configuration file is not used, all stays as it was: {error}") from None
         self._document = document
         self._apply(settings, devices)
-        return True
 
     def _apply(self, settings: ServiceSettings, devices: Mapping[str, DeviceDefaults]) -> None:
         engine, decisions = self._engine, self._decisions

@@ -1,4 +1,4 @@
-"""What people ask of the monitor: acknowledge, silence, unsilence, comment, judge, rename, limits.
+"""What people ask of the monitor: acknowledge, silence, unsilence, comment, judge, rename, limits; reload.
 
 Rules
 -----
@@ -7,7 +7,8 @@ Rules
 * The broker may deliver a request twice. With an id that was answered before it is answered again, and not done again.
 * Every granted request stays in the audit trail: who, when, what. Each step of an alert's life is also published.
 * Of several workers each grants the requests for its own devices; where the fleet is dealt out by partitions, those for
-  the devices that it knows.
+  the devices that it knows. All of them read the configuration file again, and the first one answers for all; each does
+  where the fleet is dealt out, since each may have a file of its own.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
 
 Knows the wire, the engine and the store; nothing of how requests come in.
@@ -63,6 +64,8 @@ class Tools(NamedTuple):
     publisher: Publisher
     states: States
     decisions: Decisions
+    reload: Callable[[], str]
+    """Reads the configuration file again, and returns what came of it; ValueError if it cannot be used."""
 
 
 class Requests:
@@ -159,6 +162,9 @@ class Requests:
     def _take(self, verb: str, payload: bytes) -> None:
         id_, topic = _read_sender(payload)
         try:
+            if verb == wire.RELOAD:
+                self._reload(wire.decode(payload, wire.Reload), payload)
+                return
             request = wire.decode(payload, wire.Request)
             if not self._is_ours(request.device):
                 return
@@ -179,22 +185,52 @@ class Requests:
         tools = self._tools
         named = next((one for one in wire.VERBS if one == verb), None)
         if named is None:
-            raise Refusal(f"There is no request {verb[:64]!r}{nearest(verb[:64], wire.VERBS)}.")
-        _check_words(request)
+            raise Refusal(f"There is no request {verb[:64]!r}{nearest(verb[:64], [*wire.VERBS, wire.RELOAD])}.")
+        for name in ("by", "reason", "name", "text", "episode"):
+            _check_word(name, getattr(request, name))
         task = Task(named, request, request.id or uuid4().hex, time.time())
-        if (before := self._find(task.id)) is not None:
-            row, _ = before
-            if (row.verb, row.payload) != (verb, payload):
-                raise Refusal(f"The id {task.id} was that of another request: give each its own, such as a UUID.")
-            self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
+        if self._answer_again(verb, request, payload):
             return
         text = self._grant[task.verb](task)
-        tools.engine.counts[counters.REQUESTS] += 1
         row = RequestRow(task.id, task.now_s, request.device, verb, request.by, payload, text, request.episode or "")
-        self._waiting[row.id] = row, request.response_topic
+        self._granted(row, request.response_topic)
         tools.checkpoint.decided.add(request.device, tools.decisions.save(request.device), row)
         tools.states.touch([request.device])
         log.info("%s by %s: %s", verb, request.by, text, extra={"device": request.device})
+
+    def _reload(self, request: wire.Reload, payload: bytes) -> None:
+        """Let the configuration file be read again, by this worker; the first one answers for all."""
+        _check_word("by", request.by)
+        is_first = self._shard is None or self._shard[0] == 0
+        if self._shard is not None and is_first and self._answer_again(wire.RELOAD, request, payload):
+            return
+        try:
+            text = self._tools.reload()
+        except ValueError as error:
+            if not is_first:
+                return
+            raise Refusal(str(error)) from None
+        if is_first:
+            row = RequestRow(request.id or uuid4().hex, time.time(), "", wire.RELOAD, request.by, payload, text)
+            self._granted(row, request.response_topic)
+            self._tools.checkpoint.decided.note(row)
+            log.info("%s by %s", wire.RELOAD, request.by)
+
+    def _granted(self, row: RequestRow, topic: str | None) -> None:
+        """Count a request that was granted, and let it be answered once it is saved."""
+        self._tools.engine.counts[counters.REQUESTS] += 1
+        self._waiting[row.id] = row, topic
+
+    def _answer_again(self, verb: str, request: wire.Request | wire.Reload, payload: bytes) -> bool:
+        """Answer a request that was granted before, and return whether it was."""
+        before = None if request.id is None else self._find(request.id)
+        if before is None:
+            return False
+        row, _ = before
+        if (row.verb, row.payload) != (verb, payload):
+            raise Refusal(f"The id {row.id} was that of another request: give each its own, such as a UUID.")
+        self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
+        return True
 
     def _find(self, id_: str) -> tuple[RequestRow, str | None] | None:
         """Return a request that was granted before, saved or not."""
@@ -351,12 +387,10 @@ class Requests:
         self._tools.source.publish(topic, wire.encode(answer), qos=1)
 
 
-def _check_words(request: wire.Request) -> None:
+def _check_word(name: str, word: str | None) -> None:
     """Refuse what a person does not write: it would be printed on somebody's terminal."""
-    for name in ("by", "reason", "name", "text", "episode"):
-        word = getattr(request, name)
-        if word is not None and not word.replace("\n", "").isprintable():
-            raise Refusal(f"{name} must be printable text: got {word[:40]!r}.")
+    if word is not None and not word.replace("\n", "").isprintable():
+        raise Refusal(f"{name} must be printable text: got {word[:40]!r}.")
 
 
 def _read_sender(payload: bytes) -> tuple[str | None, str | None]:

@@ -133,11 +133,13 @@ class Service:
             topics, checkpoint, decisions = wire.Topics(settings.prefix), Checkpoint(engine, store), Decisions()
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats, decisions)
             states = States(engine, source, decisions, topics)
-            tools = Tools(engine, checkpoint, store, source, publisher, states, decisions)
+            configured = self._configured = Configured(settings, engine, decisions, states)
+            tools = Tools(
+                engine, checkpoint, store, source, publisher, states, decisions, configured.read_again
+            )  # fmt: skip
             shard = settings.shard if settings.source is None else None
             requests = Requests(tools, topics, settings.name, shard)
             requests.load()
-            configured = self._configured = Configured(settings, engine, decisions, states)
             configured.load()
             intake = Intake(engine, checkpoint, store, publisher, topics, shard or (0, 1), requests)
             parts = Parts(

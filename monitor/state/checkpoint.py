@@ -219,13 +219,17 @@ class Decided:
         """Take what there is about a device, and the request that changed it."""
         self.decisions[device] = decisions
         if request is not None:
-            self.requests.append(request)
-            self._open.append(request)
+            self.note(request)
+
+    def note(self, request: RequestRow) -> None:
+        """Take a request that is about no device."""
+        self.requests.append(request)
+        self._open.append(request)
 
     @property
     def waits(self) -> bool:
         """Whether anything is to be saved."""
-        return bool(self.decisions)
+        return bool(self.decisions or self.requests)
 
     @property
     def is_urgent(self) -> bool:

@@ -66,7 +66,7 @@ def ask(asker: Asker, verb: str, fields: Mapping[str, Any]) -> int:
     request = {"id": id_, "response_topic": asker.answers, **fields}
     payload = msgspec.json.encode({name: value for name, value in request.items() if value is not None})
     try:
-        wire.decode(payload, wire.Request)
+        wire.decode(payload, wire.Reload if verb == wire.RELOAD else wire.Request)
     except wire.PacketError as error:
         raise ValueError(f"{verb}: {error}") from None
     source = asker.connect(asker.answers)

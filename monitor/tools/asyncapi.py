@@ -30,6 +30,15 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
     ("alerts", "{device}/alerts", wire.Alert, "send", 1, False, "What a person should look at."),
     ("state", "{device}/state", wire.DeviceState, "send", 0, True, "How a device and its wearer are now."),
     ("request", "monitor/{name}/request/{verb}", wire.Request, "receive", 1, False, "What a person asks of a monitor."),
+    (
+        "reload",
+        "monitor/{name}/request/reload",
+        wire.Reload,
+        "receive",
+        1,
+        False,
+        "To read the configuration file again.",
+    ),
     ("answer", "monitor/{name}/answer/{client}", wire.Answer, "send", 1, False, "What came of a request."),
     ("monitorStatus", "monitor/{name}/status", wire.MonitorStatus, "send", 1, True, "Also the monitor's last will."),
 ]
@@ -96,6 +105,7 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
         id="7",
         response_topic="ecg/v1/monitor/monitor/answer/page-1",
     ),
+    wire.Reload: wire.Reload(by="nurse-2", id="8", response_topic="ecg/v1/monitor/monitor/answer/page-1"),
     wire.Answer: wire.Answer(id="7", ok=True, text="Acknowledged atrial-fibrillation of patch-1."),
     wire.MonitorStatus: wire.MonitorStatus(
         state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, devices=1, streaming=1

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor import wire
+import ecgwatch.__main__
+from monitor import counters, wire
 from monitor.broker.memory import MemoryBroker
+from monitor.state.location import locate
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.service.crash_harness import wait
 from tests.monitor.service.one_monitor import CALM, RATE_HZ, SLOW, START_S, TOPICS, Monitor, running
@@ -118,6 +120,64 @@ def test_what_holds_after_a_restart_only_is_named(file: Path, caplog: pytest.Log
     assert [line.split()[0] for line in warned] == ["name", "run.workers"]
 
 
+def test_a_person_may_ask_that_it_be_read_again_and_that_is_audited(file: Path) -> None:
+    broker = MemoryBroker()
+    with running(broker, configuration=file, state="memory:reload") as monitor:
+        monitor.play("a", CALM)
+        file.write_text(f"{WIDE}[run]\nworkers = 2\n[devices.a]\nname = 'Bed 4'")
+        answer = monitor.ask("reload", "a")
+        state = monitor.state("a")
+    assert answer is not None
+    assert answer.text == f"{file} was read again. Changed, and to hold after a restart only: run.workers."
+    assert state is not None
+    assert state.name == "Bed 4"
+    [row] = locate("memory:reload").read_requests("monitor", 0.0)
+    assert (row.verb, row.by, row.device, row.answer) == ("reload", "nurse", "", answer.text)
+
+
+def test_a_request_to_read_it_again_that_comes_twice_is_audited_once(file: Path) -> None:
+    with running(MemoryBroker(), configuration=file, state="memory:twice") as monitor:
+        first, second = monitor.ask("reload", "a", id="7"), monitor.ask("reload", "a", id="7")
+    assert first == second
+    assert len(locate("memory:twice").read_requests("monitor", 0.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[limits]\nbradycardia-bpm = 'x'", "c.toml:2: limits.bradycardia-bpm: expected a number"),
+        (None, "The monitor was started without a configuration file"),
+    ],
+)
+def test_a_request_to_read_a_file_that_is_not_or_cannot_be_used_is_refused(
+    file: Path, text: str | None, why: str
+) -> None:
+    with running(MemoryBroker(), configuration=None if text is None else file) as monitor:
+        file.write_text(text or "")
+        answer = monitor.ask("reload", "a")
+        assert answer is not None
+        assert not answer.ok
+        assert why in answer.text
+        assert monitor.service.engine.counts[counters.REQUESTS_REFUSED] == 1
+
+
+@pytest.mark.parametrize("fields", [{"by": ""}, {"by": "\x1b[2J"}])
+def test_a_request_to_read_it_again_says_who_asks(file: Path, fields: dict[str, str]) -> None:
+    with running(MemoryBroker(), configuration=file) as monitor:
+        answer = monitor.ask("reload", "a", **fields)
+        assert answer is not None
+        assert not answer.ok
+
+
+def test_sighup_without_a_file_is_ignored_and_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "monitor.service.configured")
+    with running(MemoryBroker()) as monitor:
+        monitor.service.reload()
+        monitor.turn(2)
+    [line] = [record.getMessage() for record in caplog.records if record.name == "monitor.service.configured"]
+    assert line.startswith("SIGHUP is ignored: the monitor was started without a configuration file")
+
+
 def _name(client: Subscriber, device: str) -> str | None:
     told = client.payloads(TOPICS.of(device, "state"))
     return wire.decode(told[-1], wire.DeviceState).name if told else None
@@ -147,7 +207,32 @@ def test_a_process_reads_it_again_on_sighup(workers: str, file: Path, tmp_path: 
             file.write_text("name = 'ward'\n[devices.a]\nname = 'Bed 5'\n[devices.b]\nname = 'Bed 8'")
             monitor.send_signal(signal.SIGHUP)
             wait(lambda: (_name(client, "a"), _name(client, "b")) == ("Bed 5", "Bed 8"))
+            file.write_text(
+                f"broker = '{url}'\nname = 'ward'\n[devices.a]\nname = 'Bed 6'\n[devices.b]\nname = 'Bed 9'"
+            )
+            assert ecgwatch.__main__.main(["config", "reload", "--config", str(file)]) == 0
+            wait(lambda: (_name(client, "a"), _name(client, "b")) == ("Bed 6", "Bed 9"))
             assert monitor.poll() is None
         finally:
             monitor.terminate()
             monitor.wait(30)
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+def test_a_process_without_a_file_goes_on_after_sighup(workers: str, tmp_path: Path) -> None:
+    with (
+        run_mosquitto(find_mosquitto(), tmp_path) as url,
+        Subscriber(url, TOPICS.of("+", "state"), TOPICS.monitor_status("monitor")) as client,
+    ):
+        command = [sys.executable, "-m", "monitor", "run", "--provider", "cpu", "--no-state"]
+        monitor = subprocess.Popen([*command, "--broker", str(url), "--workers", workers], stderr=subprocess.PIPE)
+        try:
+            wait(lambda: bool(client.payloads(TOPICS.monitor_status("monitor"))), 60)
+            monitor.send_signal(signal.SIGHUP)
+            _play(client, "a", 0, 12)
+            wait(lambda: bool(client.payloads(TOPICS.of("a", "state"))))
+            assert monitor.poll() is None
+        finally:
+            monitor.terminate()
+            _, log = monitor.communicate(timeout=30)
+        assert log.count(b"SIGHUP is ignored") == 1
