@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+import ecgwatch.__main__
 from monitor import wire
-from monitor.__main__ import main
 from monitor.broker.connection import PASSWORD_VARIABLE, TlsFiles
 from tests.certificates import Authority
 from tests.deploy.secured import DEPLOY, Client, Secured, run_secured
@@ -262,8 +263,8 @@ def test_unit_is_valid_for_systemd(tmp_path: Path, name: str) -> None:
         pytest.skip("systemd is not installed")
     unit = tmp_path / name
     text = (DEPLOY / unit.name).read_text()
-    assert "/opt/ecgwatch/bin/python" in text
-    unit.write_text(text.replace("/opt/ecgwatch/bin/python", sys.executable))
+    assert "/opt/ecgwatch/bin/ecgwatch" in text
+    unit.write_text(text.replace("/opt/ecgwatch/bin/ecgwatch", sys.executable))
     done = subprocess.run(
         [analyze, "verify", "--man=no", "--recursive-errors=one", str(unit)], capture_output=True, text=True
     )
@@ -272,9 +273,31 @@ def test_unit_is_valid_for_systemd(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_unit_starts_the_monitor_with_existing_options(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    command = (DEPLOY / name).read_text().split("ExecStart=")[1].split("Restart=")[0]
+    command = (DEPLOY / name).read_text().split("ExecStart=")[1].split("Exec")[0].split("#")[0]
+    assert command.startswith("/opt/ecgwatch/bin/ecgwatch run ")
     with pytest.raises(SystemExit):
-        main(["run", "--help"])
+        ecgwatch.__main__.main(["run", "--help"])
     help_ = capsys.readouterr().out
     for option in re.findall(r"--[a-z-]+", command):
         assert option in help_
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_lets_the_monitor_read_its_configuration_again(name: str) -> None:
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in (DEPLOY / name).read_text()
+
+
+def test_configuration_of_the_unit_has_nothing_wrong_nor_has_what_it_suggests(tmp_path: Path) -> None:
+    text = (DEPLOY / "ecgwatch.toml").read_text()
+    suggested = tmp_path / "ecgwatch.toml"
+    suggested.write_text(re.sub(r"^# (?=[a-z-]+ = )", "", text, flags=re.MULTILINE))
+    assert suggested.read_text() != text
+    for file in (DEPLOY / "ecgwatch.toml", suggested):
+        assert ecgwatch.__main__.main(["config", "check", str(file)]) == 0
+
+
+def test_image_has_every_package() -> None:
+    root = DEPLOY.parent
+    wanted = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    copied = re.findall(r"^COPY (\w+) \1$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    assert {f"{package}*" for package in copied} == set(wanted)
