@@ -51,7 +51,7 @@ clean:
 # What the monitor and the simulator need; no torch. The compiled loops are cached, so every start is fast.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing into .venv (once, about a minute)"
-	@$(PIP) --editable '.[page]'
+	@$(PIP) --editable '.[page,terminal]'
 	@$(BIN)/python -c "from monitor.engine import warm_up; warm_up()"
 	@touch $@
 

@@ -6,8 +6,10 @@ Only flags are declared here; what a command needs is imported when it runs, so 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -164,18 +166,34 @@ def _cluster_settings(options: argparse.Namespace) -> ClusterSettings:
     )
 
 
-def watch(options: argparse.Namespace) -> int:
-    """Print alerts as they are published."""
+def watch(options: argparse.Namespace) -> None:
+    """Print alerts as they are published, or show the fleet on a terminal."""
     from monitor import wire
     from monitor.broker import connection
     from monitor.service.logs import set_up
-    from monitor.tools.watch import subscribe, watch
+    from monitor.tools.watch import Watcher, watch
 
-    set_up("text", "watch")
     url = connection.BrokerUrl.parse(options.broker)
     password = connection.read_password(url, options.password_file)
     tls = connection.TlsFiles(options.cafile, options.certfile, options.keyfile)
-    watch(subscribe(url, wire.Topics(options.prefix), password, tls), options.json)
+    watcher = Watcher(url, wire.Topics(options.prefix), password, tls)
+    if _wants_view(options):
+        from monitor.tools.terminal import show
+
+        show(watcher, options.device)
+        return
+    set_up("text", "watch")
+    watch(watcher.subscribe("alerts"), options.json, options.device)
+
+
+def _wants_view(options: argparse.Namespace) -> bool:
+    """Whether there is a terminal that can show more than lines."""
+    if options.json or options.lines or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    if importlib.util.find_spec("rich") is None:
+        print("a view of the fleet in place of lines: pip install 'ecgwatch[terminal]'", file=sys.stderr)
+        return False
+    return True
 
 
 def history(options: argparse.Namespace) -> int:
@@ -388,6 +406,8 @@ def _add_cluster_status(parser: argparse.ArgumentParser) -> None:
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     add_broker(parser)
     parser.add_argument("--json", action="store_true", help="print each alert as it was published")
+    parser.add_argument("--lines", action="store_true", help="print alerts as lines on a terminal, too")
+    parser.add_argument("--device", metavar="ID", help="only its alerts; on a terminal its signal is shown")
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
@@ -513,7 +533,7 @@ def _n_of_m(text: str) -> tuple[int, int]:
 
 VERBS = (
     Verb("run", "watch all devices and publish alerts", _add_run, run, extra="cluster"),
-    Verb("watch", "print alerts as they are published", _add_watch, watch),
+    Verb("watch", "show the fleet on a terminal; print alerts as they are published elsewhere", _add_watch, watch),
     Verb(
         "doctor",
         "check that broker and machine meet the monitor's needs; changes nothing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import msgspec
@@ -70,7 +71,7 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
     return "  ".join(words).rstrip()
 
 
-def watch(source: Source, as_json: bool) -> NoReturn:
+def watch(source: Source, as_json: bool, device: str | None = None) -> NoReturn:
     """Print the alerts that a source brings until interrupted, one a line; a broker that goes away is waited for.
 
     Parameters
@@ -79,6 +80,8 @@ def watch(source: Source, as_json: bool) -> NoReturn:
         Subscribed to alerts.
     as_json
         Print each alert as it was published.
+    device
+        Only its alerts; None: those of all.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def watch(source: Source, as_json: bool) -> NoReturn:
         for message in messages:
             if message.topic.endswith("/status"):
                 _log_state(message, monitors)
-            else:
+            elif device is None or message.topic.endswith(f"/{device}/alerts"):
                 print(_format(message, as_json), flush=True)
         source.ack(message.token for message in messages if message.token is not None)
         source.flush()
@@ -121,7 +124,22 @@ def _log_state(message: Message, monitors: dict[str, str]) -> None:
         log.info("the monitor %s is %s", plain(name), state)
 
 
-def subscribe(broker: connection.BrokerUrl, topics: wire.Topics, password: str | None, tls: TlsFiles) -> Source:
-    """Return a source of the alerts of all devices, and of the monitors' statuses."""
-    wanted = [Subscription(topics.of("+", "alerts"), 1), Subscription(topics.monitor_status("+"), 1, required=False)]
-    return MqttSource(broker, f"ecgwatch-watch-{os.getpid()}", wanted, password=password, tls=tls, clean=True)
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who watches, and where."""
+
+    broker: connection.BrokerUrl
+    topics: wire.Topics
+    password: str | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
+
+    def subscribe(self, *leaves: str, device: str = "+") -> Source:
+        """Return a source of these messages of a device, or of all, and of the monitors' statuses."""
+        wanted = [
+            Subscription(self.topics.of(device, leaf), int(leaf != "samples"), required=leaf == "alerts")
+            for leaf in leaves
+        ]
+        if device == "+":
+            wanted.append(Subscription(self.topics.monitor_status("+"), 1, required=False))
+        name = f"ecgwatch-watch-{os.getpid()}-{'-'.join(leaves)}"
+        return MqttSource(self.broker, name, wanted, password=self.password, tls=self.tls, clean=True)

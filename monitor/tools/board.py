@@ -1,0 +1,176 @@
+"""What a person at a terminal watches: the fleet as the monitors tell of it, what is alerted, and one device's signal.
+
+Made from messages of the wire alone; knows nothing of terminals or connections.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor import wire
+from monitor.broker.source import Message
+from monitor.tools.watch import format_alert
+
+RANKS: dict[str, int] = {"high": 3, "medium": 2, "low": 1, "technical": 0}
+TROUBLES: dict[str, int] = {"lead-off": 13, "silent": 12, "offline": 11}
+"""How much a device needs a person that sends nothing; what is alerted and answered needs less."""
+UNANSWERED = 20
+"""From here on a device has an alert that nobody has answered."""
+STRIP_S = 6.0
+"""How much of the live signal is kept."""
+LIVE_S = 5.0
+"""A live strip that has not grown for so long is none."""
+RECENT = 50
+"""Lines of alerts that are kept."""
+
+
+class Trace(NamedTuple):
+    """A stretch of signal to be shown."""
+
+    samples: npt.NDArray[np.float64]
+    """(n,) evenly spaced, NaN where there was none; in whatever unit."""
+    seconds: float
+    """How long it is."""
+    is_live: bool
+    """Whether it goes on; else it is the strip of an alert."""
+
+
+class Board:
+    """What is known of the fleet.
+
+    Parameters
+    ----------
+    topics
+        Of the wire.
+    """
+
+    def __init__(self, topics: wire.Topics) -> None:
+        self._topics = topics
+        self._status = topics.monitor_status("\n").split("\n")
+        self.states: dict[str, wire.DeviceState] = {}
+        """By device."""
+        self.monitors: dict[str, wire.MonitorStatus] = {}
+        """By name."""
+        self.is_connected = True
+        """Whether messages can come."""
+        self.recent: deque[tuple[wire.Severity, str]] = deque(maxlen=RECENT)
+        """Lines of the latest alerts, oldest first, each with its priority."""
+        self._strips: dict[str, wire.Strip] = {}
+        self._live: deque[tuple[float, float, npt.NDArray[np.float64]]] = deque()
+        self._live_device: str | None = None
+        self._live_at_s = 0.0
+
+    def take(self, message: Message, now_s: float) -> None:
+        """Take a message; what cannot be read is left out.
+
+        Parameters
+        ----------
+        message
+            On one of the topics of `monitor.tools.watch.subscribe_all`, or samples of the device in focus.
+        now_s
+            On any clock that does not run back.
+        """
+        try:
+            if message.topic.startswith(self._status[0]) and message.topic.endswith(self._status[1]):
+                self._take_status(message)
+                return
+            device, leaf = self._topics.parse(message.topic)
+            if leaf == "state":
+                self._take_state(device, message.payload)
+            elif leaf == "alerts":
+                self._take_alert(device, message.payload)
+            elif leaf == "samples" and device == self._live_device:
+                self._take_packet(wire.decode_packet(message.payload), now_s)
+        except wire.PacketError:
+            return
+
+    def _take_status(self, message: Message) -> None:
+        name = message.topic[len(self._status[0]) : -len(self._status[1])]
+        if message.payload:
+            self.monitors[name] = wire.decode(message.payload, wire.MonitorStatus)
+        else:
+            self.monitors.pop(name, None)
+
+    def _take_state(self, device: str, payload: bytes) -> None:
+        if payload:
+            self.states[device] = wire.decode(payload, wire.DeviceState)
+            return
+        self.states.pop(device, None)
+        self._strips.pop(device, None)
+
+    def _take_alert(self, device: str, payload: bytes) -> None:
+        alert = wire.decode(payload, wire.Alert)
+        if alert.strip is not None:
+            self._strips[device] = alert.strip
+        if alert.state != "update":
+            self.recent.append((alert.severity, format_alert(payload, as_json=False)))
+
+    def _take_packet(self, packet: wire.Packet, now_s: float) -> None:
+        if self._live and abs(packet.start_s - self._live[-1][0]) > STRIP_S:
+            self._live.clear()  # the device's clock was set
+        samples = packet.samples.astype(np.float64)
+        samples[packet.samples == wire.NO_SAMPLE] = np.nan
+        self._live.append((packet.start_s, packet.rate_hz, samples))
+        self._live_at_s = now_s
+        end_s = packet.start_s + samples.size / packet.rate_hz
+        while self._live[0][0] + self._live[0][2].size / self._live[0][1] < end_s - STRIP_S:
+            self._live.popleft()
+
+    def follow(self, device: str | None) -> None:
+        """Take live signal of this device from now on."""
+        if device != self._live_device:
+            self._live.clear()
+            self._live_device = device
+
+    def trace(self, device: str, now_s: float) -> Trace | None:
+        """Return what there is to see of a device's signal: live, if it comes, else the strip of its last alert."""
+        if device == self._live_device and self._live and now_s - self._live_at_s < LIVE_S:
+            return _join(self._live)
+        strip = self._strips.get(device)
+        if strip is None or not strip.samples:
+            return None
+        samples = np.array([np.nan if one is None else one for one in strip.samples], dtype=np.float64)
+        return Trace(samples, samples.size / strip.rate_hz, is_live=False)
+
+    def sorted(self) -> list[wire.DeviceState]:
+        """Return how all devices are, what needs a person first."""
+        return sorted(self.states.values(), key=lambda state: (-need(state), state.name or state.device))
+
+    def active(self) -> list[tuple[wire.DeviceState, wire.ActiveAlert]]:
+        """Return what is alerted, the gravest first; of equals what nobody has answered, then the newest."""
+        pairs = [(state, alert) for state in self.states.values() for alert in state.alerts]
+        pairs.sort(key=lambda pair: (is_answered(*pair), -RANKS[pair[1].severity], -pair[1].since_s))
+        return pairs
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a monitor says that it is there: without one no alert means nothing."""
+        return any(status.state != "offline" for status in self.monitors.values())
+
+
+def need(state: wire.DeviceState) -> int:
+    """How much a device needs a person, the higher the more, as on the page's fleet."""
+    ranks = [(1 if is_answered(state, alert) else UNANSWERED) + RANKS[alert.severity] for alert in state.alerts]
+    return max([TROUBLES.get(state.connection, 0), *ranks])
+
+
+def is_answered(state: wire.DeviceState, alert: wire.ActiveAlert) -> bool:
+    """Whether somebody has acknowledged or silenced an alert."""
+    return alert.acknowledged_by is not None or any(one.kind in (None, alert.kind) for one in state.silenced)
+
+
+def _join(packets: deque[tuple[float, float, npt.NDArray[np.float64]]]) -> Trace:
+    """Put packets where their times say, NaN between them."""
+    start_s, rate_hz, _ = packets[0]
+    end_s = max(begin_s + samples.size / rate for begin_s, rate, samples in packets)
+    joined = np.full(max(1, round((end_s - start_s) * rate_hz)), np.nan)
+    for begin_s, _, samples in packets:
+        at = max(0, round((begin_s - start_s) * rate_hz))
+        part = joined[at : at + samples.size]
+        part[:] = samples[: part.size]
+    most = round(STRIP_S * rate_hz)
+    return Trace(joined[-most:], joined[-most:].size / rate_hz, is_live=True)
