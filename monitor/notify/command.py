@@ -1,4 +1,4 @@
-"""Command line of notifications: ``ecgwatch notify run`` and ``notify test``. Imports nothing heavy."""
+"""Command line of notifications: ``ecgwatch notify run``, ``test`` and ``home-assistant``. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -44,6 +44,32 @@ def run(options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
     run_notifier(settings, rules, targets, lambda: bool(stopping))
+
+
+def home_assistant(options: argparse.Namespace) -> None:
+    """Offer all devices to Home Assistant until interrupted, or let it forget some."""
+    from monitor import wire
+    from monitor.broker.connection import BrokerUrl, TlsFiles
+    from monitor.notify.home_assistant import HomeAssistantSettings, remove
+    from monitor.notify.home_assistant import run as run_discovery
+    from monitor.service.logs import set_up
+
+    settings = HomeAssistantSettings(
+        broker=BrokerUrl.parse(options.broker),
+        password_file=options.password_file,
+        tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
+        prefix=options.prefix,
+        discovery_prefix=options.discovery_prefix,
+        monitor=wire.check_name(options.monitor),
+    )
+    set_up(options.log, "home-assistant")
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
+    signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
+    if options.remove:
+        remove(settings, options.remove, lambda: bool(stopping))
+    else:
+        run_discovery(settings, lambda: bool(stopping))
 
 
 def test(options: argparse.Namespace) -> int:
@@ -136,6 +162,22 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="NAME", help="only this target")
 
 
+def _add_home_assistant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--discovery-prefix", default="homeassistant", metavar="TOPIC", help="as set there")
+    parser.add_argument(
+        "--monitor", default="monitor", metavar="NAME", help="while this one is offline, devices are unavailable"
+    )
+    parser.add_argument(
+        "--remove",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help="let it forget this one, and end; can be repeated",
+    )
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="format of the log lines on stderr")
+    add_broker(parser)
+
+
 def _rule(text: str) -> Rule:
     from monitor.notify.rules import parse_rule
 
@@ -180,6 +222,12 @@ GROUP = Group(
     "tell people elsewhere of alerts",
     (
         Verb("run", "send alerts to webhooks and whatever Apprise reaches", _add_run, run, "notify"),
+        Verb(
+            "home-assistant",
+            "let Home Assistant find the devices, by MQTT discovery",
+            _add_home_assistant,
+            home_assistant,
+        ),
         Verb("test", "send a test to each target, and say what came back", _add_test, test, "notify"),
     ),
 )

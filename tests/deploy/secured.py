@@ -24,7 +24,7 @@ from tests.simulator.recorder import wait_for
 DEPLOY = DEPLOYED.parent
 GUIDE = DEPLOY.parent / "docs" / "DEPLOY.md"
 LOG = "mosquitto.log"
-MONITORS_SIDE = ("monitor", "viewer", "responder", "page")
+MONITORS_SIDE = ("monitor", "viewer", "responder", "page", "bridge", "home-assistant")
 """Users of the port that wants a certificate."""
 
 

@@ -191,6 +191,28 @@ def test_web_page_reads_what_it_shows_asks_and_writes_nothing_else(broker: Secur
         assert {topic for topic, _ in received} >= {*READ_BY_VIEWERS}
 
 
+def test_the_bridge_offers_devices_to_home_assistant_and_neither_reads_or_writes_anything_else(broker: Secured) -> None:
+    config, state = "homeassistant/device/ecgwatch-device-patch-1/config", TOPICS.of("patch-1", "state")
+    with (
+        Client(broker, "monitor", "ecg/v1/monitor/#", TOPICS.of("+", "samples")) as monitor,
+        Client(broker, "patch-1") as device,
+        Client(broker, "bridge", "#") as bridge,
+        Client(broker, "home-assistant", "#") as home,
+    ):
+        for topic in (TOPICS.request("monitor", "silence"), TOPICS.of("bridge", "samples"), ALERTS, state):
+            bridge.publish(topic, b"forged")
+            home.publish(topic.replace("bridge", "home-assistant"), b"forged")
+        bridge.publish(config, b"{}")
+        wait_for(lambda: (config, b"{}") in home.received)
+        device.publish(SAMPLES, b"x")
+        for topic in (ALERTS, TOPICS.of("patch-1", "beats"), TOPICS.answer("monitor", "page"), state):
+            monitor.publish(topic, b"x")
+        status = TOPICS.monitor_status("monitor")
+        assert {topic for topic, _ in _received_before(bridge, monitor, status)} == {state}
+        assert {topic for topic, _ in home.received} == {config, state, status}
+        assert {topic for topic, _ in monitor.received} == {SAMPLES, TOPICS.answer("monitor", "page"), status}
+
+
 def test_device_that_takes_the_monitor_s_client_id_gets_neither_its_session_nor_its_packets(broker: Secured) -> None:
     Client(broker, "monitor", SAMPLES, client_id="ecgwatch-monitor", clean_session=False).close()
     with Client(broker, "patch-1") as device:
