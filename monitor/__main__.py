@@ -72,6 +72,8 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
 
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
+    if options.metrics_devices and (options.metrics is None or options.workers > 1):
+        raise ValueError("--metrics-devices needs --metrics, and one worker: several do not tell of single devices.")
     n, m = options.alert
     settled = getattr(options, "settled", None)
     document = None if settled is None else settled.document
@@ -97,6 +99,7 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
         state=None if options.no_state else options.state or default_directory(),
         log=options.log,
         metrics=None if options.metrics is None else Address.parse(options.metrics),
+        metrics_devices=options.metrics_devices,
         configuration=None if document is None else document.path.absolute(),
         limits_given=given,
     )
@@ -353,6 +356,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if not given"
     )
+    parser.add_argument("--metrics-devices", action="store_true", help="metrics of each device too, by its id")
     parser.add_argument("--log", choices=("text", "json"), default="text", help="format of the log lines on stderr")
     page.add_run_flags(parser)
     parser.add_argument(

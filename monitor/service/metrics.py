@@ -2,7 +2,8 @@
 
 Rules
 -----
-* ``/metrics``: the figures of the monitor's status, summed over all devices; no device is named.
+* ``/metrics``: the figures of the monitor's status, summed over all devices. No device is named, unless that is asked
+  for: then each has its latest state, as it is told to the broker.
 * ``/healthz``: 200 while the monitor's loop turns, else 503: it ought to be restarted.
 * ``/readyz``: 200 while packets can come in, else 503: without a broker, or without one of the workers.
 
@@ -80,6 +81,8 @@ class HealthBoard:
     """When the loop last turned."""
     ready: bool = False
     """Whether packets can come in."""
+    states: dict[str, wire.DeviceState] | None = None
+    """How each device is; None: no device is named."""
 
     def note(self, status: wire.MonitorStatus) -> None:
         """Take a status made just now."""
@@ -103,6 +106,8 @@ class Collector:
         if status is not None:
             yield from _counters(status.counts)
             yield from _gauges(status, self._board)
+        if self._board.states is not None:
+            yield from _devices(list(self._board.states.values()))  # in one step, while the loop goes on
 
 
 _FROM_THE_START = {counters.BEATS: get_args(wire.Verdict)}
@@ -149,6 +154,34 @@ def _gauges(status: wire.MonitorStatus, board: HealthBoard) -> Iterator[Metric]:
         ("status_age_seconds", "Age of these figures.", time.monotonic() - board.noted_s),
     ]:
         yield GaugeMetricFamily(f"ecgwatch_{name}", text, value=float(value))
+
+
+def _devices(states: list[wire.DeviceState]) -> Iterator[Metric]:
+    """Yield what is known of each device; its name stands in one metric alone, since it may change."""
+    from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+
+    info = InfoMetricFamily("ecgwatch_device", "What people call a device.", labels=["device"])
+    rate = GaugeMetricFamily("ecgwatch_device_heart_rate_bpm", "Heart rate, where known.", labels=["device"])
+    judged = GaugeMetricFamily(
+        "ecgwatch_device_judged_ratio", "Share of the last minute's beats that could be judged.", labels=["device"]
+    )
+    connection = GaugeMetricFamily(
+        "ecgwatch_device_connection", "1 for how the device is connected.", labels=["device", "connection"]
+    )
+    alerts = GaugeMetricFamily(
+        "ecgwatch_device_active_alerts", "Active alerts by priority.", labels=["device", "severity"]
+    )
+    for state in states:
+        info.add_metric([state.device], {"name": state.name or state.device})
+        connection.add_metric([state.device, state.connection], 1)
+        if state.heart_rate_bpm is not None:
+            rate.add_metric([state.device], state.heart_rate_bpm)
+        if state.judged is not None:
+            judged.add_metric([state.device], state.judged)
+        active = Counter(alert.severity for alert in state.alerts)
+        for severity in get_args(wire.Severity):
+            alerts.add_metric([state.device, severity], active[severity])
+    yield from (info, rate, judged, connection, alerts)
 
 
 class _Server(ThreadingMixIn, TCPServer):

@@ -84,7 +84,7 @@ class Service:
         self.panel = load_panel(settings.model, settings.shape, settings.provider)
         self.engine = Engine(self.panel, settings.alerts)
         self.source = source or make_source(settings, None if report else _offline(self.panel))
-        self.board = HealthBoard()
+        self.board = HealthBoard(states={} if settings.metrics_devices else None)
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
         self._stopping = False
@@ -132,7 +132,7 @@ class Service:
         try:
             topics, checkpoint, decisions = wire.Topics(settings.prefix), Checkpoint(engine, store), Decisions()
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats, decisions)
-            states = States(engine, source, decisions, topics)
+            states = States(engine, source, decisions, topics, self.board.states)
             configured = self._configured = Configured(settings, engine, decisions, states)
             tools = Tools(
                 engine, checkpoint, store, source, publisher, states, decisions, configured.read_again

@@ -57,6 +57,8 @@ class ServiceSettings:
     """Which shard of the devices this one watches, and how many shards there are."""
     metrics: Address | None = None
     """Where to serve metrics and health; None serves nothing."""
+    metrics_devices: bool = False
+    """Whether metrics name devices."""
     log: Kind = "text"
     """How worker processes log; the caller sets up logging for its own process."""
     configuration: Path | None = None

@@ -57,9 +57,19 @@ class States:
         What people have decided about them.
     topics
         Of the wire.
+    told
+        Keeps the latest state of each device for others to read; None: nobody does.
     """
 
-    def __init__(self, engine: Engine, source: Source, decisions: Decisions, topics: wire.Topics) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        source: Source,
+        decisions: Decisions,
+        topics: wire.Topics,
+        told: dict[str, wire.DeviceState] | None = None,
+    ) -> None:
+        self._latest = told
         self._engine = engine
         self._source = source
         self._decisions = decisions
@@ -83,6 +93,7 @@ class States:
         gone = set(devices)
         self._told -= gone
         self._due -= gone
+        self._drop(gone)
 
     def turn(self, now_s: float, arrived_s: float) -> None:
         """Publish what is due.
@@ -153,6 +164,8 @@ class States:
             connection = CONNECTIONS[look.connections[k]]
             state = self._describe(known, connection, rates[k], shares[k], time_s)
             self._told.add(known.id)
+            if self._latest is not None:
+                self._latest[known.id] = state
             self._publish(known.id, wire.encode(state))
 
     def _describe(
@@ -186,6 +199,12 @@ class States:
         for device in gone:
             self._told.discard(device)
             self._publish(device, b"")
+        self._drop(gone)
+
+    def _drop(self, gone: set[str]) -> None:
+        if self._latest is not None:
+            for device in gone:
+                self._latest.pop(device, None)
 
     def _publish(self, device: str, payload: bytes) -> None:
         self._source.publish(self._topics.of(device, "state"), payload, qos=0, retain=True)

@@ -17,10 +17,13 @@ import msgspec
 import pytest
 
 from monitor import wire
+from monitor.__main__ import main
+from monitor.broker.memory import MemoryBroker
 from monitor.service import metrics
 from monitor.service.metrics import Address, HealthBoard, serve
 from simulator.broker import free_port
 from tests.conftest import find_mosquitto, run_mosquitto
+from tests.monitor.service.one_monitor import SLOW, running
 
 STATUS = wire.MonitorStatus(
     state="overloaded",
@@ -142,6 +145,54 @@ def test_whatever_stands_in_the_status_is_a_metric(board: HealthBoard, url: str)
     assert 0 <= figures.pop("ecgwatch_status_age_seconds") < 5
     assert 30 <= figures.pop("ecgwatch_silence_seconds") < 40
     assert not figures
+
+
+def test_each_device_has_metrics_where_that_was_asked_for(url: str, board: HealthBoard) -> None:
+    assert not any("device" in name for name in _figures(url))
+    alerts = [wire.ActiveAlert(episode=word, kind="pause", severity="high", since_s=0) for word in "xy"]
+    states = [
+        wire.DeviceState(
+            device="a", name='"4"', connection="streaming", heart_rate_bpm=61.5, judged=0.5, alerts=alerts, time_s=0
+        ),
+        wire.DeviceState(device="b", connection="silent", time_s=0),
+    ]
+    board.states = {state.device: state for state in states}
+    none = {
+        f'ecgwatch_device_active_alerts{{device="{device}",severity="{severity}"}}': 0.0
+        for device in "ab"
+        for severity in ("high", "medium", "low", "technical")
+    }
+    assert _figures(url) == none | {
+        'ecgwatch_device_info{device="a",name="\\"4\\""}': 1,
+        'ecgwatch_device_info{device="b",name="b"}': 1,
+        'ecgwatch_device_heart_rate_bpm{device="a"}': 61.5,
+        'ecgwatch_device_judged_ratio{device="a"}': 0.5,
+        'ecgwatch_device_connection{connection="streaming",device="a"}': 1,
+        'ecgwatch_device_connection{connection="silent",device="b"}': 1,
+        'ecgwatch_device_active_alerts{device="a",severity="high"}': 2,
+    }
+
+
+def test_the_metrics_of_a_device_are_its_latest_state_and_go_with_it() -> None:
+    with running(MemoryBroker(), metrics_devices=True) as monitor:
+        states = monitor.service.board.states
+        assert states == {}
+        monitor.play("a", SLOW)
+        assert states["a"] == monitor.state("a")
+        assert [alert.kind for alert in states["a"].alerts] == ["bradycardia"]
+        monitor.service.engine.forget(float("inf"))
+        monitor.turn()
+        assert states == {}
+    with running(MemoryBroker()) as monitor:
+        assert monitor.service.board.states is None
+
+
+@pytest.mark.parametrize("words", [[], ["--metrics", "0", "--workers", "2"]])
+def test_metrics_of_devices_without_metrics_or_of_several_workers_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--metrics-devices", *words]) == 2
+    assert "--metrics-devices needs --metrics, and one worker" in capsys.readouterr().err
 
 
 def test_before_the_first_status_there_are_no_metrics(url: str) -> None:
