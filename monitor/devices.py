@@ -172,6 +172,21 @@ class Devices:
             self._remember(known.id, known.allowance)
         return gone
 
+    def erase(self, device: str) -> Device | None:
+        """Drop all that is remembered of a device, and find nothing more of it; return its record, if it had one.
+
+        It counts as forgotten until that is saved, since a saved state of it is out of date.
+        """
+        known = self._devices.pop(device, None)
+        if known is not None:
+            known.stream.discard()
+        self._heard_once.pop(device, None)
+        self._unknown.pop(device, None)
+        self.detectors.pop(device, None)
+        self.notices[:] = [notice for notice in self.notices if notice.owner.id != device]
+        self.tombstones[device] = []
+        return known
+
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it is out of date."""
         return device in self.tombstones or device in self._being_buried

@@ -419,6 +419,14 @@ class Engine:
             self._drop_tables(known)
         return [known.id for known in gone]
 
+    def erase(self, device: str) -> None:
+        """Drop all that is remembered of a device, its limits too, and report nothing; see `Devices.erase`.
+
+        What the engine was given must have been flushed.
+        """
+        if (known := self._devices.erase(device)) is not None:
+            self._drop_tables(known)
+
     def has_forgotten(self, device: str) -> bool:
         """Whether a device was forgotten and is not buried: a saved state of it must not be restored."""
         return self._devices.has_forgotten(device)

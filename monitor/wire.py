@@ -70,7 +70,7 @@ Severity = Literal["high", "medium", "low", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
 AlertState = Literal["new", "update", "end", "acknowledged", "silenced", "commented"]
 Connection = Literal["streaming", "lead-off", "silent", "offline"]
-Verb = Literal["acknowledge", "silence", "unsilence", "comment", "judge", "rename", "limits"]
+Verb = Literal["acknowledge", "silence", "unsilence", "comment", "judge", "rename", "limits", "forget"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 """What can be asked of a monitor about a device."""
 RELOAD = "reload"
@@ -322,6 +322,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     judge: whether the alert `episode` was `right`, with `text` if there is more to say.
     rename: `device` is called `name`; null: by its id again.
     limits: sets those of `limits` for `device`; a kind with an empty map gets those of all devices again.
+    forget: all that is kept of `device` is deleted; it must not be sending.
     """
 
     by: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -361,6 +362,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     text: str
     """What was done, or why it was not, for a person."""
+    schema: int = SCHEMA
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """A person had a device forgotten: whoever keeps something of it is to delete that, too."""
+
+    device: Annotated[str, msgspec.Meta(pattern=f"^{DEVICE_ID}$")]
+    time_s: Time
+    """When, on the monitor's clock."""
     schema: int = SCHEMA
 
 
@@ -592,6 +602,10 @@ class Topics:
     def monitor_status(self, name: str) -> str:
         """Topic on which the monitor of that name says how it is."""
         return f"{self.prefix}/monitor/{name}/status"
+
+    def forgotten(self, name: str) -> str:
+        """Topic on which the monitor of that name says which devices were forgotten."""
+        return f"{self.prefix}/monitor/{name}/forgotten"
 
     def request(self, name: str, verb: str) -> str:
         """Topic of requests to the monitor of that name; `verb` may be "+" for all of them."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.command import Program, Verb, run_program
+from monitor.flags import place
 
 if TYPE_CHECKING:
     from recorder.hand_out import Wanted
@@ -98,7 +99,7 @@ def forget(options: argparse.Namespace) -> int:
     """Delete all that is kept of a device."""
     from monitor.broker import connection
     from monitor.state.location import default_directory
-    from recorder.forget import ForgetSettings, run_forget
+    from recorder.forget import ForgetSettings, run_forget, user
 
     broker = None if options.broker is None else connection.BrokerUrl.parse(options.broker)
     return run_forget(
@@ -111,6 +112,7 @@ def forget(options: argparse.Namespace) -> int:
             None if broker is None else connection.read_password(broker, options.password_file),
             connection.TlsFiles(options.cafile, options.certfile, options.keyfile),
             options.prefix,
+            options.by or user(),
         )
     )
 
@@ -240,9 +242,12 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
 
 def _add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("device", metavar="DEVICE", help="id of the device")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its states and history")
-    parser.add_argument("--name", default="monitor", help="of the monitor; it must be stopped")
-    parser.add_argument("--broker", metavar="URL", help="clear its retained messages of the device as well")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its states and history")
+    parser.add_argument("--name", default="monitor", help="of the monitor")
+    parser.add_argument(
+        "--broker", metavar="URL", help="where the monitor listens, if it runs; its retained messages are cleared"
+    )
+    parser.add_argument("--by", metavar="NAME", help="who asks, for the audit trail; if not given, who is logged in")
     _add_login(parser)
     add_record(parser)
 

@@ -1,12 +1,13 @@
 """``ecgwatch forget``: all that is kept of a device, deleted for good, and the proof that it is.
 
-The monitor must be stopped, since it would save the device again; a recorder may run, and is asked to forget.
-Afterwards every file of both is searched for the device's id, letter by letter: what is found is said, and the exit
-status is 1.
+A monitor that runs is asked over MQTT: it drops what it remembers, deletes what it has saved, and says what is left. A
+recorder that runs is asked through a file. Afterwards every file of both is searched for the device's id, letter by
+letter, and the broker for messages that it retains: what is found is said, and the exit status is 1.
 """
 
 from __future__ import annotations
 
+import getpass
 import re
 import time
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ from pathlib import Path
 from monitor import wire
 from monitor.broker.connection import BrokerUrl, TlsFiles
 from monitor.broker.mqtt import MqttSource
+from monitor.notify.queue import erase
 from monitor.state.location import locate
 from monitor.state.lock import held_at_once
+from monitor.tools.ask import Asker, NoAnswer, fetch, read_retained
 from recorder.archive import Archive
 from recorder.keeper import FORGET, Keeper
 
 WAIT_S = 30.0
-"""How long a recorder that runs may take to forget."""
+"""How long a recorder or a monitor that runs may take to forget."""
 RETAINED = ("info", "status", "state")
 """Last words of the topics whose last message a broker keeps."""
 PART = 1 << 20
@@ -36,18 +39,26 @@ class ForgetSettings:
     device: str
     root: Path
     """Of the record."""
-    state: Path
+    state: Path | str
     """Of the monitor."""
     name: str = "monitor"
     broker: BrokerUrl | None = None
-    """Whose retained messages to clear as well."""
+    """Where the monitor listens, if it runs, and whose retained messages to clear."""
     password: str | None = None
     tls: TlsFiles | None = None
     prefix: str = wire.PREFIX
+    by: str = "unknown"
+    """Who asks, for the audit trail."""
 
     def __post_init__(self) -> None:
         wire.check_device_id(self.device)
         wire.check_name(self.name)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Those that are searched in the end."""
+        is_folder = isinstance(self.state, Path) or "://" not in self.state
+        return [self.root, *([Path(self.state)] if is_folder else [])]
 
 
 def run_forget(settings: ForgetSettings) -> int:
@@ -56,36 +67,83 @@ def run_forget(settings: ForgetSettings) -> int:
     Raises
     ------
     ValueError
-        The monitor runs, or a recorder does not answer.
+        The monitor refuses, or runs and cannot be asked; or a recorder does not answer.
+    ConnectionError
+        The broker cannot be reached.
     OSError
         Something cannot be deleted.
     """
-    for what, count in {**_forget_states(settings), **_forget_record(settings)}.items():
+    is_sure = _forget_states(settings)
+    for what, count in {**_forget_record(settings), **_forget_queues(settings)}.items():
         print(f"deleted  {what}: {count}")
-    if settings.broker is not None:
-        _clear_broker(settings, settings.broker)
-        print(f"cleared  retained messages of {settings.device} on {settings.broker}")
-    else:
+    left = _clear_broker(settings, settings.broker) if settings.broker is not None else []
+    if settings.broker is None:
         print("not asked  the broker: --broker clears its retained messages (info, status, state)")
-    left = [path for folder in (settings.root, settings.state) for path in holding(folder, settings.device)]
-    for path in left:
-        print(f"left  {path} still names {settings.device}")
+    left += [str(path) for folder in settings.folders for path in holding(folder, settings.device)]
+    for one in left:
+        print(f"left  {one} still names {settings.device}")
     if not left:
-        print(f"proved  no file in {settings.root} or {settings.state} names {settings.device}")
-    return 1 if left else 0
+        print(f"proved  no file in {' or '.join(map(str, settings.folders))} names {settings.device}")
+    return 0 if is_sure and not left else 1
 
 
-def _forget_states(settings: ForgetSettings) -> dict[str, int]:
+def _forget_states(settings: ForgetSettings) -> bool:
+    """Have forgotten what a monitor remembers and has saved; return whether that is sure."""
     location = locate(settings.state)
-    if not location.has_kept(settings.name):
-        return {}
+    is_shared = any(claim.slot.startswith("p") for claim in location.read_claims(settings.name))
+    has_kept = location.has_kept(settings.name)
     with ExitStack() as stack:
-        for name in location.names_held(settings.name):
-            if not stack.enter_context(location.try_hold(name)):
-                raise ValueError(
-                    f"The monitor {settings.name} is running: stop it first, or it saves the device again."
-                )
-        return location.erase(settings.name, settings.device)
+        held = [stack.enter_context(location.try_hold(name)) for name in location.names_held(settings.name)]
+        if has_kept and not is_shared and all(held):
+            return _erase(settings)
+    if settings.broker is None:
+        if not has_kept:
+            return True
+        raise ValueError(
+            f"The monitor {settings.name} is running: give its broker (--broker mqtt://...), so that it can be asked "
+            "to forget; or stop it first, or it saves the device again."
+        )
+    try:
+        _ask(settings, settings.broker)
+    except NoAnswer:
+        if is_shared:  # none of its workers remembers the device, so none saves it again
+            return _erase(settings)
+        if has_kept:
+            raise
+        print(f"no answer  from a monitor {settings.name} at {settings.broker}: if there is one, it has not forgotten")
+        return False
+    return True
+
+
+def _erase(settings: ForgetSettings) -> bool:
+    location = locate(settings.state)
+    for what, count in location.erase(settings.name, settings.device).items():
+        print(f"deleted  {what}: {count}")
+    return not any(location.erase(settings.name, settings.device).values())
+
+
+def _ask(settings: ForgetSettings, broker: BrokerUrl) -> None:
+    """Ask the monitor."""
+    topics, tls = wire.Topics(settings.prefix), settings.tls or TlsFiles()
+    asker = Asker(broker, topics, settings.name, settings.password, tls)
+    answer = fetch(asker, "forget", {"device": settings.device, "by": settings.by}, WAIT_S)
+    if not answer.ok:
+        raise ValueError(answer.text)
+    print(f"monitor  {answer.text}")
+
+
+def user() -> str:
+    """Return who is logged in; some containers have no name for that."""
+    try:
+        return getpass.getuser()[:64]
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _forget_queues(settings: ForgetSettings) -> dict[str, int]:
+    """Delete what notifiers were to deliver, or have delivered."""
+    files = [path for folder in settings.folders[1:] for path in folder.glob("*.notify.sqlite")]
+    return {f"notifications in {path.name}": erase(path, settings.device) for path in files}
 
 
 def _forget_record(settings: ForgetSettings) -> dict[str, int]:
@@ -108,10 +166,11 @@ def _forget_record(settings: ForgetSettings) -> dict[str, int]:
     return {"bytes of the record": before}
 
 
-def _clear_broker(settings: ForgetSettings, broker: BrokerUrl) -> None:
-    topics = wire.Topics(settings.prefix)
+def _clear_broker(settings: ForgetSettings, broker: BrokerUrl) -> list[str]:
+    """Clear the messages that a broker retains of a device; return those that it still has."""
+    topics, tls = wire.Topics(settings.prefix), settings.tls or TlsFiles()
     source = MqttSource(
-        broker, f"ecgwatch-forget-{settings.device}", [], password=settings.password, tls=settings.tls, clean=True
+        broker, f"ecgwatch-forget-{settings.device}", [], password=settings.password, tls=tls, clean=True
     )
     source.open()
     for leaf in RETAINED:
@@ -125,6 +184,15 @@ def _clear_broker(settings: ForgetSettings, broker: BrokerUrl) -> None:
         if time.monotonic() > until_s:
             raise ValueError(f"The broker {broker} has not confirmed within {WAIT_S:g} s.")
     source.close()
+    asker = Asker(broker, topics, settings.name, settings.password, tls)
+    reader = asker.connect(topics.of(settings.device, "+"))
+    try:
+        left = [message.topic for message in read_retained(reader) if message.payload and message.retained]
+    finally:
+        reader.close()
+    if not left:
+        print(f"cleared  {broker} retains no message of {settings.device}")
+    return [f"the message that {broker} retains on {topic}" for topic in left]
 
 
 def holding(folder: Path, device: str) -> Iterator[Path]:

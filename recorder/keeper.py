@@ -70,6 +70,12 @@ class Keeper:
         if leaf in KEPT_LEAVES:
             self._waiting.append(Entry(device, leaf, arrived_s, payload))
 
+    def ask_to_forget(self, device: str) -> None:
+        """Have a device forgotten with the next `fold`, also after a crash."""
+        request = self._root / FORGET / device
+        request.parent.mkdir(exist_ok=True)
+        request.touch()
+
     def commit(self) -> bool:
         """Write what waits to the journal; return whether it is safe."""
         if not self._waiting:

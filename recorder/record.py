@@ -50,11 +50,12 @@ class RecordSettings:
 def subscriptions(settings: RecordSettings, topics: wire.Topics) -> list[Subscription]:
     """Return what to ask the broker for."""
     devices = settings.devices or ("+",)
-    return [
+    kept = [
         Subscription(topics.of(device, leaf), 1, required=leaf == "samples")
         for device in devices
         for leaf in KEPT_LEAVES
     ]
+    return [*kept, Subscription(topics.forgotten("+"), 1, required=False)]
 
 
 def run_record(
@@ -119,10 +120,14 @@ class _Loop:
         if token is not None:
             self._tokens.append(token)
         try:
+            if topic.startswith(f"{self._topics.prefix}/monitor/") and topic.endswith("/forgotten"):
+                self._keeper.ask_to_forget(wire.decode(payload, wire.Forgotten).device)
+                return
             device, leaf = self._topics.parse(topic)
         except wire.PacketError:
             return
-        self._keeper.take(device, leaf, payload, self._wall())
+        if payload:  # an empty one clears what is retained
+            self._keeper.take(device, leaf, payload, self._wall())
 
     def _commit(self, now_s: float) -> None:
         self._commit_s = now_s + COMMIT_S

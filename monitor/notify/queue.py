@@ -12,9 +12,11 @@ Knows SQL; nothing of alerts or of how anything is delivered.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,3 +148,27 @@ class Queue:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 raise OSError(f"The queue {self._file} cannot be used: {error}.") from None
+
+
+def erase(file: Path, device: str) -> int:
+    """Delete what a queue holds of a device, for good, whether a notifier runs or not; return how many rows.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    of_device = re.compile(re.escape(device) + r"-\d{9,}-.*")
+    try:
+        with closing(sqlite3.connect(file, timeout=10.0, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            jobs = [(one,) for (one,) in connection.execute("SELECT DISTINCT id FROM jobs") if of_device.fullmatch(one)]
+            before = connection.total_changes
+            connection.executemany("DELETE FROM jobs WHERE id = ?", jobs)
+            connection.execute("DELETE FROM names WHERE device = ?", (device,))
+            deleted = connection.total_changes - before
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise OSError(f"The queue {file} cannot be written: {error}.") from None
+    return deleted

@@ -37,6 +37,8 @@ SUFFIX = r"\.[A-Za-z0-9]{1,8}"
 """What is taken of an uploaded file's name: it tells the format."""
 COMMAND_REFUSES = 2
 """Exit status of our commands after an error that is the user's to mend."""
+VERBS = tuple(verb for verb in wire.VERBS if verb != "forget")
+"""What a person may ask of the monitor here: to have a device forgotten takes a command."""
 ASKED = ("device", "episode", "kind", "for_s", "reason", "name", "limits", "right", "text")
 """Fields of a request that the browser may set."""
 
@@ -95,8 +97,8 @@ class Api:
         if session.role != "responder":
             self._refused["role"] += 1
             return _error("A viewer may look, and change nothing.", 403)
-        if verb not in wire.VERBS:
-            return _error(f"What is asked must be one of {', '.join(wire.VERBS)}.", 404)
+        if verb not in VERBS:
+            return _error(f"What is asked must be one of {', '.join(VERBS)}.", 404)
         try:
             asked = _read_request(await request.body(), session)
             answer = await self._asker.ask(verb, asked)

@@ -137,6 +137,14 @@ class Fleet:
             if len(self.gone) > MOST_DEVICES:
                 self.gone.popitem(last=False)
 
+    def erase(self, device: str) -> None:
+        """Drop a device that a person had forgotten, with its alerts."""
+        for episode in list(self._of_device.pop(device, {}).values()):
+            self.episodes.pop(episode.episode, None)
+            self._strips.pop(episode.episode, None)
+        self._ids = OrderedDict((one, None) for one in self._ids if not one.startswith(f"{device}-"))
+        self.forget(device)
+
     def take_alert(self, alert: wire.Alert, now_s: float) -> None:
         """Take a step of an alert's life; one that came before changes nothing."""
         if alert.id in self._ids:

@@ -79,6 +79,7 @@ class Hub:
         for leaf, qos in (("state", 1), ("alerts", 1), ("info", 1), ("status", 1), ("beats", 0)):
             broker.subscribe(topics.of("+", leaf), qos)
         broker.subscribe(topics.monitor_status("+"), 1)
+        broker.subscribe(topics.forgotten("+"), 1)
 
     def take(self, messages: Iterable[Heard], now_s: float) -> None:
         """Take what came from the broker."""
@@ -234,6 +235,8 @@ class Hub:
 
     def _take_monitor(self, topic: str, payload: bytes) -> None:
         name, leaf = topic.split("/")[-2:]
+        if leaf == "forgotten":
+            self._erase(wire.decode(payload, wire.Forgotten).device)
         if leaf != "status":
             return
         if payload:
@@ -241,6 +244,14 @@ class Hub:
         else:
             self.fleet.monitors.pop(name, None)
         self._tell_monitors()
+
+    def _erase(self, device: str) -> None:
+        """Drop all that is known of a device, its alerts too."""
+        self.fleet.erase(device)
+        self._infos.pop(device, None)
+        self.trends.pop(device, None)
+        if device in self._signals:
+            self._signals[device] = self._new_signal(device)
 
     def _tell_monitors(self) -> None:
         for viewer in self.viewers:

@@ -98,6 +98,14 @@ class Decisions:
         """Return the same, to be changed."""
         return self._of.setdefault(device, DeviceDecisions())
 
+    def erase(self, device: str) -> None:
+        """Drop what was decided about a device; what the configuration file says of it stays."""
+        self._of.pop(device, None)
+
+    def knows(self, device: str) -> bool:
+        """Whether anything was decided about a device."""
+        return device in self._of
+
     def devices(self) -> list[str]:
         """Return the devices about which something was decided."""
         return list(self._of)

@@ -18,6 +18,7 @@ Knows nothing of brokers' clients or of what follows from a packet.
 from __future__ import annotations
 
 import logging
+import re
 import statistics
 import time
 import zlib
@@ -157,6 +158,12 @@ class Intake:
             del self._unsettled[key]
         return gone
 
+    def erase(self, devices: Iterable[str]) -> None:
+        """Forget what devices said before their first samples, and what was logged of them."""
+        for device in devices:
+            self._early.pop(device, None)
+            self._complaints.erase(device)
+
     def housekeeping(self, now_s: float) -> None:
         """Forget limits that do not matter any more."""
         self._engine.forget_allowances(now_s)
@@ -201,6 +208,8 @@ class Intake:
             if message.retained and leaf == "samples":
                 self._ignore_retained(device, now_s)
                 return None
+            if not message.payload and leaf in ("info", "status"):
+                return None  # a retained message is cleared so
             if message.retained and leaf == "status":
                 return None  # it may be of any age; what matters comes as it happens, or as silence
             if not self._engine.allowance(device).admits(now_s):
@@ -404,3 +413,7 @@ class Complaints:
             return False
         self._made.add(about)
         return True
+
+    def erase(self, device: str) -> None:
+        """Forget what was logged about a device."""
+        self._made = {one for one in self._made if device not in re.split("[/ ]", one)}

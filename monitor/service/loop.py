@@ -91,7 +91,7 @@ class Loop:
         parts.states.clear(parts.intake.take_useless())
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         self._publish()
-        parts.requests.turn(now_s)
+        parts.intake.erase(parts.requests.turn(now_s, attention.arrived_s(now_s)))
         parts.configured.turn()
         parts.states.turn(now_s, attention.arrived_s(now_s))
         parts.intake.report(parts.engine.take_notices(), now_s)

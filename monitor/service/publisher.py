@@ -104,6 +104,10 @@ class Publisher:
         self._errors[key] = now_s
         self._source.publish(self._topics.of(device, "error"), wire.encode(error), qos=0)
 
+    def erase(self, device: str) -> None:
+        """Forget which errors were reported to a device."""
+        self._errors = {key: sent_s for key, sent_s in self._errors.items() if key[0] != device}
+
     def housekeeping(self, now_s: float) -> None:
         """Forget errors that may be reported again."""
         self._errors = {key: sent_s for key, sent_s in self._errors.items() if now_s < sent_s + ERROR_S}

@@ -1,4 +1,4 @@
-"""What people ask of the monitor: acknowledge, silence, unsilence, comment, judge, rename, limits; reload.
+"""What people ask of the monitor: acknowledge, silence, unsilence, comment, judge, rename, limits, forget; reload.
 
 Rules
 -----
@@ -9,6 +9,8 @@ Rules
 * Of several workers each grants the requests for its own devices; where the fleet is dealt out by partitions, those for
   the devices that it knows. All of them read the configuration file again, and the first one answers for all; each does
   where the fleet is dealt out, since each may have a file of its own.
+* Who asks to forget a device is answered once nothing of it is left, in memory or saved. The audit trail then says who
+  asked and when, and not of which device. Every worker drops what it knows of it, and one deletes what is saved.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
 
 Knows the wire, the engine and the store; nothing of how requests come in.
@@ -19,6 +21,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -28,7 +31,7 @@ import msgspec
 from monitor import counters, wire
 from monitor.alerts.override import find, nearest
 from monitor.broker.source import Message, Source
-from monitor.engine import Engine
+from monitor.engine import SILENT_S, Engine
 from monitor.rate_limit import Allowance
 from monitor.service.decisions import Acknowledgement, Decisions
 from monitor.service.publisher import Publisher
@@ -91,6 +94,9 @@ class Requests:
         self._allowance = Allowance()
         self._came: list[tuple[str, Message]] = []
         self._waiting: dict[str, tuple[RequestRow, str | None]] = {}  # granted ones, and where their answers go
+        self._forgotten: dict[str, str] = {}  # devices, by the request that is not answered yet
+        self._dropped: list[str] = []  # those that were forgotten in this turn
+        self._arrived_s = 0.0
         self._opened = 0
         self._grant: Mapping[wire.Verb, Callable[[Task], str]] = {
             "acknowledge": self._acknowledge,
@@ -100,6 +106,7 @@ class Requests:
             "judge": self._judge,
             "rename": self._rename,
             "limits": self._limit,
+            "forget": self._forget,
         }
 
     def load(self) -> None:
@@ -136,14 +143,22 @@ class Requests:
             self._came.append((verb, message))
         return verb is not None
 
-    def turn(self, now_s: float) -> None:
+    def turn(self, now_s: float, arrived_s: float) -> list[str]:
         """Grant or refuse what has come; what the engine was given must have been flushed.
 
         Parameters
         ----------
         now_s
             On a clock that does not run back.
+        arrived_s
+            On the clock of `Engine.feed`.
+
+        Returns
+        -------
+        list of str
+            Devices of which nobody may remember anything any more.
         """
+        self._arrived_s = arrived_s
         came, self._came = self._came, []
         for verb, message in came:
             if message.retained or not self._allowance.admits(now_s):
@@ -151,11 +166,16 @@ class Requests:
                 continue
             self._allowance.charge(len(message.payload), 0.0, now_s)
             self._take(verb, message.payload)
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def answer(self, rows: Sequence[tuple[RequestRow, str | None]]) -> None:
         """Answer requests of which what was decided is saved now, or cannot be for a reason."""
         for row, fault in rows:
             _, topic = self._waiting.pop(row.id, (row, None))
+            if (device := self._forgotten.pop(row.id, None)) is not None:
+                self._answer(topic, self._prove(row, device, fault))
+                continue
             text = row.answer if fault is None else f"{row.answer} But it is not saved: {fault}."
             self._answer(topic, wire.Answer(id=_id_of(row), ok=True, text=text))
 
@@ -167,6 +187,8 @@ class Requests:
                 return
             request = wire.decode(payload, wire.Request)
             if not self._is_ours(request.device):
+                if verb == "forget":
+                    self._drop(request.device)
                 return
             self._handle(verb, request, payload)
         except (Refusal, wire.PacketError) as error:
@@ -192,11 +214,17 @@ class Requests:
         if self._answer_again(verb, request, payload):
             return
         text = self._grant[task.verb](task)
-        row = RequestRow(task.id, task.now_s, request.device, verb, request.by, payload, text, request.episode or "")
+        if named == "forget":
+            row = RequestRow(task.id, task.now_s, "", verb, request.by, _only_id(request), text)
+            tools.checkpoint.decided.add(request.device, None, row)
+        else:
+            row = RequestRow(
+                task.id, task.now_s, request.device, verb, request.by, payload, text, request.episode or ""
+            )
+            tools.checkpoint.decided.add(request.device, tools.decisions.save(request.device), row)
+            tools.states.touch([request.device])
         self._granted(row, request.response_topic)
-        tools.checkpoint.decided.add(request.device, tools.decisions.save(request.device), row)
-        tools.states.touch([request.device])
-        log.info("%s by %s: %s", verb, request.by, text, extra={"device": request.device})
+        log.info("%s by %s: %s", verb, request.by, text, extra={"device": row.device})
 
     def _reload(self, request: wire.Reload, payload: bytes) -> None:
         """Let the configuration file be read again, by this worker; the first one answers for all."""
@@ -227,7 +255,7 @@ class Requests:
         if before is None:
             return False
         row, _ = before
-        if (row.verb, row.payload) != (verb, payload):
+        if row.verb != verb or (verb != "forget" and row.payload != payload):
             raise Refusal(f"The id {row.id} was that of another request: give each its own, such as a UUID.")
         self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
         return True
@@ -324,6 +352,53 @@ class Requests:
         told = [f"{kind} {name} {value:g}" for kind, values in limits.items() for name, value in values.items()]
         return f"{request.device}: {', '.join(told) if told else 'the limits of all devices'}."
 
+    def _forget(self, task: Task) -> str:
+        """Drop all that is remembered of a device, and have deleted what is saved."""
+        device, tools = task.request.device, self._tools
+        known = tools.engine.record(device)
+        is_heard = known is not None and not known.is_away and known.arrived_s > self._arrived_s - SILENT_S
+        if is_heard or tools.checkpoint.looks_up(device):
+            raise Refusal(
+                f"{device} is sending, and would be known again with its next packet: switch it off, and ask again "
+                f"{SILENT_S:.0f} s later."
+            )
+        if tools.store is not None and tools.store.fault is not None:
+            raise Refusal(f"{device} cannot be forgotten while nothing can be saved: {tools.store.fault}.")
+        self._drop(device)
+        tools.checkpoint.erase(device)
+        tools.states.clear([device])
+        self._forgotten[task.id] = device
+        return "A device was forgotten."
+
+    def _drop(self, device: str) -> None:
+        """Drop what this process remembers of a device; of its limits, what the configuration file says stays."""
+        tools = self._tools
+        if self._is_ours(device):
+            tools.engine.erase(device)
+        tools.publisher.erase(device)
+        tools.decisions.erase(device)
+        self._set_limits([device])
+        self._dropped.append(device)
+
+    def _prove(self, row: RequestRow, device: str, fault: str | None) -> wire.Answer:
+        """Say what is left of a device that was forgotten."""
+        tools = self._tools
+        left = Counter({"memory": int(tools.engine.knows(device)), "decision": int(tools.decisions.knows(device))})
+        left.update(tools.checkpoint.count(device))
+        saved = {} if tools.store is None else tools.store.count(device)
+        left.update(saved or {})
+        told = ", ".join(f"{what}: {number}" for what, number in sorted(left.items()) if number)
+        text = f"{device} is forgotten: {told or 'nothing of it'} is left in memory, states, history, outbox and audit."
+        if fault is not None or saved is None:
+            text = (
+                f"{device} is not deleted from what is saved, or that cannot be seen: {fault or 'it cannot be read'}."
+            )
+        is_proved = not told and fault is None and saved is not None
+        if is_proved:
+            said = wire.Forgotten(device=device, time_s=round(time.time(), 3))
+            tools.source.publish(self._topics.forgotten(self._name), wire.encode(said), qos=1)
+        return wire.Answer(id=_id_of(row), ok=is_proved, text=text)
+
     def _check_kind(self, kind: wire.Kind) -> None:
         try:
             find(self._tools.engine.detectors, kind)
@@ -405,6 +480,11 @@ def _read_sender(payload: bytes) -> tuple[str | None, str | None]:
 class _Sender(msgspec.Struct):
     id: str | None = None
     response_topic: str | None = None
+
+
+def _only_id(request: wire.Request) -> bytes:
+    """Return what is kept of a request that must not be kept."""
+    return msgspec.json.encode(_Sender(request.id))
 
 
 def _id_of(row: RequestRow) -> str | None:

@@ -125,8 +125,10 @@ class States:
         self._tell(look, which, now_s, time_s)
 
     def clear(self, devices: Iterable[str]) -> None:
-        """Let the broker forget the states of devices that were forgotten by an earlier process."""
+        """Let the broker forget the states of devices that are not watched any more."""
         for device in devices:
+            self._told.discard(device)
+            self._due.discard(device)
             self._publish(device, b"")
 
     def _choose(self, ids: list[str], changed: npt.NDArray[np.bool_]) -> list[int]:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from monitor.devices import Device, Hourly
 from monitor.engine import Engine
-from monitor.state.store import HourlyRow, OutboxMessage, Outcome, RequestRow, StateStore, Transaction
+from monitor.state.store import HourlyRow, OutboxMessage, Outcome, RequestRow, StateStore, Transaction, without
 
 WINDOW_S = 10.0
 """A packet is committed after this time at the latest, when all goes well."""
@@ -164,6 +164,19 @@ class Outbox:
         """Whether the store was opened again since `resend`: it may hold alerts that nobody could read until then."""
         return self._store is not None and self._store.opened != self._resent
 
+    def erase(self, device: str) -> None:
+        """Forget the alerts of a device."""
+        gone = {one.id for one in self._unconfirmed.values() if one.device == device}
+        for message_id in gone:
+            del self._unconfirmed[message_id]
+        self._stored -= gone
+        self.published = deque([one for one in self.published if one.device != device], maxlen=MOST_KEPT)
+
+    def count(self, device: str) -> int:
+        """Return how many alerts of a device are kept here."""
+        kept = {one.id for one in (*self._unconfirmed.values(), *self.published) if one.device == device}
+        return len(kept)
+
     def resend(self) -> list[OutboxMessage]:
         """Take over alerts that an earlier process left; return them, to be published again."""
         if self._store is None:
@@ -215,9 +228,17 @@ class Decided:
         self._open: list[RequestRow] = []  # not saved yet, nor answered
         self._saved: list[RequestRow] = []  # saved, and not answered yet
 
-    def add(self, device: str, decisions: bytes, request: RequestRow | None = None) -> None:
+    def erase(self, device: str) -> None:
+        """Forget what there is about a device; requests about it count as done."""
+        self.decisions.pop(device, None)
+        self.requests = deque([row for row in self.requests if row.device != device], maxlen=MOST_REQUESTS)
+        self._saved += [row for row in self._open if row.device == device]
+        self._open = [row for row in self._open if row.device != device]
+
+    def add(self, device: str, decisions: bytes | None, request: RequestRow | None = None) -> None:
         """Take what there is about a device, and the request that changed it."""
-        self.decisions[device] = decisions
+        if decisions is not None:
+            self.decisions[device] = decisions
         if request is not None:
             self.note(request)
 
@@ -290,6 +311,8 @@ class Checkpoint:
         self._committed_s = -math.inf
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the store does not count yet
         self._owed: set[str] = set()  # devices of which the store may not hold the last state
+        self._erased: set[str] = set()  # devices of which the store is to delete everything
+        self._being_erased: set[str] = set()  # those of which it was asked to
         self._opened = 0 if store is None else store.opened
 
     @property
@@ -323,6 +346,28 @@ class Checkpoint:
     def release(self, device: str) -> None:
         """Note that a device's packets so far were taken."""
         self._looked_up.discard(device)
+
+    def looks_up(self, device: str) -> bool:
+        """Whether a device's saved state is being looked up: it has just been heard."""
+        return device in self._looked_up
+
+    def erase(self, device: str) -> None:
+        """Forget what is not saved of a device, and have the store delete what is."""
+        self._owed.discard(device)
+        for key in [key for key in self._hourly if key[1] == device]:
+            del self._hourly[key]
+        self.outbox.erase(device)
+        self.decided.erase(device)
+        self._erased.add(device)
+
+    def count(self, device: str) -> dict[str, int]:
+        """Return how much of a device waits here to be saved, by what it is."""
+        return {
+            "hourly": sum(key[1] == device for key in self._hourly),
+            "alert": self.outbox.count(device),
+            "decision": int(device in self.decided.decisions),
+            "packet": sum(entry.device == device for entry in self._uncommitted),
+        }
 
     def owe(self, devices: Iterable[str]) -> None:
         """Note devices whose state has changed without a packet: it is saved next."""
@@ -425,6 +470,7 @@ class Checkpoint:
             if outcome.is_saved:
                 self.outbox.is_stored(one.transaction)
                 self.decided.is_stored(one.transaction.requests)
+                self._being_erased.difference_update(one.transaction.erased)
                 self._engine.bury(one.tombstones)
                 saved += [
                     Saved(known.id, seq) for known, seq in one.devices if seq is not None and self._is_still(known, seq)
@@ -444,10 +490,13 @@ class Checkpoint:
     def _put_back(self, one: _Open) -> None:
         """Have again what could not be saved; the devices are owed when the store is opened again."""
         one.is_void = True
-        self.outbox.put_back(one.transaction)
-        self.decided.put_back(one.transaction)
+        self._erased |= set(one.transaction.erased)
+        gone = self._erased | self._being_erased
+        transaction = without(one.transaction, gone)
+        self.outbox.put_back(transaction)
+        self.decided.put_back(transaction)
         self._engine.put_back(one.tombstones)
-        for row in one.transaction.hourly:
+        for row in transaction.hourly:
             if not self._engine.knows(row.device) and not self._engine.has_forgotten(row.device):
                 continue  # another process goes on with it, and counts them
             self._add_hourly((row.hour, row.device, row.what), (row.beats, row.rr_ms))
@@ -464,6 +513,7 @@ class Checkpoint:
                 known.hourly.clear()
         self._uncommitted.clear()
         self.outbox.published.clear()
+        self._erased.clear()
         self._engine.bury(self._engine.take_tombstones())
         _, requests = self.decided.take()
         self.decided.is_stored(requests)
@@ -482,7 +532,9 @@ class Checkpoint:
         records = [known for device in devices if (known := self._engine.record(device)) is not None]
         tombstones = self._engine.take_tombstones()
         rows = self._take_ripe(states, tombstones)
-        transaction = Transaction(states, *outbox.take(), frozenset(tombstones), rows, *self.decided.take())
+        erased, self._erased = frozenset(self._erased), set()
+        self._being_erased |= erased
+        transaction = Transaction(states, *outbox.take(), frozenset(tombstones), rows, *self.decided.take(), erased)
         self._open.append(_Open(transaction, [(known, known.stream.next_seq) for known in records], tombstones))
         store.submit(transaction)
 

@@ -98,26 +98,7 @@ class MemoryLocation(StateLocation):
 
     def erase(self, name: str, device: str) -> dict[str, int]:
         """Delete a device; see `StateLocation.erase`."""
-        kept = self._kept.get(name, _Kept())
-        alerts = [one for one, alert in kept.alerts.items() if alert.device == device]
-        unconfirmed = [(box, one) for box in kept.outbox.values() for one in list(box) if box[one].device == device]
-        hourly = [row for row in kept.hourly if row[1].device == device]
-        deleted = {
-            "device": int(kept.states.pop(device, None) is not None),
-            "alert": len(alerts),
-            "outbox": len(unconfirmed),
-            "hourly": len(hourly),
-        }
-        asked = [one for one, request in kept.requests.items() if request.device == device]
-        deleted |= {"decision": int(kept.decisions.pop(device, None) is not None), "request": len(asked)}
-        for one in asked:
-            del kept.requests[one]
-        for one in alerts:
-            del kept.alerts[one]
-        for box, one in unconfirmed:
-            del box[one]
-        kept.hourly = [row for row in kept.hourly if row[1].device != device]
-        return deleted
+        return _erase(self._kept.get(name, _Kept()), device)
 
     @contextmanager
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> Iterator[None]:
@@ -203,6 +184,10 @@ class MemoryStore(StateStore):
         alerts = self._kept.alerts.values()
         return next((one.payload for one in alerts if (one.device, one.episode) == (device, episode)), None)
 
+    def count(self, device: str) -> dict[str, int] | None:
+        """Return how much is kept of a device; see `StateStore.count`."""
+        return _count(self._kept, device)
+
     def submit(self, transaction: Transaction) -> None:
         """Write it now; see `StateStore.submit`."""
         if self.fault is None and self._location.broken is not None:
@@ -258,6 +243,8 @@ class MemoryStore(StateStore):
 
     def _write(self, transaction: Transaction) -> None:
         kept, now_s = self._kept, time.time()
+        for device in transaction.erased:
+            _erase(kept, device)
         for device in transaction.forgotten:
             kept.states.pop(device, None)
         kept.states.update({device: (now_s, state) for device, state in transaction.states.items()})
@@ -271,3 +258,29 @@ class MemoryStore(StateStore):
         for row in transaction.requests:
             kept.requests.setdefault(row.id, row)
         kept.hourly += [(int(now_s // 3600), row) for row in transaction.hourly]
+
+
+def _count(kept: _Kept, device: str) -> dict[str, int]:
+    """How much is kept of a device."""
+    return {
+        "device": int(device in kept.states),
+        "alert": sum(alert.device == device for alert in kept.alerts.values()),
+        "outbox": sum(one.device == device for box in kept.outbox.values() for one in box.values()),
+        "hourly": sum(row.device == device for _, row in kept.hourly),
+        "decision": int(device in kept.decisions),
+        "request": sum(row.device == device for row in kept.requests.values()),
+    }
+
+
+def _erase(kept: _Kept, device: str) -> dict[str, int]:
+    """Delete all that is kept of a device; return how much it was."""
+    counted = _count(kept, device)
+    kept.states.pop(device, None)
+    kept.decisions.pop(device, None)
+    kept.alerts = {one: alert for one, alert in kept.alerts.items() if alert.device != device}
+    kept.requests = {one: row for one, row in kept.requests.items() if row.device != device}
+    kept.hourly = [row for row in kept.hourly if row[1].device != device]
+    for box in kept.outbox.values():
+        for one in [one for one, message in box.items() if message.device == device]:
+            del box[one]
+    return counted

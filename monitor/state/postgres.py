@@ -128,6 +128,12 @@ SELECT claim.slot FROM claim JOIN unnest(%b::text[], %b::int8[]) AS mine (slot, 
 WHERE claim.monitor = %b ORDER BY claim.slot FOR SHARE OF claim
 """
 
+_NAMING = {
+    "device": "id", "alert": "device", "outbox": "device", "hourly": "device", "decision": "device",
+    "request": "device",
+}  # fmt: skip
+"""Tables with rows of devices, and their column."""
+
 
 class Fenced(Exception):
     """Somebody else has claimed what this store writes."""
@@ -220,8 +226,7 @@ class PostgresLocation(StateLocation):
         deleted: dict[str, int] = {}
         try:
             with connect(self.url) as connection, connection.transaction():
-                for table in ("device", "alert", "outbox", "hourly", "decision", "request"):
-                    column = "id" if table == "device" else "device"
+                for table, column in _NAMING.items():
                     query = f"DELETE FROM {table} WHERE monitor = %s AND {column} = %s".encode()
                     deleted[table] = connection.execute(query, (name, device)).rowcount
         except psycopg.Error as error:
@@ -366,6 +371,16 @@ class PostgresStore(ThreadedStore, SharedStore):
         )
         return next((bytes(payload) for (payload,) in self._select(query, episode, device)), None)
 
+    def look_up_count(self, device: str) -> dict[str, int] | None:
+        """Return how much is kept of a device; see `StateStore.count`."""
+
+        def count(connection: Connection, table: str) -> int:
+            query = f"SELECT count(*) FROM {table} WHERE monitor = %s AND {_NAMING[table]} = %s".encode()
+            [(rows,)] = connection.execute(query, (self._name, device)).fetchall()
+            return int(rows)
+
+        return self._try(lambda connection: {table: count(connection, table) for table in _NAMING})
+
     def own(self, partitions: Collection[int]) -> None:
         """Ask to take over partitions; see `SharedStore.own`."""
         slots = [_slot(partition) for partition in sorted(partitions)]
@@ -494,6 +509,10 @@ class PostgresStore(ThreadedStore, SharedStore):
     def _write_rows(self, connection: Connection, transaction: Transaction, now_s: float) -> None:
         name, states = self._name, sorted(transaction.states.items())  # two that write the same rows must not deadlock
         execute = connection.execute
+        if transaction.erased:
+            for table, column in _NAMING.items():
+                delete = f"DELETE FROM {table} WHERE monitor = %b AND {column} = ANY(%b)".encode()
+                execute(delete, (name, sorted(transaction.erased)))
         if transaction.forgotten:
             query: LiteralString = "DELETE FROM device WHERE monitor = %b AND id = ANY(%b)"
             execute(query, (name, sorted(transaction.forgotten)))

@@ -151,7 +151,10 @@ class SqliteLocation(StateLocation):
         """Delete a device from all files of the monitor; see `StateLocation.erase`."""
         deleted: Counter[str] = Counter()
         for path in _find(self.directory, name, ".db"):
-            deleted.update(_erase(path, device))
+            try:
+                deleted.update(_erase(path, [device]))
+            except sqlite3.Error as error:
+                raise OSError(f"{path} cannot be written: {error}.") from None
         return dict(deleted)
 
     def hold(self, name: str, is_stopping: Callable[[], bool]) -> AbstractContextManager[None]:
@@ -280,8 +283,21 @@ class SqliteStore(ThreadedStore):
         found = min(self._select_all(_EPISODE, episode, device), default=None)
         return None if found is None else _unpack(found[1])
 
+    def look_up_count(self, device: str) -> dict[str, int] | None:
+        """Return how much is kept of a device in all files; see `StateStore.count`."""
+
+        def count(connection: sqlite3.Connection) -> dict[str, int]:
+            counted: Counter[str] = Counter()
+            for file in (connection, *self._others()):
+                counted.update(_count(file, device))
+            return dict(counted)
+
+        return self._try(count)
+
     def write(self, transaction: Transaction) -> bool:
         """Write it; see `ThreadedStore.write`."""
+        if transaction.erased:
+            return bool(self._try(lambda connection: self._erase_and_write(connection, transaction)))
         return bool(self._try(lambda connection: self._write(connection, transaction)))
 
     def drop_old(self, before_s: float) -> None:
@@ -323,12 +339,24 @@ class SqliteStore(ThreadedStore):
             file.close()
         self._others_open = []
 
+    def _erase_and_write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
+        """Delete devices from the files of all workers, and write the rest; may be tried again as a whole."""
+        for path in _find(self._path.parent, self._name, ".db"):
+            if path != self._path:
+                _erase(path, transaction.erased)
+        connection.execute("PRAGMA secure_delete = ON")
+        self._write(connection, transaction)
+        _overwrite(connection)
+        connection.execute("PRAGMA secure_delete = OFF")
+        return True
+
     def _write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
         now_s = time.time()
         rows_saved = [(device, now_s, seal(state)) for device, state in transaction.states.items()]
         rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(transaction.forgotten)]
         with connection:
             connection.execute("BEGIN IMMEDIATE")
+            _delete_devices(connection, transaction.erased)
             _delete(connection, "device", transaction.forgotten)
             _insert(connection, "INSERT OR REPLACE INTO device VALUES", rows_forgotten + rows_saved)
             rows = [
@@ -523,26 +551,47 @@ def _unpack(stored: bytes) -> bytes:
     return zstandard.decompress(stored) if stored.startswith(_PACKED) else bytes(stored)
 
 
-def _erase(path: Path, device: str) -> dict[str, int]:
-    """Delete the rows of a device from every table of a file, and overwrite where they stood."""
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
-            connection.execute("PRAGMA secure_delete = ON")
-            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            named = {table: where for table in tables if (where := _naming(connection, table)) is not None}
-            deleted = {
-                table: connection.execute(f"DELETE FROM {table} WHERE {where}", (device,)).rowcount
-                for table, where in named.items()
-            }
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise OSError(f"{path} cannot be written: {error}.") from None
+def _erase(path: Path, devices: Collection[str]) -> dict[str, int]:
+    """Delete the rows of devices from every table of a file, and overwrite where they stood."""
+    with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
+        connection.execute("PRAGMA secure_delete = ON")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            deleted = _delete_devices(connection, devices)
+        _overwrite(connection)
     return deleted
 
 
-def _naming(connection: sqlite3.Connection, table: str) -> str | None:
-    """Return how the rows of a device are found in a table; None if it has none."""
-    if any(row[1] == "device" for row in connection.execute(f"PRAGMA table_info({table})")):
-        return "device = ?"
-    return {"device": "id = ?", "outbox": r"topic LIKE '%/' || replace(?, '_', '\_') || '/%' ESCAPE '\'"}.get(table)
+def _delete_devices(connection: sqlite3.Connection, devices: Collection[str]) -> dict[str, int]:
+    """Delete the rows of devices from every table; return how many."""
+    deleted: Counter[str] = Counter()
+    for table, where in _naming(connection).items() if devices else ():
+        for device in devices:
+            deleted[table] += connection.execute(f"DELETE FROM {table} WHERE {where}", (device,)).rowcount
+    return dict(deleted)
+
+
+def _count(connection: sqlite3.Connection, device: str) -> dict[str, int]:
+    """How many rows there are of a device, by table."""
+    return {
+        table: connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", (device,)).fetchone()[0]
+        for table, where in _naming(connection).items()
+    }
+
+
+def _overwrite(connection: sqlite3.Connection) -> None:
+    """Write the file anew, without what was deleted, and cut its log to nothing."""
+    connection.execute("VACUUM")
+    [[is_busy, *_]] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if is_busy:
+        raise sqlite3.OperationalError("somebody reads it for long, so that what was deleted is not overwritten yet")
+
+
+def _naming(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return how the rows of a device are found, by table."""
+    found = {"device": "id = ?", "outbox": r"topic LIKE '%/' || replace(?, '_', '\_') || '/%' ESCAPE '\'"}
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        if any(row[1] == "device" for row in connection.execute(f"PRAGMA table_info({table})")):
+            found[table] = "device = ?"
+    return {table: found[table] for table in tables if table in found}

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 KEEP_STATE_S = 86400.0
@@ -118,6 +118,9 @@ class Transaction:
     """What people have decided about devices, by device, in place of what they had before."""
     requests: Sequence[RequestRow] = ()
     """Granted requests, for the audit trail; one that is there already is left as it is."""
+    erased: Collection[str] = ()
+    """Devices of which all that was kept before is deleted, whichever worker saved it, and cannot be read from the disk
+    any more; what else the transaction holds of them is new, and stays."""
 
 
 class Outcome(NamedTuple):
@@ -191,6 +194,13 @@ class StateStore(ABC):
     @abstractmethod
     def find_alert(self, device: str, episode: str) -> bytes | None:
         """Return the first message of an episode in the history, as it was published, whichever worker did."""
+
+    @abstractmethod
+    def count(self, device: str) -> dict[str, int] | None:
+        """Return how much is kept of a device, by what it is, whichever worker saved it; None if it cannot be read.
+
+        Nothing is, once a transaction was saved in which it is `erased`. Waits for it.
+        """
 
     @abstractmethod
     def submit(self, transaction: Transaction) -> None:
@@ -368,6 +378,10 @@ def merge(transactions: Sequence[Transaction]) -> Transaction:
     states: dict[str, bytes] = {}
     unconfirmed: dict[str, OutboxMessage] = {}
     confirmed: dict[str, None] = {}
+    transactions = [
+        without(one, frozenset().union(*[later.erased for later in transactions[number + 1 :]]))
+        for number, one in enumerate(transactions)
+    ]
     for one in transactions:
         for device in one.forgotten:
             states.pop(device, None)
@@ -385,4 +399,20 @@ def merge(transactions: Sequence[Transaction]) -> Transaction:
         add_up([row for one in transactions for row in one.hourly]),
         {device: content for one in transactions for device, content in one.decisions.items()},
         [row for one in transactions for row in one.requests],
+        frozenset().union(*[one.erased for one in transactions]),
+    )
+
+
+def without(one: Transaction, devices: Collection[str]) -> Transaction:
+    """Return what a transaction saves of other devices."""
+    if not devices:
+        return one
+    return replace(
+        one,
+        states={device: state for device, state in one.states.items() if device not in devices},
+        published=[message for message in one.published if message.device not in devices],
+        unconfirmed=[message for message in one.unconfirmed if message.device not in devices],
+        hourly=[row for row in one.hourly if row.device not in devices],
+        decisions={device: content for device, content in one.decisions.items() if device not in devices},
+        requests=[row for row in one.requests if row.device not in devices],
     )

@@ -84,6 +84,10 @@ class ThreadedStore(StateStore):
         """Return the first message of an episode; see `StateStore.find_alert`."""
         return self._wait_for(lambda: self.look_up_alert(device, episode), None, FIND_S)
 
+    def count(self, device: str) -> dict[str, int] | None:
+        """Return how much is kept of a device; see `StateStore.count`."""
+        return self._wait_for(lambda: self.look_up_count(device), None, FIND_S)
+
     def submit(self, transaction: Transaction) -> None:
         """Hand over what is to be saved; see `StateStore.submit`."""
         self._open += 1
@@ -149,6 +153,10 @@ class ThreadedStore(StateStore):
     @abstractmethod
     def look_up_alert(self, device: str, episode: str) -> bytes | None:
         """Return the first message of an episode; see `StateStore.find_alert`."""
+
+    @abstractmethod
+    def look_up_count(self, device: str) -> dict[str, int] | None:
+        """Return how much is kept of a device; see `StateStore.count`."""
 
     @abstractmethod
     def drop_old(self, before_s: float) -> None:

@@ -53,14 +53,23 @@ class Asker:
 
 
 def ask(asker: Asker, verb: str, fields: Mapping[str, Any]) -> int:
-    """Ask, and print the answer; return the exit status: 1 if it was refused.
+    """Ask, and print the answer; return the exit status: 1 if it was refused. Raises as `fetch` does."""
+    answer = fetch(asker, verb, fields)
+    print(plain(answer.text), file=sys.stdout if answer.ok else sys.stderr)
+    return 0 if answer.ok else 1
+
+
+def fetch(asker: Asker, verb: str, fields: Mapping[str, Any], wait_s: float = ANSWER_S) -> wire.Answer:
+    """Ask, and return the answer.
 
     Raises
     ------
     ValueError
         It is no such request, as far as that can be told here.
+    NoAnswer
+        None came in time.
     ConnectionError
-        The broker cannot be reached, or no answer comes.
+        The broker cannot be reached.
     """
     id_ = uuid4().hex
     request = {"id": id_, "response_topic": asker.answers, **fields}
@@ -72,23 +81,25 @@ def ask(asker: Asker, verb: str, fields: Mapping[str, Any]) -> int:
     source = asker.connect(asker.answers)
     try:
         source.publish(asker.topics.request(asker.monitor, verb), payload, qos=1)
-        answer = _wait(source, id_, asker)
+        return _wait(source, id_, asker, wait_s)
     finally:
         source.close()
-    print(plain(answer.text), file=sys.stdout if answer.ok else sys.stderr)
-    return 0 if answer.ok else 1
 
 
-def _wait(source: Source, id_: str, asker: Asker) -> wire.Answer:
-    until_s = time.monotonic() + ANSWER_S
+class NoAnswer(ConnectionError):
+    """Nobody has answered a request."""
+
+
+def _wait(source: Source, id_: str, asker: Asker, wait_s: float) -> wire.Answer:
+    until_s = time.monotonic() + wait_s
     while time.monotonic() < until_s:
         source.flush()
         for message in source.poll(POLL_S, MOST):
             answer = wire.decode(message.payload, wire.Answer)
             if answer.id == id_:
                 return answer
-    raise ConnectionError(
-        f"No answer from the monitor {asker.monitor} at {asker.broker} within {ANSWER_S:g} s. Does it run, and may "
+    raise NoAnswer(
+        f"No answer from the monitor {asker.monitor} at {asker.broker} within {wait_s:g} s. Does it run, and may "
         "this user ask? What was asked may still be done."
     )
 
@@ -120,7 +131,7 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     """Print the retained states of all devices, those that need a person first; return the exit status."""
     source = asker.connect(asker.topics.of("+", "state"))
     try:
-        messages = _read_retained(source)
+        messages = read_retained(source)
     finally:
         source.close()
     states = [wire.decode(message.payload, wire.DeviceState) for message in messages if message.payload]
@@ -135,7 +146,8 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     return 0
 
 
-def _read_retained(source: Source) -> list[Message]:
+def read_retained(source: Source) -> list[Message]:
+    """Return what a broker retains of the topics of a source that was just opened."""
     latest: dict[str, Message] = {}
     until_s = time.monotonic() + STATES_S
     while time.monotonic() < until_s:

@@ -40,6 +40,15 @@ _CHANNELS: list[tuple[str, str, type[msgspec.Struct], str, int, bool, str]] = [
         "To read the configuration file again.",
     ),
     ("answer", "monitor/{name}/answer/{client}", wire.Answer, "send", 1, False, "What came of a request."),
+    (
+        "forgotten",
+        "monitor/{name}/forgotten",
+        wire.Forgotten,
+        "send",
+        1,
+        False,
+        "A device that a person had forgotten.",
+    ),
     ("monitorStatus", "monitor/{name}/status", wire.MonitorStatus, "send", 1, True, "Also the monitor's last will."),
 ]
 """(name, address, message, what the monitor does, QoS, retained, what it is)."""
@@ -107,6 +116,7 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
     ),
     wire.Reload: wire.Reload(by="nurse-2", id="8", response_topic="ecg/v1/monitor/monitor/answer/page-1"),
     wire.Answer: wire.Answer(id="7", ok=True, text="Acknowledged atrial-fibrillation of patch-1."),
+    wire.Forgotten: wire.Forgotten(device="patch-1", time_s=1.700000045e9),
     wire.MonitorStatus: wire.MonitorStatus(
         state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, devices=1, streaming=1
     ),

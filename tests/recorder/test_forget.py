@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ecgwatch.__main__ import main
 from monitor import wire
+from monitor.broker.connection import BrokerUrl
+from monitor.notify.queue import NewJob, Queue
+from monitor.service.run import Service
+from monitor.service.settings import ServiceSettings
 from monitor.state.location import locate
 from monitor.state.store import HourlyRow, OutboxMessage
 from recorder.archive import Archive, Message
 from recorder.forget import holding
 from recorder.keeper import Keeper
+from tests.monitor.service.one_monitor import RATE_HZ, SLOW, START_S, TOPICS
 from tests.monitor.state.saving import save
 from tests.recorder.test_archive import NOW_S, make_packets
+from tests.subscriber import Subscriber
 
 DEVICES = ("dev-1", "dev-10", "other")
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    until_s = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until_s, "waited in vain"
+        time.sleep(0.02)
 
 
 def _fill(tmp_path: Path) -> list[str]:
@@ -62,11 +78,59 @@ def test_what_is_left_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "notes.txt still names dev-1" in capsys.readouterr().out
 
 
-def test_running_monitor_must_be_stopped_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_monitor_that_runs_must_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = _fill(tmp_path)
     with locate(tmp_path / "state").hold("monitor", lambda: False):
         assert main(["forget", "dev-1", *where]) == 2
-    assert "The monitor monitor is running: stop it first" in capsys.readouterr().err
+    assert "The monitor monitor is running: give its broker" in capsys.readouterr().err
+
+
+def test_monitor_that_runs_forgets_and_only_strangers_are_left(
+    tmp_path: Path, broker_url: BrokerUrl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, device = _fill(tmp_path), f"dev-{broker_url.port}"
+    words = ["forget", device, *where, "--broker", str(broker_url), "--name", "asked"]
+    service = Service(ServiceSettings(broker=broker_url, name="asked", provider="cpu", state=tmp_path / "state"))
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        with Subscriber(broker_url, TOPICS.of(device, "state"), TOPICS.monitor_status("asked")) as client:
+            _wait(lambda: bool(client.received))
+            for seq in range(40):
+                packet = wire.Packet(seq, START_S + seq, RATE_HZ, SLOW[seq * 250 : (seq + 1) * 250])
+                client.publish(TOPICS.of(device, "samples"), wire.encode_packet(packet))
+            _wait(lambda: any(topic.endswith("/state") for topic, _ in client.received))
+            assert main(words) == 2
+            assert f"{device} is sending" in capsys.readouterr().err
+            assert (
+                main(["device", "set", device, "--name", "M", "--monitor", "asked", "--broker", str(broker_url)]) == 0
+            )
+            client.publish(TOPICS.of(device, "status"), b'{"state": "offline"}')
+            _wait(lambda: b'"offline"' in client.received[-1][1])
+        assert list(holding(tmp_path / "state", device))
+        assert main(words) == 0, capsys.readouterr()
+        shown = capsys.readouterr().out
+        assert "nothing of it is left in memory, states, history, outbox and audit" in shown
+        assert f"retains no message of {device}" in shown
+        assert "proved  no file in" in shown
+        assert list(holding(tmp_path, device)) == []
+        assert list(holding(tmp_path / "state", "dev-10"))
+    finally:
+        service.stop()
+        thread.join(20)
+    assert list(holding(tmp_path, device)) == []
+
+
+def test_queue_of_a_notifier_forgets_as_well(tmp_path: Path) -> None:
+    where = _fill(tmp_path)
+    queue = Queue(tmp_path / "state" / "notify.notify.sqlite")
+    ids = [f"{device}-1790000000000-gap-new" for device in DEVICES]
+    queue.add([NewJob(one, "mail", 0, one.encode(), 0.0) for one in ids], 0.0)
+    queue.save_name("dev-1", "Mrs. Miller")
+    assert main(["forget", "dev-1", *where]) == 0
+    assert queue.waiting() == {"mail": 2}
+    assert queue.names() == {}
+    queue.close()
 
 
 def test_device_that_nobody_knows_is_proved_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,3 +198,13 @@ def test_numbers_of_a_run_go_on_after_a_restart_of_the_device(tmp_path: Path) ->
     same(got, [*first, *second])
     assert np.sum([packet.samples.size for packet in got]) == 2 * 30 * 250
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_device_that_a_monitor_has_forgotten_is_forgotten_here_too(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    _record(broker, tmp_path, turns=1)
+    for device in "ab":
+        _publish(broker, device, make_packets())
+    broker.publish(TOPICS.forgotten("ward"), wire.encode(wire.Forgotten(device="a", time_s=NOW_S)))
+    _record(broker, tmp_path)
+    assert Archive(tmp_path).devices() == ["b"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor import wire
 from monitor.page.hub import FEW, LINGER_S, Heard, Hub
 from monitor.page.viewer import Viewer
 from tests.monitor.page.fake_broker import FakeBroker
@@ -143,3 +144,19 @@ def test_whatever_comes_is_taken_or_counted(leaf: str, payload: bytes) -> None:
     hub.watch(_viewer(hub), {"a": 0.0}, NOW_S)
     hub.take([heard("a", leaf, payload), Heard("ecg/v1/monitor/m/status", payload), Heard("x/y", payload)], NOW_S)
     assert hub.refused["y"] == 1
+
+
+def test_nothing_is_kept_of_a_device_that_a_person_had_forgotten() -> None:
+    hub, _ = _hub()
+    viewer = _viewer(hub)
+    for device in "ab":
+        hub.take([heard(device, "state", state(device)), heard(device, "alerts", alert(device=device))], NOW_S)
+        hub.take([heard(device, "beats", beat(device=device))], NOW_S)
+    _news(hub, viewer)
+    told = wire.encode(wire.Forgotten(device="a", time_s=NOW_S))
+    hub.take([Heard(TOPICS.forgotten("monitor"), told)], NOW_S)
+    assert set(hub.fleet.rows) == {"b"}
+    assert {one.device for one in hub.fleet.episodes.values()} == {"b"}
+    assert set(hub.trends) == {"b"}
+    assert hub.fleet.gone_since(0) == ["a"]
+    assert not hub.refused

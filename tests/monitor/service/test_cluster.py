@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from ecgwatch.__main__ import main
 from monitor import wire
 from monitor.broker import connection
 from monitor.broker.amqp_connection import ClusterUrl
@@ -192,3 +194,31 @@ def test_one_that_was_frozen_past_the_takeover_changes_nothing_when_it_is_thawed
         _wait(lambda: fleet.has_processes(2))  # it stands in line again
 
     _play(fleet, freeze_and_thaw)
+
+
+@pytest.mark.long
+def test_whichever_process_watches_a_device_forgets_it(fleet: _Fleet, tmp_path: Path) -> None:
+    fleet.start_monitors(2)
+    client, topics = connection.make_client(fleet.node.url, f"{fleet.name}-devices"), fleet.settings.topics
+    connection.connect(client, fleet.node.url)
+    client.loop_start()
+    for device, packets in FLEET.items():
+        client.publish(topics.of(device, "info"), wire.encode(INFO), qos=1, retain=True).wait_for_publish(20)
+        for packet in packets[:30]:
+            client.publish(topics.of(device, "samples"), wire.encode_packet(packet), qos=1).wait_for_publish(20)
+    location = locate(fleet.store)
+    _wait(lambda: {row.device for row in location.read_hourly(fleet.name, 0.0)} == FLEET.keys())
+    for device in FLEET:
+        gone = wire.encode(wire.DeviceStatus(state="offline"))
+        client.publish(topics.of(device, "status"), gone, qos=1).wait_for_publish(20)
+    client.disconnect()
+    client.loop_stop()
+    words = ["--broker", str(fleet.node.url), "--state", fleet.store, "--name", fleet.name]
+    words += ["--prefix", fleet.settings.prefix, "--record", str(tmp_path)]
+    for device in ("d0", "d1", "d2"):
+        _wait(lambda device=device: main(["forget", device, *words]) == 0)  # type: ignore[misc]
+        assert location.read_history(fleet.name, 0.0, device) == []
+        assert location.read_hourly(fleet.name, 0.0, device) == []
+    assert {row.device for row in location.read_hourly(fleet.name, 0.0)} == FLEET.keys() - {"d0", "d1", "d2"}
+    assert main(["forget", "nobody", *words]) == 0
+    assert len(fleet.owners()) == 2

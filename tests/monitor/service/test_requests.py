@@ -326,3 +326,84 @@ def test_each_worker_grants_what_is_asked_of_its_devices(tmp_path: Path) -> None
         whole.play("a", CALM)
         whole.play("b", CALM)
         assert {_state(whole, device).name for device in "ab"} == {"x"}
+
+
+def _go_quiet(monitor: Monitor, device: str = "a") -> None:
+    known = monitor.service.engine.record(device)
+    assert known is not None
+    known.arrived_s -= 11.0
+    monitor.turn()
+
+
+def test_nothing_is_left_of_a_device_that_is_forgotten(alerted: Monitor) -> None:
+    state = alerted.service.settings.state
+    assert state is not None
+    alerted.play("b", SLOW)
+    alerted.ask("rename", "a", name="Mrs. Miller")
+    alerted.ask("comment", "a", episode=_episode(alerted), text="called")
+    _go_quiet(alerted)
+    published = len(alerted.broker.published)
+    text = _text(alerted.ask("forget", "a"))
+    assert text == "a is forgotten: nothing of it is left in memory, states, history, outbox and audit."
+    assert alerted.state("a") is None
+    assert not [one.payload for one in alerted.broker.published[published:] if one.topic.endswith("a/alerts")]
+    location = locate(state)
+    assert [one.device for one in location.read_requests("monitor", 0.0)] == [""]
+    assert all(
+        b"Miller" not in row.payload and b'"a"' not in row.payload for row in location.read_requests("monitor", 0.0)
+    )
+    assert location.read_history("monitor", 0.0, "a") == []
+    assert location.read_hourly("monitor", 0.0, "a") == []
+    assert location.read_history("monitor", 0.0, "b")
+    assert not alerted.service.engine.knows("a")
+    assert _state(alerted, "b").alerts
+
+
+def test_a_forgotten_device_that_comes_back_starts_over(alerted: Monitor) -> None:
+    alerted.ask("rename", "a", name="Mrs. Miller")
+    _go_quiet(alerted)
+    _text(alerted.ask("forget", "a"))
+    alerted.play("a", CALM)
+    assert _state(alerted).name is None
+    assert [alert.state for alert in alerted.alerts("a") if alert.kind == "bradycardia"] == ["new"]
+    assert _state(alerted).alerts == []
+
+
+def test_a_device_that_sends_cannot_be_forgotten(alerted: Monitor) -> None:
+    assert "a is sending" in _text(alerted.ask("forget", "a"), ok=False)
+    assert _state(alerted).alerts
+
+
+def test_a_device_that_nobody_knows_is_forgotten_again(monitor: Monitor) -> None:
+    id_ = uuid4().hex
+    assert "nothing of it is left" in _text(monitor.ask("forget", "z", id=id_))
+    assert _text(monitor.ask("forget", "z", id=id_)) == "A device was forgotten."
+
+
+def test_what_cannot_be_saved_cannot_be_forgotten(monitor: Monitor) -> None:
+    monitor.play("a", CALM)
+    _go_quiet(monitor)
+    location = locate(monitor.service.settings.state or "")
+    assert isinstance(location, MemoryLocation)
+    location.broken = "out of memory"
+    text = _text(monitor.ask("forget", "a"), ok=False)
+    assert "out of memory" in text
+    location.broken = None
+    monitor.loop.housekeeping(time.monotonic())
+    monitor.turn()
+    assert "nothing of it is left" in _text(monitor.ask("forget", "a"))
+
+
+def test_a_device_is_forgotten_without_a_store() -> None:
+    with running(MemoryBroker(), state=None) as monitor:
+        monitor.play("a", SLOW)
+        _go_quiet(monitor)
+        assert "nothing of it is left" in _text(monitor.ask("forget", "a"))
+
+
+def test_clearing_what_a_device_retains_is_no_message_of_it(monitor: Monitor) -> None:
+    for leaf in ("info", "status"):
+        monitor.broker.publish(TOPICS.of("a", leaf), b"")
+    monitor.turn()
+    assert not monitor.service.engine.knows("a")
+    assert monitor.service.engine.counts[counters.REJECTED] == 0

@@ -55,6 +55,9 @@ class SlowMemoryStore(ThreadedStore):
     def look_up_decisions(self) -> dict[str, bytes]:
         return self._store.read_decisions()
 
+    def look_up_count(self, device: str) -> dict[str, int] | None:
+        return self._store.count(device)
+
     def look_up_request(self, request_id: str) -> RequestRow | None:
         return self._store.find_request(request_id)
 

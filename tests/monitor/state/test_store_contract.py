@@ -554,3 +554,41 @@ def test_erased_device_is_gone_and_the_others_stay(store: StateStore, location: 
     assert again.read_decisions() == {"b": b"kept"}
     assert [row.id for row in location.read_requests("m", 0.0)] == ["id-2"]
     assert sum(location.erase("nobody", "a").values()) == 0
+
+
+def test_devices_are_erased_by_a_store_that_is_open(store: StateStore, location: StateLocation) -> None:
+    alerts = [_alert(1), _alert(2, device="b")]
+    assert save(store, {"a": b"state", "b": b"other"}, alerts, alerts, hourly=ROWS)
+    assert _submit(store, Transaction(decisions={"a": b"old"}, requests=[_request(1), _request(2, device="b")]))
+    assert store.count("a") == {"alert": 1, "decision": 1, "device": 1, "hourly": 2, "outbox": 1, "request": 1}
+    assert _submit(store, Transaction(erased={"a"}, requests=[_request(3, device="")]))
+    assert sum((store.count("a") or {"?": 1}).values()) == 0
+    assert store.read_states(["a", "b"]) == {"b": b"other"}
+    assert _payloads(location) == [b"{2}"]
+    assert [row.id for row in location.read_requests("m", 0.0)] == ["id-2", "id-3"]
+    assert location.read_hourly("m", 0.0) == [row for row in ROWS if row.device != "a"]
+
+
+def test_what_is_saved_after_a_device_was_erased_stays(store: StateStore, location: StateLocation) -> None:
+    """Also where the store writes all of it as one, and within one transaction."""
+    for transaction in (
+        Transaction({"a": b"1"}, [_alert(1)], [_alert(1)], hourly=ROWS, decisions={"a": b"1"}, requests=[_request(1)]),
+        Transaction({"a": b"2"}, [_alert(2)], erased={"a"}),
+        Transaction(hourly=ROWS[:1], requests=[_request(2)]),
+    ):
+        store.submit(transaction)
+    assert all(outcome.is_saved for outcome in outcomes_of(store, 3, WAIT_S))
+    assert store.count("a") == {"alert": 1, "decision": 0, "device": 1, "hourly": 1, "outbox": 0, "request": 1}
+    assert store.read_states(["a"]) == {"a": b"2"}
+
+
+def test_a_device_is_erased_from_what_other_workers_saved(location: StateLocation) -> None:
+    first, second = location.open("m", 0), location.open("m", 1)
+    assert save(first, {"a": b"state", "b": b"other"}, [_alert(1)], [_alert(1)])
+    assert save(second, {"a": b"newer"})
+    assert _submit(second, Transaction(erased={"a"}))
+    assert sum((second.count("a") or {"?": 1}).values()) == 0
+    assert (first.read_states(["a", "b"]), first.read_outbox()) == ({"b": b"other"}, [])
+    assert save(first, {"b": b"goes on"})
+    second.close()
+    first.close()
