@@ -23,7 +23,7 @@ PREFIX = "ecg/v1"
 """As in `monitor.wire` and `monitor.broker.connection`, without importing them for the help."""
 MODEL = "nsv"
 """As in `monitor.panel`."""
-FORMATS = ("wfdb", "edf", "parquet", "csv", "fhir")
+FORMATS = ("wfdb", "edf", "parquet", "csv", "fhir", "fhir-r4")
 """As in `recordings.export`."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 UNITS_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}

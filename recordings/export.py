@@ -77,6 +77,7 @@ WRITERS = (
     Writer("parquet", ".parquet", "recordings.write_parquet"),
     Writer("csv", ".csv", "recordings.write_csv"),
     Writer("fhir", ".json", "recordings.write_fhir"),
+    Writer("fhir-r4", ".json", "recordings.write_fhir_r4"),
 )
 NAMES = tuple(one.name for one in WRITERS)
 

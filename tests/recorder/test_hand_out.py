@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_device_that_never_said_what_it_sends_is_taken_at_one_microvolt_and_that
     assert any("steps of 1 uV are assumed" in note for note in got.recording.notes)
 
 
-@pytest.mark.parametrize("name", ["wfdb", "edf", "csv", "parquet", "fhir"])
+@pytest.mark.parametrize("name", ["wfdb", "edf", "csv", "parquet", "fhir", "fhir-r4"])
 def test_export_writes_the_kept_signal_with_its_beats(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,6 +73,15 @@ def test_export_writes_the_kept_signal_with_its_beats(
     assert main([*words, "-o", str(tmp_path / "x")]) == 0
     path = Path(capsys.readouterr().out.strip())
     assert path.is_file()
+    if name.startswith("fhir"):
+        bundle = json.loads(path.read_text())
+        [rate] = {
+            tuple(sorted(name for name in part["valueSampledData"] if name in ("period", "interval")))
+            for one in bundle["entry"]
+            for part in one["resource"].get("component", [])
+            if "valueSampledData" in part
+        }
+        assert rate == (("interval",) if name == "fhir" else ("period",))
     if name in ("wfdb", "edf", "csv"):
         got = formats.read(path)
         assert got.samples_uv.size == 30 * 250

@@ -199,7 +199,7 @@ def test_one_that_was_frozen_past_the_takeover_changes_nothing_when_it_is_thawed
 @pytest.mark.long
 def test_whichever_process_watches_a_device_forgets_it(fleet: _Fleet, tmp_path: Path) -> None:
     fleet.start_monitors(2)
-    client, topics = connection.make_client(fleet.node.url, f"{fleet.name}-devices"), fleet.settings.topics
+    client, topics = connection.make_client(fleet.node.url, f"{fleet.name}-devices"), wire.Topics(fleet.settings.prefix)
     connection.connect(client, fleet.node.url)
     client.loop_start()
     for device, packets in FLEET.items():
