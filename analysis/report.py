@@ -224,35 +224,38 @@ def to_html(report: Report) -> str:
     """Return the report as one page that needs nothing else."""
     body = [
         f"<h1>{html.escape(report.title)}</h1><p>{html.escape(report.period)}</p>",
-        f'<div class="limits"><b>Limits</b>{_html_list(LIMITS)}</div>',
-        _html_table([("", ""), *report.facts], "facts"),
+        f'<div class="limits"><b>Limits</b>{html_list(LIMITS)}</div>',
+        html_table([("", ""), *report.facts], "facts"),
         "<h2>Heart rate and signal quality</h2>",
-        _picture(_overview(report), "Heart rate and share of judged beats over time"),
-        "<h2>Hour by hour</h2>", _html_table(report.hours),
+        picture(_overview(report), "Heart rate and share of judged beats over time"),
+        "<h2>Hour by hour</h2>", html_table(report.hours),
         "<h2>Alerts</h2>",
-        _html_table(report.episodes) if len(report.episodes) > 1 else "<p>None.</p>",
+        html_table(report.episodes) if len(report.episodes) > 1 else "<p>None.</p>",
         f"<p>{report.left_out} shorter ones are left out.</p>" if report.left_out else "",
         "<h2>Strips</h2>",
         "<p>N normal, A abnormal, S supraventricular, V ventricular, F fusion, Q unknown, ? withheld; ▲ the event.</p>",
-        *(_picture(make_figure(strip), f"{strip.title}: {strip.subtitle}") for strip in report.strips),
-        f"<h2>Notes</h2>{_html_list(report.notes)}",
+        *(picture(make_figure(strip), f"{strip.title}: {strip.subtitle}") for strip in report.strips),
+        f"<h2>Notes</h2>{html_list(report.notes)}",
     ]  # fmt: skip
     head = f"<meta charset='utf-8'><title>{html.escape(report.title)}</title><style>{STYLE}</style>"
     return f"<!doctype html>\n<html lang='en'><head>{head}</head><body>\n" + "\n".join(body) + "\n</body></html>\n"
 
 
-def _html_table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
+def html_table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """Return a table of a header and rows as HTML; cells are escaped."""
     header, *rest = rows
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header) if any(header) else ""
     lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rest]
     return f'<table class="{kind}"><tr>{head}</tr>' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _html_list(lines: Sequence[str]) -> str:
+def html_list(lines: Sequence[str]) -> str:
+    """Return a list as HTML; lines are escaped."""
     return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _picture(figure: Figure, text: str) -> str:
+def picture(figure: Figure, text: str) -> str:
+    """Return a figure as HTML that needs nothing else, with a text for who cannot see it."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     content = base64.b64encode(file.getvalue()).decode()

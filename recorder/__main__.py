@@ -92,7 +92,11 @@ def rerun(options: argparse.Namespace) -> None:
     from recorder.rerun import RerunSettings, run_rerun
 
     alerts = AlertSettings(limits=parse_limits(options.limit))
-    run_rerun(RerunSettings(_wanted(options), alerts, options.usual, options.json, options.strips))
+    run_rerun(
+        RerunSettings(
+            _wanted(options), alerts, options.usual, options.json, options.strips, options.output, tuple(options.limit)
+        )
+    )
 
 
 def forget(options: argparse.Namespace) -> int:
@@ -235,6 +239,9 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--usual", default=MODEL, metavar="MODEL", help="to compare with, where the record has no alerts"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=".html: a page with strips of both, side by side"
     )
     parser.add_argument("--strips", type=Path, metavar="DIR", help="draw each alert that is in one of the two only")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from analysis.examine import Findings
+from analysis.report import check_installed
 from analysis.strip import cut_strip, make_figure, save
 from monitor.alerts.episode import AlertSettings
 from monitor.panel import DEFAULT_MODEL, load_panel
-from recorder.assemble import Assembled, assemble, spells
+from recorder.assemble import Assembled, assemble, published_beats, spells
+from recorder.comparison import Comparison, Pair, check_output, write_comparison
 from recorder.hand_out import Wanted, examine_kept
 from recordings.annotations import Spell
 
@@ -38,13 +39,15 @@ class RerunSettings:
     as_json: bool = False
     strips: Path | None = None
     """Folder for a strip of each alert that is in one of the two only."""
+    output: Path | None = None
+    """Page with both side by side."""
+    limits: tuple[str, ...] = ()
+    """Those that are tried, for the page."""
 
-
-class Pair(NamedTuple):
-    """An episode, before and now."""
-
-    where: Literal["both", "only before", "only now"]
-    spell: Spell
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            check_output(self.output)
+            check_installed()
 
 
 def run_rerun(settings: RerunSettings) -> None:
@@ -60,13 +63,21 @@ def run_rerun(settings: RerunSettings) -> None:
     kept = settings.wanted.read()
     assembled = assemble(kept)
     before, source = spells(assembled), "as published"
+    beats_before = [(note.time_s, note.text or note.symbol) for note in published_beats(assembled)]
     if not assembled.alerts:
-        before, source = _spells(examine_kept(kept, assembled.start_s, load_panel(settings.usual))), settings.usual
+        usual = examine_kept(kept, assembled.start_s, load_panel(settings.usual))
+        before, source, beats_before = _spells(usual), settings.usual, _name_beats(usual)
     found = examine_kept(kept, assembled.start_s, load_panel(settings.wanted.model), settings.alerts)
     pairs = compare(before, _spells(found))
+    beats = _name_beats(found)
     if settings.strips is not None:
-        beats = list(zip(found.qrs_s.tolist(), found.labels, strict=True))
         _draw(pairs, assembled, beats, settings.strips)
+    if settings.output is not None:
+        now = ", ".join([settings.wanted.model, *settings.limits])
+        made = Comparison(
+            kept.device, assembled.recording, source, now, pairs, count_by_kind(pairs), beats_before, beats
+        )
+        write_comparison(settings.output, made)
     if settings.as_json:
         rows = [{"where": pair.where, **pair.spell._asdict()} for pair in pairs]
         about = {"device": kept.device, "start_s": assembled.start_s, "before": source, "now": settings.wanted.model}
@@ -83,24 +94,32 @@ def compare(before: Sequence[Spell], now: Sequence[Spell]) -> list[Pair]:
         same = next((other for other in left if _is_same(one, other)), None)
         if same is not None:
             left.remove(same)
-        pairs.append(Pair("only before" if same is None else "both", one))
+        pairs.append(Pair("only before" if same is None else "both", one, same))
     return sorted([*pairs, *(Pair("only now", one) for one in left)], key=lambda pair: pair.spell.begin_s)
 
 
 def describe(pairs: Sequence[Pair], start_s: float, before: str, now: str) -> Iterator[str]:
     """The comparison, for a person: counts by kind, then each alert that is in one of the two only."""
-    counts = Counter[tuple[str, str]]((pair.spell.kind, pair.where) for pair in pairs)
-    kinds = sorted({pair.spell.kind for pair in pairs})
-    width = max([4, *map(len, kinds)])
+    width = max([4, *(len(pair.spell.kind) for pair in pairs)])
     yield f"before: {before}; now: {now}"
-    yield f"{'kind':<{width}}" + "".join(f"  {where:>11}" for where in WHERE)
-    for kind in kinds:
-        yield f"{kind:<{width}}" + "".join(f"  {counts[kind, where]:>11}" for where in WHERE)
+    for kind, *counts in count_by_kind(pairs):
+        yield f"{kind:<{width}}" + "".join(f"  {count:>11}" for count in counts)
     for pair in pairs:
         if pair.where != "both":
             moment = datetime.fromtimestamp(start_s + pair.spell.begin_s, UTC)
             when = f"{moment:%Y-%m-%d %H:%M:%S}  {pair.where:<11}"
             yield f"{when}  {pair.spell.kind:<{width}}  {pair.spell.text}".rstrip()
+
+
+def count_by_kind(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
+    """Header and rows of a table: how many alerts of each kind are where."""
+    counts = Counter[tuple[str, str]]((pair.spell.kind, pair.where) for pair in pairs)
+    kinds = sorted({pair.spell.kind for pair in pairs})
+    return [("kind", *WHERE), *((kind, *(str(counts[kind, where]) for where in WHERE)) for kind in kinds)]
+
+
+def _name_beats(found: Findings) -> list[tuple[float, str]]:
+    return list(zip(found.qrs_s.tolist(), found.labels, strict=True))
 
 
 def _spells(found: Findings) -> list[Spell]:
