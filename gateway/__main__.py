@@ -44,6 +44,14 @@ def polar(options: argparse.Namespace) -> None:
     _run(options, PolarStream(options.strap), follow=0.05)
 
 
+def brainflow(options: argparse.Namespace) -> None:
+    """Publish an ECG channel of a board."""
+    from gateway.brainflow_board import BrainFlowStream
+
+    parameters = dict(name.split("=", 1) for name in options.set)
+    _run(options, BrainFlowStream(options.board, parameters, options.channel), follow=0.02)
+
+
 def _run(options: argparse.Namespace, stream: Stream, follow: float) -> None:
     from gateway.run import GatewaySettings, run_gateway
     from monitor.broker.connection import BrokerUrl, TlsFiles
@@ -103,10 +111,28 @@ def _add_polar(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, "polar")
 
 
+def _add_brainflow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("board", metavar="BOARD", help="as BrainFlow calls it, such as ganglion, cyton, synthetic")
+    parser.add_argument(
+        "--set", action="append", default=[], type=setting, metavar="NAME=VALUE",
+        help="how it is reached, by BrainFlow's names: serial_port, mac_address, ip_address ...; can be repeated",
+    )  # fmt: skip
+    parser.add_argument("--channel", type=int, default=0, metavar="N", help="which of its ECG channels, from 0")
+    _add_common(parser, "brainflow")
+
+
+def setting(text: str) -> str:
+    """Return a text NAME=VALUE."""
+    if not text.partition("=")[0] or "=" not in text:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE, such as serial_port=/dev/ttyUSB0")
+    return text
+
+
 VERBS = (
     Verb("lsl", "publish an ECG stream of LabStreamingLayer", _add_lsl, lsl, extra="lsl"),
     Verb("serial", "publish lines of numbers from a serial port, as of an AD8232", _add_serial, serial, extra="serial"),
     Verb("polar", "publish the ECG of a Polar H10 by Bluetooth", _add_polar, polar, extra="polar"),
+    Verb("brainflow", "publish an ECG channel of a board of BrainFlow", _add_brainflow, brainflow, extra="brainflow"),
 )
 PROGRAM = Program("gateway", "python -m gateway", "Wearables that do not speak MQTT, brought to the wire.", VERBS)
 
