@@ -5,7 +5,7 @@ MINUTES = 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
+NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1 onnxruntime-web@1.30.0
 
 .PHONY: demo cluster-demo test coverage soak docs check format clean
 
@@ -67,7 +67,7 @@ clean:
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-# What the tests of the web page use beside Python: type checker, formatter, accessibility checker. Needs npm.
+# What tests use beside Python: type checker, formatter, accessibility checker; models in a browser. Needs npm.
 .venv/node: .venv/bin/python Makefile
 	npm install --prefix .venv/node --no-audit --no-fund --silent $(NODE_PACKAGES)
 	@touch $@
