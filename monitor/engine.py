@@ -31,6 +31,7 @@ from monitor.alerts.detection import Detection
 from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.finding import GONE, VERDICTS, WITHHELD
+from monitor.alerts.limits import SHORTEST_SILENCE_S
 from monitor.alerts.override import override
 from monitor.alerts.registry import make_detectors
 from monitor.class_model import ClassModel
@@ -59,8 +60,6 @@ QUIET_S = 5.0
 """Without a beat for so long, the heart rate is not known."""
 IRREGULAR = 0.0
 """Log odds of atrial fibrillation from which a rhythm is called irregular."""
-NO_BEATS_S = 4.0
-"""Signal without a beat for this long is reported."""
 LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
 """Of all that is saved of a device: what was saved with another one cannot be restored."""
 
@@ -142,7 +141,7 @@ class Engine:
         self.counts: Counter[str] = Counter()
         """Running totals, by name: what came, what was judged, what was dropped and why."""
         self._panel = models if isinstance(models, Panel) else Panel(models)
-        self._batch = Batch(MAX_DEVICES, _waits(self._panel), NO_BEATS_S)
+        self._batch = Batch(MAX_DEVICES, _waits(self._panel), SHORTEST_SILENCE_S)
         self._devices = Devices(self._batch, self.counts)
         settings = alerts or AlertSettings()
         self._rhythms, self._wearers = Rhythms(), Table(wearer.STATE)
@@ -549,7 +548,7 @@ def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here: once, for some seconds."""
     peaks = 1000 * np.sin(np.arange(2000) * np.pi / 200) ** 50  # 8 s with a peak every 0.8 s, and 6 s without
     peaks = np.append(peaks, np.arange(1500) % 4)
-    batch, state = Batch(1, segment.FOR_SURROUNDINGS, NO_BEATS_S), np.zeros(1, wearer.STATE)
+    batch, state = Batch(1, segment.FOR_SURROUNDINGS, SHORTEST_SILENCE_S), np.zeros(1, wearer.STATE)
     stream = Stream(None, batch, Counter())
     stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
     stream.finish()

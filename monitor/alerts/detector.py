@@ -13,10 +13,10 @@ against it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -83,6 +83,8 @@ class Tracker(ABC):
 class Detector(ABC):
     """One kind of alert, and its parameters."""
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Least and largest value of a parameter beyond which it could not be met, or would mean something else."""
     kind: wire.Kind
     severity: wire.Severity
     needs: frozenset[Need]

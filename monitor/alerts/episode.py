@@ -113,8 +113,7 @@ class Episode:
         """
         self._latest_s = max(self._latest_s, time_s)
         self._recent.append(time_s if event else None)
-        if len(self._recent) > self.m:
-            del self._recent[0]
+        del self._recent[: -self.m]  # more than one where `m` has been set to less
         self._calm = self._calm + 1 if calm and not event else 0
         if self.active:
             return self._go_on(time_s, event)

@@ -54,6 +54,8 @@ class Limits:
         )  # fmt: skip
         if sorted(rates) != list(rates):
             raise ValueError(f"Limits of the heart rate must rise from extreme bradycardia on: got {rates}.")
+        if self.asystole_s < SHORTEST_SILENCE_S:
+            raise ValueError(f"Asystole is told from {SHORTEST_SILENCE_S:g} s on: got {self.asystole_s:g} s.")
         if not self.pause_s <= self.asystole_s <= self.no_beats_s:
             silences = self.pause_s, self.asystole_s, self.no_beats_s
             raise ValueError(f"A pause must not be longer than asystole, nor that than no beats: got {silences}.")
@@ -66,6 +68,9 @@ class Limits:
 
 
 MOST_A_MINUTE = 16
+"""Ectopic beats of the last minute are counted up to here."""
+SHORTEST_SILENCE_S = 4.0
+"""Silence that has not ended is looked at from here on: no limit of it can be shorter."""
 
 
 def parse_limits(texts: Sequence[str]) -> Limits:

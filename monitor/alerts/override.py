@@ -1,7 +1,8 @@
 """Limits of one device: detectors of which some parameters are set to other values.
 
 What can be set is every number of a detector that is above 0 and finite as it stands in the registry, to a tenth up to
-ten times of that: what lies beyond is a slip of the finger, or would switch an alert off unseen.
+ten times of that, and within `Detector.BOUNDS`: what lies beyond is a slip of the finger, or would switch an alert off
+unseen.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from monitor.alerts.detector import Detector
 
 WITHIN = 10.0
 """A parameter may be so many times smaller or larger than usual."""
-NOT_SET = ("rank",)
-"""Numbers of a detector that are no parameters."""
+NOT_SET = ("rank", "cycle")
+"""Numbers of a detector that are no parameters: another one would be another kind of alert."""
 
 
 def parameters(detector: Detector) -> dict[str, float]:
@@ -64,7 +65,8 @@ def _replace(detector: Detector, values: Mapping[str, float]) -> Detector:
     for name, value in values.items():
         if name not in usual:
             raise ValueError(f"{detector.kind} has no limit {name!r}{nearest(name, usual)}.")
-        low, high = usual[name] / WITHIN, usual[name] * WITHIN
+        least, most = detector.BOUNDS.get(name, (0, math.inf))
+        low, high = max(least, usual[name] / WITHIN), min(most, usual[name] * WITHIN)
         if not low <= value <= high:
             raise ValueError(f"{detector.kind} {name} must lie between {low:g} and {high:g}: got {value:g}.")
         if isinstance(usual[name], int) and not float(value).is_integer():

@@ -6,8 +6,9 @@ All end at once where the electrode comes off: nobody can tell then whether they
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from monitor.alerts.detector import EpisodeDetector, Sign
 from monitor.alerts.episode import Episode
 from monitor.alerts.finding import WITHHELD, Beats, Finding, Need, SeenBeat
+from monitor.alerts.limits import SHORTEST_SILENCE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Asystole(EpisodeDetector):
     It is known at the end of the packet in which the time is over, or by the beat that ends it.
     """
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"limit_s": (SHORTEST_SILENCE_S, math.inf)}
     needs: frozenset[Need] = frozenset({"no-beats", "beats", "lead-off"})
     limit_s: float
 
@@ -86,6 +89,7 @@ def _silence_s(finding: Finding) -> float:
 class NoBeats(EpisodeDetector):
     """No beat is found in the signal, for whatever reason; the next beat that can be judged ends it."""
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"limit_s": (SHORTEST_SILENCE_S, math.inf)}
     needs: frozenset[Need] = frozenset({"no-beats", "beats", "lead-off"})
     limit_s: float
 
@@ -111,6 +115,7 @@ class NoBeats(EpisodeDetector):
 class Rate(EpisodeDetector):
     """The mean rate of the last beats is below or above a limit; it ends once it is clear of that for `m` beats."""
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"below_bpm": (15, 300), "above_bpm": (15, 300)}
     needs: frozenset[Need] = frozenset({"beats", "lead-off"})
     below_bpm: float = 0.0
     above_bpm: float = math.inf

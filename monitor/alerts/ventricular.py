@@ -5,8 +5,9 @@ Where the model does not, nothing here ever begins.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from monitor.alerts.detector import EpisodeDetector, Sign
 from monitor.alerts.episode import Episode
 from monitor.alerts.finding import WITHHELD, Beats, Finding, Floats, Need, Rhythm, SeenBeat
+from monitor.alerts.limits import MOST_A_MINUTE
 
 _NEEDS: frozenset[Need] = frozenset({"beats", "lead-off"})
 
@@ -35,6 +37,7 @@ def _is_ventricular(finding: Finding) -> bool:
 class VentricularRun(EpisodeDetector):
     """So many ventricular beats in a row, fast enough."""
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"beats": (3, 30), "above_bpm": (15, 300)}
     needs: frozenset[Need] = _NEEDS
     beats: int
     above_bpm: float
@@ -114,6 +117,7 @@ class FrequentEctopy(EpisodeDetector):
     That they come often is worth a word now and then (`refractory_s`), not an alert that stays.
     """
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"a_minute": (1, MOST_A_MINUTE)}
     needs: frozenset[Need] = _NEEDS
     of: Literal["ventricular", "supraventricular"]
     a_minute: int

@@ -87,8 +87,8 @@ FAINTEST = 30.0
 """Learned again, the QRS level falls at most by this factor: what is fainter is the hiss of a silent electrode."""
 RELEARN = _samples(7.0)
 """Thresholds are learned again so long after the last QRS complex: once it was reported that there are none
-(`monitor.engine.NO_BEATS_S`). After 3 s, 50 to 74 % of hearts that stopped, spliced into MIT-BIH DS1 and svdb with
-low noise after them, went on as a fast heart of noise; now 0 to 9 %."""
+(`monitor.alerts.limits.SHORTEST_SILENCE_S`). After 3 s, 50 to 74 % of hearts that stopped, spliced into MIT-BIH DS1 and
+svdb with low noise after them, went on as a fast heart of noise; now 0 to 9 %."""
 
 # Placing the R peak and the window.
 R_BAND_HZ = (5.0, 15.0)

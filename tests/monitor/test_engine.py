@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from monitor import beat2, wire
 from monitor.alerts.episode import AlertSettings
+from monitor.alerts.limits import SHORTEST_SILENCE_S
 from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.class_model import ClassModel
 from monitor.classify import Classifier, ModelInfo
 from monitor.ecg.resample import DELAY_S
-from monitor.engine import LAYOUT, NO_BEATS_S, SILENT_S, Engine, Tally
+from monitor.engine import LAYOUT, SILENT_S, Engine, Tally
 from monitor.panel import Panel, load_panel
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -896,7 +897,7 @@ def test_a_heart_that_stops_is_alerted() -> None:
     _, alerts = _run(_engine(), _packets(np.concatenate([CALM, wander, CALM])))
     silent = [a for a in alerts if a.severity == "high"]
     assert [(a.kind, a.state) for a in silent] == [("asystole", "new"), ("asystole", "end")]
-    assert silent[0].time_s == pytest.approx(START_S + 40 + NO_BEATS_S, abs=1.5)
+    assert silent[0].time_s == pytest.approx(START_S + 40 + SHORTEST_SILENCE_S, abs=1.5)
 
 
 def test_waveform_of_a_device_that_never_said_its_resolution_is_in_steps() -> None:

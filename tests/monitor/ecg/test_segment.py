@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor import beat2
+from monitor.alerts.limits import SHORTEST_SILENCE_S
 from monitor.beat import Signal, fit_window
 from monitor.classify import Classifier
 from monitor.ecg.segment import AFTER, DECIDED_WITHIN, KEPT, LONGEST_RR, RELEARN, STATE
-from monitor.engine import NO_BEATS_S
 from tests.monitor.one_stream import Heartbeat, Resampler, Segmenter
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
@@ -110,7 +110,7 @@ def test_no_beats_are_found_in_the_noise_after_a_heart_has_stopped_until_that_is
     signal += np.convolve(noise, np.ones(12) / 4, "same").astype(np.float32)
     stopped = round(125 * times[times < 29.7][-1])
     decided = np.array([beat.decided for beat in _cut(signal, 250.0) if beat.fiducial > stopped + 30])
-    assert (decided > stopped + 125 * NO_BEATS_S).all()
+    assert (decided > stopped + 125 * SHORTEST_SILENCE_S).all()
 
 
 @pytest.mark.parametrize("rate_hz", [125.0, 250.0, 500.0])
@@ -346,7 +346,7 @@ def test_when_the_stream_ends_the_last_beat_is_whole_but_nothing_is_known_of_the
 
 
 def test_thresholds_are_learned_again_only_after_it_was_reported_that_there_are_no_beats() -> None:
-    assert NO_BEATS_S + 0.5 < RELEARN / 125 < KEPT / 125 - 2
+    assert SHORTEST_SILENCE_S + 0.5 < RELEARN / 125 < KEPT / 125 - 2
 
 
 def test_the_longest_wait_is_shorter_than_what_is_always_at_hand() -> None:
