@@ -166,11 +166,15 @@ class Devices:
         """Drop the records of devices that another process goes on with, and leave no tombstones; return them."""
         gone = [known for known in self if known.partition in partitions]
         for known in gone:
-            known.stream.discard()
-            del self._devices[known.id]
-            self._heard_once.pop(known.id, None)
-            self._remember(known.id, known.allowance)
+            self.remove(known)
         return gone
+
+    def remove(self, known: Device) -> None:
+        """Drop a record, and leave no tombstone."""
+        known.stream.discard()
+        del self._devices[known.id]
+        self._heard_once.pop(known.id, None)
+        self._remember(known.id, known.allowance)
 
     def erase(self, device: str) -> Device | None:
         """Drop all that is remembered of a device, and find nothing more of it; return its record, if it had one.

@@ -395,9 +395,18 @@ class Engine:
         known = self._devices.obtain(device, arrived_s)
         if known is None:
             return
+        known.trackers = trackers
+        try:
+            self._fill(known, state)
+        except Exception:
+            self._devices.remove(known)
+            self._drop_tables(known)
+            raise
+
+    def _fill(self, known: Device, state: SavedDevice) -> None:
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
-        known.trackers, known.is_away, known.has_left = trackers, state.is_away, state.has_left
+        known.is_away, known.has_left = state.is_away, state.has_left
         known.lead, known.shape_speaks = state.lead, self._panel.speaks_of(state.lead)
         known.active = {alert.kind: alert for alert in state.active}
         self._rhythms.restore(known, state.rhythm)

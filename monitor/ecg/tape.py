@@ -29,6 +29,8 @@ LAG = round(DELAY_S * RATE_HZ) + 2
 """At a moment in a packet, the signal at 125 Hz is known up to so many samples before it."""
 KEPT, SAVED = STRIP + PART, STRIP + LAG
 """Samples in the ring, and those of them that may be asked for once more signal has come."""
+ROOM = 256
+"""Rows that are added where all are in use."""
 GRAIN = 1e-3
 """Samples by which a time that lies on one may miss it, as a sum of floats."""
 
@@ -100,7 +102,8 @@ class Tapes:
     Parameters
     ----------
     capacity
-        Most devices at a time; rows that were never used take no memory.
+        Most devices that send at a time; rows that were never used take no memory. One that has been forgotten keeps
+        its tape until that is observed, so there may be more of them for a while.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -172,15 +175,19 @@ class Tapes:
             return
         planes = np.frombuffer(saved.steps, np.uint8).reshape(2, size)
         steps = np.cumsum(np.ascontiguousarray(planes.T).view("<i2").ravel(), dtype=np.int16)
-        row = self._table[self._row(device)]
+        at = self._row(device)  # may replace the table
+        row = self._table[at]
         row["end"], row["end_s"], row["pace"], row["known"] = saved.end, saved.end_s, saved.pace, size
         row["steps"][np.arange(saved.end - size, saved.end) % KEPT] = steps
 
     def _row(self, device: Owner) -> int:
         if device.tape < 0:
-            device.tape = self._free.pop() if self._free else self._used
-            self._used = max(self._used, device.tape + 1)
-            self._table["known"][device.tape] = 0
+            row = self._free.pop() if self._free else self._used
+            if row == self._table.size:
+                self._table = np.concatenate([self._table, np.zeros(ROOM, STATE)])
+            self._used = max(self._used, row + 1)
+            self._table["known"][row] = 0
+            device.tape = row
         return device.tape
 
 

@@ -25,7 +25,7 @@ from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.class_model import ClassModel
 from monitor.classify import Classifier, ModelInfo
 from monitor.ecg.resample import DELAY_S
-from monitor.engine import LAYOUT, SILENT_S, Engine, Tally
+from monitor.engine import LAYOUT, SILENT_S, Engine, SavedDevice, Tally
 from monitor.panel import Panel, load_panel
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -1074,6 +1074,31 @@ def test_a_new_name_in_every_packet_neither_disturbs_a_device_nor_keeps_the_next
     assert _run(engine, packets, "next")[0] == [
         msgspec.structs.replace(beat, device="next", id=beat.id.replace("a-", "next-", 1)) for beat in told
     ]
+
+
+@pytest.mark.usefixtures("two_devices_at_most")
+def test_a_saved_device_pushes_out_another_before_that_is_known_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.engine.MAX_DEVICES", 2)
+    former, engine, packets = _engine(), _engine(), _packets(CALM)
+    before = _run(former, packets[:20])[0]
+    for device in ("b", "c"):
+        engine.feed(device, packets[0], START_S)
+    engine.flush()
+    engine.restore("a", former.save("a"), START_S)
+    assert [engine.knows(device) for device in "abc"] == [True, False, True]
+    assert before + _run(engine, packets[20:])[0] == _run(_engine(), packets)[0]
+
+
+def test_of_a_device_that_cannot_be_restored_nothing_stays() -> None:
+    former, engine, packets = _engine(), _engine(), _packets(CALM)
+    _run(former, packets[:20])
+    saved = msgspec.msgpack.decode(zstandard.decompress(former.save("a")))
+    position = [one.name for one in msgspec.structs.fields(SavedDevice)].index("tape")
+    saved[position] = [0, 0.0, 1.0, b"x"]
+    with pytest.raises(ValueError, match="A saved tape must have at most"):
+        engine.restore("a", zstandard.compress(msgspec.msgpack.encode(saved)), START_S)
+    assert not engine.knows("a")
+    assert _run(engine, packets) == _run(_engine(), packets)
 
 
 @pytest.mark.usefixtures("two_devices_at_most")
