@@ -29,7 +29,8 @@ from monitor.configuration import DEVICES, LIMITS, NAME, Document, describe
 
 CLIENTS = frozenset(
     {
-        *("run", "watch", "doctor", "history", "devices", "page", "record", "forget", "notify run", "notify home-assistant"),
+        *("run", "watch", "doctor", "history", "devices", "page", "record", "forget"),
+        *("notify run", "notify home-assistant"),
         *("ack", "silence", "unsilence", "comment", "judge", "device set", "labels", "audit"),
         "config reload",
     }
