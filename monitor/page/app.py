@@ -26,6 +26,7 @@ from monitor.page.guard import Guard, TooLarge
 from monitor.page.hub import Heard, Hub
 from monitor.page.login import Login
 from monitor.page.past import Past
+from monitor.page.phones import Phones
 from monitor.page.sessions import Sessions
 from monitor.page.settings import PageSettings
 from monitor.page.users import users_file
@@ -56,7 +57,7 @@ class Broker(Protocol):
     def unsubscribe(self, topic: str) -> None:
         """Hear it no more."""
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Publish."""
 
 
@@ -81,6 +82,7 @@ class Page:
         self._feed, self._now = feed, now
         self._asker = Asker(topics, settings.name, feed.answer_name, feed.publish)
         self._past = Past(settings.state, settings.name)
+        self.phones = Phones(topics, feed, self.refused)
         feed.subscribe(self._asker.answer_topic, 1)
 
     async def run(self) -> None:
@@ -103,7 +105,8 @@ class Page:
                 self._asker.take(answer.payload)
             except wire.PacketError:
                 self.hub.refused["answer"] += 1
-        self.hub.take((one for one in messages if one.topic != self._asker.answer_topic), self._now())
+        others = self.phones.take(one for one in messages if one.topic != self._asker.answer_topic)
+        self.hub.take(others, self._now())
 
     def api(self) -> Api:
         """Return the handlers of what the scripts ask for."""
@@ -202,11 +205,22 @@ def make_app(settings: PageSettings, feed: Broker, now: Callable[[], float] = ti
         Route("/api/try", api.trial, methods=["POST"]),
         Route("/api/analyse", api.analyse, methods=["POST"]),
         WebSocketRoute("/ws", page.serve),
+        *_phone_routes(settings, page),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={TooLarge: on_too_large})
     app.state.now, app.state.page = now, page
     return Guard(app, sessions, cookie, settings.needs_login, page.refused, now)
+
+
+def _phone_routes(settings: PageSettings, page: Page) -> list[Route | WebSocketRoute]:
+    if not settings.phones:
+        return []
+    return [Route("/phone", _phone), WebSocketRoute("/phone/ws", page.phones.serve)]
+
+
+async def _phone(_request: Request) -> Response:
+    return FileResponse(STATIC / "phone.html")
 
 
 async def _index(_request: Request) -> Response:

@@ -50,6 +50,7 @@ def _settings(options: argparse.Namespace) -> PageSettings:
         login=options.page_login,
         plain_http=options.page_plain_http,
         state=None if _keeps_nothing(options) else options.state or default_directory(),
+        phones=options.page_phones,
     )
 
 
@@ -94,6 +95,7 @@ def command_of(options: argparse.Namespace) -> list[str] | None:
         "--no-history": options.no_state,
         "--page-login": options.page_login,
         "--page-plain-http": options.page_plain_http,
+        "--page-phones": options.page_phones,
     }
     words = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
     return [sys.executable, "-m", "monitor", "page", "--attached", *words, *(flag for flag in flags if flags[flag])]
@@ -126,6 +128,9 @@ def _add_security(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--page-key", type=Path, metavar="FILE", help="its private key, if not in the same file")
     parser.add_argument(
         "--page-plain-http", action="store_true", help="serve other machines without TLS, readable on the network"
+    )
+    parser.add_argument(
+        "--page-phones", action="store_true", help="let a phone that opens /phone stream a chest strap as a device"
     )
 
 

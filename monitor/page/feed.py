@@ -90,7 +90,7 @@ class Feed:
         if self._client.is_connected():
             self._client.unsubscribe(topic)
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Publish with QoS 1.
 
         Raises
@@ -100,7 +100,7 @@ class Feed:
         """
         if not self._client.is_connected():
             raise ConnectionError(f"There is no connection to the broker at {self._url}.")
-        self._client.publish(topic, payload, qos=1)
+        self._client.publish(topic, payload, qos=1, retain=retain)
 
     def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
         if reason.is_failure:

@@ -123,7 +123,7 @@ class Guard:
         session: Session | None = scope["session"]
         if self._needs_login and session is None and scope["path"] not in PUBLIC:
             self._refused["no login"] += 1
-            return RedirectResponse("/login", 303) if scope["path"] == "/" else _refusal("no login")
+            return RedirectResponse("/login", 303) if scope["path"] in ("/", "/phone") else _refusal("no login")
         if changes and scope["path"] != "/login" and not _has_token(session, headers):
             self._refused["token"] += 1
             return _refusal("token")

@@ -79,6 +79,8 @@ class PageSettings:
     """Serve other machines without TLS."""
     state: Path | str | None = None
     """Where the monitor keeps its history; None: it is not read."""
+    phones: bool = False
+    """Let phones stream as devices; see `monitor.page.phones`."""
 
     def __post_init__(self) -> None:
         wire.check_name(self.name)

@@ -158,3 +158,35 @@ interface View {
   title: string;
   close(): void;
 }
+
+// As much of Web Bluetooth as is used: browsers have it, the compiler's library does not.
+
+interface BluetoothRemoteGATTCharacteristic extends EventTarget {
+  value?: DataView;
+  oncharacteristicvaluechanged: (() => void) | null;
+  readValue(): Promise<DataView>;
+  startNotifications(): Promise<unknown>;
+  writeValueWithResponse(value: BufferSource): Promise<void>;
+}
+
+interface BluetoothRemoteGATTService {
+  getCharacteristic(name: string): Promise<BluetoothRemoteGATTCharacteristic>;
+}
+
+interface BluetoothRemoteGATTServer {
+  connected: boolean;
+  connect(): Promise<BluetoothRemoteGATTServer>;
+  disconnect(): void;
+  getPrimaryService(name: string): Promise<BluetoothRemoteGATTService>;
+}
+
+interface BluetoothDevice extends EventTarget {
+  name?: string;
+  gatt?: BluetoothRemoteGATTServer;
+}
+
+interface Navigator {
+  bluetooth?: {
+    requestDevice(options: { filters: { namePrefix: string }[]; optionalServices: string[] }): Promise<BluetoothDevice>;
+  };
+}

@@ -58,9 +58,9 @@ class Page:
         headers = {"origin": ORIGIN, "x-csrf-token": self.csrf} | arguments.pop("headers", {})
         return self.client.post(path, headers=headers, **arguments)
 
-    def connect(self, headers: dict[str, str] | None = None) -> WebSocketTestSession:
-        """Open the WebSocket, from the page itself unless headers say otherwise."""
-        url = f"ws://127.0.0.1:{PORT}/ws"
+    def connect(self, headers: dict[str, str] | None = None, path: str = "/ws") -> WebSocketTestSession:
+        """Open a WebSocket, from the page itself unless headers say otherwise."""
+        url = f"ws://127.0.0.1:{PORT}{path}"
         return self.client.websocket_connect(url, headers={"origin": ORIGIN} if headers is None else headers)
 
     def refused(self) -> dict[str, int]:
@@ -74,6 +74,7 @@ def open_page(
     users: Path | None = None,
     answer: Callable[[str, wire.Request], wire.Answer] | None = agree,
     base_url: str = ORIGIN,
+    phones: bool = False,
 ) -> Iterator[Page]:
     """Serve a page; with a file of users it asks for a login."""
     settings = PageSettings(
@@ -82,6 +83,7 @@ def open_page(
         users=users,
         login=users is not None,
         plain_http=True,  # the client sends no cookie for HTTPS alone over HTTP
+        phones=phones,
     )
     broker, clock = FakeBroker(answer), Clock()
     with TestClient(make_app(settings, broker, clock), base_url) as client:

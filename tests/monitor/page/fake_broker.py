@@ -24,6 +24,8 @@ class FakeBroker:
     def __init__(self, answer: Callable[[str, wire.Request], wire.Answer] | None = None) -> None:
         self.topics: dict[str, int] = {}
         self.requests: list[tuple[str, wire.Request]] = []
+        self.published: list[tuple[str, bytes, bool]] = []
+        """What is no request."""
         self.is_connected = True
         self._answer = answer
         self._started = threading.Event()
@@ -46,10 +48,13 @@ class FakeBroker:
     def stop(self) -> None:
         """Nothing to do."""
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Take a request, and answer it."""
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
+        """Take a request, and answer it; or note what a device sends."""
         if not self.is_connected:
             raise ConnectionError("There is no connection to the broker.")
+        if "/request/" not in topic:
+            self.published.append((topic, payload, retain))
+            return
         verb, request = topic.rpartition("/")[2], wire.decode(payload, wire.Request)
         self.requests.append((verb, request))
         if self._answer is not None:
