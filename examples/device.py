@@ -14,6 +14,8 @@ import paho.mqtt.client as mqtt
 
 device, host, port = (*sys.argv[1:], *("my-device", "127.0.0.1", "1883")[len(sys.argv) - 1 :])
 RATE_HZ, TOPIC = 250, f"ecg/v1/{device}"
+WAVES = [(-0.20, 120, 0.035), (-0.035, -120, 0.014), (0.0, 1000, 0.016), (0.035, -200, 0.014), (0.25, 300, 0.07)]
+# P, Q, R, S and T of a healthy beat: s from its R peak, microvolts, width in s
 kept: dict[int, str] = {}  # packets that the monitor may still need, by sequence number
 
 
@@ -47,8 +49,8 @@ client.publish(f"{TOPIC}/info", json.dumps({"rate_hz": RATE_HZ, "lead": "II", "r
 client.publish(f"{TOPIC}/status", '{"state": "online"}', 1, True)
 begin_s = time.time()
 for seq in range(10**9):
-    times_s = [seq + i / RATE_HZ for i in range(RATE_HZ)]  # one second of a heart that beats 75 times a minute
-    samples = [round(1000 * math.exp(-(((t % 0.8 - 0.4) / 0.012) ** 2))) for t in times_s]
+    phases_s = [(seq + i / RATE_HZ) % 0.8 - 0.4 for i in range(RATE_HZ)]  # a second of 75 beats a minute
+    samples = [round(sum(h * math.exp(-(((t - at) / w) ** 2)) for at, h, w in WAVES)) for t in phases_s]
     packet = {"seq": seq, "start_s": begin_s + seq, "rate_hz": RATE_HZ, "samples": samples}
     kept[seq] = json.dumps(packet)
     client.publish(f"{TOPIC}/samples", kept[seq], qos=1)
