@@ -135,8 +135,9 @@ class Archive:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path not in self._mended and path.exists():
             blocks.mend(path)
-        self._mended.add(path)
+        self._mended.discard(path)  # until it is known that nothing was left half written
         written = blocks.append(path, made)
+        self._mended.add(path)
         for packet in fresh:
             seen.is_new(packet)
         return written

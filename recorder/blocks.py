@@ -1,8 +1,9 @@
 """Files of blocks, to which is only ever appended: what was written whole is read, whatever happened after.
 
 A block is a head of 32 bytes (mark, kind, begin and end in seconds, length and CRC-32 of the content) and its content.
-A process that is killed, or a full disk, leaves a torn block at the end: readers stop before it, and the next writer
-cuts it off. A block that is damaged in the middle is left out, and counted.
+A process that is killed leaves a torn block at the end: readers stop before it, and the next writer cuts it off; after
+an error, such as that the disk is full, the writer does so at once. A block that is damaged in the middle is left out,
+and counted.
 """
 
 from __future__ import annotations
@@ -46,20 +47,21 @@ def append(path: Path, blocks: Sequence[Block]) -> int:
     Raises
     ------
     OSError
-        They cannot be written; what was written of them has been cut off again if possible.
+        They cannot be written; what was written of them has been cut off again, unless that failed as well: `mend`
+        the file before more is appended.
     """
     content = b"".join(_encode(block) for block in blocks)
-    is_new = not path.exists()
-    with path.open("ab") as file:
-        before = file.tell()
+    with path.open("ab", buffering=0) as file:  # a buffer would be written once more before what is torn is cut off
+        before = file.seek(0, os.SEEK_END)
         try:
-            file.write(content)
-            file.flush()
+            rest = memoryview(content)
+            while rest:
+                rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
         except OSError:
             file.truncate(before)
             raise
-    if is_new:
+    if before == 0:
         sync_folder(path.parent)
     return len(content)
 
@@ -85,10 +87,10 @@ def scan(path: Path) -> Iterator[Place]:
         while position is not None and position + _head.size <= size:
             file.seek(position)
             mark, kind, begin_s, end_s, length, crc = _head.unpack(file.read(_head.size))
-            begin = position + _head.size
-            if mark == MARK and length <= MOST_BYTES and begin + length <= size:
-                yield Place(kind, begin_s, end_s, begin, length, crc)
-                position = begin + length
+            place = Place(kind, begin_s, end_s, position + _head.size, length, crc)
+            if mark == MARK and length <= MOST_BYTES and _is_followed(file, place, size):
+                yield place
+                position = place.position + length
             else:
                 position = _find_mark(file, position + 1)
 
@@ -116,6 +118,18 @@ def sync_folder(folder: Path) -> None:
 def _encode(block: Block) -> bytes:
     crc = zlib.crc32(block.content)
     return _head.pack(MARK, block.kind, block.begin_s, block.end_s, len(block.content), crc) + block.content
+
+
+def _is_followed(file: IO[bytes], place: Place, size: int) -> bool:
+    """Whether the length of a block can be true: another follows, or the file ends, or the content is whole."""
+    end = place.position + place.length
+    if end >= size:
+        return end == size
+    file.seek(end)
+    if MARK.startswith(file.read(len(MARK))):  # or a part of the mark, where the file ends
+        return True
+    file.seek(place.position)
+    return zlib.crc32(file.read(place.length)) == place.crc
 
 
 def _find_mark(file: IO[bytes], position: int) -> int | None:

@@ -41,6 +41,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._number = max((int(path.stem) for path in self._files()), default=0) + 1
+        self._may_be_torn = False
 
     def recover(self) -> Iterator[Entry]:
         """Return what an earlier process left."""
@@ -58,7 +59,12 @@ class Journal:
             It cannot be written.
         """
         content = msgspec.msgpack.encode([tuple(entry) for entry in entries])
-        blocks.append(self._folder / f"{self._number}{SUFFIX}", [Block(KIND, 0.0, 0.0, content)])
+        path = self._folder / f"{self._number}{SUFFIX}"
+        if self._may_be_torn and path.exists():
+            blocks.mend(path)
+        self._may_be_torn = True
+        blocks.append(path, [Block(KIND, 0.0, 0.0, content)])
+        self._may_be_torn = False
 
     def clear(self) -> None:
         """Forget all that was written so far."""

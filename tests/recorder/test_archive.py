@@ -93,6 +93,16 @@ def test_damage_in_the_middle_costs_that_block_alone(tmp_path: Path) -> None:
     assert list(blocks.read(path, lambda _: True)) == [*made[:2], *made[3:]]
 
 
+def test_torn_block_does_not_swallow_what_was_appended_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    made = [Block(1, i, i + 1, bytes([65 + i]) * 1000) for i in range(5)]
+    blocks.append(path, made[:2])
+    path.write_bytes(path.read_bytes()[:1532])  # and whoever wrote it could not cut it off
+    blocks.append(path, made[2:])
+    assert list(blocks.read(path, lambda _: True)) == [made[0], *made[2:]]
+    assert blocks.mend(path) == 0
+
+
 # Archive.
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +117,47 @@ def test_full_disk_is_a_fault_and_nothing_is_acknowledged(tmp_path: Path) -> Non
     (tmp_path / "1.journal").rmdir()
     assert keeper.commit()
     assert keeper.fault is None
+
+
+@contextmanager
+def _full_disk(free: int, file: Path) -> Iterator[None]:
+    """Let files grow no further than this one with so many more bytes: the kernel writes what fits, then refuses."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_is_committed_after_a_full_disk_is_found_again(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    keeper.take("a", "info", b"first", NOW_S)
+    assert keeper.commit()
+    keeper.take("a", "info", b"x" * 3000, NOW_S)
+    journal = tmp_path / "1.journal"
+    size = journal.stat().st_size
+    with _full_disk(400, journal):
+        assert not keeper.commit()
+    assert journal.stat().st_size == size
+    assert keeper.commit()
+    for later in (b"later", b"last"):
+        keeper.take("a", "info", later, NOW_S)
+        assert keeper.commit()
+    assert [entry.payload for entry in Journal(tmp_path).recover()] == [b"first", b"x" * 3000, b"later", b"last"]
+
+
+def test_archive_after_a_full_disk_is_whole(tmp_path: Path) -> None:
+    archive, packets = Archive(tmp_path), make_packets()
+    archive.add("a", packets[:5], [], NOW_S)
+    [file] = archive.files("a")
+    with _full_disk(100, file), pytest.raises(OSError, match="File too large"):
+        archive.add("a", packets[5:10], [], NOW_S)
+    for part in (packets[5:10], packets[10:]):
+        archive.add("a", part, [], NOW_S)
+    kept = Archive(tmp_path).read("a")
+    assert kept.damaged == 0
+    same(kept.packets, packets)
 
 
 def test_device_is_forgotten_while_the_recorder_runs(tmp_path: Path) -> None:
