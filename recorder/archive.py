@@ -173,7 +173,7 @@ class Archive:
             path.unlink()
             self._mended.discard(path)
         folder = self.root / device
-        if folder.is_dir():
+        if folder.is_dir() and not any(folder.iterdir()):  # what somebody else laid there is theirs
             folder.rmdir()
             blocks.sync_folder(self.root)
         self._seen.pop(device, None)

@@ -58,12 +58,29 @@ class Journal:
         OSError
             It cannot be written.
         """
-        content = msgspec.msgpack.encode([tuple(entry) for entry in entries])
-        path = self._folder / f"{self._number}{SUFFIX}"
+        path = self._path(self._number)
         if self._may_be_torn and path.exists():
             blocks.mend(path)
         self._may_be_torn = True
-        blocks.append(path, [Block(KIND, 0.0, 0.0, content)])
+        blocks.append(path, [_encode(entries)])
+        self._may_be_torn = False
+
+    def replace(self, entries: Sequence[Entry]) -> None:
+        """Hold these entries, and nothing else that was written so far: they are safe before that is deleted.
+
+        Raises
+        ------
+        OSError
+            They cannot be written: all is still there.
+        """
+        new = self._path(self._number + 1)
+        new.unlink(missing_ok=True)  # of an attempt that failed
+        old = self._files()
+        if entries:
+            blocks.append(new, [_encode(entries)])
+        for path in old:
+            path.unlink()
+        self._number += 1
         self._may_be_torn = False
 
     def clear(self) -> None:
@@ -72,5 +89,12 @@ class Journal:
             path.unlink()
         self._number += 1
 
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}{SUFFIX}"
+
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: int(path.stem))
+
+
+def _encode(entries: Sequence[Entry]) -> Block:
+    return Block(KIND, 0.0, 0.0, msgspec.msgpack.encode([tuple(entry) for entry in entries]))

@@ -89,7 +89,8 @@ class Keeper:
 
     def fold(self, now_s: float) -> bool:
         """Move what was committed into the archive; return whether that worked."""
-        self._obey()
+        if not self._obey():
+            return False
         for device in list(self._committed):
             if not self._try("the record", lambda device=device: self._add(device, now_s)):
                 return False
@@ -112,19 +113,19 @@ class Keeper:
         self.counts["bytes"] += self.archive.add(device, packets, messages, now_s)
         self.counts["samples"] += sum(packet.samples.size for packet in packets)
 
-    def _obey(self) -> None:
-        """Forget the devices that a person has asked to forget."""
-        for request in (self._root / FORGET).glob("*"):
-            device = request.name
-            self._waiting = [entry for entry in self._waiting if entry.device != device]
-            self._committed.pop(device, None)
-            self.archive.forget(device)
-            rest = [entry for entries in self._committed.values() for entry in entries]
-            self._journal.clear()
-            if rest:
-                self._journal.write(rest)
-            request.unlink()
-            log.info("forgot the record of %s", device)
+    def _obey(self) -> bool:
+        """Forget the devices that a person has asked to forget; return whether that worked."""
+        requests = list((self._root / FORGET).glob("*"))
+        return all(self._try("the record", lambda request=request: self._forget(request)) for request in requests)
+
+    def _forget(self, request: Path) -> None:
+        device = request.name
+        self._waiting = [entry for entry in self._waiting if entry.device != device]
+        self._committed.pop(device, None)
+        self.archive.forget(device)
+        self._journal.replace([entry for entries in self._committed.values() for entry in entries])
+        request.unlink()
+        log.info("forgot the record of %s", device)
 
     def _try(self, what: str, write: object) -> bool:
         try:

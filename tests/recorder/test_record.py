@@ -18,7 +18,7 @@ import pytest
 from monitor import wire
 from monitor.broker.memory import MemoryBroker, MemorySource
 from recorder.archive import Archive
-from recorder.journal import Journal
+from recorder.journal import Entry, Journal
 from recorder.keeper import FORGET, Keeper
 from recorder.kept import read_kept
 from recorder.record import RecordSettings, run_record, subscriptions
@@ -173,6 +173,38 @@ def test_device_is_forgotten_while_the_recorder_runs(tmp_path: Path) -> None:
     assert list((tmp_path / FORGET).iterdir()) == []
     Keeper(tmp_path).fold(NOW_S)
     assert Archive(tmp_path).devices() == ["b"]
+
+
+def test_forgetting_on_a_full_disk_loses_nothing_of_others(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    keeper.take("kept", "info", b"acknowledged", NOW_S)
+    keeper.take("gone", "info", b"x", NOW_S)
+    assert keeper.commit()
+    (tmp_path / FORGET).mkdir()
+    (tmp_path / FORGET / "gone").touch()
+    with _full_disk(-40, tmp_path / "1.journal"):
+        assert not keeper.fold(NOW_S)
+    assert keeper.fault is not None
+    assert [entry.payload for entry in Journal(tmp_path).recover() if entry.device == "kept"] == [b"acknowledged"]
+    keeper.take("kept", "info", b"later", NOW_S)
+    assert keeper.commit()
+    assert keeper.fold(NOW_S)
+    assert Archive(tmp_path).devices() == ["kept"]
+    assert [message.payload for message in Archive(tmp_path).read("kept").messages] == [b"acknowledged", b"later"]
+    assert list((tmp_path / FORGET).iterdir()) == []
+
+
+def test_killed_while_it_forgets_a_recorder_has_what_others_sent(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    keeper.take("kept", "info", b"acknowledged", NOW_S)
+    keeper.take("gone", "info", b"x", NOW_S)
+    assert keeper.commit()
+    (tmp_path / "0.journal").mkdir()  # cannot be unlinked: as if it had been killed before it could
+    with pytest.raises(OSError, match=r"0\.journal"):
+        keeper._journal.replace([Entry("kept", "info", NOW_S, b"acknowledged")])
+    (tmp_path / "0.journal").rmdir()
+    Keeper(tmp_path).fold(NOW_S)
+    assert b"acknowledged" in [message.payload for message in Archive(tmp_path).read("kept").messages]
 
 
 def test_what_is_still_in_the_journal_is_read_as_well(tmp_path: Path) -> None:
