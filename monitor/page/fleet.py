@@ -20,7 +20,9 @@ from monitor import wire
 
 MOST_DEVICES = 20_000
 MOST_EPISODES = 5_000
-"""Alerts that are remembered; the oldest of those that are over go first."""
+"""Alerts that are remembered; the oldest of those that are over go first, and none that is active."""
+MOST_ACTIVE = 2 * MOST_DEVICES
+"""Beyond so many the oldest active ones go, too."""
 SILENT_S = 10.0
 """From then on a device without a `DeviceState` counts as silent."""
 HEARD_S = 5.0
@@ -110,6 +112,8 @@ class Fleet:
         self.monitors: dict[str, wire.MonitorStatus] = {}
         self._strips: dict[str, dict[str, wire.Strip | wire.Waveform]] = {}
         self._of_device: defaultdict[str, dict[str, Episode]] = defaultdict(dict)
+        self._over: OrderedDict[str, None] = OrderedDict()
+        """Episodes that are over; what changed last stands last."""
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def take_state(self, state: wire.DeviceState, now_s: float) -> None:
@@ -139,9 +143,8 @@ class Fleet:
 
     def erase(self, device: str) -> None:
         """Drop a device that a person had forgotten, with its alerts."""
-        for episode in list(self._of_device.pop(device, {}).values()):
-            self.episodes.pop(episode.episode, None)
-            self._strips.pop(episode.episode, None)
+        for episode in list(self._of_device.get(device, {})):
+            self._drop(episode)
         self._ids = OrderedDict((one, None) for one in self._ids if not one.startswith(f"{device}-"))
         self.forget(device)
 
@@ -233,6 +236,9 @@ class Fleet:
         self.version += 1
         episode.version = self.version
         self.episodes.move_to_end(episode.episode)
+        if not episode.is_active:
+            self._over[episode.episode] = None
+            self._over.move_to_end(episode.episode)
 
     def _episode(self, alert: wire.Alert) -> Episode:
         known = self.episodes.get(alert.episode)
@@ -243,16 +249,20 @@ class Fleet:
         )
 
     def _add(self, episode: Episode) -> Episode:
+        while len(self.episodes) >= MOST_EPISODES and self._over:
+            self._drop(next(iter(self._over)))
+        if len(self.episodes) >= MOST_ACTIVE:
+            self._drop(next(iter(self.episodes)))
         episode.steps = []
         self.episodes[episode.episode] = self._of_device[episode.device][episode.episode] = episode
-        if len(self.episodes) > MOST_EPISODES:
-            self._drop(next((one for one in self.episodes.values() if not one.is_active), episode))
         return episode
 
-    def _drop(self, episode: Episode) -> None:
-        self.episodes.pop(episode.episode, None)
-        self._of_device[episode.device].pop(episode.episode, None)
-        self._strips.pop(episode.episode, None)
+    def _drop(self, id_: str) -> None:
+        self._over.pop(id_, None)
+        self._strips.pop(id_, None)
+        episode = self.episodes.pop(id_, None)
+        if episode is not None:
+            self._of_device[episode.device].pop(id_, None)
 
     def _take_active(self, device: str, active: wire.ActiveAlert, now_s: float) -> None:
         episode = self.episodes.get(active.episode)

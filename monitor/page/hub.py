@@ -13,6 +13,7 @@ Knows no sockets and no clock: it is told what came and when.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
@@ -22,6 +23,8 @@ from monitor.page.fleet import Fleet
 from monitor.page.signal import Signal
 from monitor.page.trend import Trend
 from monitor.page.viewer import Viewer
+
+log = logging.getLogger(__name__)
 
 LINGER_S = 10.0
 FEW = 500
@@ -62,7 +65,7 @@ class Hub:
         self.trends: dict[str, Trend] = {}
         self.viewers: set[Viewer] = set()
         self.refused: Counter[str] = Counter()
-        """What was not of the contract, by the last word of its topic."""
+        """What was not of the contract, by the last word of its topic; "fault": what we failed to take."""
         self.connected = False
         self._signals: dict[str, Signal] = {}
         self._infos: dict[str, wire.Info] = {}
@@ -98,6 +101,9 @@ class Hub:
                     take(device, payload, now_s)
             except wire.PacketError:
                 self.refused[leaf[:32]] += 1
+            except Exception:  # a fault of ours with one message must not cost those of all others behind it
+                self.refused["fault"] += 1
+                log.exception("a message on %.200r could not be taken", topic)
 
     def set_connected(self, connected: bool) -> None:
         """Note whether the broker is there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitor import wire
-from monitor.page.fleet import HEARD_S, MOST_EPISODES, SILENT_S, Fleet
+from monitor.page.fleet import HEARD_S, MOST_ACTIVE, MOST_EPISODES, SILENT_S, Fleet
 from tests.monitor.page.messages import NOW_S, STRIP, active, alert, beat, state
 
 
@@ -117,6 +117,28 @@ def test_memory_is_bounded_and_active_alerts_stay() -> None:
             fleet.take_alert(alert(f"d{i % 7}", episode=f"e{i}", id=f"{i}{what}", state=what), NOW_S)
     assert len(fleet.episodes) == MOST_EPISODES
     assert "kept:asystole" in fleet.episodes
+
+
+def test_every_alert_of_an_outage_is_active_however_many_there_are() -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert("over"), NOW_S)
+    fleet.take_alert(alert("over", state="end"), NOW_S)
+    for i in range(MOST_EPISODES + 10):
+        fleet.take_alert(alert(f"d{i}", kind="device-silent", severity="technical"), NOW_S)
+    assert len(fleet.episodes) == MOST_EPISODES + 10
+    assert all(episode.is_active for episode in fleet.episodes.values())
+    fleet.take_alert(alert("d3", kind="device-silent", state="end"), NOW_S)
+    fleet.take_state(state("late", alerts=[active(alert("late"))]), NOW_S)
+    assert fleet.rows["late"].alerts == ["late:asystole"]
+    assert "d3:device-silent" not in fleet.episodes, "what is over goes first"
+
+
+def test_active_alerts_are_bounded_as_well() -> None:
+    fleet = Fleet()
+    for i in range(MOST_ACTIVE + 2):
+        fleet.take_alert(alert(f"d{i // 2}", episode=f"e{i}", id=f"e{i}"), NOW_S)
+    assert len(fleet.episodes) == MOST_ACTIVE
+    assert {"e0", "e1"}.isdisjoint(fleet.episodes)
 
 
 @pytest.mark.parametrize("kind", ["a-kind-nobody-knows-yet", "asystole"])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor import wire
+from monitor.page.fleet import Fleet
 from monitor.page.hub import FEW, LINGER_S, Heard, Hub
 from monitor.page.viewer import Viewer
 from tests.monitor.page.fake_broker import FakeBroker
@@ -138,12 +139,30 @@ def test_a_device_cannot_speak_for_another(leaf: str, message: object) -> None:
     assert hub.refused == {leaf: 1}
 
 
+class _FaultyFleet(Fleet):
+    """Fails with one device."""
+
+    def take_state(self, state: wire.DeviceState, now_s: float) -> None:
+        if state.device == "a":
+            raise KeyError(state.device)
+        super().take_state(state, now_s)
+
+
+def test_a_fault_with_one_message_costs_no_other() -> None:
+    hub, _ = _hub()
+    hub.fleet = _FaultyFleet()
+    hub.take([heard(device, "state", state(device)) for device in "abc"], NOW_S)
+    assert list(hub.fleet.rows) == ["b", "c"]
+    assert hub.refused == {"fault": 1}
+
+
 @given(st.sampled_from(["state", "alerts", "beats", "samples", "info", "status", "else"]), st.binary(max_size=200))
 def test_whatever_comes_is_taken_or_counted(leaf: str, payload: bytes) -> None:
     hub, _ = _hub()
     hub.watch(_viewer(hub), {"a": 0.0}, NOW_S)
     hub.take([heard("a", leaf, payload), Heard("ecg/v1/monitor/m/status", payload), Heard("x/y", payload)], NOW_S)
     assert hub.refused["y"] == 1
+    assert hub.refused["fault"] == 0
 
 
 def test_nothing_is_kept_of_a_device_that_a_person_had_forgotten() -> None:
