@@ -6,6 +6,7 @@ Rules
   `version`, so that each browser is sent what changed since it was last sent something.
 * A monitor of an older version publishes no `DeviceState`: rows are then made of beats, alerts and the device's status.
 * An alert that is not among those of its device's state any more is over, even if its end was not heard.
+* Who answers an alert that is not known here, answers an old one: it counts as over until it is heard of otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ HEARD_S = 5.0
 """For so long the state of a device need not list an alert that was just heard."""
 _RANKS: dict[str, int] = {"high": 3, "medium": 2, "low": 1, "technical": 0}
 _ANSWERS = ("acknowledged", "silenced", "commented")
+NOT_HEARD = "end-not-heard"
+"""Why an alert is over of which only an answer was heard."""
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,15 +158,16 @@ class Fleet:
         self._ids[alert.id] = None
         if len(self._ids) > 4 * MOST_EPISODES:
             self._ids.popitem(last=False)
-        episode = self._episode(alert)
+        is_answer = alert.state in _ANSWERS
+        episode = self._episode(alert, alert.time_s if is_answer else None)
         episode.heard_s = now_s
-        if alert.state in _ANSWERS:
+        if is_answer:
             self._take_answer(episode, alert)
         else:
             self._take_message(episode, alert)
         self._note_strip(episode, alert)
         self._touch_episode(episode)
-        row = self._row(alert.device)
+        row = self.rows.get(alert.device) if is_answer else self._row(alert.device)
         if row is not None:
             self._touch(row)
 
@@ -240,13 +244,22 @@ class Fleet:
             self._over[episode.episode] = None
             self._over.move_to_end(episode.episode)
 
-    def _episode(self, alert: wire.Alert) -> Episode:
+    def _episode(self, alert: wire.Alert, ended_s: float | None) -> Episode:
         known = self.episodes.get(alert.episode)
         if known is not None:
             return known
-        return self._add(
-            Episode(alert.episode, alert.device, alert.kind, alert.severity, alert.since_s, alert.time_s, alert.text)
+        episode = Episode(
+            alert.episode, alert.device, alert.kind, alert.severity, alert.since_s, alert.time_s, alert.text
         )
+        episode.ended_s, episode.reason = ended_s, None if ended_s is None else NOT_HEARD
+        return self._add(episode)
+
+    def _revive(self, episode: Episode) -> None:
+        """An alert whose end was only assumed is heard of as active."""
+        if episode.reason == NOT_HEARD:
+            episode.ended_s = episode.reason = None
+            self._over.pop(episode.episode, None)
+            self._touch_episode(episode)
 
     def _add(self, episode: Episode) -> Episode:
         while len(self.episodes) >= MOST_EPISODES and self._over:
@@ -273,6 +286,7 @@ class Fleet:
                 )
             )
         episode.heard_s = now_s
+        self._revive(episode)
         if episode.version == 0 or episode.acknowledged_by != active.acknowledged_by:
             episode.acknowledged_by, episode.acknowledged_s = active.acknowledged_by, active.acknowledged_s
             self._touch_episode(episode)
@@ -282,6 +296,8 @@ class Fleet:
         episode.text = alert.text or episode.text
         episode.beats, episode.label, episode.probability = alert.beats, alert.label, alert.probability
         episode.heart_rate_bpm, episode.model, episode.silenced = alert.heart_rate_bpm, alert.model, alert.silenced
+        if alert.state != "end":
+            self._revive(episode)
         if alert.state == "end":
             self._end(episode, alert.time_s, alert.reason if isinstance(alert.reason, str) else None)
         elif alert.state == "new":

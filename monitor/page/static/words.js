@@ -18,6 +18,7 @@ const CLASSES = /** @type {Record<string, string>} */ ({
 });
 const REASONS = /** @type {Record<string, string>} */ ({
   gone: "the device is gone",
+  "end-not-heard": "answered later; its end was not heard",
   "lead-off": "the electrode came off",
 });
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitor import wire
-from monitor.page.fleet import HEARD_S, MOST_ACTIVE, MOST_EPISODES, SILENT_S, Fleet
+from monitor.page.fleet import HEARD_S, MOST_ACTIVE, MOST_EPISODES, NOT_HEARD, SILENT_S, Fleet
 from tests.monitor.page.messages import NOW_S, STRIP, active, alert, beat, state
 
 
@@ -63,6 +63,30 @@ def test_an_alert_whose_end_was_not_heard_ends_with_the_state() -> None:
     assert fleet.rows["a"].alerts == ["a:asystole"], "the state may be older than the alert"
     fleet.take_state(state(alerts=[]), NOW_S + HEARD_S + 1)
     assert fleet.rows["a"].alerts == []
+
+
+@pytest.mark.parametrize("what", ["commented", "acknowledged", "silenced"])
+def test_an_answer_to_an_alert_of_long_ago_makes_nothing_active(what: wire.AlertState) -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert(state=what, by="Ada", comment="artefact", right=False), NOW_S)
+    episode = fleet.episodes["a:asystole"]
+    assert (episode.is_active, episode.reason, episode.right) == (False, NOT_HEARD, False)
+    assert not fleet.rows, "nothing says that the device is there"
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_an_answered_alert_that_is_listed_or_goes_on_is_active_after_all(is_listed: bool) -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert(state="acknowledged", by="Ada"), NOW_S)
+    if is_listed:
+        fleet.take_state(state(alerts=[active(alert(), acknowledged_by="Ada")]), NOW_S + 1)
+    else:
+        fleet.take_alert(alert(state="update", time_s=NOW_S + 1), NOW_S + 1)
+    assert fleet.rows["a"].alerts == ["a:asystole"]
+    assert fleet.episodes["a:asystole"].reason is None
+    fleet.take_alert(alert(state="end", time_s=NOW_S + 9), NOW_S + 9)
+    fleet.take_state(state(alerts=[active(alert())]), NOW_S + 9)
+    assert fleet.rows["a"].alerts == [], "the state may be older than the end"
 
 
 def test_the_gravest_alert_of_a_row_stands_first() -> None:
