@@ -131,7 +131,7 @@ class Fleet:
         for active in state.alerts:
             self._take_active(state.device, active, now_s)
         listed = {active.episode for active in state.alerts}
-        for episode in list(self._of_device[state.device].values()):
+        for episode in list(self._of_device.get(state.device, {}).values()):
             if episode.is_active and episode.episode not in listed and episode.heard_s + HEARD_S < now_s:
                 self._end(episode, state.time_s, None)
         self._touch(row)
@@ -230,7 +230,7 @@ class Fleet:
         return row
 
     def _touch(self, row: Row) -> None:
-        active = [one for one in self._of_device[row.id].values() if one.is_active]
+        active = [one for one in self._of_device.get(row.id, {}).values() if one.is_active]
         row.alerts = [one.episode for one in sorted(active, key=_urgency)]
         self.version += 1
         row.version = self.version
@@ -275,7 +275,10 @@ class Fleet:
         self._strips.pop(id_, None)
         episode = self.episodes.pop(id_, None)
         if episode is not None:
-            self._of_device[episode.device].pop(id_, None)
+            of_device = self._of_device[episode.device]
+            of_device.pop(id_, None)
+            if not of_device:
+                del self._of_device[episode.device]
 
     def _take_active(self, device: str, active: wire.ActiveAlert, now_s: float) -> None:
         episode = self.episodes.get(active.episode)

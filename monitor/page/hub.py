@@ -7,6 +7,7 @@ Rules
 * Beats are heard of all devices while there are few (`FEW`), so that trends are there before anybody looks; beyond
   that of the devices which are shown.
 * What is not of the contract is counted and dropped.
+* A device that only a page has named is no device: nothing is kept of it.
 
 Knows no sockets and no clock: it is told what came and when.
 """
@@ -14,12 +15,12 @@ Knows no sockets and no clock: it is told what came and when.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from monitor import wire
-from monitor.page.fleet import Fleet
+from monitor.page.fleet import MOST_DEVICES, Fleet
 from monitor.page.signal import Signal
 from monitor.page.trend import Trend
 from monitor.page.viewer import Viewer
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 LINGER_S = 10.0
 FEW = 500
 """Devices."""
+MOST_GONE = 200
+"""Devices that were forgotten and whose trends are kept, in case they come back."""
 
 
 class Heard(NamedTuple):
@@ -68,7 +71,8 @@ class Hub:
         """What was not of the contract, by the last word of its topic; "fault": what we failed to take."""
         self.connected = False
         self._signals: dict[str, Signal] = {}
-        self._infos: dict[str, wire.Info] = {}
+        self._infos: OrderedDict[str, wire.Info] = OrderedDict()
+        self._gone: OrderedDict[str, None] = OrderedDict()
         self._leaving_s: dict[str, float] = {}
         self._hears_all_beats = True
         self._take = {
@@ -131,7 +135,7 @@ class Hub:
             self._note_leaving(device, now_s)
         for device in added:
             self._leaving_s.pop(device, None)
-            for beat in self.trend(device).recent:
+            for beat in self.trends[device].recent if device in self.trends else ():
                 viewer.add_beat(beat)
             signal = self._signals.get(device)
             if signal is None:
@@ -155,7 +159,8 @@ class Hub:
                 self._broker.subscribe(self._topics.of(device, "beats"), 0)
 
     def trend(self, device: str) -> Trend:
-        """Return what is kept of a device's heart."""
+        """Return what is kept of the heart of a device that has a row."""
+        self._gone.pop(device, None)
         return self.trends.setdefault(device, Trend())
 
     def info(self, device: str) -> wire.Info | None:
@@ -196,6 +201,8 @@ class Hub:
         beat = wire.decode(payload, wire.Beat)
         if beat.device != device:
             raise wire.PacketError(f"A beat must be of its topic's device: got {beat.device[:80]!r} on {device}.")
+        if self.fleet.see(device, now_s) is None:
+            return
         trend = self.trend(device)
         trend.note_beat(beat)
         self.fleet.take_beat(beat, trend.judged(), now_s)
@@ -213,14 +220,14 @@ class Hub:
 
     def _take_state(self, device: str, payload: bytes, now_s: float) -> None:
         if not payload:
-            self.fleet.forget(device)
+            self._forget(device)
             return
         state = wire.decode(payload, wire.DeviceState)
         if state.device != device:
             raise wire.PacketError(f"A state must be of its topic's device: got {state.device[:80]!r} on {device}.")
         before = self.fleet.version
         self.fleet.take_state(state, now_s)
-        if state.heart_rate_bpm is not None:
+        if state.heart_rate_bpm is not None and device in self.fleet.rows:
             self.trend(device).note_rate(state.time_s, state.heart_rate_bpm)
         for viewer in self.viewers:
             if state.alerts and self.fleet.version > before + 1:
@@ -230,6 +237,9 @@ class Hub:
         if not payload:
             return
         info = self._infos[device] = wire.decode(payload, wire.Info)
+        self._infos.move_to_end(device)
+        if len(self._infos) > MOST_DEVICES:
+            self._infos.popitem(last=False)
         if device in self._signals:
             self._signals[device].step_uv = info.resolution_uv
         if device not in self.fleet.rows:
@@ -256,8 +266,16 @@ class Hub:
         self.fleet.erase(device)
         self._infos.pop(device, None)
         self.trends.pop(device, None)
+        self._gone.pop(device, None)
         if device in self._signals:
             self._signals[device] = self._new_signal(device)
+
+    def _forget(self, device: str) -> None:
+        self.fleet.forget(device)
+        if device in self.trends:
+            self._gone[device] = None
+        if len(self._gone) > MOST_GONE:
+            self.trends.pop(self._gone.popitem(last=False)[0], None)
 
     def _tell_monitors(self) -> None:
         for viewer in self.viewers:

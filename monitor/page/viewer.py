@@ -51,7 +51,6 @@ class Viewer:
         self._sent_rows = self._sent_episodes = 0
         self._rows_due_s = 0.0
         self._news: list[dict[str, Any]] = []
-        self._numbered: dict[str, int] = {}
 
     def watch(self, devices: Iterable[str]) -> tuple[set[str], set[str]]:
         """Watch these devices and no others; return those that are new, and those that are watched no more."""
@@ -62,7 +61,7 @@ class Viewer:
             del self.watched[device]
         for device in wanted:
             if device in added:
-                self.watched[device] = self._number(device)
+                self.watched[device] = self._number()
         if added:
             self._tell({"numbers": {device: self.watched[device] for device in wanted}})
         return added, ended
@@ -120,8 +119,10 @@ class Viewer:
         self._news.append(news)
         self._wake()
 
-    def _number(self, device: str) -> int:
-        if device not in self._numbered:
+    def _number(self) -> int:
+        """Return a number that is not in use, and has not been for long: what is on its way still has the old one."""
+        in_use = set(self.watched.values())
+        while True:
             self._numbers = (self._numbers + 1) % 65536
-            self._numbered[device] = self._numbers
-        return self._numbered[device]
+            if self._numbers not in in_use:
+                return self._numbers

@@ -157,6 +157,15 @@ def test_every_alert_of_an_outage_is_active_however_many_there_are() -> None:
     assert "d3:device-silent" not in fleet.episodes, "what is over goes first"
 
 
+def test_nothing_is_left_of_devices_that_have_gone() -> None:
+    fleet = Fleet()
+    for i in range(3 * MOST_EPISODES):
+        fleet.take_state(state(f"d{i}", alerts=[active(alert(f"d{i}"))]), NOW_S)
+        fleet.take_state(state(f"d{i}"), NOW_S + HEARD_S + 1)
+        fleet.forget(f"d{i}")
+    assert len(fleet._of_device) == MOST_EPISODES
+
+
 def test_active_alerts_are_bounded_as_well() -> None:
     fleet = Fleet()
     for i in range(MOST_ACTIVE + 2):

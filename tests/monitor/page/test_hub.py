@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from monitor import wire
 from monitor.page.fleet import Fleet
-from monitor.page.hub import FEW, LINGER_S, Heard, Hub
+from monitor.page.hub import FEW, LINGER_S, MOST_GONE, Heard, Hub
 from monitor.page.viewer import Viewer
 from tests.monitor.page.fake_broker import FakeBroker
 from tests.monitor.page.messages import NOW_S, TOPICS, alert, beat, heard, packet, state, status
@@ -137,6 +137,29 @@ def test_a_device_cannot_speak_for_another(leaf: str, message: object) -> None:
     hub.take([heard("a", leaf, message)], NOW_S)
     assert not hub.fleet.rows
     assert hub.refused == {leaf: 1}
+
+
+def test_nothing_is_kept_of_devices_that_only_a_page_has_named() -> None:
+    hub, broker = _hub()
+    viewer = _viewer(hub)
+    for i in range(5):
+        hub.watch(viewer, {f"x{i}-{k}": 0.0 for k in range(64)}, NOW_S + i)
+        hub.tick(NOW_S + i)
+    assert not hub.trends
+    hub.leave(viewer, NOW_S + 5)
+    hub.tick(NOW_S + 6 + LINGER_S)
+    assert not [topic for topic in broker.topics if "/x" in topic]
+
+
+def test_trends_of_devices_that_have_left_are_bounded_and_the_latest_stay() -> None:
+    hub, _ = _hub()
+    for i in range(MOST_GONE + 10):
+        hub.take([heard(f"d{i}", "state", state(f"d{i}")), heard(f"d{i}", "state", b"")], NOW_S)
+    assert len(hub.trends) == MOST_GONE
+    hub.take([heard("d10", "state", state("d10")), *(heard(f"e{i}", "state", state(f"e{i}")) for i in range(9))], NOW_S)
+    hub.take([heard(f"e{i}", "state", b"") for i in range(9)], NOW_S)
+    assert "d10" in hub.trends, "it is back"
+    assert {"d11", "e8"} & hub.trends.keys() == {"e8"}
 
 
 class _FaultyFleet(Fleet):

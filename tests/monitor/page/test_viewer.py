@@ -66,6 +66,14 @@ def test_signal_goes_out_under_the_number_that_the_page_was_told() -> None:
     assert _frames(viewer.take(fleet, NOW_S)) == [(numbers["b"], NOW_S)]
 
 
+def test_numbers_of_devices_on_a_page_stay_their_own_however_many_it_has_seen() -> None:
+    viewer = Viewer(lambda: None)
+    viewer.watch(["a"])
+    for i in range(65_536):
+        viewer.watch(["a", f"d{i}"])
+        assert viewer.watched["a"] != viewer.watched[f"d{i}"]
+
+
 def test_a_slow_page_gets_the_latest_signal_and_what_is_dropped_is_counted() -> None:
     fleet, viewer = Fleet(), Viewer(lambda: None)
     viewer.watch(["a"])
