@@ -204,7 +204,7 @@ class Hub:
         if self.fleet.see(device, now_s) is None:
             return
         trend = self.trend(device)
-        trend.note_beat(beat)
+        trend.note_beat(beat, now_s)
         self.fleet.take_beat(beat, trend.judged(), now_s)
         for viewer in self.viewers:
             if device in viewer.watched:
@@ -228,7 +228,7 @@ class Hub:
         before = self.fleet.version
         self.fleet.take_state(state, now_s)
         if state.heart_rate_bpm is not None and device in self.fleet.rows:
-            self.trend(device).note_rate(state.time_s, state.heart_rate_bpm)
+            self.trend(device).note_told(state.time_s, state.heart_rate_bpm, now_s)
         for viewer in self.viewers:
             if state.alerts and self.fleet.version > before + 1:
                 viewer.hear_alert()

@@ -1,5 +1,8 @@
 """What a device's heart did in the last hours, in a few kilobytes: heart rate, RR intervals, classes of beats.
 
+Beats stand where their device's clock says, so that what was sent late is in its place; unless that clock cannot be
+right: then where they arrived. Rates that a monitor tells are on its clock, and count only while no beats come.
+
 Takes the time from its caller; knows nothing of browsers.
 """
 
@@ -20,6 +23,8 @@ BEATS = 1200
 """Most beats that are kept: some ten minutes."""
 RECENT = 40
 MINUTE_S = 60.0
+AHEAD_S = 60.0
+"""A stamp that is further in the future is of a clock that is wrong."""
 
 
 class TrendBeat(NamedTuple):
@@ -36,6 +41,8 @@ class Trend:
     def __init__(self) -> None:
         self._bpm = np.full(BINS, np.nan, np.float32)
         self._newest = -1
+        self._beat_s = -np.inf
+        """When the last beat arrived."""
         self._beats: deque[TrendBeat] = deque(maxlen=BEATS)
         self.recent: deque[wire.Beat] = deque(maxlen=RECENT)
         """The last beats, for a strip that is opened."""
@@ -54,16 +61,24 @@ class Trend:
         self._newest = max(self._newest, bin_)
         self._bpm[bin_ % BINS] = bpm
 
-    def note_beat(self, beat: wire.Beat) -> None:
+    def note_told(self, time_s: float, bpm: float, now_s: float) -> None:
+        """Note a heart rate that a monitor tells."""
+        if now_s - self._beat_s > MINUTE_S:
+            self.note_rate(min(time_s, now_s), bpm)
+
+    def note_beat(self, beat: wire.Beat, now_s: float) -> None:
         """Note a beat, in the order in which beats come."""
+        self._beat_s = now_s
+        is_possible = now_s - BINS * BIN_S < beat.qrs_s < now_s + AHEAD_S
+        time_s = beat.qrs_s if is_possible else now_s
         label = "withheld" if beat.verdict == "withheld" else beat.label or beat.verdict
         self.recent.append(beat)
-        self._beats.append(TrendBeat(beat.qrs_s, beat.rr_s, label))
+        self._beats.append(TrendBeat(time_s, beat.rr_s, label))
         self.classes[label] += 1
         if beat.verdict == "withheld":
             self.reasons[beat.reason or "not told"] += 1
         elif beat.heart_rate_bpm is not None:
-            self.note_rate(beat.qrs_s, beat.heart_rate_bpm)
+            self.note_rate(time_s, beat.heart_rate_bpm)
 
     def judged(self) -> float | None:
         """Share of the beats of the last minute that could be judged; None without beats."""

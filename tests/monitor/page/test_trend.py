@@ -39,11 +39,40 @@ def test_a_rate_from_the_past_is_put_in_its_place_and_an_older_one_left_out() ->
     assert trend.as_json()["bpm"] == [60.0, None, 70.0]
 
 
+def test_a_stamp_from_the_future_does_not_end_the_trend() -> None:
+    trend = Trend()
+    trend.note_beat(beat(time_s=NOW_S + 1e9, heart_rate_bpm=50.0), NOW_S)
+    for i in range(1, 4):
+        trend.note_beat(beat(time_s=NOW_S + i * BIN_S, heart_rate_bpm=60.0 + i), NOW_S + i * BIN_S)
+    trend.note_told(NOW_S + 1e9, 99.0, NOW_S + 30 * BIN_S)
+    content = trend.as_json()
+    assert content["bpm"][:4] == [50.0, 61.0, 62.0, 63.0]
+    assert content["newest_s"] == NOW_S + 30 * BIN_S
+    assert [one[0] for one in content["beats"]] == [NOW_S + i * BIN_S for i in range(4)]
+
+
+def test_a_clock_that_was_never_set_leaves_rates_where_they_arrive() -> None:
+    trend = Trend()
+    for i in range(3):
+        trend.note_beat(beat(time_s=i * BIN_S, heart_rate_bpm=60.0 + i), NOW_S + i * BIN_S)
+    assert trend.as_json()["bpm"] == [60.0, 61.0, 62.0]
+
+
+def test_rates_of_two_clocks_are_not_mixed() -> None:
+    late_s, trend = 3600.0, Trend()
+    for i in range(12):
+        trend.note_beat(beat(time_s=NOW_S - late_s + i * BIN_S), NOW_S + i * BIN_S)
+        trend.note_told(NOW_S + i * BIN_S, 99.0, NOW_S + i * BIN_S)
+    assert trend.as_json()["bpm"] == [75.0] * 12
+    trend.note_told(NOW_S + 20 * BIN_S, 99.0, NOW_S + 20 * BIN_S)
+    assert trend.as_json()["bpm"][-1] == 99.0, "no beats come any more"
+
+
 def test_beats_are_counted_by_class_and_withheld_ones_by_reason() -> None:
     trend = Trend()
     for i in range(3):
-        trend.note_beat(beat(time_s=NOW_S + i))
-    trend.note_beat(beat(time_s=NOW_S + 3, verdict="withheld", label=None, reason="noise", heart_rate_bpm=None))
+        trend.note_beat(beat(time_s=NOW_S + i), NOW_S)
+    trend.note_beat(beat(time_s=NOW_S + 3, verdict="withheld", label=None, reason="noise", heart_rate_bpm=None), NOW_S)
     assert trend.classes == {"N": 3, "withheld": 1}
     assert trend.reasons == {"noise": 1}
     assert trend.judged() == 0.75
@@ -51,7 +80,7 @@ def test_beats_are_counted_by_class_and_withheld_ones_by_reason() -> None:
 
 def test_the_judged_share_is_that_of_the_last_minute() -> None:
     trend = Trend()
-    trend.note_beat(beat(time_s=NOW_S - 100, verdict="withheld", label=None, reason="noise"))
-    trend.note_beat(beat(time_s=NOW_S))
+    trend.note_beat(beat(time_s=NOW_S - 100, verdict="withheld", label=None, reason="noise"), NOW_S)
+    trend.note_beat(beat(time_s=NOW_S), NOW_S)
     assert trend.judged() == 1.0
     assert Trend().judged() is None
