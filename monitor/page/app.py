@@ -29,7 +29,7 @@ from monitor.page.past import Past
 from monitor.page.phones import Phones
 from monitor.page.sessions import Sessions
 from monitor.page.settings import PageSettings
-from monitor.page.users import users_file
+from monitor.page.users import UserFile, users_file
 from monitor.page.viewer import MOST_WATCHED, Viewer
 
 STATIC = Path(__file__).with_name("static")
@@ -37,6 +37,8 @@ TICK_S = 1.0
 FRAME_S = 1 / 30
 """A page is sent something no more often than that."""
 MOST_VIEWERS = 200
+LOGGED_OUT = 4401
+"""Why a WebSocket is closed."""
 
 
 class Broker(Protocol):
@@ -126,7 +128,7 @@ class Page:
         try:
             while True:
                 self._take_wish(viewer, await socket.receive_text())
-        except (WebSocketDisconnect, KeyError, ValueError):
+        except (WebSocketDisconnect, RuntimeError, KeyError, ValueError):  # RuntimeError: it was closed here
             with contextlib.suppress(RuntimeError):
                 await socket.close(1003)
         finally:
@@ -152,14 +154,16 @@ class Page:
 
     async def _send(self, socket: WebSocket, viewer: Viewer, changed: asyncio.Event) -> None:
         """Send what there is, when there is something; a slow connection makes this wait, and nobody else."""
+        may_go_on: Callable[[], bool] = socket.scope["may_go_on"]
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            while True:
+            while may_go_on():
                 for message in viewer.take(self.hub.fleet, self._now()):
                     await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
                 await asyncio.sleep(FRAME_S)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), 0.5)
                 changed.clear()
+            await socket.close(LOGGED_OUT)
 
 
 def make_app(settings: PageSettings, feed: Broker, now: Callable[[], float] = time.time) -> ASGIApp:
@@ -174,12 +178,12 @@ def make_app(settings: PageSettings, feed: Broker, now: Callable[[], float] = ti
     now
         Seconds since 1970.
     """
-    page, sessions = Page(settings, feed, now), Sessions()
+    page = Page(settings, feed, now)
+    users = users_file(settings.users) if settings.needs_login else None
+    sessions = Sessions(None if users is None else UserFile(users).users)
     cookie = f"ecgwatch-{settings.address.port}"
     is_secure = settings.certificate is not None or (settings.needs_login and not settings.plain_http)
-    login = Login(
-        sessions, users_file(settings.users) if settings.needs_login else None, cookie, is_secure, page.refused
-    )
+    login = Login(sessions, users, cookie, is_secure, page.refused)
     api = page.api()
 
     @contextlib.asynccontextmanager

@@ -57,7 +57,8 @@ class Guard:
     Parameters
     ----------
     app
-        What is guarded; it finds the session in ``scope["session"]``, None if nobody is logged in.
+        What is guarded; it finds the session in ``scope["session"]``, None if nobody is logged in, and what says
+        whether it still holds in ``scope["may_go_on"]``.
     sessions
         Who is logged in.
     cookie
@@ -88,7 +89,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scope["session"] = self._find(headers)
+        token = read_cookie(headers, self._cookie)
+        scope["session"] = self._find(token)
+        scope["may_go_on"] = lambda: not self._needs_login or self._find(token) is not None
         refusal = self._refuse(scope, headers)
         if scope["type"] == "websocket":
             if refusal is not None:
@@ -99,8 +102,7 @@ class Guard:
         answer = self._app if refusal is None else refusal
         await answer(scope, self._limited(scope, receive), _with_headers(send))
 
-    def _find(self, headers: Headers) -> Session | None:
-        token = read_cookie(headers, self._cookie)
+    def _find(self, token: str | None) -> Session | None:
         if token is None:
             return None
         session = self._sessions.find(token, self._now())

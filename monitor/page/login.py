@@ -64,7 +64,7 @@ class Login:
             self._refused["login"] += 1
             return _form("Name or password is wrong.", 401)
         self._limit.note_success(keys)
-        token, _ = self._sessions.begin(user.name, user.role, now_s)
+        token, _ = self._sessions.begin(user, now_s)
         return self._with_cookie(RedirectResponse("/", 303), token)
 
     async def log_out(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class Login:
         session: Session | None = request.scope["session"]
         if session is not None:
             return self._told(session)
-        token, session = self._sessions.begin("", "responder", request.app.state.now())
+        token, session = self._sessions.begin(None, request.app.state.now())
         return self._with_cookie(self._told(session), token)
 
     def _told(self, session: Session) -> Response:

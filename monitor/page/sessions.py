@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from monitor.page.users import Role
+from monitor.page.users import Role, User
 
 LASTS_S = 12 * 3600.0
 MOST_SESSIONS = 10_000
@@ -32,18 +33,30 @@ class Session:
     csrf: str
     """Must come with whatever changes something."""
     until_s: float
+    account: User | None = field(default=None, repr=False)
+    """Whose it is, as it stood in the file of users; None where nobody logs in."""
 
 
 class Sessions:
-    """All logins."""
+    """All logins.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    accounts
+        Returns who may log in now: a session is over once its user is not among them as they were; None: whoever has
+        a session may go on.
+    """
+
+    def __init__(self, accounts: Callable[[], Mapping[str, User]] | None = None) -> None:
+        self._accounts = accounts
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
 
-    def begin(self, user: str, role: Role, now_s: float) -> tuple[str, Session]:
-        """Begin a session; return the token for its cookie as well."""
+    def begin(self, account: User | None, now_s: float) -> tuple[str, Session]:
+        """Begin a session, a responder's where nobody logs in; return the token for its cookie as well."""
         token = secrets.token_urlsafe(32)
-        session = Session(user, role, secrets.token_urlsafe(32), now_s + LASTS_S)
+        user = "" if account is None else account.name
+        role = "responder" if account is None else account.role
+        session = Session(user, role, secrets.token_urlsafe(32), now_s + LASTS_S, account)
         self._sessions[_digest(token)] = session
         while len(self._sessions) > MOST_SESSIONS:
             self._sessions.popitem(last=False)
@@ -52,10 +65,13 @@ class Sessions:
     def find(self, token: str, now_s: float) -> Session | None:
         """Return the session of a cookie's token, if there is one and it is not over."""
         session = self._sessions.get(_digest(token))
-        if session is not None and session.until_s < now_s:
+        if session is not None and (session.until_s < now_s or not self._is_user(session)):
             self.end(token)
             return None
         return session
+
+    def _is_user(self, session: Session) -> bool:
+        return self._accounts is None or self._accounts().get(session.user) == session.account
 
     def end(self, token: str) -> None:
         """Log out."""

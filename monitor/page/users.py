@@ -6,6 +6,7 @@ A viewer sees everything and changes nothing; a responder may also answer alerts
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -17,6 +18,8 @@ import msgspec
 
 from monitor import wire
 from monitor.state.location import default_directory
+
+log = logging.getLogger(__name__)
 
 Role = Literal["viewer", "responder"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -63,6 +66,39 @@ def read_users(file: Path) -> dict[str, User]:
     except msgspec.MsgspecError as error:
         raise ValueError(f"The file of users {file} is not one: {error}.") from None
     return {user.name: user for user in users}
+
+
+class UserFile:
+    """The file of users, read again whenever it has changed; while it cannot be read, what it said last holds.
+
+    Parameters
+    ----------
+    file
+        Where.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stamp: tuple[int, ...] | None = None
+        self._users: dict[str, User] = {}
+
+    def users(self) -> dict[str, User]:
+        """Return all users by name."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._users = read_users(self._file)
+            except ValueError as error:
+                log.warning("%s Who is logged in stays so.", error)
+        return self._users
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            found = self._file.stat()
+        except OSError:
+            return ()
+        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
 
 
 def add_user(file: Path, name: str, role: Role, password: str) -> None:

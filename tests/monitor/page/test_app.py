@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
 
 from monitor import wire
 from monitor.page import api
+from monitor.page.sessions import LASTS_S
 from monitor.page.signal import HEADER
-from tests.monitor.page.client import open_page
+from tests.monitor.page.client import make_users, open_page
 from tests.monitor.page.messages import NOW_S, STRIP, alert, beat, heard, packet, state, status
 
 ROW = ",".join(["0.5"] * 40 + ["1.0"] + ["0.2"] * 146)
@@ -25,6 +27,7 @@ def _read_until(socket: WebSocketTestSession, key: str) -> Any:
     """Return what the WebSocket says under a key."""
     while True:
         message = socket.receive()
+        socket._raise_on_close(message)
         if message.get("text") and key in (news := json.loads(message["text"])):
             return news[key]
 
@@ -158,6 +161,27 @@ def test_logging_out_ends_the_session(users: Path) -> None:
         [(name, token)] = page.client.cookies.items()
         assert page.post("/api/logout").status_code == 200
         assert page.client.get("/api/session", headers={"cookie": f"{name}={token}"}).status_code == 401
+
+
+@pytest.mark.parametrize("how", ["logged out", "over", "removed"])
+def test_an_open_page_ends_with_its_session(tmp_path: Path, how: str) -> None:
+    users = make_users(tmp_path)
+    with open_page(users) as page:
+        page.log_in("vi")
+        page.begin()
+        page.broker.bring([heard("a", "state", state("a"))])
+        with page.connect() as socket:
+            assert [row["id"] for row in _read_until(socket, "rows")] == ["a"]
+            if how == "logged out":
+                page.post("/api/logout")
+            elif how == "over":
+                page.clock.now_s += LASTS_S + 1
+            else:
+                users.write_bytes(b"[]")
+            page.broker.bring([heard("a", "alerts", alert())])
+            with pytest.raises(WebSocketDisconnect) as closed:
+                _read_until(socket, "rows")
+            assert closed.value.code == 4401
 
 
 def test_a_file_of_beats_is_judged_with_where_the_model_looked() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from monitor.page.sessions import FREE_FAILURES, LASTS_S, LONGEST_WAIT_S, LoginLimit, Sessions
-from monitor.page.users import add_user, check_password, read_users
+from monitor.page.users import User, UserFile, add_user, check_password, read_users
 from tests.monitor.page.messages import NOW_S
 
 PASSWORD = "correct horse battery"
+ADA = User("ada", "viewer", "hash")
 
 
 def test_a_user_who_was_added_can_log_in_and_the_password_is_not_kept(tmp_path: Path) -> None:
@@ -63,11 +64,11 @@ def test_a_file_of_users_that_others_can_read_is_refused(tmp_path: Path) -> None
 
 def test_a_session_ends_by_itself_and_by_logging_out() -> None:
     sessions = Sessions()
-    token, session = sessions.begin("ada", "viewer", NOW_S)
+    token, session = sessions.begin(ADA, NOW_S)
     assert sessions.find(token, NOW_S + 1) == session
     assert sessions.find(token + "x", NOW_S + 1) is None
     assert sessions.find(token, NOW_S + LASTS_S + 1) is None
-    token, _ = sessions.begin("ada", "viewer", NOW_S)
+    token, _ = sessions.begin(ADA, NOW_S)
     sessions.end(token)
     assert sessions.find(token, NOW_S) is None
 
@@ -84,3 +85,19 @@ def test_failed_logins_must_wait_longer_and_longer_and_success_forgets_them() ->
     assert limit.wait_s(("name bo", "address 4.3.2.1"), NOW_S) <= 0
     limit.note_success(keys)
     assert limit.wait_s(keys, NOW_S) <= 0
+
+
+def test_a_session_ends_with_the_account_it_was_begun_for(tmp_path: Path) -> None:
+    file = tmp_path / "users.json"
+    for name in ("ada", "bo", "cy"):
+        add_user(file, name, "responder", PASSWORD)
+    users = read_users(file)
+    sessions = Sessions(UserFile(file).users)
+    tokens = {name: sessions.begin(users[name], NOW_S)[0] for name in users}
+    add_user(file, "bo", "viewer", PASSWORD)
+    add_user(file, "cy", "responder", PASSWORD + "2")
+    assert [sessions.find(token, NOW_S) is not None for token in tokens.values()] == [True, False, False]
+    file.write_text("[")
+    assert sessions.find(tokens["ada"], NOW_S) is not None, "somebody is writing it"
+    file.write_text("[]")
+    assert sessions.find(tokens["ada"], NOW_S) is None
