@@ -17,6 +17,8 @@ from monitor.page.users import User, check_password, read_users
 
 FORM = Path(__file__).with_name("static") / "login.html"
 MESSAGE = "<!-- message -->"
+MOST_TRYING = 50
+"""Logins that wait for each other: some 50 ms each."""
 
 
 class Login:
@@ -43,6 +45,7 @@ class Login:
         self._refused = refused
         self._limit = LoginLimit()
         self._hashing = asyncio.Semaphore(1)
+        self._trying = 0
 
     async def form(self, _request: Request) -> Response:
         """The form."""
@@ -52,13 +55,24 @@ class Login:
         """Check name and password; begin a session."""
         fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
         name, password = (fields.get(field, [""])[0] for field in ("name", "password"))
+        if self._trying >= MOST_TRYING:
+            self._refused["too many logins"] += 1
+            return _form("Too many people log in at this moment: try again.", 429)
+        self._trying += 1
+        try:
+            async with self._hashing:
+                return await self._try(request, name, password)
+        finally:
+            self._trying -= 1
+
+    async def _try(self, request: Request, name: str, password: str) -> Response:
+        """Try a password, one at a time: guesses that come together wait for the failures of those before them."""
         now_s = request.app.state.now()
         keys = (f"name {name[:64]}", f"address {request.client.host if request.client else ''}")
         if (wait_s := self._limit.wait_s(keys, now_s)) > 0:
             self._refused["too many logins"] += 1
             return _form(f"Too many failed logins: wait {wait_s:.0f} seconds.", 429)
-        async with self._hashing:
-            user = await asyncio.to_thread(self._check, name, password)
+        user = await asyncio.to_thread(self._check, name, password)
         if user is None:
             self._limit.note_failure(keys, now_s)
             self._refused["login"] += 1

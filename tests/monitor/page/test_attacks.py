@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
+from monitor.broker.connection import BrokerUrl
+from monitor.page.app import make_app
 from monitor.page.guard import HEADERS, MOST_BYTES
+from monitor.page.login import MOST_TRYING
 from monitor.page.sessions import FREE_FAILURES
-from tests.monitor.page.client import ORIGIN, PORT, Page, open_page
+from monitor.page.settings import PageAddress, PageSettings
+from tests.monitor.page.client import ORIGIN, PORT, Clock, Page, open_page
+from tests.monitor.page.fake_broker import FakeBroker
 from tests.monitor.page.messages import alert, heard, state
 
 SCRIPT = "<script>alert(1)</script>"
@@ -90,6 +98,21 @@ def test_guessing_passwords_is_slowed_down_and_counted(closed: Page) -> None:
     assert closed.log_in("vi") == 303
     assert closed.refused()["login"] == FREE_FAILURES
     assert closed.refused()["too many logins"] == 3
+
+
+def test_guesses_that_are_sent_together_are_no_more_than_those_sent_one_by_one(users: Path) -> None:
+    settings = PageSettings(
+        BrokerUrl("127.0.0.1"), address=PageAddress(port=PORT), users=users, login=True, plain_http=True
+    )
+    app = make_app(settings, FakeBroker(), Clock())
+
+    async def guess_all() -> Counter[int]:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=ORIGIN) as client:
+            fields = [{"name": "vi", "password": f"guess {i}"} for i in range(2 * MOST_TRYING)]
+            guesses = [client.post("/login", data=one, headers={"origin": ORIGIN}) for one in fields]
+            return Counter(answer.status_code for answer in await asyncio.gather(*guesses))
+
+    assert asyncio.run(guess_all()) == {401: FREE_FAILURES, 429: 2 * MOST_TRYING - FREE_FAILURES}
 
 
 @pytest.mark.parametrize("name", ["", "nobody", "vi\x00", SCRIPT, "a" * 10_000])
