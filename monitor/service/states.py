@@ -41,6 +41,8 @@ RHYTHMS = {
     "trigeminy": "ventricular trigeminy",
 }
 """Alerts that name a rhythm, the gravest first."""
+NO_RATE = frozenset({"ventricular-fibrillation", "asystole"})
+"""While one of these is alerted there is no heart rate: what was known before is no longer so."""
 SEVERITIES: tuple[wire.Severity, ...] = ("high", "medium", "low", "technical")
 
 
@@ -174,7 +176,7 @@ class States:
         self, known: Device, connection: wire.Connection, rate_bpm: float, judged: float, time_s: float
     ) -> wire.DeviceState:
         decided = self._decisions.of(known.id)
-        has_rate = not math.isnan(rate_bpm)
+        has_rate = not math.isnan(rate_bpm) and NO_RATE.isdisjoint(known.active)
         return wire.DeviceState(
             device=known.id,
             name=self._decisions.name_of(known.id),

@@ -81,6 +81,14 @@ def test_a_heart_that_stops_has_no_heart_rate(monitor: Monitor) -> None:
     assert (_state(monitor).heart_rate_bpm, _state(monitor).rhythm) == (None, "asystole")
 
 
+def test_a_heart_that_fibrillates_has_no_heart_rate_whatever_was_known_before(monitor: Monitor) -> None:
+    waves = 600 * np.sin(2 * np.pi * 3.5 * np.arange(round(15 * RATE_HZ)) / RATE_HZ)
+    monitor.play("a", CALM)
+    monitor.play("a", np.rint(waves).astype(np.int16))
+    assert [one.kind for one in _state(monitor).alerts] == ["ventricular-fibrillation"]
+    assert (_state(monitor).heart_rate_bpm, _state(monitor).rhythm) == (None, "ventricular fibrillation")
+
+
 def test_a_device_that_says_that_it_leaves_is_offline_until_it_sends_again(monitor: Monitor) -> None:
     monitor.play("a", CALM)
     monitor.broker.publish(TOPICS.of("a", "status"), wire.encode(wire.DeviceStatus(state="offline")))
