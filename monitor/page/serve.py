@@ -38,16 +38,25 @@ def serve(settings: PageSettings, *, is_attached: bool = False) -> None:
     OSError
         The address cannot be bound.
     """
+    server, listener = make_server(settings)
+    with listener:
+        scheme = "http" if settings.certificate is None else "https"
+        print(f"{scheme}://{_shown(settings.address.host)}:{listener.getsockname()[1]}/", flush=True)
+        if is_attached:
+            threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+        server.run(sockets=[listener])
+
+
+def make_server(settings: PageSettings) -> tuple[uvicorn.Server, socket.socket]:
+    """Return a server of the page, to be run, and the socket on which it shall listen, which is open; see `serve`."""
     if settings.needs_login and not read_users(users_file(settings.users)):
         raise ValueError(
             f"Nobody may log in: there are no users in {users_file(settings.users)}. "
             "Add one: ecgwatch page --add-user NAME"
         )
     listener = _listen(settings.address)
-    app = make_app(settings, Feed(settings))
-    scheme = "http" if settings.certificate is None else "https"
     config = uvicorn.Config(
-        app,
+        make_app(settings, Feed(settings)),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -59,12 +68,7 @@ def serve(settings: PageSettings, *, is_attached: bool = False) -> None:
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
     )
-    with listener:
-        print(f"{scheme}://{_shown(settings.address.host)}:{listener.getsockname()[1]}/", flush=True)
-        server = uvicorn.Server(config)
-        if is_attached:
-            threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
-        server.run(sockets=[listener])
+    return uvicorn.Server(config), listener
 
 
 def _end_with_input(server: uvicorn.Server) -> None:

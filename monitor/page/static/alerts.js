@@ -41,6 +41,19 @@ export function byUrgency(a, b) {
   return (RANKS[b.severity] ?? 2) - (RANKS[a.severity] ?? 2) || b.since_s - a.since_s;
 }
 
+/** Whether past alerts that are technical are listed: they are many, and seldom what somebody looks for. */
+export function showsTechnical() {
+  return localStorage.getItem("technical") === "shown";
+}
+
+/**
+ * Whether an alert is listed.
+ * @param {Episode} alert
+ */
+export function isListed(alert) {
+  return !alert.ended_s || alert.severity !== "technical" || showsTechnical();
+}
+
 /**
  * One line of a list of alerts.
  * @param {Episode} alert
@@ -75,6 +88,8 @@ class Alerts {
   /** @param {string} episode */
   constructor(episode) {
     this.chosen = episode;
+    /** With room for both, the gravest is opened for whoever has not chosen one. */
+    this.choosesItself = !episode && matchMedia("(min-width: 721px)").matches;
     this.list = h("section", { class: "alert-list", "aria-label": "Alerts", tabindex: "0" });
     this.detail = h("section", { class: "alert-detail page", "aria-label": "The alert" });
     this.element = h("div", { class: "split", "data-open": Boolean(episode) }, this.list, this.detail);
@@ -97,6 +112,7 @@ class Alerts {
 
   update(now = false) {
     const all = [...link.alerts.values()];
+    if (this.choosesItself && !link.alerts.has(this.chosen)) this.chosen = gravest(all)?.episode ?? "";
     const key = all.map((alert) => `${alert.episode}${alert.time_s}${alert.ended_s}${alert.acknowledged_by}`).join();
     const mayRebuild = !this.list.contains(document.activeElement) || this.list === document.activeElement;
     if (now || (key !== this.key && mayRebuild)) {
@@ -110,11 +126,24 @@ class Alerts {
   fillList(all) {
     const top = this.list.scrollTop;
     const active = all.filter((alert) => !alert.ended_s).sort(byUrgency);
-    const past = all.filter((alert) => alert.ended_s).sort((a, b) => (b.ended_s ?? 0) - (a.ended_s ?? 0));
+    const ended = all.filter((alert) => alert.ended_s).sort(byEnd);
+    const past = ended.filter(isListed);
+    const technical = ended.filter((alert) => alert.severity === "technical").length;
+    const toggle = () => {
+      localStorage.setItem("technical", showsTechnical() ? "hidden" : "shown");
+      this.fillList([...link.alerts.values()]);
+      this.list.querySelector("button")?.focus();
+    };
     const items = (/** @type {Episode[]} */ alerts) =>
       h("ul", {}, ...alerts.map((alert) => h("li", {}, alertItem(alert, alert.episode === this.chosen))));
     fill(this.list, [
-      h("h1", { class: "bar" }, "Alerts"),
+      h(
+        "div",
+        { class: "bar" },
+        h("h1", {}, "Alerts"),
+        technical > 0 &&
+          h("button", { "aria-pressed": showsTechnical(), onclick: toggle }, `Past technical (${technical})`),
+      ),
       h("h2", {}, `Active (${active.length})`),
       active.length ? items(active) : h("p", { class: "empty" }, "No active alert. That does not mean no disease."),
       h("h2", {}, `Past (${past.length}${past.length > MOST_PAST ? `, the last ${MOST_PAST} are shown` : ""})`),
@@ -197,6 +226,23 @@ class Alerts {
   redraw() {
     for (const [canvas, strip, note] of this.papers) setText(note, drawStrip(canvas, strip));
   }
+}
+
+/**
+ * @param {Episode} a
+ * @param {Episode} b
+ */
+function byEnd(a, b) {
+  return (b.ended_s ?? 0) - (a.ended_s ?? 0);
+}
+
+/**
+ * What somebody would look at first: of those that are active the gravest, else the last that is over.
+ * @param {Episode[]} all
+ */
+function gravest(all) {
+  const active = all.filter((alert) => !alert.ended_s).sort(byUrgency);
+  return active[0] ?? all.filter(isListed).sort(byEnd)[0];
 }
 
 /** @param {Episode} alert */

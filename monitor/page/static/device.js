@@ -4,10 +4,10 @@ import { h, fill, setText, setAttribute } from "./dom.js";
 import { deviceName, link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
-import { act, openForm, openRename, openSilence, send } from "./pieces.js";
+import { act, badge, openForm, openRename, openSilence, send } from "./pieces.js";
 import { qualityText, seenText } from "./fleet.js";
-import { alertItem } from "./alerts.js";
-import { CONNECTIONS, className, clock, kindName, percent, rate } from "./words.js";
+import { alertItem, byUrgency, isListed, isOpen } from "./alerts.js";
+import { CONNECTIONS, className, clock, kindName, percent, rate, span } from "./words.js";
 
 const SPEEDS = [12.5, 25, 50];
 const GAINS = [5, 10, 20];
@@ -57,6 +57,7 @@ class Device {
     this.rr = h("canvas", { class: "chart", role: "img", "aria-label": "RR intervals of the last ten minutes" });
     this.classes = h("div", {});
     this.alerts = h("div", {});
+    this.alarms = h("div", { class: "own-alarms" });
     this.limits = h("div", {});
     this.element = this.build();
     this.sweep = new Sweep(this.canvas, link.signal(id), this.look());
@@ -96,6 +97,7 @@ class Device {
       "div",
       { class: "page" },
       head,
+      this.alarms,
       this.paper,
       h(
         "div",
@@ -181,7 +183,7 @@ class Device {
       fact("Connection", row ? CONNECTIONS[connection] : "not known here"),
       fact("Rhythm", row?.rhythm ?? "not named"),
       fact("Signal", qualityText(row?.judged) || "–"),
-      fact("Last seen", row ? seenText(row) : "–"),
+      connection !== "streaming" && fact("Last seen", row ? seenText(row) : "–"),
       ...silences.map((silence) =>
         fact(
           `Silenced until ${clock(silence.until_s)}`,
@@ -202,7 +204,8 @@ class Device {
   }
 
   updateAlerts() {
-    const own = [...link.alerts.values()].filter((alert) => alert.device === this.id);
+    const own = [...link.alerts.values()].filter((alert) => alert.device === this.id && isListed(alert));
+    this.updateAlarms(own.filter((alert) => !alert.ended_s).sort(byUrgency));
     own.sort((a, b) => Number(Boolean(a.ended_s)) - Number(Boolean(b.ended_s)) || b.since_s - a.since_s);
     const key = own.map((alert) => `${alert.episode}${alert.ended_s}${alert.acknowledged_by}${alert.time_s}`).join();
     if (this.alerts.dataset.key === key) return;
@@ -213,6 +216,26 @@ class Device {
         ? [h("p", { class: "dim" }, "None since this page was started. That does not mean no disease.")]
         : [h("ul", { class: "life" }, ...own.slice(0, 12).map((alert) => h("li", {}, alertItem(alert, false))))],
     );
+  }
+
+  /**
+   * Show what is alerted now above the strip, where it is seen first.
+   * @param {Episode[]} active
+   */
+  updateAlarms(active) {
+    const texts = active.map((alert) => `${kindName(alert.kind)} for ${span(link.now_s() - alert.since_s)}`);
+    const key = texts.join() + active.map(isOpen).join();
+    if (this.alarms.dataset.key === key) return;
+    this.alarms.dataset.key = key;
+    const items = active.map((alert, i) =>
+      h(
+        "a",
+        { class: "alarm", href: `#/alerts/${encodeURIComponent(alert.episode)}` },
+        badge(alert.severity, { isQuiet: !isOpen(alert) }),
+        h("span", {}, texts[i]),
+      ),
+    );
+    fill(this.alarms, items);
   }
 
   /** @param {Record<string, Record<string, number>>} limits */

@@ -90,7 +90,7 @@ function statusPanel(name, status) {
   return h(
     "section",
     { class: "panel stack" },
-    h("h2", {}, `Monitor ${name}`),
+    h("h2", {}, `Name: ${name}`),
     h(
       "table",
       {},

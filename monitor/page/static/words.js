@@ -40,7 +40,12 @@ export function endReason(reason) {
 
 /** @param {number} time_s */
 export function clock(time_s) {
-  return new Date(time_s * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(time_s * 1000).toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hourCycle: "h23",
+  });
 }
 
 /** @param {number} time_s */

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
+from monitor.page.serve import make_server
+from monitor.page.settings import PageAddress, PageSettings
 from simulator.broker import free_port
 from tests.monitor.page.messages import TOPICS, active, state
 from tests.subscriber import Subscriber
@@ -91,6 +94,30 @@ class PageProcess:
         """End it."""
         self._process.terminate()
         self._process.communicate(timeout=30)
+
+
+class PageServer:
+    """The page in a thread of this process: what it is served by is the same, and it starts in no time.
+
+    Parameters
+    ----------
+    broker
+        Its broker.
+    """
+
+    def __init__(self, broker: BrokerUrl) -> None:
+        self._server, self._listener = make_server(
+            PageSettings(broker=broker, address=PageAddress("127.0.0.1", 0), state=None)
+        )
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """End it."""
+        self._server.should_exit = True
+        self._thread.join(30)
+        self._listener.close()
 
 
 class FakeMonitor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.brokers import Broker, find_mosquitto
-from tests.monitor.page.browser import DESKTOP, FakeMonitor, PageProcess, launch, node_tool
+from tests.monitor.page.browser import DESKTOP, FakeMonitor, PageServer, launch, node_tool
 from tests.monitor.page.messages import STRIP, alert, beat, state
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, s
     find_mosquitto()
     with launch() as browser:
         broker = Broker("mosquitto", tmp_path_factory.mktemp("broker"))
-        monitor, server = FakeMonitor(broker.url), PageProcess(broker.url)
+        monitor, server = FakeMonitor(broker.url), PageServer(broker.url)
         monitor.show(state("b", name="Bed 2", connection="lead-off"), state("c", rhythm="sinus rhythm", judged=0.5))
         for severity in ("high", "medium", "low", "technical"):
             kind = {"high": "asystole", "medium": "pause", "low": "couplet", "technical": "gap"}[severity]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from monitor import wire
 from monitor.broker.connection import BrokerUrl
 from simulator.broker import free_port
 from tests.brokers import Broker, find_mosquitto
-from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, launch
+from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, PageServer, launch
 from tests.monitor.page.messages import STRIP, alert, state
 from tests.monitor.page.test_app import ROW
 
@@ -55,15 +56,22 @@ def monitor(broker: BrokerUrl) -> Iterator[FakeMonitor]:
 
 
 @pytest.fixture
-def server(broker: BrokerUrl) -> Iterator[PageProcess]:
-    process = PageProcess(broker)
-    yield process
-    process.end()
+def server(broker: BrokerUrl) -> Iterator[PageServer]:
+    started = PageServer(broker)
+    yield started
+    started.end()
 
 
 @pytest.fixture
-def page(browser: Browser, server: PageProcess) -> Iterator[Page]:
-    """A tab of a desktop's size; an error in a script, or a dialog that one opens, fails the test."""
+def page(browser: Browser, server: PageServer) -> Iterator[Page]:
+    """A tab of a desktop's size."""
+    with _tab(browser, server.url) as tab:
+        yield tab
+
+
+@contextmanager
+def _tab(browser: Browser, url: str) -> Iterator[Page]:
+    """Open a page; an error in a script, or a dialog that one opens, fails the test."""
     context = browser.new_context(viewport=DESKTOP)
     context.set_default_timeout(20_000)
     tab, wrong = context.new_page(), list[str]()
@@ -74,7 +82,7 @@ def page(browser: Browser, server: PageProcess) -> Iterator[Page]:
         dialog.dismiss()
 
     tab.on("dialog", note_dialog)
-    tab.goto(server.url)
+    tab.goto(url)
     yield tab
     context.close()
     assert wrong == []
@@ -146,6 +154,46 @@ def test_what_needs_a_person_stands_first(page: Page, monitor: FakeMonitor) -> N
     names = page.locator(".tile-name").all_text_contents()
     assert names == ["Ill", "Away", "Well"]
     assert page.locator("#alarms").inner_text().startswith("!!! HIGH")
+
+
+def test_with_room_for_both_the_gravest_alert_is_open_beside_the_list(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a", kind="couplet", severity="low", strip=STRIP))
+    monitor.alert(alert("b", kind="asystole", severity="high", strip=STRIP))
+    page.wait_for_selector(".alarm")
+    page.get_by_role("link", name="Alerts").first.click()
+    page.wait_for_selector(".alert-detail canvas")
+    assert page.locator(".alert-detail h1").inner_text() == "Asystole"
+    monitor.alert(alert("c", kind="ventricular-fibrillation", severity="high", strip=STRIP))
+    page.wait_for_function("() => document.querySelectorAll('.alert-item').length === 3")
+    assert page.locator(".alert-detail h1").inner_text() == "Asystole", "what somebody reads does not go away"
+
+
+def test_past_technical_alerts_are_listed_only_where_somebody_wants_them(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a", kind="gap", severity="technical"))
+    monitor.alert(alert("a", kind="gap", severity="technical", state="end", id="end-1"))
+    monitor.alert(alert("a", kind="lead-off", severity="technical"))
+    page.get_by_role("link", name="Alerts").first.click()
+    button = page.get_by_role("button", name="Past technical (1)")
+    button.wait_for()
+    names = page.locator(".alert-item .what")
+    assert names.all_text_contents() == ["Lead off"]
+    button.click()
+    assert names.all_text_contents() == ["Lead off", "Gap"]
+    assert page.get_by_role("button", name="Past technical (1)").get_attribute("aria-pressed") == "true"
+
+
+def test_what_is_alerted_of_a_device_stands_above_its_strip(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a", kind="pause", severity="medium"))
+    monitor.alert(alert("b", kind="couplet", severity="low"))
+    page.wait_for_selector(".alarm")
+    page.goto(page.url.split("#")[0] + "#/device/a")
+    own = page.locator(".own-alarms")
+    own.locator(".alarm").wait_for()
+    assert own.inner_text().startswith("!! MEDIUM")
+    assert "Pause for" in own.inner_text()
+    assert own.bounding_box()["y"] < page.locator(".paper.live").bounding_box()["y"]  # type: ignore[index]
+    own.locator(".alarm").click()
+    page.wait_for_function("() => document.querySelector('.alert-detail h1')?.textContent === 'Pause'")
 
 
 def test_priority_is_told_by_words_as_well_as_by_colour(page: Page, monitor: FakeMonitor) -> None:
@@ -228,16 +276,19 @@ def test_a_file_is_judged_and_its_name_is_text(page: Page, tmp_path: Path) -> No
     assert "confidence" not in page.locator("main").inner_text(), "an error is no verdict"
 
 
-def test_the_page_comes_back_after_a_cut_and_goes_on(page: Page, monitor: FakeMonitor, server: PageProcess) -> None:
-    monitor.show(state("a", name="Before"))
-    page.wait_for_selector(".tile")
+def test_the_page_comes_back_after_a_cut_and_goes_on(browser: Browser, broker: BrokerUrl, monitor: FakeMonitor) -> None:
+    server = PageProcess(broker)
+    with _tab(browser, server.url) as page:
+        monitor.show(state("a", name="Before"))
+        page.wait_for_selector(".tile")
+        server.end()
+        page.wait_for_function("() => document.querySelector('.health')?.textContent.includes('no connection')")
+        server.start()
+        monitor.show(state("a", name="After"))
+        page.wait_for_function("() => document.querySelector('.tile-name')?.textContent === 'After'")
+        _stream(monitor, "a", 30, 1_800_000_000.0)
+        page.wait_for_function(f"() => ({INK})(document.querySelector('.tile canvas'))")
     server.end()
-    page.wait_for_function("() => document.querySelector('.health')?.textContent.includes('no connection')")
-    server.start()
-    monitor.show(state("a", name="After"))
-    page.wait_for_function("() => document.querySelector('.tile-name')?.textContent === 'After'")
-    _stream(monitor, "a", 30, 1_800_000_000.0)
-    page.wait_for_function(f"() => ({INK})(document.querySelector('.tile canvas'))")
 
 
 def test_who_is_not_seen_is_neither_built_nor_subscribed(page: Page, monitor: FakeMonitor) -> None:
@@ -261,7 +312,7 @@ def test_the_sound_is_off_until_it_is_clicked(page: Page, monitor: FakeMonitor) 
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(
-    browser: Browser, server: PageProcess, monitor: FakeMonitor
+    browser: Browser, server: PageServer, monitor: FakeMonitor
 ) -> None:
     monitor.alert(alert("a", strip=STRIP))
     tab = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True).new_page()
