@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 ALERTS_S = 24 * 3600.0
 HOURS_S = 24 * 3600.0
+WITHHELD = "withheld"
 
 
 class Past:
@@ -42,7 +43,10 @@ class Past:
                 continue  # of another version
 
     def hours(self, device: str) -> list[dict[str, Any]]:
-        """Return how many beats of each class a device had in each hour of the last day."""
+        """Return each hour of the last day in which a device had beats: how many of each class, and its heart rate.
+
+        `bpm` is that of the beats that were judged, None without one.
+        """
         if self._location is None:
             return []
         try:
@@ -50,10 +54,21 @@ class Past:
         except OSError as error:
             log.warning("the history cannot be read: %s", error)
             return []
-        hours: dict[int, Counter[str]] = {}
+        beats: dict[int, Counter[str]] = {}
+        judged, rr_ms = Counter[int](), Counter[int]()
         for row in rows:
-            hours.setdefault(row.hour, Counter())[row.what] += row.beats
-        return [{"start_s": 3600 * hour, "beats": dict(beats)} for hour, beats in sorted(hours.items())]
+            beats.setdefault(row.hour, Counter())[row.what] += row.beats
+            if row.what != WITHHELD:
+                judged[row.hour] += row.beats
+                rr_ms[row.hour] += row.rr_ms
+        return [
+            {
+                "start_s": 3600 * hour,
+                "beats": dict(beats[hour]),
+                "bpm": round(60_000 * judged[hour] / rr_ms[hour], 1) if rr_ms[hour] else None,
+            }
+            for hour in sorted(beats)
+        ]
 
     def _payloads(self) -> list[bytes]:
         if self._location is None:

@@ -15,6 +15,7 @@ const SPANS = /** @type {[string, number][]} */ ([
   ["10 min", 600],
   ["1 h", 3600],
   ["6 h", 21600],
+  ["24 h", 86400],
 ]);
 /** What is most often set for one person; everything that can be set is in docs/ALERTS.md. */
 const LIMITS = [
@@ -54,6 +55,7 @@ class Device {
     this.note = h("span", { class: "note" });
     this.paper = h("div", { class: "paper live" }, this.grid, this.canvas, this.note);
     this.bpm = h("canvas", { class: "chart", role: "img", "aria-label": "Heart rate over time" });
+    this.earlier = h("p", { class: "dim" });
     this.rr = h("canvas", { class: "chart", role: "img", "aria-label": "RR intervals of the last ten minutes" });
     this.classes = h("div", {});
     this.alerts = h("div", {});
@@ -135,6 +137,7 @@ class Device {
       { class: "panel stack" },
       h("div", { class: "facts" }, h("h2", {}, "Heart rate (/min)"), ...buttons),
       this.bpm,
+      this.earlier,
       h("h2", {}, "RR interval (s), last ten minutes"),
       this.rr,
     );
@@ -307,12 +310,20 @@ class Device {
 
   draw() {
     if (!this.detail) return;
-    const { trend } = this.detail;
-    const until = Math.max(trend.newest_s, ...trend.beats.slice(-1).map((beat) => beat[0]));
+    const { trend, hours } = this.detail;
+    const newest_s = Math.max(trend.newest_s, ...trend.beats.slice(-1).map((beat) => beat[0]));
+    const until = newest_s > 0 ? newest_s : link.now_s();
     const first_s = trend.newest_s - (trend.bpm.length - 1) * trend.bin_s;
     const points = trend.bpm.map((value, i) => ({ x: first_s + i * trend.bin_s, y: value ?? NaN }));
     const from = until - this.span_s;
-    drawChart(this.bpm, { points: points.filter((point) => point.x >= from), from, until, least: 40, line: true });
+    const before = pointsOf(hours, from, points.length ? first_s : until);
+    const shown = points.filter((point) => point.x >= from);
+    drawChart(this.bpm, { points: [...before, ...shown], from, until, least: 40, line: true });
+    setText(
+      this.earlier,
+      before.length ? `Before ${clock(points.length ? first_s : until)}: the mean of each hour.` : "",
+    );
+    this.earlier.hidden = before.length === 0;
     const beats = trend.beats
       .filter((beat) => beat[0] > until - 600 && beat[1] !== null)
       .map(([x, rr, label]) => ({
@@ -361,6 +372,24 @@ class Device {
     ]);
     setAttribute(this.classes, "data-total", String(total));
   }
+}
+
+/**
+ * The heart rate of hours as steps, for what was before this page was started.
+ * @param {Hour[]} hours
+ * @param {number} from
+ * @param {number} until
+ */
+function pointsOf(hours, from, until) {
+  return hours.flatMap(({ start_s, bpm }) => {
+    const [begin, end] = [Math.max(start_s, from), Math.min(start_s + 3600, until)];
+    if (bpm === null || begin >= end) return [];
+    return [
+      { x: begin, y: NaN },
+      { x: begin, y: bpm },
+      { x: end, y: bpm },
+    ];
+  });
 }
 
 /**

@@ -105,7 +105,14 @@ interface DeviceDetail {
     reasons: Record<string, number>;
   };
   info: { rate_hz: number; lead: string; resolution_uv: number } | null;
-  hours: { start_s: number; beats: Record<string, number> }[];
+  hours: Hour[];
+}
+
+/** What a device's heart did in an hour, from the monitor's history. */
+interface Hour {
+  start_s: number;
+  beats: Record<string, number>;
+  bpm: number | null;
 }
 
 interface Session {

@@ -103,11 +103,13 @@ class PageServer:
     ----------
     broker
         Its broker.
+    state
+        Of a monitor on this machine.
     """
 
-    def __init__(self, broker: BrokerUrl) -> None:
+    def __init__(self, broker: BrokerUrl, state: Path | None = None) -> None:
         self._server, self._listener = make_server(
-            PageSettings(broker=broker, address=PageAddress("127.0.0.1", 0), state=None)
+            PageSettings(broker=broker, address=PageAddress("127.0.0.1", 0), state=state)
         )
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)

@@ -15,11 +15,14 @@ import pytest
 
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
+from monitor.state.sqlite import SqliteStore
+from monitor.state.store import HourlyRow
 from simulator.broker import free_port
 from tests.brokers import Broker, find_mosquitto
 from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, PageServer, launch
 from tests.monitor.page.messages import STRIP, alert, state
 from tests.monitor.page.test_app import ROW
+from tests.monitor.state.saving import save
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -194,6 +197,21 @@ def test_what_is_alerted_of_a_device_stands_above_its_strip(page: Page, monitor:
     assert own.bounding_box()["y"] < page.locator(".paper.live").bounding_box()["y"]  # type: ignore[index]
     own.locator(".alarm").click()
     page.wait_for_function("() => document.querySelector('.alert-detail h1')?.textContent === 'Pause'")
+
+
+def test_the_heart_rate_from_before_the_page_was_started_is_that_of_the_monitor_s_hours(
+    browser: Browser, broker: BrokerUrl, monitor: FakeMonitor, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "state", "monitor")
+    save(store, hourly=[HourlyRow(int(time.time() // 3600) - 3, "a", "N", 4000, 4000 * 1000)])
+    store.close()
+    server = PageServer(broker, tmp_path / "state")
+    with _tab(browser, f"{server.url}/#/device/a") as page:
+        monitor.show(state("a", time_s=time.time()))
+        page.get_by_role("button", name="24 h").click()
+        page.wait_for_function("() => document.querySelector('main')?.textContent.includes('the mean of each hour')")
+        assert page.locator("canvas.chart").first.evaluate(INK)
+    server.end()
 
 
 def test_priority_is_told_by_words_as_well_as_by_colour(page: Page, monitor: FakeMonitor) -> None:
