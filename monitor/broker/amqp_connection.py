@@ -2,18 +2,22 @@
 
 Rules
 -----
-* A cluster is ``amqp://[user@]host[:port][,host[:port]...][/vhost]`` (5672), or ``amqps://`` (TLS, 5671). As for every
-  broker the password comes from the environment or a file.
+* A cluster is ``amqp://[user@]host[:port][,host[:port]...][/vhost][?heartbeat=S]`` (5672), or ``amqps://`` (TLS, 5671).
+  As for every broker the password comes from the environment or a file.
 * Connecting waits for the network, so it is done by a thread, and what comes of it is fetched. Each try takes the next
   node.
-* A connection over which nothing has come for two heartbeats is over; the server sees it the same way, and gives what
-  this client has not acknowledged to others.
+* Heartbeats: RabbitMQ counts what has come of a client once every heartbeat, and gives it up at the second count
+  without a change: two to three heartbeats after it was heard last (rabbit_heartbeat.erl). What the client has not
+  acknowledged goes to others. Here a connection over which nothing has come for three is over.
+* A thread sends the heartbeats, so that a loop which is busy for some seconds is not given up. For one that has not
+  looked at its connection for `HUNG_S` none are sent.
 
 Knows nothing of queues or messages.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -33,7 +37,10 @@ from monitor.broker.connection import PORT as MQTT_PORT
 from monitor.broker.connection import TLS_PORT as MQTT_TLS_PORT
 
 PORT, TLS_PORT = 5672, 5671
-HEARTBEAT_S = 5
+HEARTBEAT_S, LONGEST_HEARTBEAT_S = 2, 60
+"""The default, and the most that can be asked for."""
+HUNG_S = 10.0
+"""A loop that has not looked at its connection for so long hangs: others shall have its partitions."""
 CONNECT_S = 4.0
 """How long a node may take to answer."""
 FRAME_BYTES = 131_072
@@ -50,37 +57,40 @@ class ClusterUrl:
     user: str | None = None
     vhost: str = "/"
     tls: bool = False
+    heartbeat_s: int = HEARTBEAT_S
 
     @classmethod
     def parse(cls, url: str) -> ClusterUrl:
-        """Parse ``amqp://[user@]host[:port][,host[:port]...][/vhost]``.
+        """Parse ``amqp://[user@]host[:port][,host[:port]...][/vhost][?heartbeat=S]``.
 
         Raises
         ------
         ValueError
             It is no such URL, or it holds a password.
         """
-        expected = "expected amqp://[user@]host[:port][,host[:port]...][/vhost]"
+        expected = "expected amqp://[user@]host[:port][,host[:port]...][/vhost][?heartbeat=S]"
         parts = urlsplit(url)
         if parts.password is not None:
             raise ValueError(f"A broker URL must not hold a password: set {PASSWORD_VARIABLE} or use --password-file.")
-        if parts.scheme not in ("amqp", "amqps") or parts.query or parts.fragment:
+        if parts.scheme not in ("amqp", "amqps") or parts.fragment:
             raise ValueError(f"Not the URL of a cluster: got {url!r}, {expected}.")
         tls = parts.scheme == "amqps"
         places = parts.netloc.rpartition("@")[2].split(",")
         try:
             nodes = tuple(_parse_node(place, TLS_PORT if tls else PORT) for place in places)
+            heartbeat_s = _parse_heartbeat(parts.query)
         except ValueError:
             raise ValueError(f"Not the URL of a cluster: got {url!r}, {expected}.") from None
         user = unquote(parts.username) if parts.username else None
-        return cls(nodes, user, unquote(parts.path[1:]) or "/", tls)
+        return cls(nodes, user, unquote(parts.path[1:]) or "/", tls, heartbeat_s)
 
     def __str__(self) -> str:
         """Return the URL, as it may be shown to anyone."""
         nodes = ",".join(f"{host}:{port}" for host, port in self.nodes)
         vhost = "" if self.vhost == "/" else f"/{self.vhost}"
         user = f"{self.user}@" if self.user else ""
-        return f"{'amqps' if self.tls else 'amqp'}://{user}{nodes}{vhost}"
+        query = "" if self.heartbeat_s == HEARTBEAT_S else f"?heartbeat={self.heartbeat_s}"
+        return f"{'amqps' if self.tls else 'amqp'}://{user}{nodes}{vhost}{query}"
 
     @property
     def mqtt(self) -> BrokerUrl:
@@ -93,6 +103,15 @@ def _parse_node(place: str, usual: int) -> tuple[str, int]:
     if not parts.hostname:
         raise ValueError(place)
     return parts.hostname, parts.port or usual
+
+
+def _parse_heartbeat(query: str) -> int:
+    if not query:
+        return HEARTBEAT_S
+    name, _, value = query.partition("=")
+    if name != "heartbeat" or not 1 <= int(value) <= LONGEST_HEARTBEAT_S:
+        raise ValueError(query)
+    return int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +149,10 @@ class Connection:
     def __init__(self, login: Login, node: int) -> None:
         self._login = login
         self._host, self._port = login.url.nodes[node % len(login.url.nodes)]
+        self._heartbeat_s = login.url.heartbeat_s
         self._decoder = Decoder()
+        self._lock = threading.Lock()  # of the socket and the output
+        self._is_closed = threading.Event()
         self._output = bytearray()
         self._replies: list[Reply] = []
         self._sock = self._open_socket()
@@ -139,7 +161,7 @@ class Connection:
         except BaseException:
             self._sock.close()
             raise
-        self.heard_s = self._sent_s = time.monotonic()
+        self._heard_s = self._sent_s = self._looked_s = time.monotonic()
 
     def __str__(self) -> str:
         return f"{self._host}:{self._port}"
@@ -171,8 +193,9 @@ class Connection:
         self._sock.sendall(encode(channel, spec.Channel.CloseOk()))
 
     def start(self) -> None:
-        """Wait no more: from now on `read` and `write` return at once."""
+        """Wait no more: from now on `read` and `write` return at once, and a thread sends the heartbeats."""
         self._sock.setblocking(False)
+        threading.Thread(target=self._beat, name="heartbeats", daemon=True).start()
 
     @property
     def has_output(self) -> bool:
@@ -182,7 +205,10 @@ class Connection:
     @property
     def has_pending(self) -> bool:
         """Whether decrypted bytes wait that `select` does not know of."""
-        return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.pending())
+        if not isinstance(self._sock, ssl.SSLSocket):
+            return False
+        with self._lock:
+            return bool(self._sock.pending())
 
     def read(self) -> list[Any]:
         """Return the deliveries and replies that have come.
@@ -195,56 +221,81 @@ class Connection:
         found: list[Any] = []
         size = 0
         while size < CHUNK:
-            try:
-                data = self._sock.recv(CHUNK)
-            except _NOT_NOW:
+            data = self._receive()
+            if data is None:
                 break
-            except OSError as error:
-                raise ConnectionError(str(error)) from None
             if not data:
                 raise ConnectionError("the server ended the connection")
-            self.heard_s = time.monotonic()
             size += len(data)
             found += self._decoder.feed(data)
             if len(data) < CHUNK and not self.has_pending:
                 break
+        self._looked_s = time.monotonic()
+        if size:
+            self._heard_s = self._looked_s
+        elif self._looked_s - self._heard_s > 3 * self._heartbeat_s:
+            raise ConnectionError(f"nothing came for {3 * self._heartbeat_s} s")
         return found
 
     def write(self, data: bytes) -> None:
         """Take bytes to be sent."""
-        self._output += data
+        with self._lock:
+            self._output += data
 
     def flush(self) -> bool:
-        """Send what waits, and a heartbeat if one is due; return whether all has left.
+        """Send what waits; return whether all has left.
 
         Raises
         ------
         ConnectionError
             The connection is over.
         """
-        now_s = time.monotonic()
-        if now_s - self.heard_s > 2 * HEARTBEAT_S:
-            raise ConnectionError(f"nothing came for {2 * HEARTBEAT_S} s")
-        if not self._output and now_s - self._sent_s > HEARTBEAT_S / 2:
-            self._output += HEARTBEAT_FRAME
         try:
-            while self._output:
-                del self._output[: self._sock.send(self._output)]
-                self._sent_s = now_s
-        except _NOT_NOW:
-            return False
+            with self._lock:
+                return self._send()
         except OSError as error:
             raise ConnectionError(str(error)) from None
-        return True
 
     def close(self) -> None:
         """Say goodbye, if that is possible at once, and leave."""
+        self._is_closed.set()
+        with self._lock:
+            try:
+                self._sock.setblocking(False)
+                self._sock.send(bytes(self._output) + encode(0, spec.Connection.Close(200, "", 0, 0)))
+            except OSError:
+                pass
+            self._sock.close()
+
+    def _receive(self) -> bytes | None:
+        """Return bytes that have come, b"" at their end; None if there are none now."""
         try:
-            self._sock.setblocking(False)
-            self._sock.send(bytes(self._output) + encode(0, spec.Connection.Close(200, "", 0, 0)))
-        except OSError:
-            pass
-        self._sock.close()
+            with self._lock:
+                return self._sock.recv(CHUNK)
+        except _NOT_NOW:
+            return None
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+
+    def _send(self) -> bool:
+        """Send as much of the output as the socket takes; return whether that is all."""
+        try:
+            while self._output:
+                del self._output[: self._sock.send(self._output)]
+                self._sent_s = time.monotonic()
+        except _NOT_NOW:
+            return False
+        return True
+
+    def _beat(self) -> None:
+        """Send heartbeats while nothing else is sent, until the connection is over or its loop hangs."""
+        while not self._is_closed.wait(self._heartbeat_s / 4):
+            now_s = time.monotonic()
+            if now_s - self._looked_s > HUNG_S or now_s - self._sent_s < self._heartbeat_s / 2:
+                continue
+            with self._lock, contextlib.suppress(OSError, ValueError):  # closed meanwhile, or the loop will find out
+                self._output += b"" if self._output else HEARTBEAT_FRAME
+                self._send()
 
     def _open_socket(self) -> socket.socket:
         try:
@@ -268,7 +319,8 @@ class Connection:
         response = f"\0{user}\0{password}"
         tune = self.call(0, spec.Connection.StartOk(about, "PLAIN", response, "en_US"), spec.Connection.Tune)
         most = tune.frame_max or FRAME_BYTES
-        self._sock.sendall(encode(0, spec.Connection.TuneOk(tune.channel_max, min(most, FRAME_BYTES), HEARTBEAT_S)))
+        frame_bytes = min(most, FRAME_BYTES)
+        self._sock.sendall(encode(0, spec.Connection.TuneOk(tune.channel_max, frame_bytes, self._heartbeat_s)))
         self.call(0, spec.Connection.Open(login.url.vhost), spec.Connection.OpenOk)
         properties: dict[str, Any] = start.server_properties
         return properties

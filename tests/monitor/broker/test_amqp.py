@@ -13,7 +13,7 @@ from itertools import count
 
 import pytest
 
-from monitor.broker import amqp, connection
+from monitor.broker import amqp, amqp_connection, connection
 from monitor.broker.amqp import AmqpSource
 from monitor.broker.amqp_connection import ClusterUrl, Login
 from monitor.broker.mqtt import MqttSource
@@ -157,6 +157,29 @@ def test_a_process_that_ends_leaves_its_partitions_to_those_in_line(bench: _Benc
     assert {message.topic.split("/")[2] for message in again if message.payload == b"1"} >= theirs
 
 
+def test_a_loop_that_is_busy_for_longer_than_the_heartbeats_keeps_its_partitions(bench: _Bench, node: Node) -> None:
+    first = bench.source(f"{address([node])}?heartbeat=1")
+    second = bench.source()
+    bench.publish("samples", b"1")
+    _poll([first, second], _got(DEVICES))
+    time.sleep(4.0)  # RabbitMQ gives up who is silent for three heartbeats
+    first.poll(0.0, 1000)
+    assert first.connections == 1
+    assert not first.take_lost()
+
+
+def test_a_loop_that_hangs_loses_its_partitions_to_those_in_line(
+    bench: _Bench, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bench.source(f"{address([node])}?heartbeat=1")
+    second = bench.source(f"{address([node])}?heartbeat=1")
+    bench.publish("samples", b"1")
+    got = _poll([first, second], _got(DEVICES))
+    theirs = {message.topic.split("/")[2] for message in got[0]}
+    monkeypatch.setattr(amqp_connection, "HUNG_S", 0.2)
+    _poll([second], lambda got: _has(got[0], theirs, b"1"))
+
+
 def test_acknowledgements_of_a_partition_that_was_released_mean_nothing(bench: _Bench) -> None:
     source = bench.source()
     bench.publish("samples", b"1")
@@ -205,13 +228,16 @@ def test_another_number_of_partitions_is_refused(bench: _Bench) -> None:
         ("amqp://a", "amqp://a:5672"),
         ("amqp://anna@a:1,b/vhost", "amqp://anna@a:1,b:5672/vhost"),
         ("amqps://[::1]", "amqps://::1:5671"),
+        ("amqp://a?heartbeat=5", "amqp://a:5672?heartbeat=5"),
     ],
 )
 def test_the_url_of_a_cluster_names_its_nodes(text: str, shown: str) -> None:
     assert str(ClusterUrl.parse(text)) == shown
 
 
-@pytest.mark.parametrize("text", ["mqtt://a", "amqp://", "amqp://a,,b", "amqp://a:port", "amqp://a?x=1"])
+@pytest.mark.parametrize(
+    "text", ["mqtt://a", "amqp://", "amqp://a,,b", "amqp://a:port", "amqp://a?x=1", "amqp://a?heartbeat=0"]
+)
 def test_what_is_no_url_of_a_cluster_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Not the URL of a cluster"):
         ClusterUrl.parse(text)
