@@ -75,10 +75,12 @@ class Decisions:
 
     def load(self, saved: Mapping[str, bytes]) -> list[str]:
         """Take what was saved about devices of which nothing is known yet; return these."""
+        return self.adopt({device: content for device, content in saved.items() if device not in self._of})
+
+    def adopt(self, saved: Mapping[str, bytes]) -> list[str]:
+        """Take what was saved about devices, whatever was known of them; return those whose contents can be read."""
         taken = []
         for device, content in saved.items():
-            if device in self._of:
-                continue
             try:
                 self._of[device] = _decoder.decode(content)
                 taken.append(device)

@@ -1,9 +1,10 @@
 """Which partitions of the fleet are ours: taken over with the first packet, left when others may have them.
 
 Who gets a partition first claims it in the store: whoever had it until then saves nothing of it any more. Only then are
-its devices looked up, and its outbox sent again. Who loses one forgets its devices without a word: another process goes
-on where they were saved, with the packets that were not acknowledged. Partitions of which there are more than our share
-are left when nothing of them is on its way to the store.
+its devices looked up, its outbox is sent again, and what people have decided meanwhile holds. Nobody waits for that.
+Who loses one forgets its devices without a word: another process goes on where they were saved, with the packets that
+were not acknowledged. Partitions of which there are more than our share are left when nothing of them is on its way to
+the store.
 
 Knows nothing of how partitions are dealt out.
 """
@@ -68,9 +69,10 @@ class Partitions:
         if new := {message.partition for message in messages} - self._owned - {None}:
             self._owned |= new
             self._store.own([partition for partition in new if partition is not None])
-            self._requests.refresh()
             log.info("took over the partitions %s", sorted(new, key=str))
-        self._publisher.send_again(self._store.taken())
+        for outbox, decisions in self._store.taken():
+            self._publisher.send_again(outbox)
+            self._requests.adopt(decisions)
         return messages
 
     def _leave(self, lost: set[int]) -> None:

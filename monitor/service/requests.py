@@ -120,14 +120,15 @@ class Requests:
         for device in known:
             tools.checkpoint.decided.add(device, tools.decisions.save(device))
 
-    def refresh(self) -> None:
-        """Take what was decided by other processes, whose devices are ours now."""
-        tools = self._tools
-        if tools.store is None or tools.store.delay is not None:
-            return
-        waiting = tools.checkpoint.decided.decisions
-        saved = {device: one for device, one in tools.store.read_decisions().items() if device not in waiting}
-        self._set_limits(tools.decisions.load(saved))
+    def adopt(self, saved: Mapping[str, bytes]) -> None:
+        """Take what other processes have decided about devices that were theirs until now."""
+        tools, waiting = self._tools, self._tools.checkpoint.decided.decisions
+        theirs = {
+            device: content
+            for device, content in saved.items()
+            if device not in waiting and not tools.engine.knows(device)
+        }
+        self._set_limits(tools.decisions.adopt(theirs))
 
     def _set_limits(self, devices: Iterable[str]) -> None:
         for device in devices:

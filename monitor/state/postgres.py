@@ -39,6 +39,7 @@ from monitor.state.store import (
     RequestRow,
     SharedStore,
     StateLocation,
+    Taken,
     Transaction,
 )
 from monitor.state.worker import ThreadedStore
@@ -313,7 +314,8 @@ class PostgresStore(ThreadedStore, SharedStore):
         self._session = 0
         self._number = 0
         self._wanted: set[str] = set()  # partitions, as the loop has asked last
-        self._taken: queue.SimpleQueue[list[OutboxMessage]] = queue.SimpleQueue()
+        self._taken: queue.SimpleQueue[Taken] = queue.SimpleQueue()
+        self._held: list[tuple[str, bytes | None]] = []  # answers to come after what was taken over
         self._days: set[tuple[str, int]] = set()
         self._pruned_s = -PRUNE_S
         self._closing = threading.Event()
@@ -356,8 +358,7 @@ class PostgresStore(ThreadedStore, SharedStore):
 
     def look_up_decisions(self) -> dict[str, bytes]:
         """Return what people have decided; see `StateStore.read_decisions`."""
-        rows = self._select("SELECT device, content FROM decision WHERE monitor = %s")
-        return {device: bytes(content) for device, content in rows}
+        return self._try(self._read_decisions) or {}
 
     def look_up_request(self, request_id: str) -> RequestRow | None:
         """Return a granted request; see `StateStore.find_request`."""
@@ -393,12 +394,20 @@ class PostgresStore(ThreadedStore, SharedStore):
         self._wanted.difference_update(slots)
         self.later(lambda: [self._epochs.pop(slot, None) for slot in slots])
 
-    def taken(self) -> list[OutboxMessage]:
-        """Return the outbox of what was taken over; see `SharedStore.taken`."""
-        taken: list[OutboxMessage] = []
+    def taken(self) -> list[Taken]:
+        """Return what came with partitions; see `SharedStore.taken`."""
+        taken: list[Taken] = []
         while not self._taken.empty():
-            taken += self._taken.get()
+            taken.append(self._taken.get())
         return taken
+
+    def answers(self) -> list[tuple[str, bytes | None]]:
+        """Return the states that were found, after what was taken over before; see `SharedStore.own`."""
+        self._held += super().answers()
+        if not self._taken.empty():
+            return []
+        found, self._held = self._held, []
+        return found
 
     def drop_old(self, before_s: float) -> None:
         """Drop what is old, once a minute and by one worker at a time; see `StateStore.prune`."""
@@ -448,10 +457,14 @@ class PostgresStore(ThreadedStore, SharedStore):
             self._claim(connection, [self._slot])
 
     def _take_over(self, connection: Connection, slots: list[str]) -> None:
-        """Claim partitions, and pass on what lies in their outbox."""
+        """Claim partitions, and pass on what lies in their outbox, and what was decided."""
         slots = [slot for slot in slots if slot in self._wanted]  # others may have been left meanwhile
         self._claim(connection, slots)
-        self._taken.put(self._read_outbox(connection, slots))
+        self._taken.put(Taken(self._read_outbox(connection, slots), self._read_decisions(connection)))
+
+    def _read_decisions(self, connection: Connection) -> dict[str, bytes]:
+        query: LiteralString = "SELECT device, content FROM decision WHERE monitor = %s"
+        return {device: bytes(content) for device, content in connection.execute(query, (self._name,))}
 
     def _read_outbox(self, connection: Connection, slots: list[str]) -> list[OutboxMessage]:
         query: LiteralString = (

@@ -237,20 +237,32 @@ class StateStore(ABC):
         """Close the store, once what was submitted is saved or cannot be."""
 
 
+class Taken(NamedTuple):
+    """What comes with partitions that were taken over."""
+
+    outbox: list[OutboxMessage]
+    """Alerts of theirs that no broker has confirmed."""
+    decisions: dict[str, bytes]
+    """What people have decided, by device; see `StateStore.read_decisions`."""
+
+
 class SharedStore(StateStore):
     """A store that any number of processes share, each of which saves its own partitions of the devices."""
 
     @abstractmethod
     def own(self, partitions: Collection[int]) -> None:
-        """Ask to take over partitions: whoever had them saves nothing of them any more. `taken` gives their outbox."""
+        """Ask to take over partitions: whoever had them saves nothing of them any more. `taken` says what comes along.
+
+        `answers` returns no state that was asked for later before that was taken.
+        """
 
     @abstractmethod
     def disown(self, partitions: Collection[int]) -> None:
         """Ask to leave partitions to others; no transaction may be open that concerns them."""
 
     @abstractmethod
-    def taken(self) -> list[OutboxMessage]:
-        """Return the alerts that no broker has confirmed, of partitions that were taken over since the last call."""
+    def taken(self) -> list[Taken]:
+        """Return what came with the partitions that were taken over since the last call."""
 
 
 class Condition(NamedTuple):

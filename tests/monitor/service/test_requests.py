@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from monitor import counters, wire
 from monitor.broker.memory import MemoryBroker
+from monitor.service.decisions import DeviceDecisions
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
 from tests.monitor.service.one_monitor import ANSWERS, CALM, SLOW, TOPICS, Monitor, running
@@ -407,3 +409,16 @@ def test_clearing_what_a_device_retains_is_no_message_of_it(monitor: Monitor) ->
     monitor.turn()
     assert not monitor.service.engine.knows("a")
     assert monitor.service.engine.counts[counters.REJECTED] == 0
+
+
+def test_what_others_have_decided_meanwhile_holds_for_devices_that_were_theirs(monitor: Monitor) -> None:
+    monitor.play("ours", CALM)
+    for device in ("ours", "theirs"):
+        monitor.ask("rename", device, name="before")
+    parts = monitor.loop._parts
+    now = msgspec.msgpack.encode(DeviceDecisions(name="now", limits={"bradycardia": {"below_bpm": 30.0}}))
+    parts.requests.adopt({"ours": now, "theirs": now})
+    assert parts.states._decisions.name_of("ours") == "before"
+    assert parts.states._decisions.name_of("theirs") == "now"
+    monitor.play("theirs", SLOW)
+    assert monitor.alerts("theirs") == []

@@ -18,7 +18,7 @@ from monitor.state import postgres
 from monitor.state.location import locate
 from monitor.state.migrations import MIGRATIONS
 from monitor.state.postgres import Connection, PostgresLocation, PostgresStore
-from monitor.state.store import HourlyRow, OutboxMessage, Transaction
+from monitor.state.store import HourlyRow, OutboxMessage, Taken, Transaction
 from simulator.broker import HOST, free_port
 from tests.monitor.state.saving import WAIT_S, find, prune, retry, save, settle
 from tests.postgres import Postgres, make_database, run_postgres
@@ -278,7 +278,7 @@ def test_partitions_are_taken_over_with_their_outbox_and_their_former_owner_writ
     assert save(first, {"a": b"1"}, [alert], [alert], hourly=[ROW])
     second.own([1])
     assert save(second, {"a": b"2"})
-    assert second.taken() == [alert]
+    assert second.taken() == [Taken([alert], {})]
     assert second.taken() == []
     assert not save(first, {"a": b"3", "b": b"3"}, hourly=[ROW])  # nothing at all: it knows nothing of the takeover
     assert first.is_fenced
@@ -351,3 +351,18 @@ def test_many_that_write_at_once_do_not_wait_for_each_other_in_a_circle(location
         thread.join()
     assert saved == [True] * 60
     assert location.read_hourly("m", 0.0) == [ROW._replace(beats=180, rr_ms=144_000)]
+
+
+def test_what_others_have_decided_comes_with_a_partition_before_the_states_of_its_devices(
+    location: PostgresLocation,
+) -> None:
+    first, second = location.open_shared("m"), location.open_shared("m")
+    first.own([1])
+    first.submit(Transaction({"a": b"1"}, decisions={"a": b"named"}))
+    settle(first)
+    second.own([1])
+    second.ask(["a"])
+    settle(second)
+    assert second.answers() == []
+    assert second.taken() == [Taken([], {"a": b"named"})]
+    assert second.answers() == [("a", b"1")]
