@@ -77,6 +77,8 @@ class Cluster:
     database: Postgres
     stack: ExitStack
     logs: Path | None
+    query: str = ""
+    """What monitors add to the cluster's URL."""
     monitors: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -87,9 +89,9 @@ class Cluster:
     def start_monitor(self) -> subprocess.Popen[bytes]:
         """Start one more monitor."""
         command = [
-            sys.executable, "-m", "monitor", "run", "--source", address(self.nodes), "--store", self.database.url,
-            "--broker", str(self.nodes[0].url), "--name", NAME, "--beats", "--provider", "cpu",
-            "--alert", f"{ALERTS.n}/{ALERTS.m}", "--silent", "3600",
+            sys.executable, "-m", "monitor", "run", "--source", address(self.nodes) + self.query,
+            "--store", self.database.url, "--broker", str(self.nodes[0].url), "--name", NAME, "--beats",
+            "--provider", "cpu", "--alert", f"{ALERTS.n}/{ALERTS.m}", "--silent", "3600",
         ]  # fmt: skip
         where = os.devnull if self.logs is None else self.logs / f"monitor{len(self.monitors)}.log"
         with open(where, "w") as log:
