@@ -14,6 +14,9 @@ Who gets a partition
   left is kept: nobody wants it. (A node that is down leaves the consumers of its clients in the count.)
 * A process that is frozen is noticed by its heartbeats, and loses its connection, and so its partitions.
 
+What people ask comes by a queue of its own to any process, which passes it on to the partition of the device that it is
+about: whoever has that answers, and nobody else. What names no device is answered by whoever has a certain partition.
+
 Nothing is ever negatively acknowledged, no priorities are used, and no process knows of another.
 """
 
@@ -29,12 +32,13 @@ from typing import Any
 
 from pika import spec
 
+from monitor import wire
 from monitor.broker.amqp_connection import Connection, Connector, Login, Refused
-from monitor.broker.amqp_frames import Delivery, Reply, encode, encode_acks
+from monitor.broker.amqp_frames import Delivery, Reply, encode, encode_acks, encode_publish
 from monitor.broker.backoff import Backoff
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source
-from monitor.broker.topology import SWAP, Topology
+from monitor.broker.topology import SWAP, TOPIC_EXCHANGE, Topology
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +48,13 @@ SURVEY_S = 2.0
 """How often to ask how many processes share the partitions."""
 BACK_S, KEEP_S = 15.0, 300.0
 """A partition that comes back within the first time after it was left is kept for the second."""
-CONTROL = 1
-"""Channel for questions."""
+CONTROL, REQUESTS = 1, 2
+"""Channels for questions to the server, and for what people ask."""
+FEW = 100
+"""So many requests are on their way to their partitions."""
+NOBODY = "monitor"
+"""A request that names no device goes where one of this name would be."""
+TOPIC = TOPIC_EXCHANGE.encode()
 TAG_BITS, CHANNEL_BITS = 48, 16
 """A token is the numbers of the connection, of the channel, and of the delivery; those of MQTT are shorter."""
 MOST_CHANNELS = 2000
@@ -96,6 +105,7 @@ class AmqpSource(Source):
         self._connector = Connector(login, self._prepare)
         self._connection: Connection | None = None
         self._partitions = 0
+        self._has_requests = False  # whether there is a queue of requests
         self._channels: dict[int, int] = {}  # partition by channel
         self._unacked: dict[int, Unacked] = {}  # by channel
         self._next_channel = CONTROL
@@ -255,6 +265,12 @@ class AmqpSource(Source):
         connection.acknowledge_close(channel)
         connection.call(channel, spec.Channel.Open(), spec.Channel.OpenOk)
         self._partitions = partitions
+        asked = spec.Queue.Declare(0, self._topology.requests, passive=True, arguments={})
+        answer = connection.call(channel, asked, spec.Queue.DeclareOk)
+        self._has_requests = not isinstance(answer, spec.Channel.Close)
+        if not self._has_requests:
+            connection.acknowledge_close(channel)
+            connection.call(channel, spec.Channel.Open(), spec.Channel.OpenOk)
 
     def _begin(self, connection: Connection) -> None:
         """Ask for all partitions."""
@@ -264,20 +280,28 @@ class AmqpSource(Source):
         self._survey_s = time.monotonic() + SURVEY_S
         self._backoff.reset()
         name = self._topology.name
-        missing = f"the cluster at {connection} has no partitions for the monitor {name}: run ecgwatch cluster init"
-        self._fault = None if self._partitions else missing
+        lacks = "" if self._has_requests else "queue of requests"
+        lacks = lacks if self._partitions else "partitions"
+        missing = f"the cluster at {connection} has no {lacks} for the monitor {name}: run ecgwatch cluster init"
+        self._fault = missing if lacks else None
         if self._fault is not None:
             log.warning("%s", self._fault)
         log.info("connected to %s, which has %d partitions", connection, self._partitions)
         if self._partitions:
             connection.write(encode(CONTROL, spec.Basic.Consume(0, self._topology.members, "", arguments={})))
+        if self._has_requests:
+            qos, consume = (
+                spec.Basic.Qos(0, FEW, global_qos=False),
+                spec.Basic.Consume(0, self._topology.requests, "", arguments={}),
+            )
+            connection.write(encode(REQUESTS, spec.Channel.Open(), qos, consume))
         for partition in range(self._partitions):
             self._ask_for(partition)
 
     def _ask_for(self, partition: int) -> None:
         """Stand in line for a partition, over a channel of its own."""
         assert self._connection is not None
-        used = self._channels.keys() | self._closing.keys() | {CONTROL}
+        used = self._channels.keys() | self._closing.keys() | {CONTROL, REQUESTS}
         while self._next_channel in used:
             self._next_channel = self._next_channel % MOST_CHANNELS + 1
         channel = self._next_channel
@@ -326,7 +350,24 @@ class AmqpSource(Source):
                 self._note_owned(partition, found.channel)
             self._unacked[found.channel].tags.append(found.tag)
             token = ((self.connections << CHANNEL_BITS) + found.channel << TAG_BITS) + found.tag
-            self._inbox.append(Message(found.key.translate(SWAP), found.payload, token, False, partition))
+            key, payload = found.key, found.payload
+            if found.exchange != TOPIC:
+                first, _, payload = payload.partition(b"\n")
+                key = first.decode()
+            self._inbox.append(Message(key.translate(SWAP), payload, token, False, partition))
+        elif found.channel == REQUESTS:
+            self._pass_on(found)
+
+    def _pass_on(self, request: Delivery) -> None:
+        """Put a request into the partition of its device; what is acknowledged here is there."""
+        assert self._connection is not None
+        try:
+            device = wire.decode(request.payload, wire.Request).device
+        except wire.PacketError:
+            device = NOBODY
+        payload = request.key.encode() + b"\n" + request.payload[: wire.MAX_PAYLOAD + 1]
+        self._connection.write(encode_publish(REQUESTS, self._topology.hash, self._topology.key(device), payload))
+        self._connection.write(encode_acks([(REQUESTS, request.tag)], multiple=False))
 
     def _note_owned(self, partition: int, channel: int) -> None:
         """Note that a partition is ours, perhaps again."""

@@ -43,6 +43,8 @@ class Delivery(NamedTuple):
     key: str
     """Its routing key."""
     payload: bytes
+    exchange: bytes
+    """Into which it was published."""
 
 
 class Reply(NamedTuple):
@@ -55,10 +57,10 @@ class Reply(NamedTuple):
 class _Partial:
     """A delivery whose body has not come completely."""
 
-    __slots__ = ("body", "key", "left", "tag")
+    __slots__ = ("body", "exchange", "key", "left", "tag")
 
-    def __init__(self, tag: int, key: str) -> None:
-        self.tag, self.key = tag, key
+    def __init__(self, tag: int, exchange: bytes, key: str) -> None:
+        self.tag, self.exchange, self.key = tag, exchange, key
         self.left = -1  # bytes of the body; unknown before the header
         self.body: list[bytes] = []
 
@@ -110,7 +112,7 @@ class Decoder:
             partial.left -= len(payload)
         if partial.left == 0:
             del self._partial[channel]
-            found.append(Delivery(channel, partial.tag, partial.key, b"".join(partial.body)))
+            found.append(Delivery(channel, partial.tag, partial.key, b"".join(partial.body), partial.exchange))
 
 
 def _read_deliver(data: bytes, at: int) -> _Partial:
@@ -118,8 +120,9 @@ def _read_deliver(data: bytes, at: int) -> _Partial:
     at += 1 + data[at]
     tag, _ = _TAG.unpack_from(data, at)
     at += 9
+    exchange = data[at + 1 : at + 1 + data[at]]
     at += 1 + data[at]
-    return _Partial(tag, data[at + 1 : at + 1 + data[at]].decode())
+    return _Partial(tag, exchange, data[at + 1 : at + 1 + data[at]].decode())
 
 
 def _decode_method(data: bytes) -> amqp_object.Method:
@@ -146,7 +149,9 @@ def decode_with_pika() -> Callable[[bytes], list[Delivery | Reply]]:
             rest = rest[size:]
             channel = decoded.channel_number
             if isinstance(decoded, frame.Method) and isinstance(decoded.method, spec.Basic.Deliver):
-                partial[channel] = _Partial(decoded.method.delivery_tag or 0, decoded.method.routing_key or "")
+                deliver = decoded.method
+                exchange = (deliver.exchange or "").encode()
+                partial[channel] = _Partial(deliver.delivery_tag or 0, exchange, deliver.routing_key or "")
             elif isinstance(decoded, frame.Method):
                 found.append(Reply(channel, decoded.method))
             elif isinstance(decoded, frame.Header):
@@ -156,7 +161,7 @@ def decode_with_pika() -> Callable[[bytes], list[Delivery | Reply]]:
                 partial[channel].left -= len(decoded.fragment)
             if (one := partial.get(channel)) is not None and one.left == 0:
                 del partial[channel]
-                found.append(Delivery(channel, one.tag, one.key, b"".join(one.body)))
+                found.append(Delivery(channel, one.tag, one.key, b"".join(one.body), one.exchange))
 
     return feed
 
@@ -164,6 +169,13 @@ def decode_with_pika() -> Callable[[bytes], list[Delivery | Reply]]:
 def encode(channel: int, *methods: amqp_object.Method) -> bytes:
     """Encode methods of a channel."""
     return b"".join(frame.Method(channel, method).marshal() for method in methods)
+
+
+def encode_publish(channel: int, exchange: str, key: str, payload: bytes) -> bytes:
+    """Encode a message that is kept on the disk; it must fit into one frame."""
+    properties = spec.BasicProperties(delivery_mode=2)
+    header = frame.Header(channel, len(payload), properties).marshal()
+    return encode(channel, spec.Basic.Publish(0, exchange, key)) + header + frame.Body(channel, payload).marshal()
 
 
 def encode_acks(tags: Iterable[tuple[int, int]], *, multiple: bool = True) -> bytes:

@@ -220,14 +220,23 @@ class Intake:
             self._take_leaf(device, leaf, message, (now_s, arrived_s, time_s))
             return device
         except wire.PacketError as error:
-            if device is None and self._requests is not None and self._requests.take(message):
-                return None
+            if device is None and self._requests is not None and self._requests.is_request(message.topic):
+                return self._take_request(self._requests, message)
             self._reject(message.topic, device, str(error), now_s)
         except Exception:
             self._engine.counts[counters.INTERNAL_ERRORS] += 1
             topic = message.topic[:TOPIC_SHOWN]
             log.exception("a message on %s could not be handled", topic, extra={"topic": topic})
         return None
+
+    def _take_request(self, requests: Requests, message: Message) -> str | None:
+        """Hand a request on, once its device is as it was saved; return the device if that is waited for."""
+        device = None if message.partition is None else _device_of(message.payload)
+        if device is None or self._engine.knows(device):
+            requests.take(message)
+            return None
+        self._look_up(device, message.partition).requests.append(message)
+        return device
 
     def _is_foreign(self, device: str, leaf: str, partition: int) -> bool:
         """Whether what a device says of itself came by a partition that it does not belong to."""
@@ -334,6 +343,9 @@ class Intake:
                 is_to_hear = False
         if waiting.partition is not None and (known := self._engine.record(device)) is not None:
             known.partition = waiting.partition
+        if self._requests is not None:
+            for request in waiting.requests:
+                self._requests.take(request)
 
     def _apply(self, device: str, content: Content, arrived_s: float) -> None:
         if isinstance(content, wire.Packet):
@@ -384,12 +396,21 @@ class Intake:
 class _Waiting:
     """What a device sent while it is looked up."""
 
-    __slots__ = ("partition", "recalled_s", "sent")
+    __slots__ = ("partition", "recalled_s", "requests", "sent")
 
     def __init__(self, partition: int | None) -> None:
         self.partition = partition
         self.recalled_s: float | None = None  # when it is taken to have been heard last, if it was not heard since
         self.sent: list[tuple[Content, float]] = []
+        self.requests: list[Message] = []  # about it
+
+
+def _device_of(payload: bytes) -> str | None:
+    """Return which device a request is about, if it can be read."""
+    try:
+        return wire.decode(payload, wire.Request).device
+    except wire.PacketError:
+        return None
 
 
 def _decode(leaf: str, payload: bytes) -> Content | None:

@@ -6,9 +6,9 @@ Rules
   decided is saved, so that an answer holds after a crash; what cannot be saved is done all the same, and says so.
 * The broker may deliver a request twice. With an id that was answered before it is answered again, and not done again.
 * Every granted request stays in the audit trail: who, when, what. Each step of an alert's life is also published.
-* Of several workers each grants the requests for its own devices; where the fleet is dealt out by partitions, those for
-  the devices that it knows. All of them read the configuration file again, and the first one answers for all; each does
-  where the fleet is dealt out, since each may have a file of its own.
+* Of several workers each grants the requests for its own devices, and all of them read the configuration file again: the
+  first one answers for all. Where the fleet is dealt out by partitions, the source brings each request to the one process
+  that has the device.
 * Who asks to forget a device is answered once nothing of it is left, in memory or saved. The audit trail then says who
   asked and when, and not of which device. Every worker drops what it knows of it, and one deletes what is saved.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
@@ -83,10 +83,10 @@ class Requests:
     name
         Of the monitor.
     shard
-        Number of this worker, and of how many; None: the fleet is dealt out by partitions.
+        Number of this worker, and of how many.
     """
 
-    def __init__(self, tools: Tools, topics: wire.Topics, name: str, shard: tuple[int, int] | None = (0, 1)) -> None:
+    def __init__(self, tools: Tools, topics: wire.Topics, name: str, shard: tuple[int, int] = (0, 1)) -> None:
         self._tools = tools
         self._topics = topics
         self._name = name
@@ -137,12 +137,15 @@ class Requests:
             except ValueError as error:
                 log.warning("the limits of device %s are not used: %s", device, error)
 
-    def take(self, message: Message) -> bool:
-        """Keep a message for `turn` if it is a request, and return whether it is one."""
+    def is_request(self, topic: str) -> bool:
+        """Whether what comes on a topic is a request."""
+        return self._topics.parse_request(topic, self._name) is not None
+
+    def take(self, message: Message) -> None:
+        """Keep a request for `turn`."""
         verb = self._topics.parse_request(message.topic, self._name)
         if verb is not None:
             self._came.append((verb, message))
-        return verb is not None
 
     def turn(self, now_s: float, arrived_s: float) -> list[str]:
         """Grant or refuse what has come; what the engine was given must have been flushed.
@@ -193,14 +196,12 @@ class Requests:
                 return
             self._handle(verb, request, payload)
         except (Refusal, wire.PacketError) as error:
-            if isinstance(error, wire.PacketError) and (self._shard is None or self._shard[0]):
+            if isinstance(error, wire.PacketError) and self._shard[0]:
                 return  # the first worker says so
             self._count_refused(verb, str(error))
             self._answer(topic, wire.Answer(id=id_, ok=False, text=str(error)))
 
     def _is_ours(self, device: str) -> bool:
-        if self._shard is None:
-            return self._tools.engine.knows(device)
         number, workers = self._shard
         return workers == 1 or zlib.crc32(device.encode()) % workers == number
 
@@ -266,7 +267,7 @@ class Requests:
         if id_ in self._waiting:
             return self._waiting[id_]
         store = self._tools.store
-        row = None if store is None else store.find_request(id_)
+        row = None if store is None or store.delay is not None else store.find_request(id_)  # the loop would wait
         return None if row is None else (row, None)
 
     def _acknowledge(self, task: Task) -> str:
@@ -420,6 +421,8 @@ class Requests:
         for alert in self._all_active(request.device):
             if alert.episode == episode:
                 return alert
+        if store is not None and store.delay is not None:
+            raise Refusal(f"Alerts that are over cannot be looked up now: {store.delay}. Try again later.")
         payload = None if store is None else store.find_alert(request.device, episode)
         if payload is None:
             raise Refusal(f"{request.device} has had no alert {episode!r}.")

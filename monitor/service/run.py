@@ -137,11 +137,11 @@ class Service:
             tools = Tools(
                 engine, checkpoint, store, source, publisher, states, decisions, configured.read_again
             )  # fmt: skip
-            shard = settings.shard if settings.source is None else None
+            shard = settings.shard if settings.source is None else (0, 1)
             requests = Requests(tools, topics, settings.name, shard)
             requests.load()
             configured.load()
-            intake = Intake(engine, checkpoint, store, publisher, topics, shard or (0, 1), requests)
+            intake = Intake(engine, checkpoint, store, publisher, topics, shard, requests)
             parts = Parts(
                 self.panel, engine, source, store, checkpoint, publisher, intake, states, requests, configured
             )
@@ -243,9 +243,8 @@ def _make_partitioned(settings: ServiceSettings, url: str, will: bytes | None) -
     cluster, broker, name = ClusterUrl.parse(url), settings.broker, settings.own_name
     password = connection.read_password(broker, settings.password_file)
     topic = wire.Topics(settings.prefix).monitor_status(name)
-    asked = [Subscription(wire.Topics(settings.prefix).request(settings.name, "+"), 1, required=False)]
     out = MqttSource(
-        broker, f"ecgwatch-{name}", asked, password=password, tls=settings.tls, clean=True,
+        broker, f"ecgwatch-{name}", [], password=password, tls=settings.tls, clean=True,
         will=None if will is None else (topic, will),
     )  # fmt: skip
     out.name_hosts([(host, broker.port) for host, _ in cluster.nodes])

@@ -503,7 +503,10 @@ class Checkpoint:
 
     def take_settled(self) -> list[tuple[RequestRow, str | None]]:
         """Return the requests that may be answered now, each once, and why what was decided is not saved, if so."""
-        return self.decided.take_settled(None if self._store is None else self._store.fault)
+        store = self._store
+        if store is not None and store.is_fenced:  # who has taken over has been asked as well
+            return []
+        return self.decided.take_settled(None if store is None else store.fault or store.delay)
 
     def _commit_nothing(self) -> Committed:
         """Without a store: acknowledge all to the broker, and drop what would be saved."""

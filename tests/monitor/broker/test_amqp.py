@@ -12,10 +12,11 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
+from pika import spec
 
 from monitor.broker import amqp, amqp_connection, connection
 from monitor.broker.amqp import AmqpSource
-from monitor.broker.amqp_connection import ClusterUrl, Login
+from monitor.broker.amqp_connection import ClusterUrl, Login, connect_to_any
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message
 from monitor.broker.topology import Topology
@@ -61,6 +62,11 @@ class _Bench:
         for device in range(DEVICES):
             self._client.publish(f"{self.name}/v1/d{device}/{leaf}", payload, qos=1).wait_for_publish(WAIT_S)
 
+    def ask(self, verb: str, request: object) -> None:
+        """Publish as a person who asks something."""
+        topic = f"{self.name}/v1/monitor/{self.name}/request/{verb}"
+        self._client.publish(topic, json.dumps(request).encode(), qos=1).wait_for_publish(WAIT_S)
+
 
 @pytest.fixture
 def bench(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Bench]:
@@ -102,6 +108,47 @@ def test_a_device_meets_the_same_partition_with_all_that_it_sends_in_order(bench
     at_home = [message for message in messages if message.partition == homes[message.topic.split("/")[2]]]
     expected = [b"i1", b"s1", b"t1", b"i2", b"s2"]
     assert _by_device(at_home) == {f"d{device}": expected for device in range(DEVICES)}
+
+
+def test_a_request_meets_the_process_that_has_its_device_behind_what_that_has_sent(bench: _Bench) -> None:
+    first, second = bench.source(), bench.source()
+    _poll([first, second], lambda _: first._share == second._share == PARTITIONS // 2)
+    bench.publish("samples", b"1")
+    _poll([first], _got(DEVICES))
+    first.release(first.surplus)
+    got = _poll([first, second], lambda _: len(first.owned) == len(second.owned) == PARTITIONS // 2)
+    bench.publish("samples", b"2")
+    for device in range(DEVICES):
+        bench.ask("rename", {"device": f"d{device}", "by": "anna"})
+    bench.ask("rename", "no request")
+    got = _poll([first, second], _got(2 * DEVICES + 1))
+    topic = f"{bench.name}/v1/monitor/{bench.name}/request/rename"
+    for messages in got:
+        asked = [json.loads(message.payload) for message in messages if message.topic == topic]
+        theirs = {message.topic.split("/")[2] for message in messages if message.topic != topic}
+        assert {one["device"] for one in asked if one != "no request"} == theirs
+    assert sum(message.topic == topic for messages in got for message in messages) == DEVICES + 1
+
+
+def test_no_device_can_make_what_it_sends_a_request(bench: _Bench) -> None:
+    source = bench.source()
+    payload = f"{bench.name}.v1.monitor.{bench.name}.request.rename\n{{}}".encode()
+    bench.publish("samples", payload)
+    [messages] = _poll([source], _got(DEVICES))
+    assert {(message.topic.rpartition("/")[2], message.payload) for message in messages} == {("samples", payload)}
+
+
+def test_a_cluster_of_before_there_were_requests_says_what_to_run(bench: _Bench) -> None:
+    made = connect_to_any(bench.settings.login)
+    made.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
+    made.call(1, spec.Queue.Delete(0, bench.topology.requests), spec.Queue.DeleteOk)
+    made.close()
+    source = bench.source()
+    assert "has no queue of requests for the monitor" in (source.fault or "")
+    bench.publish("samples", b"1")
+    _poll([source], _got(DEVICES))
+    init(bench.settings, PARTITIONS, "quorum")
+    assert bench.source().fault is None
 
 
 def test_a_second_process_gets_its_share_and_what_was_not_acknowledged_first(bench: _Bench) -> None:

@@ -17,14 +17,15 @@ from monitor.broker.amqp_frames import (
     decode_with_pika,
     encode,
     encode_acks,
+    encode_publish,
 )
 
 FRAME_BYTES = 100
 
 
-def _deliver(channel: int, tag: int, key: str, payload: bytes) -> list[bytes]:
+def _deliver(channel: int, tag: int, key: str, payload: bytes, exchange: bytes = b"amq.topic") -> list[bytes]:
     """Frames of a delivery, as a server sends them."""
-    method = spec.Basic.Deliver("consumer", tag, redelivered=True, exchange="amq.topic", routing_key=key)
+    method = spec.Basic.Deliver("consumer", tag, redelivered=True, exchange=exchange.decode(), routing_key=key)
     bodies = [payload[i : i + FRAME_BYTES] for i in range(0, len(payload), FRAME_BYTES)]
     return [
         frame.Method(channel, method).marshal(),
@@ -39,6 +40,7 @@ deliveries = st.builds(
     st.integers(1, 2**40),
     st.text("abc.é", min_size=1, max_size=40),
     st.binary(max_size=350),
+    st.sampled_from([b"amq.topic", b"ecgwatch.m.samples", b""]),
 )
 
 
@@ -58,7 +60,10 @@ def test_any_cut_gives_the_same_deliveries_as_pika(sent: list[Delivery], cuts: l
 def test_frames_of_other_channels_may_lie_between_those_of_a_delivery() -> None:
     first, second = _deliver(1, 7, "a", b"x" * 150), _deliver(2, 8, "b", b"y" * 150)
     mixed = [one for pair in zip(first, second, strict=True) for one in pair]
-    assert Decoder().feed(b"".join(mixed)) == [Delivery(1, 7, "a", b"x" * 150), Delivery(2, 8, "b", b"y" * 150)]
+    assert Decoder().feed(b"".join(mixed)) == [
+        Delivery(1, 7, "a", b"x" * 150, b"amq.topic"),
+        Delivery(2, 8, "b", b"y" * 150, b"amq.topic"),
+    ]
 
 
 def test_replies_come_in_their_place_among_deliveries() -> None:
@@ -83,6 +88,19 @@ def test_what_is_acknowledged_at_the_front_is_acknowledged_together_and_the_rest
     assert unacked.ack(3, [3]) == encode_acks([(3, 3)])
     assert list(unacked.tags) == [6, 7]
     assert unacked.ack(3, [6, 7]) == encode_acks([(3, 7)])
+
+
+def test_what_is_published_reads_like_what_is_delivered() -> None:
+    sent = encode_publish(3, "exchange", "key", b"payload")
+    size, method = frame.decode_frame(sent)
+    assert isinstance(method, frame.Method)
+    assert (method.method.exchange, method.method.routing_key) == ("exchange", "key")
+    assert sent[size:] == b"".join(
+        [
+            frame.Header(3, 7, spec.BasicProperties(delivery_mode=2)).marshal(),
+            frame.Body(3, b"payload").marshal(),
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class _Amqp(_Mqtt):
 
     def source(self, client_id: str, topic: str, will: tuple[str, bytes] | None = None, clean: bool = False) -> Source:
         login = Login(ClusterUrl(((HOST, self._into.url.port),)))
-        topology = Topology(client_id, (topic,), (f"{client_id}/copied",))
+        topology = Topology(client_id, (topic,), (f"{client_id}/copied",), ())
         connection = connect_to_any(login)
         connection.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
         declare(connection, topology, 3, "quorum")

@@ -73,6 +73,21 @@ class _Fleet(NamedTuple):
         found = read_status(self.settings).partitions
         return {one.number for one in found if one.owner is not None and one.owner.split()[-1] == str(process.pid)}
 
+    def ask(self, verb: str, payload: bytes) -> None:
+        """Ask the monitor for something."""
+        self.heard.publish(wire.Topics(self.settings.prefix).request(self.name, verb), payload)
+
+    def rename(self, device: str, number: str) -> None:
+        """Ask for another name of a device."""
+        topic = wire.Topics(self.settings.prefix).answer(self.name, "anna")
+        request = wire.Request(by="anna", device=device, name=f"bed {device}", id=number, response_topic=topic)
+        self.ask("rename", wire.encode(request))
+
+    def answers(self) -> list[wire.Answer]:
+        """What was answered so far."""
+        topic = wire.Topics(self.settings.prefix).answer(self.name, "anna")
+        return [wire.decode(payload, wire.Answer) for payload in self.heard.payloads(topic)]
+
     def has_processes(self, number: int) -> bool:
         """Whether so many processes share the partitions."""
         return read_status(self.settings).processes == number
@@ -110,7 +125,8 @@ def fleet(node: Node, database_server: Postgres) -> Iterator[_Fleet]:
     with ExitStack() as stack:
         store = stack.enter_context(make_database(database_server))
         topics = wire.Topics(f"ecg-{name}/v1")
-        heard = _Subscriber(node.url, topics.of("+", "beats"), topics.of("+", "alerts"))
+        answers = topics.answer(name, "anna")
+        heard = _Subscriber(node.url, topics.of("+", "beats"), topics.of("+", "alerts"), answers)
         stack.callback(heard.close)
         made = _Fleet(node, store, name, heard, stack)
         init(made.settings, PARTITIONS, "quorum")
@@ -131,15 +147,16 @@ INFO = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9
 FLEET = {f"d{device}": _packets(device) for device in range(DEVICES)}
 
 
-def _publish_all(url: BrokerUrl, prefix: str) -> None:
-    """Publish all packets in real time."""
+def _publish_all(url: BrokerUrl, prefix: str, seconds: float = SECONDS) -> None:
+    """Publish the packets of a time, as fast as they come."""
     client, topics = connection.make_client(url, f"{prefix}-devices".replace("/", "-")), wire.Topics(prefix)
     connection.connect(client, url)
     client.loop_start()
     for device in FLEET:
         client.publish(topics.of(device, "info"), wire.encode(INFO), qos=1).wait_for_publish(20)
     began_s = time.monotonic()
-    for number, packets in enumerate(zip(*FLEET.values(), strict=True)):
+    rounds = itertools.islice(zip(*FLEET.values(), strict=True), round(seconds / PACKET_S))
+    for number, packets in enumerate(rounds):
         time.sleep(max(0.0, began_s + number * PACKET_S - time.monotonic()))
         for device, packet in zip(FLEET, packets, strict=True):
             client.publish(topics.of(device, "samples"), wire.encode_packet(packet), qos=1).wait_for_publish(20)
@@ -222,3 +239,43 @@ def test_whichever_process_watches_a_device_forgets_it(fleet: _Fleet, tmp_path: 
     assert {row.device for row in location.read_hourly(fleet.name, 0.0)} == FLEET.keys() - {"d0", "d1", "d2"}
     assert main(["forget", "nobody", *words]) == 0
     assert len(fleet.owners()) == 2
+
+
+def test_each_request_is_answered_once_whoever_has_its_device(fleet: _Fleet) -> None:
+    fleet.start_monitors(2)
+    playing = threading.Thread(target=_publish_all, args=(fleet.node.url, fleet.settings.prefix, 12.0))
+    playing.start()
+    _wait(lambda: len(fleet.owners()) == 2)
+    asked = [*FLEET, "never-heard-of"]
+    topic = wire.Topics(fleet.settings.prefix).answer(fleet.name, "anna")
+    for device in asked:
+        fleet.rename(device, f"rename {device}")
+        request = {"by": "anna", "device": device, "episode": "none", "id": f"judge {device}", "response_topic": topic}
+        fleet.ask("judge", json.dumps(request).encode())
+    fleet.ask("rename", json.dumps({"id": "no device", "response_topic": topic}).encode())
+    expected = [f"{verb} {device}" for verb in ("rename", "judge") for device in asked]
+    _wait(lambda: len(fleet.answers()) > len(expected))
+    playing.join()
+    time.sleep(1.0)
+    answers = fleet.answers()
+    assert sorted(str(answer.id) for answer in answers) == sorted([*expected, "no device"])
+    assert {answer.id for answer in answers if answer.ok} == {f"rename {device}" for device in asked}
+    assert sorted(row.device for row in locate(fleet.store).read_requests(fleet.name, 0.0)) == sorted(asked)
+
+
+@pytest.mark.long
+def test_what_was_decided_by_one_that_is_killed_holds_for_the_next(fleet: _Fleet) -> None:
+    first, second = fleet.start_monitors(2)
+    playing = threading.Thread(target=_publish_all, args=(fleet.node.url, fleet.settings.prefix))
+    playing.start()
+    _wait(lambda: len(fleet.owners()) == 2)
+    for device in FLEET:
+        fleet.rename(device, f"rename {device}")
+    _wait(lambda: len(fleet.answers()) == len(FLEET))
+    fleet.heard.client.subscribe(wire.Topics(fleet.settings.prefix).of("+", "state"), 1)
+    before = fleet.owned_by(second)
+    first.kill()
+    _wait(lambda: len(fleet.owned_by(second)) > len(before))
+    fleet.heard.messages.clear()
+    _wait(lambda: {one["name"] for one in fleet.heard.on("state")} == {f"bed {device}" for device in FLEET})
+    playing.join()

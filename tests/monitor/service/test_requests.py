@@ -422,3 +422,14 @@ def test_what_others_have_decided_meanwhile_holds_for_devices_that_were_theirs(m
     assert parts.states._decisions.name_of("theirs") == "now"
     monitor.play("theirs", SLOW)
     assert monitor.alerts("theirs") == []
+
+
+def test_while_the_store_is_away_nobody_waits_for_what_it_knows(alerted: Monitor) -> None:
+    alerted.play("a", CALM)
+    store = alerted.loop._parts.store
+    assert store is not None
+    store.delay = "the database is away"
+    assert "cannot be looked up now: the database is away" in _text(
+        alerted.ask("comment", "a", episode=_episode(alerted), text="?"), ok=False
+    )
+    assert _text(alerted.ask("rename", "a", name="bed 1"))
