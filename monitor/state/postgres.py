@@ -431,13 +431,14 @@ class PostgresStore(ThreadedStore, SharedStore):
         self._closing.set()
 
     def _open_database(self) -> None:
-        """Connect, and claim the slot."""
+        """Connect, and claim the slot, or the partitions that came while nothing could be claimed."""
         try:
             self._connection = connect(self._location.url)
             if self._session:
                 self._check_claims(self._connection)
             else:
                 self._start_session(self._connection)
+            self._take_over(self._connection, list(self._wanted))
         except Fenced:
             self._note_fenced()
             return
@@ -454,13 +455,18 @@ class PostgresStore(ThreadedStore, SharedStore):
         [(self._session,)] = connection.execute(query, (self._name, about)).fetchall()
         self._number = 0
         if self._slot is not None:
-            self._claim(connection, [self._slot])
+            self._epochs = self._claim(connection, [self._slot])
 
     def _take_over(self, connection: Connection, slots: list[str]) -> None:
-        """Claim partitions, and pass on what lies in their outbox, and what was decided."""
-        slots = [slot for slot in slots if slot in self._wanted]  # others may have been left meanwhile
-        self._claim(connection, slots)
-        self._taken.put(Taken(self._read_outbox(connection, slots), self._read_decisions(connection)))
+        """Claim partitions that were not left or claimed meanwhile; pass on their outbox, and what was decided."""
+        slots = [slot for slot in slots if slot in self._wanted and slot not in self._epochs]
+        if not slots:
+            return
+        with connection.transaction():
+            epochs = self._claim(connection, slots)
+            taken = Taken(self._read_outbox(connection, slots), self._read_decisions(connection))
+        self._epochs |= epochs
+        self._taken.put(taken)
 
     def _read_decisions(self, connection: Connection) -> dict[str, bytes]:
         query: LiteralString = "SELECT device, content FROM decision WHERE monitor = %s"
@@ -478,9 +484,9 @@ class PostgresStore(ThreadedStore, SharedStore):
             )
         ]
 
-    def _claim(self, connection: Connection, slots: Sequence[str]) -> None:
-        """Claim slots: who had them until now writes nothing any more."""
-        self._epochs |= dict(connection.execute(_CLAIM, (self._name, self._session, list(slots))).fetchall())
+    def _claim(self, connection: Connection, slots: Sequence[str]) -> dict[str, int]:
+        """Claim slots: who had them until now writes nothing any more. Return their epochs."""
+        return dict(connection.execute(_CLAIM, (self._name, self._session, list(slots))).fetchall())
 
     def _check_claims(self, connection: Connection) -> None:
         """Fenced if somebody has claimed a slot since; what is not there at all is claimed again."""
@@ -489,9 +495,9 @@ class PostgresStore(ThreadedStore, SharedStore):
         if claimed and claimed != self._epochs:
             raise Fenced
         if not claimed and self._epochs:  # another database, or an empty one
-            slots, self._epochs = list(self._epochs), {}
+            slots = list(self._epochs)
             self._start_session(connection)
-            self._claim(connection, slots)
+            self._epochs = self._claim(connection, slots)
 
     def _is_committed(self, connection: Connection) -> bool:
         """Whether the present transaction was saved by a connection that broke before it said so."""

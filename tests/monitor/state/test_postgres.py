@@ -316,6 +316,32 @@ def test_a_partition_that_is_left_before_it_was_taken_over_is_taken_from_nobody(
     second.close()
 
 
+def test_a_partition_that_comes_while_the_database_is_at_fault_is_taken_over_once_it_is_back(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "PATIENCE_S", 0.3)
+    location = PostgresLocation(server.url)
+    first, second = location.open_shared("m"), location.open_shared("m")
+    second.own([1, 2])
+    alert = replace(_alert(1), partition=1)
+    second.submit(Transaction({"a": b"1"}, [alert], [alert], decisions={"a": b"named"}))
+    assert second.done(WAIT_S)[0].is_saved
+    server.end()
+    first.own([1, 2])
+    first.disown([2])
+    _wait(lambda: first.fault is not None)
+    server.start()
+    assert first.taken() == []
+    retry(first)
+    assert first.taken() == [Taken([alert], {"a": b"named"})]
+    assert save(first, {"a": b"2"})
+    assert not save(second, {"a": b"3"})
+    assert second.is_fenced
+    assert first.read_states(["a"]) == {"a": b"2"}
+    first.close()
+    second.close()
+
+
 def test_only_a_store_that_machines_share_has_partitions(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a store that they share"):
         locate(tmp_path).open_shared("m")
