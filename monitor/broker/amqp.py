@@ -43,7 +43,8 @@ from monitor.broker.topology import SWAP, TOPIC_EXCHANGE, Topology
 log = logging.getLogger(__name__)
 
 PREFETCH = 5000
-"""So many unacknowledged messages of a partition: at ten seconds' worth, 500 devices that send each second."""
+"""So many unacknowledged messages of a partition, at most, have come: ten seconds' worth of 500 devices that send each
+second. What comes while none may be returned waits here."""
 SURVEY_S = 2.0
 """How often to ask how many processes share the partitions."""
 BACK_S, KEEP_S = 15.0, 300.0
@@ -173,12 +174,14 @@ class AmqpSource(Source):
     def poll(self, wait_s: float, most: int) -> list[Message]:
         """Return what has come; see `Source.poll`."""
         connection = self._connection or self._reconnect()
-        if connection is None or self._inbox or not most:
-            self._inbox += self._out.poll(0.0 if self._inbox else min(wait_s, 0.02), max(1, most))
+        if self._inbox or not most:
+            wait_s = 0.0
+        if connection is None:
+            self._inbox += self._out.poll(min(wait_s, 0.02), max(1, most))
             self.is_quiet = not self._inbox
-        else:
+        else:  # even if nothing may be returned: there are heartbeats, too
             self._read(connection, wait_s)
-            self._inbox += self._out.poll(0.0, most)
+            self._inbox += self._out.poll(0.0, max(1, most))
         messages, self._inbox = self._inbox[:most], self._inbox[most:]
         return messages
 
@@ -333,7 +336,7 @@ class AmqpSource(Source):
         sockets: list[Any] = [connection] if self._out.socket is None else [connection, self._out.socket]
         writing = [connection] if connection.has_output else []
         readable, _, _ = select.select(sockets, writing, [], 0.0 if connection.has_pending else wait_s)
-        self.is_quiet = not readable
+        self.is_quiet = not readable and not self._inbox
         try:
             for found in connection.read():
                 self._take(found)
@@ -414,8 +417,8 @@ class AmqpSource(Source):
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+        self._share, self._inbox = math.inf, []
         for channel in list(self._channels):
             self._leave(channel)
         self._closing.clear()
-        self._share, self._inbox = math.inf, []
         self._retry_s = 0.0

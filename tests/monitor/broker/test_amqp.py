@@ -215,6 +215,25 @@ def test_a_loop_that_is_busy_for_longer_than_the_heartbeats_keeps_its_partitions
     assert not first.take_lost()
 
 
+def test_a_loop_that_may_take_nothing_keeps_its_partitions_and_gets_what_has_come_later(
+    bench: _Bench, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amqp_connection, "HUNG_S", 0.5)
+    first = bench.source(f"{address([node])}?heartbeat=1")
+    bench.publish("samples", b"1")
+    _poll([first], _got(DEVICES))
+    bench.publish("samples", b"2")
+    until_s = time.monotonic() + 4.0  # RabbitMQ gives up who is silent for three heartbeats
+    while time.monotonic() < until_s:
+        assert first.poll(0.01, 0) == []
+        first.flush()
+        time.sleep(0.01)
+    [messages] = _poll([first], _got(DEVICES))
+    assert {message.payload for message in messages} == {b"2"}
+    assert first.connections == 1
+    assert not first.take_lost()
+
+
 def test_a_loop_that_hangs_loses_its_partitions_to_those_in_line(
     bench: _Bench, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
