@@ -110,13 +110,17 @@ class Requests:
         }
 
     def load(self) -> None:
-        """Take what was decided before from the store, if it was opened since; what it may lack is saved again."""
+        """Take what was decided before from the store, if it was opened since; what it may lack is saved again.
+
+        What other workers have decided is theirs: it would be old when it is saved again.
+        """
         tools = self._tools
         if tools.store is None or tools.store.opened == self._opened:
             return
         known = tools.decisions.devices() if self._opened else []
         self._opened = tools.store.opened
-        self._set_limits(tools.decisions.load(tools.store.read_decisions()))
+        saved = tools.store.read_decisions()
+        self._set_limits(tools.decisions.load({device: saved[device] for device in saved if self._is_ours(device)}))
         for device in known:
             tools.checkpoint.decided.add(device, tools.decisions.save(device))
 

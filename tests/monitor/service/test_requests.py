@@ -17,6 +17,7 @@ from monitor.broker.memory import MemoryBroker
 from monitor.service.decisions import DeviceDecisions
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
+from monitor.state.worker import ThreadedStore
 from tests.monitor.service.one_monitor import ANSWERS, CALM, SLOW, TOPICS, Monitor, running
 
 
@@ -409,6 +410,33 @@ def test_clearing_what_a_device_retains_is_no_message_of_it(monitor: Monitor) ->
     monitor.turn()
     assert not monitor.service.engine.knows("a")
     assert monitor.service.engine.counts[counters.REJECTED] == 0
+
+
+def test_what_another_worker_has_decided_meanwhile_outlives_a_fault_of_the_store(tmp_path: Path) -> None:
+    with (
+        running(MemoryBroker(), state=tmp_path, shard=(0, 2)) as first,
+        running(MemoryBroker(), state=tmp_path, shard=(1, 2)) as second,
+    ):
+        theirs = next(device for device in "abcdefgh" if second.ask("rename", device, name="before") is not None)
+    with (
+        running(MemoryBroker(), state=tmp_path, shard=(0, 2)) as first,
+        running(MemoryBroker(), state=tmp_path, shard=(1, 2)) as second,
+    ):
+        assert _text(second.ask("rename", theirs, name="after"))
+        _break_and_mend_the_store(first)
+    with running(MemoryBroker(), state=tmp_path, shard=(1, 2)) as again:
+        assert again.loop._parts.states._decisions.name_of(theirs) == "after"
+
+
+def _break_and_mend_the_store(monitor: Monitor) -> None:
+    store = monitor.loop._parts.store
+    assert isinstance(store, ThreadedStore)
+    store.later(lambda: store.set_fault("the disk is full"))
+    for _ in range(2):  # it is seen to, and what it may lack is saved
+        store.read_devices()
+        monitor.loop.housekeeping(time.monotonic())
+        monitor.turn()
+    assert (store.fault, store.opened) == (None, 2)
 
 
 def test_what_others_have_decided_meanwhile_holds_for_devices_that_were_theirs(monitor: Monitor) -> None:
