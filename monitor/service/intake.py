@@ -231,8 +231,8 @@ class Intake:
 
     def _take_request(self, requests: Requests, message: Message) -> str | None:
         """Hand a request on, once its device is as it was saved; return the device if that is waited for."""
-        device = None if message.partition is None else _device_of(message.payload)
-        if device is None or self._engine.knows(device):
+        device = _device_of(message.payload)
+        if device is None or not self._is_ours(device) or not self._may_be_saved(device, message.partition):
             requests.take(message)
             return None
         self._look_up(device, message.partition).requests.append(message)
@@ -266,10 +266,16 @@ class Intake:
         if partition is not None and not isinstance(content, wire.Packet) and device not in self._waiting:
             self._remember_early(partition, device, content, arrived_s)
             return True
-        if partition is None and (self._store is None or self._engine.has_forgotten(device)):
+        if not self._may_be_saved(device, partition):
             return False
         self._look_up(device, partition).sent.append((content, arrived_s))
         return True
+
+    def _may_be_saved(self, device: str, partition: int | None) -> bool:
+        """Whether nothing is known of a device, and the store may know more."""
+        if self._engine.knows(device):
+            return False
+        return partition is not None or (self._store is not None and not self._engine.has_forgotten(device))
 
     def _look_up(self, device: str, partition: int | None) -> _Waiting:
         """Have a device looked up, unless it is; return what waits for that."""

@@ -288,8 +288,9 @@ class Requests:
             decided.acknowledged[alert.episode] = Acknowledgement(request.by, task.now_s)
             self._tell(task, alert, "acknowledged")
             told.append(f"acknowledged {alert.kind}")
-        active = {alert.episode for alert in self._all_active(device)} | {alert.episode for alert in alerts}
-        decided.acknowledged = {one: seen for one, seen in decided.acknowledged.items() if one in active}
+        if self._tools.engine.knows(device):  # else its alerts may be active all the same
+            active = {alert.episode for alert in self._all_active(device)} | {alert.episode for alert in alerts}
+            decided.acknowledged = {one: seen for one, seen in decided.acknowledged.items() if one in active}
         return f"{device}: {', '.join(told)}."
 
     def _silence(self, task: Task) -> str:

@@ -269,6 +269,32 @@ def test_what_was_decided_holds_in_the_next_process(tmp_path: Path, finishes: bo
         assert [alert.state for alert in second.alerts("a")] == ["new", "acknowledged"]
 
 
+def test_right_after_a_restart_a_request_meets_its_device_as_it_was_saved(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    with running(broker, state=tmp_path) as first:
+        for ecg in (SLOW, CALM, SLOW):
+            first.play("a", ecg)
+        over, active = (alert.episode for alert in first.alerts("a") if alert.state == "new")
+        assert _text(first.ask("acknowledge", "a"))
+    with running(broker, state=tmp_path) as second:
+        assert "was acknowledged by nurse before" in _text(second.ask("acknowledge", "a"))
+        assert _text(second.ask("acknowledge", "a", episode=over))
+        assert [(one.episode, one.acknowledged_by) for one in _state(second).alerts] == [(active, "nurse")]
+
+
+def test_what_was_acknowledged_is_kept_while_it_is_not_known_what_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    where, broker = f"memory:{uuid4()}", MemoryBroker()
+    with running(broker, state=where) as first:
+        for ecg in (SLOW, CALM, SLOW):
+            first.play("a", ecg)
+        over, active = (alert.episode for alert in first.alerts("a") if alert.state == "new")
+        assert _text(first.ask("acknowledge", "a"))
+    monkeypatch.setattr("monitor.state.memory.KEEP_STATE_S", -1.0)  # its state is too old
+    with running(broker, state=where) as second:
+        assert _text(second.ask("acknowledge", "a", episode=over))
+        assert set(second.loop._parts.states._decisions.of("a").acknowledged) == {over, active}
+
+
 def test_a_request_that_was_answered_before_a_crash_is_not_done_again_after_it(tmp_path: Path) -> None:
     broker = MemoryBroker()
     with running(broker, finishes=False, state=tmp_path) as first:
