@@ -310,13 +310,12 @@ class Requests:
         return f"{request.device}: {request.kind or 'all alerts'} silenced until {until}."
 
     def _unsilence(self, task: Task) -> str:
-        request = task.request
-        decided = self._tools.decisions.change(request.device)
-        left = [one for one in decided.silences if request.kind not in (None, one.kind) and one.until_s > task.now_s]
-        lasting = [one for one in decided.silences if one.until_s > task.now_s]
+        request, decisions = task.request, self._tools.decisions
+        lasting = [one for one in decisions.of(request.device).silences if one.until_s > task.now_s]
+        left = [one for one in lasting if request.kind not in (None, one.kind)]
         if len(left) == len(lasting):
             raise Refusal(f"Nothing{'' if request.kind is None else f' of {request.kind}'} is silenced.")
-        decided.silences = left
+        decisions.change(request.device).silences = left
         return f"{request.device}: {request.kind or 'all alerts'} no longer silenced."
 
     def _comment(self, task: Task) -> str:

@@ -114,6 +114,7 @@ def test_what_cannot_be_granted_is_refused_with_a_reason(
     assert why in _text(monitor.ask(verb, "b", **fields), ok=False)
     assert monitor.service.engine.counts[counters.REQUESTS_REFUSED] == 1
     assert monitor.service.engine.counts[counters.REQUESTS] == 0
+    assert monitor.loop._parts.states._decisions.devices() == []
 
 
 def test_a_silenced_alert_is_published_and_kept_and_says_that_it_is(monitor: Monitor) -> None:
