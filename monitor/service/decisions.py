@@ -73,20 +73,22 @@ class Decisions:
             limits[kind] = limits.get(kind, {}) | values
         return limits
 
-    def load(self, saved: Mapping[str, bytes]) -> list[str]:
-        """Take what was saved about devices of which nothing is known yet; return these."""
-        return self.adopt({device: content for device, content in saved.items() if device not in self._of})
-
     def adopt(self, saved: Mapping[str, bytes]) -> list[str]:
-        """Take what was saved about devices, whatever was known of them; return those whose contents can be read."""
-        taken = []
+        """Take what was saved about devices, whatever was known of them; return those of which that differed."""
+        changed = []
         for device, content in saved.items():
             try:
-                self._of[device] = _decoder.decode(content)
-                taken.append(device)
+                decided = _decoder.decode(content)
             except msgspec.MsgspecError as error:
                 log.error("what was decided about device %s cannot be read: %s", device, error)
-        return taken
+                continue
+            changed += [device] if decided != self.of(device) else []
+            self._of[device] = decided
+        return changed
+
+    def forget(self, device: str) -> None:
+        """Know nothing any more of what was decided about a device."""
+        self._of.pop(device, None)
 
     def save(self, device: str) -> bytes:
         """What there is about a device."""

@@ -77,7 +77,7 @@ class Partitions:
 
     def _leave(self, lost: set[int]) -> None:
         gone = [*self._engine.discard(lost), *self._intake.drop(lost)]
-        self._checkpoint.drop(lost, gone)
+        self._checkpoint.drop(lost, self._requests.leave(lost, gone))
         self._states.leave(gone)
         self._store.disown(lost)
         self._owned -= lost

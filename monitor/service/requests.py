@@ -22,7 +22,7 @@ import logging
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -84,13 +84,25 @@ class Requests:
         Of the monitor.
     shard
         Number of this worker, and of how many.
+    is_shared
+        Whether the fleet is dealt out by partitions: others decide about a device until its partition is ours.
     """
 
-    def __init__(self, tools: Tools, topics: wire.Topics, name: str, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        topics: wire.Topics,
+        name: str,
+        shard: tuple[int, int] = (0, 1),
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self._tools = tools
         self._topics = topics
         self._name = name
         self._shard = shard
+        self._is_shared = is_shared
+        self._decided: dict[str, int] = {}  # partitions of the devices about which was decided since they are ours
         self._allowance = Allowance()
         self._came: list[tuple[str, Message]] = []
         self._waiting: dict[str, tuple[RequestRow, str | None]] = {}  # granted ones, and where their answers go
@@ -117,22 +129,57 @@ class Requests:
         tools = self._tools
         if tools.store is None or tools.store.opened == self._opened:
             return
-        known = tools.decisions.devices() if self._opened else []
         self._opened = tools.store.opened
-        saved = tools.store.read_decisions()
-        self._set_limits(tools.decisions.load({device: saved[device] for device in saved if self._is_ours(device)}))
+        saved, decisions = tools.store.read_decisions(), tools.decisions
+        known = [
+            device
+            for device in decisions.devices()
+            if self._decides(device) or (tools.engine.knows(device) and device not in saved)
+        ]
+        self.adopt(saved)
         for device in known:
             tools.checkpoint.decided.add(device, tools.decisions.save(device))
 
     def adopt(self, saved: Mapping[str, bytes]) -> None:
-        """Take what other processes have decided about devices that were theirs until now."""
-        tools, waiting = self._tools, self._tools.checkpoint.decided.decisions
-        theirs = {
-            device: content
-            for device, content in saved.items()
-            if device not in waiting and not tools.engine.knows(device)
-        }
-        self._set_limits(tools.decisions.adopt(theirs))
+        """Take what was decided about devices by earlier processes, and by others while they were theirs.
+
+        What the engine was given must have been flushed.
+        """
+        tools = self._tools
+        theirs = {one: content for one, content in saved.items() if self._is_ours(one) and not self._decides(one)}
+        changed = tools.decisions.adopt(theirs)
+        self._set_limits(changed)
+        tools.states.touch(changed)
+
+    def leave(self, partitions: Container[int | None], gone: Iterable[str]) -> set[str]:
+        """Forget requests about devices that another process goes on with, and what was decided here about them.
+
+        It gets again what is not acknowledged, and reads what was saved.
+
+        Parameters
+        ----------
+        partitions
+            Theirs.
+        gone
+            Those that were known.
+
+        Returns
+        -------
+        devices
+            All of them.
+        """
+        decided = [device for device, partition in self._decided.items() if partition in partitions]
+        for device in decided:
+            del self._decided[device]
+            self._tools.decisions.forget(device)
+        self._set_limits(decided)
+        devices = {*gone, *decided}
+        self._waiting = {id_: one for id_, one in self._waiting.items() if one[0].device not in devices}
+        return devices
+
+    def _decides(self, device: str) -> bool:
+        """Whether nobody can have decided anything about a device since what is known here."""
+        return device in self._decided if self._is_shared else self._tools.decisions.knows(device)
 
     def _set_limits(self, devices: Iterable[str]) -> None:
         for device in devices:
@@ -173,7 +220,7 @@ class Requests:
                 self._count_refused(verb, "retained requests are ignored" if message.retained else "too many requests")
                 continue
             self._allowance.charge(len(message.payload), 0.0, now_s)
-            self._take(verb, message.payload)
+            self._take(verb, message)
         dropped, self._dropped = self._dropped, []
         return dropped
 
@@ -187,18 +234,20 @@ class Requests:
             text = row.answer if fault is None else f"{row.answer} But it is not saved: {fault}."
             self._answer(topic, wire.Answer(id=_id_of(row), ok=True, text=text))
 
-    def _take(self, verb: str, payload: bytes) -> None:
-        id_, topic = _read_sender(payload)
+    def _take(self, verb: str, message: Message) -> None:
+        id_, topic = _read_sender(message.payload)
         try:
             if verb == wire.RELOAD:
-                self._reload(wire.decode(payload, wire.Reload), payload)
+                self._reload(wire.decode(message.payload, wire.Reload), message.payload)
                 return
-            request = wire.decode(payload, wire.Request)
+            request = wire.decode(message.payload, wire.Request)
             if not self._is_ours(request.device):
                 if verb == "forget":
                     self._drop(request.device)
                 return
-            self._handle(verb, request, payload)
+            self._handle(verb, request, message.payload)
+            if message.partition is not None:
+                self._decided[request.device] = message.partition
         except (Refusal, wire.PacketError) as error:
             if isinstance(error, wire.PacketError) and self._shard[0]:
                 return  # the first worker says so

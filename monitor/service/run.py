@@ -138,7 +138,7 @@ class Service:
                 engine, checkpoint, store, source, publisher, states, decisions, configured.read_again
             )  # fmt: skip
             shard = settings.shard if settings.source is None else (0, 1)
-            requests = Requests(tools, topics, settings.name, shard)
+            requests = Requests(tools, topics, settings.name, shard, is_shared=settings.source is not None)
             requests.load()
             configured.load()
             intake = Intake(engine, checkpoint, store, publisher, topics, shard, requests)

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from monitor.devices import Device, Hourly
@@ -264,6 +264,12 @@ class Decided:
         self.requests.clear()
         return taken
 
+    def drop(self, devices: Container[str]) -> None:
+        """Forget what was decided about devices, and not saved."""
+        self.decisions = _without(self.decisions, devices)
+        self.requests = deque([row for row in self.requests if row.device not in devices], maxlen=MOST_REQUESTS)
+        self._open = [row for row in self._open if row.device not in devices]
+
     def put_back(self, transaction: Transaction) -> None:
         """Have again what could not be saved; what was decided since stays."""
         self.decisions = {**transaction.decisions, **self.decisions}
@@ -384,7 +390,7 @@ class Checkpoint:
     def drop(self, partitions: Container[int | None], devices: Iterable[str]) -> None:
         """Forget what is not saved of partitions, and of their devices, that another process goes on with.
 
-        Their packets are delivered to it again, so their beats are counted there.
+        Their packets are delivered to it again, so their beats are counted there; and so are requests about them.
         """
         gone = set(devices)
         self._uncommitted = deque(entry for entry in self._uncommitted if entry.device not in gone)
@@ -393,6 +399,12 @@ class Checkpoint:
         for key in [key for key in self._hourly if key[1] in gone]:
             del self._hourly[key]
         self.outbox.drop(partitions)
+        self.decided.drop(gone)
+        for one in self._open:  # what of it is put back if it cannot be saved
+            rows = [row for row in one.transaction.requests if row.device not in gone]
+            one.transaction = replace(
+                one.transaction, decisions=_without(one.transaction.decisions, gone), requests=rows
+            )
 
     def settle(self) -> bool:
         """Hand over nothing more until the store has reported all that it has; return whether it has."""
@@ -598,3 +610,7 @@ class Checkpoint:
         self._hourly[key] = before[0] + counted[0], before[1] + counted[1]
         while len(self._hourly) > MOST_HOURLY:
             del self._hourly[next(iter(self._hourly))]
+
+
+def _without(decisions: Mapping[str, bytes], devices: Container[str]) -> dict[str, bytes]:
+    return {device: content for device, content in decisions.items() if device not in devices}

@@ -86,9 +86,11 @@ class Monitor:
 
 
 @contextmanager
-def running(broker: MemoryBroker, *, finishes: bool = True, **settings: Any) -> Iterator[Monitor]:
+def running(
+    broker: MemoryBroker, *, finishes: bool = True, client: type[MemorySource] = MemorySource, **settings: Any
+) -> Iterator[Monitor]:
     """Run a monitor; one that does not finish is killed at the end, as by kill -9."""
-    source = MemorySource(broker, "monitor", subscriptions(TOPICS, "monitor"))
+    source = client(broker, "monitor", subscriptions(TOPICS, "monitor"))
     service = Service(ServiceSettings(provider="cpu", **settings), source=source)
     source.open()
     with service.assembled() as loop:

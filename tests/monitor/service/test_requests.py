@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 import pytest
 
 from monitor import counters, wire
 from monitor.broker.memory import MemoryBroker
-from monitor.service.decisions import DeviceDecisions
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
 from monitor.state.worker import ThreadedStore
@@ -464,19 +462,6 @@ def _break_and_mend_the_store(monitor: Monitor) -> None:
         monitor.loop.housekeeping(time.monotonic())
         monitor.turn()
     assert (store.fault, store.opened) == (None, 2)
-
-
-def test_what_others_have_decided_meanwhile_holds_for_devices_that_were_theirs(monitor: Monitor) -> None:
-    monitor.play("ours", CALM)
-    for device in ("ours", "theirs"):
-        monitor.ask("rename", device, name="before")
-    parts = monitor.loop._parts
-    now = msgspec.msgpack.encode(DeviceDecisions(name="now", limits={"bradycardia": {"below_bpm": 30.0}}))
-    parts.requests.adopt({"ours": now, "theirs": now})
-    assert parts.states._decisions.name_of("ours") == "before"
-    assert parts.states._decisions.name_of("theirs") == "now"
-    monitor.play("theirs", SLOW)
-    assert monitor.alerts("theirs") == []
 
 
 def test_while_the_store_is_away_nobody_waits_for_what_it_knows(alerted: Monitor) -> None:

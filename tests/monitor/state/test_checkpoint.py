@@ -15,7 +15,7 @@ from monitor.rate_limit import Allowance
 from monitor.state import checkpoint
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.sqlite import SqliteLocation, SqliteStore
-from monitor.state.store import HourlyRow, OutboxMessage
+from monitor.state.store import HourlyRow, OutboxMessage, RequestRow
 from monitor.stream import Stream
 from tests.monitor.state.saving import WAIT_S, find, retry, save
 from tests.monitor.state.slow import HeldStore
@@ -432,6 +432,25 @@ def test_what_a_failure_took_along_is_saved_later_once(slow: Checkpoint, held: H
     ]  # fmt: skip
     assert [payload for _, payload in held.location.read_history("m", 0.0)] == [b"0", b"1", b"2"]
     assert (engine.tombstones, engine.being_buried) == ({}, [])
+
+
+def test_what_was_decided_about_a_device_that_another_process_goes_on_with_is_not_saved_later(
+    slow: Checkpoint, held: HeldStore
+) -> None:
+    for device in ("ours", "theirs"):
+        slow.decided.add(device, b"1", RequestRow(f"of {device}", 0.0, device, "rename", "anna", b"{}", "done"))
+    slow.commit(0.0, idle=True)
+    slow.decided.add("theirs", b"2")
+    slow.drop({1}, ["theirs"])
+    held.fail()
+    assert slow.wait(0.0) == ([], [])
+    slow.retry()
+    slow.commit(1.0, idle=True)
+    slow.commit(2.0, idle=True)
+    held.let()
+    slow.wait(0.0)
+    assert held.read_decisions() == {"ours": b"1"}
+    assert [(row.id, fault) for row, fault in slow.take_settled()] == [("of ours", None)]
 
 
 def test_the_store_is_retried_when_nothing_is_open_and_nothing_is_submitted_before(
