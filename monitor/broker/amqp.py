@@ -364,12 +364,13 @@ class AmqpSource(Source):
     def _pass_on(self, request: Delivery) -> None:
         """Put a request into the partition of its device; what is acknowledged here is there."""
         assert self._connection is not None
-        try:
-            device = wire.decode(request.payload, wire.Request).device
-        except wire.PacketError:
-            device = NOBODY
-        payload = request.key.encode() + b"\n" + request.payload[: wire.MAX_PAYLOAD + 1]
-        self._connection.write(encode_publish(REQUESTS, self._topology.hash, self._topology.key(device), payload))
+        if not request.key.endswith(f".{wire.RELOAD}"):  # every partition gets it anyway
+            try:
+                device = wire.decode(request.payload, wire.Request).device
+            except wire.PacketError:
+                device = NOBODY
+            payload = request.key.encode() + b"\n" + request.payload[: wire.MAX_PAYLOAD + 1]
+            self._connection.write(encode_publish(REQUESTS, self._topology.hash, self._topology.key(device), payload))
         self._connection.write(encode_acks([(REQUESTS, request.tag)], multiple=False))
 
     def _note_owned(self, partition: int, channel: int) -> None:

@@ -6,9 +6,9 @@ Rules
   decided is saved, so that an answer holds after a crash; what cannot be saved is done all the same, and says so.
 * The broker may deliver a request twice. With an id that was answered before it is answered again, and not done again.
 * Every granted request stays in the audit trail: who, when, what. Each step of an alert's life is also published.
-* Of several workers each grants the requests for its own devices, and all of them read the configuration file again: the
-  first one answers for all. Where the fleet is dealt out by partitions, the source brings each request to the one process
-  that has the device.
+* Of several workers each grants the requests for its own devices, and all of them read the configuration file again:
+  the first one answers for all. Where the fleet is dealt out by partitions, the source brings each request to the one
+  process that has the device, and every process reads its own file and answers.
 * Who asks to forget a device is answered once nothing of it is left, in memory or saved. The audit trail then says who
   asked and when, and not of which device. Every worker drops what it knows of it, and one deletes what is saved.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -55,6 +55,10 @@ class Task(NamedTuple):
     """Of the request, or made up for one that has none."""
     now_s: float
     """On the clock of this machine."""
+
+
+RELOADS = 16
+"""Requests to read the configuration file again whose ids are remembered."""
 
 
 class Tools(NamedTuple):
@@ -107,6 +111,7 @@ class Requests:
         self._came: list[tuple[str, Message]] = []
         self._waiting: dict[str, tuple[RequestRow, str | None]] = {}  # granted ones, and where their answers go
         self._forgotten: dict[str, str] = {}  # devices, by the request that is not answered yet
+        self._reloads: deque[str | None] = deque(maxlen=RELOADS)  # ids of the latest
         self._dropped: list[str] = []  # those that were forgotten in this turn
         self._arrived_s = 0.0
         self._opened = 0
@@ -284,8 +289,12 @@ class Requests:
     def _reload(self, request: wire.Reload, payload: bytes) -> None:
         """Let the configuration file be read again, by this worker; the first one answers for all."""
         _check_word("by", request.by)
-        is_first = self._shard is None or self._shard[0] == 0
-        if self._shard is not None and is_first and self._answer_again(wire.RELOAD, request, payload):
+        is_first = self._shard[0] == 0
+        if self._is_shared:
+            if request.id is not None and request.id in self._reloads:  # it comes with each partition
+                return
+            self._reloads.append(request.id)
+        elif is_first and self._answer_again(wire.RELOAD, request, payload):
             return
         try:
             text = self._tools.reload()

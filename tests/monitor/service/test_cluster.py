@@ -263,6 +263,15 @@ def test_each_request_is_answered_once_whoever_has_its_device(fleet: _Fleet) -> 
     assert sorted(row.device for row in locate(fleet.store).read_requests(fleet.name, 0.0)) == sorted(asked)
 
 
+def test_every_process_is_asked_once_to_read_its_configuration_again(fleet: _Fleet) -> None:
+    fleet.start_monitors(2)
+    topic = wire.Topics(fleet.settings.prefix).answer(fleet.name, "anna")
+    fleet.ask("reload", json.dumps({"by": "anna", "id": "again", "response_topic": topic}).encode())
+    _wait(lambda: len(fleet.answers()) >= 2)
+    time.sleep(1.0)
+    assert [answer.id for answer in fleet.answers()] == ["again"] * 2
+
+
 @pytest.mark.long
 def test_what_was_decided_by_one_that_is_killed_holds_for_the_next(fleet: _Fleet) -> None:
     first, second = fleet.start_monitors(2)
