@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from monitor.beat import Signal
-from monitor.ecg.kernels import compiled_exactly
+from monitor.ecg.kernels import compiled_exactly, copy
 
 LONGEST_S = 0.009
 MOST_SAMPLES = 5
@@ -57,19 +57,22 @@ def repair(x: Signal, clean: Signal, width: int) -> None:
     width
         Of `widest`.
     """
-    clean[: x.size] = x
+    copy(x, clean)
     for begin in range(STEPS, x.size - 3, BLOCK):
         end = min(begin + BLOCK, x.size - 3)
-        if _has_large_step(x[begin - 1 : end]):
+        if _may_leap(x[begin - STEPS : end]):
             _repair_from(x, clean, width, begin, end)
 
 
 @compiled_exactly
-def _has_large_step(x: Signal) -> bool:
-    large, smallest = np.int32(0), np.float32(SMALLEST)
-    for i in range(x.size - 1):
-        large += np.int32(abs(x[i + 1] - x[i]) >= smallest)
-    return bool(large > 0)
+def _may_leap(x: Signal) -> bool:
+    """Whether a step is so much larger than the two before it that an impulse may begin with it."""
+    leaps, smallest, calm = np.int32(0), np.float32(SMALLEST), np.float32(1.01 * CALM)
+    a, b, c, d = x[:-3], x[1:-2], x[2:-1], x[3:]
+    for i in range(d.size):
+        step = abs(d[i] - c[i])
+        leaps += np.int32((step >= smallest) & (max(abs(c[i] - b[i]), abs(b[i] - a[i])) <= calm * step))
+    return bool(leaps > 0)
 
 
 @compiled_exactly

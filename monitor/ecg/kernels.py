@@ -16,6 +16,13 @@ compiled_exactly = njit(cache=True)
 """Every operation as it is written, for what must equal numpy's to the bit."""
 
 
+@compiled_exactly
+def copy(source: Any, target: Any) -> None:
+    """To the begin of a target that does not overlap: an eighth of the time of an assignment to a slice."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
 @compiled
 def sort(values: Any) -> None:
     """In place, by insertion: the fastest way for up to a few dozen."""

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import Signal
-from monitor.ecg.kernels import compiled, compiled_exactly, median
+from monitor.ecg.kernels import compiled, compiled_exactly, copy, median
 
 LINES_HZ = (50.0, 60.0)
 LOWEST_HZ = 38.0
@@ -55,8 +55,7 @@ SHARE = 0.1
 
 LINE = np.dtype(
     [
-        ("taken", np.int64),  # samples of this frame
-        ("window", np.float32, ROOM + 2),  # those, after the last two of the frame before, without the predicted hum
+        ("window", np.float32, ROOM + 2),  # as of `STATE`, without the predicted hum
         ("followed", np.uint8),
         ("found", np.uint8),  # whether the hum is subtracted
         ("doubts", np.int64),
@@ -69,7 +68,18 @@ LINE = np.dtype(
     ],
     align=True,
 )
-"""What is remembered of a line; all of it zero at the start."""
+"""What is remembered of a line."""
+
+STATE = np.dtype(
+    [
+        ("taken", np.int64),  # samples of this frame
+        ("active", np.uint8),  # whether a line is followed: then each has its own window
+        ("window", np.float32, ROOM + 2),  # the samples of this frame, after the last two of the frame before
+        ("lines", LINE, len(LINES_HZ)),
+    ],
+    align=True,
+)
+"""What is remembered of a stream; all zero at the start. Without hum only what stands before the lines is used."""
 
 
 def fold(line_hz: float, rate_hz: float) -> float:
@@ -77,20 +87,23 @@ def fold(line_hz: float, rate_hz: float) -> float:
     return abs(line_hz - rate_hz * round(line_hz / rate_hz))
 
 
-@lru_cache(maxsize=64)
-def design(rate_hz: float) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """How the lines are measured at a rate below 135 Hz.
+class Lines(NamedTuple):
+    """How the lines are measured at a rate."""
 
-    Returns
-    -------
-    frame
-        Samples of a frame.
-    turns
-        (lines,) radians from one sample to the next, 0 where a line is not looked for.
-    measures
-        (lines, 3, ROOM) float32: weights of the samples of a frame and the two before it in the cosine and the sine at
-        the middle of the frame, and 1 for each of its second differences.
-    """
+    frame: int
+    """Samples of a frame."""
+    turns: npt.NDArray[np.float64]
+    """(lines,) radians from one sample to the next, 0 where a line is not looked for."""
+    powers: npt.NDArray[np.float64]
+    """(lines,) sum of the squared second differences of a hum of amplitude 1 in a frame."""
+    measures: npt.NDArray[np.float32]
+    """(lines, 3, ROOM): weights of the samples of a frame and the two before it in the cosine and the sine at the
+    middle of the frame, and 1 for each of its second differences."""
+
+
+@lru_cache(maxsize=64)
+def design(rate_hz: float) -> Lines:
+    """Return how the lines are measured at a rate below 135 Hz."""
     n = round(FRAME_S * rate_hz)
     bend = np.diff(np.eye(n + 2), 2, axis=0)
     turns, measures = np.zeros(len(LINES_HZ)), np.zeros((len(LINES_HZ), 3, ROOM), np.float32)
@@ -103,46 +116,78 @@ def design(rate_hz: float) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np
             tones = np.stack([np.cos(at), -np.sin(at)], axis=1)
             measures[i, :2, : n + 2] = np.linalg.pinv(bend @ tones) @ bend
             measures[i, 2, :n] = 1
-    return n, turns, measures
+    powers = np.array([8 * n * math.sin(turn / 2) ** 4 for turn in turns])
+    return Lines(n, turns, powers, measures)
 
 
 @compiled_exactly
-def cancel(lines: Any, frame: int, turns: Any, measures: Any, signal: Signal) -> None:
+def cancel(state: Any, design: Any, signal: Signal) -> None:
     """Take the hum out of the next samples of a signal, in place.
 
     Parameters
     ----------
-    lines
-        (lines,) of `LINE`; changed in place.
-    frame, turns, measures
-        Of `design`.
+    state
+        Of `STATE`; changed in place.
+    design
+        `Lines`, of `design`.
     signal
         (n,) float32, NaN where there is no valid sample.
     """
-    for i in range(turns.size):
-        if turns[i] > 0:
-            _cancel(lines[i], frame, turns[i], measures[i], signal)
-
-
-@compiled_exactly
-def _cancel(line: Any, frame: int, turn: float, measure: Signal, signal: Signal) -> None:
-    window, at, taken = line.window, 0, line.taken
+    at, taken, window = 0, state.taken, state.window
     while at < signal.size:
-        size = min(frame - taken, signal.size - at)
-        if line.followed:
-            _subtract(line, turn, signal[at : at + size], window[2 + taken :])
+        size = min(design.frame - taken, signal.size - at)
+        part = signal[at : at + size]
+        if state.active:
+            for i in range(design.turns.size):
+                _subtract(state.lines[i], design.turns[i], part, taken)
         else:
-            for i in range(size):
-                window[2 + taken + i] = signal[at + i]
+            copy(part, window[2 + taken :])
         at, taken = at + size, taken + size
-        if taken == frame:
-            _learn(line, frame, turn, measure, window)
-            window[0], window[1], taken = window[frame], window[frame + 1], 0
-    line.taken = taken
+        if taken == design.frame:
+            _end_frame(state, design)
+            taken = 0
+    state.taken = taken
 
 
 @compiled_exactly
-def _subtract(line: Any, turn: float, signal: Signal, window: Signal) -> None:
+def _end_frame(state: Any, design: Any) -> None:
+    lines, window, frame = state.lines, state.window, design.frame
+    if not state.active:
+        for i in range(design.turns.size):
+            if design.turns[i] > 0 and _is_hum(design, i, window):
+                state.active = True
+        if not state.active:
+            window[0], window[1] = window[frame], window[frame + 1]
+            return
+        for i in range(design.turns.size):
+            copy(window, lines[i].window)
+    followed = False
+    for i in range(design.turns.size):
+        followed |= lines[i].followed > 0
+        if design.turns[i] > 0:
+            _learn(lines[i], design, i)
+        followed |= lines[i].followed > 0
+        own = lines[i].window
+        own[0], own[1] = own[frame], own[frame + 1]
+    if not followed:  # nor was it in this frame, so that all windows are the same
+        state.active = False
+        window[0], window[1] = lines[0].window[0], lines[0].window[1]
+
+
+@compiled_exactly
+def _is_hum(design: Any, i: int, window: Signal) -> bool:
+    """Whether most of what is rapid in a frame is hum of a line."""
+    cosine, sine, rapid = _measure(design.measures[i], window)
+    return bool(design.powers[i] * (cosine * cosine + sine * sine) > ONSET * rapid)
+
+
+@compiled_exactly
+def _subtract(line: Any, turn: float, signal: Signal, taken: int) -> None:
+    """Take a line out of samples of this frame, if it was found."""
+    window = line.window[2 + taken :]
+    if not line.followed:
+        copy(signal, window)
+        return
     hum, step, found = line.next, _turned(turn + line.drift), line.found
     for i in range(signal.size):
         window[i] = signal[i] - hum.real
@@ -170,31 +215,32 @@ def _measure(measure: Signal, window: Signal) -> tuple[float, float, float]:
 
 
 @compiled_exactly
-def _learn(line: Any, frame: int, turn: float, measure: Signal, window: Signal) -> None:
+def _learn(line: Any, design: Any, i: int) -> None:
     """Correct the prediction by what a frame shows that it missed, and predict the next one."""
-    cosine, sine, rapid = _measure(measure, window)
-    power = 8 * frame * math.sin(turn / 2) ** 4  # of a hum of amplitude 1, in second differences
+    frame, turn, window = design.frame, design.turns[i], line.window
+    cosine, sine, rapid = _measure(design.measures[i], window)
     if not line.followed:
-        if not power * (cosine * cosine + sine * sine) > ONSET * rapid:
+        if not _is_hum(design, i, window):
             return
         line.followed, line.found, line.frames, line.doubts, line.drift = True, False, 0, 0, 0.0
         line.hum = complex(cosine, sine)
-        for i in range(2):
-            window[frame + i] -= (line.hum * _turned(turn * ((frame - 3) / 2 + i))).real
+        for k in range(2):
+            window[frame + k] -= (line.hum * _turned(turn * ((frame - 3) / 2 + k))).real
     elif not np.isnan(rapid):
-        _correct(line, frame, complex(cosine, sine), rapid, power)
+        _correct(line, frame, complex(cosine, sine), rapid, design.powers[i])
     line.hum *= _turned((turn + line.drift) * frame)
     line.next = line.hum * _turned(-(turn + line.drift) * (frame - 1) / 2)
 
 
 @compiled_exactly
 def _correct(line: Any, frame: int, missed: complex, rapid: float, power: float) -> None:
-    line.missed[line.frames % REMEMBERED], line.rapid[line.frames % REMEMBERED] = abs(missed), rapid
+    missed_by = abs(missed)
+    line.missed[line.frames % REMEMBERED], line.rapid[line.frames % REMEMBERED] = missed_by, rapid
     line.frames += 1
     known = min(line.frames, REMEMBERED)
     usual = median(line.missed[:known])
-    if abs(missed) > SURPRISE * usual:
-        missed *= SURPRISE * usual / abs(missed)
+    if missed_by > SURPRISE * usual:
+        missed *= SURPRISE * usual / missed_by
     line.hum += ALPHA * missed
     size = abs(line.hum)
     if size > 0:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
 from monitor.ecg import impulses, mains
-from monitor.ecg.kernels import compiled
+from monitor.ecg.kernels import compiled, copy
 from monitor.wire import MAX_RATE_HZ, NO_SAMPLE
 
 DELAY_S = 0.08
@@ -44,8 +44,8 @@ STATE = np.dtype(
         ("step", np.float64),  # input samples from one output sample to the next
         ("consumed", np.int64),  # input samples that have left the history
         ("produced", np.int64),
-        ("mains", mains.LINE, len(mains.LINES_HZ)),
         ("kept", np.int64),  # samples in the history
+        ("mains", mains.STATE),
         ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ) + impulses.BEFORE),
     ],
     align=True,
@@ -67,10 +67,8 @@ class Kernel(NamedTuple):
 
     filters: Signal
     """(PHASES + 1, taps) float32, those of all phases, each summing to 1."""
-    frame: int
-    """With `turns` and `measures`: of `monitor.ecg.mains.design`, at the rate at which the hum is taken out."""
-    turns: npt.NDArray[np.float64]
-    measures: npt.NDArray[np.float32]
+    hum: mains.Lines
+    """At the rate at which the hum is taken out."""
     slow: bool
     """Whether that is the rate of the device."""
     impulse: int
@@ -86,7 +84,7 @@ def design_kernel(rate_hz: float) -> Kernel:
     shared_hz = float(f"{rate_hz:.3g}")
     slow = shared_hz < IMAGES_BELOW_HZ
     hum = mains.design(shared_hz if slow else RATE_HZ)
-    return Kernel(_design_kernel(shared_hz), *hum, slow, impulses.widest(shared_hz))
+    return Kernel(_design_kernel(shared_hz), hum, slow, impulses.widest(shared_hz))
 
 
 @lru_cache(maxsize=64)
@@ -127,20 +125,22 @@ def resample(
     samples, ends
         The same of the output.
     """
-    outputs = 0
+    outputs, most_outputs = 0, 0
     longest = 0
     start = 0
     for i in range(rows.size):
         state = states[rows[i]]
-        outputs += int((ends[i] - start + state.kept) / state.step) + 2
+        most = int((ends[i] - start + state.kept) / state.step) + 2
+        outputs, most_outputs = outputs + most, max(most_outputs, most)
         longest = max(longest, ends[i] - start)
         start = ends[i]
-    x = np.empty((2, states[0].history.size + longest), np.float32)
+    room = np.empty((2, states[0].history.size + longest), np.float32)
+    places = np.empty((2, most_outputs), np.int64)
     out = np.empty(outputs, np.float32)
     out_ends = np.empty_like(ends)
     start, produced = 0, 0
     for i in range(rows.size):
-        produced += _push(states[rows[i]], samples[start : ends[i]], kernel, x, out[produced:])
+        produced += _push(states[rows[i]], samples[start : ends[i]], kernel, room, places, out[produced:])
         start = ends[i]
         out_ends[i] = produced
     return out[:produced], out_ends
@@ -154,51 +154,75 @@ def _to_signal(samples: Any, signal: Signal) -> None:
 
 
 @compiled
-def _push(state: Any, samples: Any, kernel: Any, room: Signal, out: Signal) -> int:
-    """Write the outputs that are ready to `out`, return how many; `room` is for the history and the samples, twice."""
+def _push(state: Any, samples: Any, kernel: Any, room: Signal, places: Any, out: Signal) -> int:
+    """Write the outputs that are ready to `out`, return how many.
+
+    `room` is for the history and the samples, twice, `places` for what `_place` finds.
+    """
     if samples.size == 0:
         return 0
     x, clean = room[0], room[1]
-    filters = kernel.filters
-    phases, taps = filters.shape[0] - 1, filters.shape[1]
-    half = taps // 2
+    half = kernel.filters.shape[1] // 2
     history, kept = state.history, state.kept
     if kept == 0:
         # Before its first sample the stream is taken to have held that value.
         _to_signal(np.full(half, samples[0]), x)
         kept, state.consumed = half, -half
     else:
-        x[:kept] = history[:kept]
+        copy(history[:kept], x)
     size = kept + samples.size
     _to_signal(samples, x[kept:])
     if kernel.slow:
-        mains.cancel(state.mains, kernel.frame, kernel.turns, kernel.measures, x[kept:size])
+        mains.cancel(state.mains, kernel.hum, x[kept:size])
     impulses.repair(x[:size], clean, kernel.impulse)
-    # Whether the last samples belong to an impulse is not known yet when they are first needed. They hardly count then,
-    # at the end of the filter, and are taken as they are.
-    known = taps - impulses.after(kernel.impulse)
-    first = half - 1 + state.consumed  # input number of the sample before which x[0] lies `half` - 1 samples
-    ready = 0
-    position = state.offset + state.produced * state.step
-    whole = math.floor(position)
-    while whole + half < state.consumed + size:
-        begin = whole - first
-        weights = filters[int((position - whole) * phases + 0.5)]
-        near, raw = clean[begin : begin + taps], x[begin : begin + taps]
-        total = np.float32(0)
-        for k in range(known):
-            total += weights[k] * near[k]
-        for k in range(known, taps):
-            total += weights[k] * raw[k]
-        out[ready] = total
-        ready += 1
-        position = state.offset + (state.produced + ready) * state.step
-        whole = math.floor(position)
+    ready, next_begin = _place(state, kernel.filters, size, places)
+    _filter(kernel, x, clean, places, out[:ready])
     state.produced += ready
-    drop = min(max(0, whole - half - impulses.BEFORE - state.consumed), size)
+    drop = min(max(0, next_begin - 1 - impulses.BEFORE), size)
     state.kept = size - drop
-    history[: size - drop] = x[drop:size]
+    copy(x[drop:size], history)
     state.consumed += drop
     if not kernel.slow:
-        mains.cancel(state.mains, kernel.frame, kernel.turns, kernel.measures, out[:ready])
+        mains.cancel(state.mains, kernel.hum, out[:ready])
     return ready
+
+
+@compiled
+def _place(state: Any, filters: Signal, size: int, places: Any) -> tuple[int, int]:
+    """Find where the outputs that are ready lie; return how many, and where the first sample of the next one lies.
+
+    Of each: position of its first sample among the `size` at hand, and of its filter in the flat `filters`.
+    """
+    phases, taps = filters.shape[0] - 1, filters.shape[1]
+    first = taps // 2 - 1 + state.consumed  # input number of the sample before which x[0] lies `half` - 1 samples
+    end = state.consumed + size - taps // 2
+    offset, step, produced = state.offset, state.step, state.produced
+    begins, rows = places[0], places[1]
+    ready = 0
+    position = offset + produced * step
+    whole = math.floor(position)
+    while whole < end:
+        begins[ready], rows[ready] = whole - first, int((position - whole) * phases + 0.5) * taps
+        ready += 1
+        position = offset + (produced + ready) * step
+        whole = math.floor(position)
+    return ready, whole - first
+
+
+@compiled
+def _filter(kernel: Any, x: Signal, clean: Signal, places: Any, out: Signal) -> None:
+    """Compute outputs from where they lie, the signal and its copy without impulses.
+
+    Whether the last samples belong to an impulse is not known yet when they are first needed. They hardly count then,
+    at the end of the filter, and are taken as they are.
+    """
+    filters, taps = kernel.filters.ravel(), np.uint64(kernel.filters.shape[1])
+    known = taps - np.uint64(impulses.after(kernel.impulse))
+    for i in range(out.size):
+        begin, row = np.uint64(places[0, i]), np.uint64(places[1, i])  # of no sign: numba need not look out for one
+        total = np.float32(0)
+        for k in range(known):
+            total += filters[row + k] * clean[begin + k]
+        for k in range(known, taps):
+            total += filters[row + k] * x[begin + k]
+        out[i] = total

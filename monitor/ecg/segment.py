@@ -36,7 +36,7 @@ from scipy import signal as filters
 from monitor import beat2
 from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, RR_LIMIT, Signal, window_length
 from monitor.ecg import silence
-from monitor.ecg.kernels import compiled, median
+from monitor.ecg.kernels import compiled, copy, median
 
 
 def _samples(seconds: float) -> int:
@@ -170,7 +170,7 @@ STATE = np.dtype(
         ("usual_slope", np.float64),  # running mean of those of the latest eight
         ("last_fiducial", np.int64),
         ("rr_count", np.int64),
-        ("rr", np.int64, RR_KEPT),  # ring of RR intervals
+        ("rr", np.int32, RR_KEPT),  # ring of RR intervals
         ("rr_end", np.int64, RR_KEPT),  # and of the fiducials that ended them
         ("recent_rr", np.float64),  # median of the last eight RR intervals, NaN while fewer than two are known
         ("median_rr", np.float64),  # over the last 10 s, NaN while fewer than three are known
@@ -897,10 +897,11 @@ def _hand_out(state: Any, waits: int, beat: Any, signal: Signal, surroundings: S
     beat.median_rr = median_rr
     beat.length = length
     beat.known = state.n
-    signal[:length] = state.signal[at : at + length]
+    copy(state.signal[at : at + length], signal)
     missing = state.missing[at : at + length]
-    if missing.any():
-        signal[:length][missing > 0] = np.nan
+    for i in range(length):
+        if missing[i]:
+            signal[i] = np.nan
     if waits & FOR_SURROUNDINGS:
         beat.surrounded = _copy_surroundings(state, surroundings)
     state.last_r_peak = state.pending_r_peak

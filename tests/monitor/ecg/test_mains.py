@@ -72,6 +72,19 @@ def test_hum_that_cannot_be_followed_is_called_by_its_name(line_hz: float) -> No
     assert told.count("mains") >= 0.75 * len(told)
 
 
+@pytest.mark.parametrize("rate_hz", [125.0, 250.0, 512.617])
+def test_hum_that_comes_and_goes_is_taken_out_while_it_is_there(rate_hz: float) -> None:
+    ecg = make_ecg(TIMES, SECONDS, rate_hz)
+    t = np.arange(ecg.size) / rate_hz
+    there = {50.0: (t >= 5) & (t < 15), 60.0: (t >= 25) & (t < 35)}
+    hum = sum(np.where(when, _hum(rate_hz, line_hz, 300.0), 0) for line_hz, when in there.items())
+    left = np.abs(_resample(ecg + hum, rate_hz) - _resample(ecg, rate_hz))
+    for begin_s, end_s in ((9, 14), (29, 34)):
+        assert left[begin_s * 125 : end_s * 125].std() <= 12
+    for begin_s, end_s in ((0, 4), (20, 24), (39, 40)):
+        assert left[begin_s * 125 : end_s * 125].max() <= 1e-3
+
+
 def test_other_noise_is_not_called_mains() -> None:
     noise = np.random.default_rng(0).normal(0, 200, round(SECONDS * 250))
     told = [reason for _, reason in _judge(make_ecg(TIMES, SECONDS, 250.0) + noise, 250.0)]
