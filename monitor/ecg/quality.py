@@ -78,6 +78,8 @@ CLIPPED_KEPT = 128
 STILLS = 32
 """Places where the signal stood still that are remembered, a second each at least: all that a beat may wait for to be
 finished, the signal before it, and a part of a packet."""
+PART = 64
+"""Samples that are passed over at once where the signal moves."""
 WRAPPED = 2**15 - 1
 """A larger step from one sample to the next is a value of more than 16 bits that was cut to its last 16."""
 
@@ -427,20 +429,29 @@ def _likeness(shapes: Any, lengths: Any, known: int, shape: Signal) -> float:
 
 
 @compiled
-def _alikeness(shape: Signal, other: Signal, length: int) -> float:
-    """Correlation of two shapes, the best of one sample sooner or later."""
-    n = min(shape.size, length)
-    shifted = max(_correlation(shape[1:], other, n - 1), _correlation(shape, other[1:], n - 1))
-    return max(_correlation(shape, other, n), shifted)
+def _alikeness(a: Signal, b: Signal, length: int) -> float:
+    """Correlation of two shapes, as far as both go: as they are, or one sample sooner or later, whatever is best.
+
+    The samples have next to no mean: nothing cancels.
+    """
+    n = min(a.size, length)
+    sum_a = sum_b = aa = bb = ab = later = sooner = np.float32(0)
+    next_a, next_b = a[1:], b[1:]
+    for i in range(n - 1):
+        u, v = a[i], b[i]
+        sum_a, sum_b, aa, bb = sum_a + u, sum_b + v, aa + u * u, bb + v * v
+        ab, later, sooner = ab + u * v, later + next_a[i] * v, sooner + u * next_b[i]
+    first_a, last_a, first_b, last_b = a[0], a[n - 1], b[0], b[n - 1]
+    best = _pearson(sum_a + last_a, sum_b + last_b, ab + last_a * last_b, aa + last_a**2, bb + last_b**2, n)
+    step_a, step_aa = sum_a + last_a - first_a, aa + last_a**2 - first_a**2
+    step_b, step_bb = sum_b + last_b - first_b, bb + last_b**2 - first_b**2
+    best = max(best, _pearson(step_a, sum_b, later, step_aa, bb, n - 1))
+    return max(best, _pearson(sum_a, step_b, sooner, aa, step_bb, n - 1))
 
 
 @compiled
-def _correlation(a: Signal, b: Signal, n: int) -> float:
-    """Pearson's, of the first n samples, which have next to no mean: nothing cancels; 0 where one of them is flat."""
-    sum_a = sum_b = ab = aa = bb = np.float32(0)
-    for i in range(n):
-        u, v = a[i], b[i]
-        sum_a, sum_b, ab, aa, bb = sum_a + u, sum_b + v, ab + u * v, aa + u * u, bb + v * v
+def _pearson(sum_a: Any, sum_b: Any, ab: Any, aa: Any, bb: Any, n: int) -> float:
+    """From the sums over n samples; 0 where one of the two is flat."""
     square = (aa - sum_a * sum_a / n) * (bb - sum_b * sum_b / n)
     return float(ab - sum_a * sum_b / n) / math.sqrt(float(square)) if square > 1e-6 * aa * bb else 0.0
 
@@ -486,21 +497,68 @@ def watch(
 
 @compiled
 def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any, places: Any) -> None:
+    for begin in range(0, samples.size, PART):
+        end = min(begin + PART, samples.size)
+        if not _pass_over(state, samples[begin:end]):
+            _watch_closely(state, samples, begin, end, stream, streams, places)
+
+
+@compiled
+def _patience(rate_hz: float) -> tuple[int, int, int, int]:
+    """After how many equal samples a signal may be clipped or held, is not that of a body, and an electrode is off."""
+    clipped_after, held_after = max(3, int(np.rint(CLIPPED_S * rate_hz))), max(3, int(np.rint(held.LEAST_S * rate_hz)))
+    return clipped_after, held_after, int(np.rint(silence.STILL_S * rate_hz)), int(np.rint(LEAD_OFF_S * rate_hz))
+
+
+@compiled
+def _pass_over(state: Any, part: npt.NDArray[np.int16]) -> bool:
+    """Take some samples if none of them can matter: all are valid, and so few are repeated that no signal stands still.
+
+    That is a tenth of the work of looking at each of them.
+    """
+    if state.previous == NO_SAMPLE:
+        return False
+    clipped_after, _, still_after, _ = _patience(state.rate_hz)
+    before, now = part[:-1], part[1:]
+    first = np.int32(part[0])
+    low, high, large = first, first, np.int32(abs(first - state.previous) > WRAPPED)
+    repeats = np.int32(first == state.previous)
+    for i in range(now.size):
+        value, step = np.int32(now[i]), np.int32(now[i]) - np.int32(before[i])
+        low, high = min(low, value), max(high, value)
+        large += np.int32(abs(step) > np.int32(WRAPPED))
+        repeats += np.int32(step == 0)
+    moves = low > NO_SAMPLE and large == 0 and repeats < part.size
+    if not moves or state.still + repeats >= clipped_after or state.unmoved + repeats >= still_after:
+        return False
+    at = part.size - 1
+    while at > 0 and part[at] == part[at - 1]:
+        at -= 1
+    state.jump = abs(np.int64(part[at]) - (np.int64(part[at - 1]) if at > 0 else state.previous))
+    state.previous = state.last = part[at]
+    state.unmoved = state.still = part.size - at
+    state.lowest, state.highest = min(state.lowest, low), max(state.highest, high)
+    state.n += part.size
+    return True
+
+
+@compiled
+def _watch_closely(
+    state: Any, samples: npt.NDArray[np.int16], begin: int, end: int, stream: int, streams: Any, places: Any
+) -> None:
+    """Watch some of the samples one by one."""
     rate_hz = state.rate_hz
-    patience = np.int64(np.rint(LEAD_OFF_S * rate_hz))
-    clipped_after = max(3, np.int64(np.rint(CLIPPED_S * rate_hz)))
-    still_after = np.int64(np.rint(silence.STILL_S * rate_hz))
-    held_after = max(3, np.int64(np.rint(held.LEAST_S * rate_hz)))
+    clipped_after, held_after, still_after, patience = _patience(rate_hz)
     previous, unmoved = state.previous, state.unmoved
     last, still = state.last, state.still
-    for i in range(samples.size):
+    for i in range(begin, end):
         value = np.int64(samples[i])
         if value not in (previous, NO_SAMPLE):
             unmoved = 1
         else:
             unmoved += 1
             if unmoved >= still_after:
-                _stand_still(state, state.n + i + 1, unmoved, unmoved == still_after)
+                _stand_still(state, state.n + i - begin + 1, unmoved, unmoved == still_after)
             if unmoved == patience + 1:
                 streams.append(np.int64(stream))
                 places.append(np.int64(i))
@@ -508,24 +566,24 @@ def _watch(state: Any, samples: npt.NDArray[np.int16], stream: int, streams: Any
         if still >= held_after and value != last:
             leap = 0 if value == NO_SAMPLE else abs(value - last)
             if max(state.jump, leap) >= held.JUMP:
-                held.add(state.held, state.n + i, still, rate_hz)
+                held.add(state.held, state.n + i - begin, still, rate_hz)
         if value == NO_SAMPLE:
             still = 0
             state.jump = 0
         elif still > 0 and value == last:
             still += 1
             if still == clipped_after:
-                _see_end_of_range(state, state.n + i, last)
+                _see_end_of_range(state, state.n + i - begin, last)
         else:
             state.jump = abs(value - last) if still > 0 else 0
             last, still = value, 1
             if state.jump > WRAPPED:
-                _remember_clipped(state, state.n + i, CLIPPED_BEFORE_S)
+                _remember_clipped(state, state.n + i - begin, CLIPPED_BEFORE_S)
             state.lowest = min(state.lowest, value) if state.begun else value
             state.highest = max(state.highest, value) if state.begun else value
             state.begun = True
     state.previous, state.unmoved, state.last, state.still = previous, unmoved, last, still
-    state.n += samples.size
+    state.n += end - begin
 
 
 @compiled

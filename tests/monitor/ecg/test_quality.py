@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.beat import Signal
@@ -26,6 +27,7 @@ from monitor.ecg.quality import (
     STATE,
     WEIGHTS,
     _push,
+    _watch_closely,
 )
 from monitor.wire import NO_SAMPLE
 from tests.monitor.one_stream import BeatQuality, Contact, Heartbeat, Resampler, Segmenter
@@ -313,6 +315,39 @@ def test_lead_off_is_found_at_the_same_place_however_the_stream_was_cut(cuts: li
         at, i = at + cuts[i % len(cuts)], i + 1
     assert found == whole
     assert len(whole) == 2
+
+
+_PIECES: dict[str, Callable[[np.random.Generator, int], npt.NDArray[np.int64]]] = {
+    "moving": lambda rng, n: rng.integers(-300, 300, n),
+    "nearly still": lambda rng, n: rng.integers(0, 2, n),
+    "still": lambda rng, n: np.full(n, rng.choice([-300, 0, 299])),
+    "gone": lambda rng, n: np.full(n, NO_SAMPLE),
+    "full range": lambda rng, n: rng.integers(NO_SAMPLE, 2**15, n),
+}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(_PIECES)), st.integers(1, 700)), min_size=1, max_size=6),
+    st.lists(st.integers(1, 400), min_size=1, max_size=5),
+)
+def test_samples_that_are_passed_over_leave_what_looking_at_each_would(
+    pieces: list[tuple[str, int]], cuts: list[int]
+) -> None:
+    rng = np.random.default_rng(len(pieces))
+    samples = np.concatenate([_PIECES[what](rng, n) for what, n in pieces]).astype(np.int16)
+    closely = Contact(250.0)
+    streams: list[int] = []
+    places: list[int] = []
+    state = closely.state.view(np.recarray)[0]
+    look_at_each: Any = _watch_closely.py_func
+    look_at_each(state, samples, 0, samples.size, 0, streams, places)
+    contact, at, i, found = Contact(250.0), 0, 0, []
+    while at < samples.size:
+        found += [at + place for place in contact.push(samples[at : at + cuts[i % len(cuts)]])]
+        at, i = at + cuts[i % len(cuts)], i + 1
+    assert contact.state.tobytes() == closely.state.tobytes()
+    assert found == places
 
 
 def _clip_places(samples: npt.NDArray[np.int16], cuts: list[int]) -> list[int]:
