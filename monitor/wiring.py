@@ -124,9 +124,11 @@ def find_input(session: Any, needs_rr: bool) -> Any:
     return others[0]
 
 
-def run(session: Any, wiring: Wiring, windows: beat.Windows, rr: beat.RrContext | None) -> Answers:
-    """Answers of the network to any number of windows, in batches that it takes."""
-    size = wiring.batch or MAX_BATCH
+def run(
+    session: Any, wiring: Wiring, windows: beat.Windows, rr: beat.RrContext | None, most: int = MAX_BATCH
+) -> Answers:
+    """Answers of the network to any number of windows, in batches that it takes, of `most` at most."""
+    size = wiring.batch or most
     parts = []
     for i in range(0, len(windows), size):
         [given] = _call(
