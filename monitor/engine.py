@@ -525,20 +525,20 @@ class Engine:
 
     def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
-        found, classes = judged.found, judged.classes
+        found, names = judged.found, [*judged.classes, VERDICTS[WITHHELD]]
+        withheld = judged.verdicts == WITHHELD
+        rr_ms = np.where(withheld, 0.0, found.beats["median_rr"] * found.pace * 1000 / beat.RATE_HZ)
         rows = (
             found.beats["stream"],
-            found.time_s,
-            judged.verdicts,
-            judged.columns,
-            found.beats["median_rr"] * found.pace,
+            found.time_s // 3600,
+            np.where(withheld, len(names) - 1, judged.columns),
+            rr_ms,
         )
-        for stream, time_s, verdict, column, median_rr in zip(*(row.tolist() for row in rows), strict=True):
+        for stream, hour, name, ms in zip(*(row.tolist() for row in rows), strict=True):
             hourly = found.stretches[stream].owner.hourly
-            hour, withheld = int(time_s // 3600), verdict == WITHHELD
-            what = hour, VERDICTS[WITHHELD] if withheld else classes[column]
-            n, rr_ms = hourly.get(what, (0, 0))
-            hourly[what] = n + 1, rr_ms + (0 if withheld else int(median_rr * 1000 / beat.RATE_HZ))
+            what = int(hour), names[name]
+            n, sum_ms = hourly.get(what, (0, 0))
+            hourly[what] = n + 1, sum_ms + int(ms)
 
 
 def _waits(panel: Panel) -> int:

@@ -153,10 +153,13 @@ class Stream:
             stretch = self._stretch
         if self._past and self._is_of_a_former_stretch(packet):
             self._drop_duplicate(packet)  # unacknowledged packets are redelivered, also across a restart
-        elif is_next:
+        elif not is_next or stretch is None:
+            self._sort_in(packet, stretch)
+        elif self._early or not _joins_on(stretch, packet):
             self._join(packet)
         else:
-            self._sort_in(packet, stretch)
+            self._late = 0
+            self._take(stretch, packet)
 
     def _sort_in(self, packet: wire.Packet, stretch: Stretch | None) -> None:
         """Take a packet that may not be the one expected."""
@@ -562,6 +565,11 @@ def _is_of(stretch: Stretch | Past, packet: wire.Packet) -> bool:
     drift, tolerance_s = CLOCK_DRIFT + abs(stretch.pace - 1.0), CLOCK_TOLERANCE_S + 2 * stretch.most_off_s
     nearest_s = packets * stretch.shortest_s * (1 - drift) - tolerance_s
     return nearest_s <= distance_s <= packets * stretch.longest_s * (1 + drift) + tolerance_s
+
+
+def _joins_on(stretch: Stretch, packet: wire.Packet) -> bool:
+    """Whether the packet that is next by its number joins on by its time and rate: `_why_not_joined` in short."""
+    return packet.rate_hz == stretch.rate_hz and abs(packet.start_s - stretch.end_s) <= CLOCK_TOLERANCE_S
 
 
 def _why_not_joined(stretch: Stretch, packet: wire.Packet) -> str | None:

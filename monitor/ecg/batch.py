@@ -216,7 +216,7 @@ class Batch:
         self._capacity, self._used = capacity, 0
         self._free: list[int] = []
         self._stretches: dict[int, Stretch] = {}  # those that are open, by lane
-        self._given: dict[float, list[tuple[Stretch, Steps]]] = {}
+        self._given: dict[float, tuple[list[Stretch], list[Steps]]] = {}  # by rate
         self._room = segment.make_room(ROOM)
         self._log: list[Beats | Event | Piece] = []
         self.waiting = 0
@@ -242,7 +242,11 @@ class Batch:
         """Give a stretch its next samples, at most `PART_S`; those of the last call must have been processed."""
         stretch.waits = True
         self.waiting += 1
-        self._given.setdefault(stretch.rate_hz, []).append((stretch, samples))
+        given = self._given.get(stretch.rate_hz)
+        if given is None:
+            given = self._given[stretch.rate_hz] = [], []
+        given[0].append(stretch)
+        given[1].append(samples)
 
     def add(self, event: Event) -> None:
         """Put an event in its place among the beats."""
@@ -251,8 +255,8 @@ class Batch:
     def advance(self) -> None:
         """Process all that was given."""
         given, self._given, self.waiting = self._given, {}, 0
-        for rate_hz, parts in given.items():
-            self._take(rate_hz, [stretch for stretch, _ in parts], [samples for _, samples in parts])
+        for rate_hz, (stretches, parts) in given.items():
+            self._take(rate_hz, stretches, parts)
 
     def close(self, stretch: Stretch) -> None:
         """End a stretch: finish the beats that still wait, for their windows or for the next beat."""
@@ -323,7 +327,7 @@ class Batch:
     def _take(self, rate_hz: float, stretches: list[Stretch], parts: list[Steps]) -> None:
         """Take a part of each of some stretches of one rate."""
         lanes = np.array([stretch.lane for stretch in stretches])
-        ends = np.cumsum([part.size for part in parts])
+        ends = np.array([part.size for part in parts]).cumsum()
         samples = np.concatenate(parts)
         place = len(self._log)
         self._observe_contact(stretches, lanes, samples, ends)
@@ -370,18 +374,20 @@ class Batch:
         """Move the finished beats from where they were made, judge their signal, and compute their times."""
         beats, signals, surroundings = self._room.copy(found)
         streams = beats["stream"]
-        grid_s = (self._first[lanes[streams]] + beats["r_peak"]) / RATE_HZ
-        begin_s = grid_s - self._started_s[lanes[streams]]
+        of_beats = [stretches[stream] for stream in streams.tolist()]
+        which = lanes[streams]
+        grid_s = (self._first[which] + beats["r_peak"]) / RATE_HZ
+        begin_s = grid_s - self._started_s[which]
         reasons, doubtful = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
-        pace = np.array([stretch.pace for stretch in stretches])[streams]
-        time_s = grid_s + np.array([stretch.drift_s for stretch in stretches])[streams]
+        pace = np.array([stretch.pace for stretch in of_beats])
+        time_s = grid_s + np.array([stretch.drift_s for stretch in of_beats])
         if (pace != 1.0).any():  # the drift is that at the end of the latest packet
-            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in stretches])
-            time_s -= (pace - 1.0) * (counted_s[streams] - grid_s)
-        outdated = time_s < np.array([stretch.off_s for stretch in stretches])[streams]
-        seq = np.array([stretch.seq for stretch in stretches])[streams]
-        completed_s = np.array([stretch.completed_s for stretch in stretches])[streams]
-        known = self._first[lanes[streams]] + beats["known"]
+            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in of_beats])
+            time_s -= (pace - 1.0) * (counted_s - grid_s)
+        outdated = time_s < np.array([stretch.off_s for stretch in of_beats])
+        seq = np.array([stretch.seq for stretch in of_beats])
+        completed_s = np.array([stretch.completed_s for stretch in of_beats])
+        known = self._first[which] + beats["known"]
         room = beats, signals, surroundings
         self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful, known))
 
