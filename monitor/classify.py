@@ -200,7 +200,10 @@ def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDAr
         (n,) int64 positions in the classes of the model; 0 is normal.
     """
     abnormal = probability_of_abnormal(probabilities).astype(np.float64) >= threshold
-    return np.where(abnormal, 1 + probabilities[:, 1:].argmax(axis=1), 0)
+    columns = abnormal.astype(np.int64)
+    if probabilities.shape[1] > 2:
+        columns[abnormal] += probabilities[abnormal, 1:].argmax(axis=1)
+    return columns
 
 
 def answered(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

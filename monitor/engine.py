@@ -517,7 +517,7 @@ class Engine:
         for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
             if n:
                 self.counts[counters.BEATS.of(VERDICTS[verdict])] += n
-        if slow := int((beat.SPAN * judged.found.beats["median_rr"] >= beat.LENGTH + 1).sum()):
+        if slow := int(np.count_nonzero(beat.SPAN * judged.found.beats["median_rr"] >= beat.LENGTH + 1)):
             self.counts[counters.WINDOWS_TRUNCATED] += slow
         for reason, n in enumerate(np.bincount(judged.found.reasons).tolist()):
             if n and reason:
@@ -525,20 +525,19 @@ class Engine:
 
     def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
-        found, names = judged.found, [*judged.classes, VERDICTS[WITHHELD]]
-        withheld = judged.verdicts == WITHHELD
-        rr_ms = np.where(withheld, 0.0, found.beats["median_rr"] * found.pace * 1000 / beat.RATE_HZ)
+        found, classes = judged.found, judged.classes
         rows = (
             found.beats["stream"],
             found.time_s // 3600,
-            np.where(withheld, len(names) - 1, judged.columns),
-            rr_ms,
+            judged.verdicts,
+            judged.columns,
+            found.beats["median_rr"] * found.pace * 1000 / beat.RATE_HZ,
         )
-        for stream, hour, name, ms in zip(*(row.tolist() for row in rows), strict=True):
-            hourly = found.stretches[stream].owner.hourly
-            what = int(hour), names[name]
-            n, sum_ms = hourly.get(what, (0, 0))
-            hourly[what] = n + 1, sum_ms + int(ms)
+        for stream, hour, verdict, column, median_ms in zip(*(row.tolist() for row in rows), strict=True):
+            hourly, is_withheld = found.stretches[stream].owner.hourly, verdict == WITHHELD
+            what = int(hour), VERDICTS[WITHHELD] if is_withheld else classes[column]
+            n, rr_ms = hourly.get(what, (0, 0))
+            hourly[what] = n + 1, rr_ms + (0 if is_withheld else int(median_ms))
 
 
 def _waits(panel: Panel) -> int:

@@ -22,6 +22,7 @@ from monitor.class_model import ClassModel
 from monitor.classify import Classifier, answered
 from monitor.ecg import wearer
 from monitor.ecg.batch import Beats, fit_windows
+from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.quality import INCOMPLETE, MISSING, NO_ANSWER, NO_RHYTHM, REASONS
 from monitor.ecg.resample import DELAY_S
 from monitor.ecg.segment import PAUSE
@@ -33,6 +34,9 @@ VENTRICULAR = "V"
 """The class of ANSI/AAMI EC57."""
 Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]
+
+_IS_POOR = np.array([reason is not None for reason in REASONS])
+_IS_POOR[[INCOMPLETE, NO_RHYTHM]] = False
 
 
 @dataclass
@@ -118,8 +122,7 @@ class Judged:
     @cached_property
     def is_poor(self) -> npt.NDArray[np.bool_]:
         """(n,) withheld because the signal itself is bad, or nothing that the model could make sense of."""
-        reasons = self.found.reasons
-        return (self.verdicts == WITHHELD) & (reasons != INCOMPLETE) & (reasons != NO_RHYTHM)
+        return _IS_POOR[self.found.reasons]
 
     @property
     def outdated(self) -> npt.NDArray[np.bool_]:
@@ -214,7 +217,7 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
     if panel.class_model is not None:
         for one in found:
             _withhold_cut_off(one)
-    fit = [np.flatnonzero(one.reasons == 0) for one in found]
+    fit = [(one.reasons == 0).nonzero()[0] for one in found]
     if panel.class_model is not None:
         probabilities = _ask_class_model(panel.class_model, found, fit, wearers)
     else:
@@ -223,12 +226,13 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
     columns, abnormal = panel.main.columns(probabilities), panel.main.abnormal(probabilities)
     judged, begin = [], 0
     for one, rows in zip(found, fit, strict=True):
-        part = slice(begin, begin := begin + rows.size)
-        sure = finite[part]
-        one.reasons[rows[~sure]] = NO_ANSWER
-        judged.append(_verdicts(panel, one, rows[sure], columns[part][sure], abnormal[part][sure]))
+        judged.append(_withheld(panel, one))
+        part, last = slice(begin, begin := begin + rows.size), judged[-1]
+        answers = finite[part], columns[part], abnormal[part]
+        _spread(rows, *answers, one.reasons, last.verdicts, last.columns, last.probability)
         if VENTRICULAR in panel.info.classes:
-            judged[-1].ventricular[rows[sure]] = probabilities[part][sure, panel.info.classes.index(VENTRICULAR)]
+            of_class = probabilities[part, panel.info.classes.index(VENTRICULAR)]
+            last.ventricular[rows] = np.where(finite[part], of_class, 0.0)
     if panel.shape is not None:
         _add_shapes(panel.shape, judged, wearers)
     return judged
@@ -249,7 +253,7 @@ def _ask_class_model(model: ClassModel, found: list[Beats], fit: list[Ints], wea
         windows.append(one.surroundings[which])
         rr.append(one.beats["rr"][which])
         rows.append(owners[one.beats["stream"][which]])
-    return model.probabilities(*wearer.observe(wearers.states, *map(np.concatenate, (rows, windows, rr))))
+    return model.probabilities(*wearer.observe(wearers.states, *map(_joined, (rows, windows, rr))))
 
 
 def _ask(classifier: Classifier, found: list[Beats], fit: list[Ints]) -> Floats32:
@@ -257,10 +261,8 @@ def _ask(classifier: Classifier, found: list[Beats], fit: list[Ints]) -> Floats3
     windows = [fit_windows(one.signals, one.beats["length"], rows) for one, rows in zip(found, fit, strict=True)]
     rr = None
     if classifier.needs_rr:
-        rr = np.concatenate(
-            [_rr_context(one.beats[rows], one.pace[rows]) for one, rows in zip(found, fit, strict=True)]
-        )
-    return classifier.probabilities(np.concatenate(windows), rr)
+        rr = _joined([_rr_context(one.beats[rows], one.pace[rows]) for one, rows in zip(found, fit, strict=True)])
+    return classifier.probabilities(_joined(windows), rr)
 
 
 def _add_shapes(shape: Classifier, judged: list[Judged], wearers: Table) -> None:
@@ -281,12 +283,28 @@ def _add_shapes(shape: Classifier, judged: list[Judged], wearers: Table) -> None
         one.unusual[rows] = wearer.observe_shapes(wearers.states, owners, part >= shape.info.threshold)
 
 
-def _verdicts(panel: Panel, found: Beats, fit: Ints, columns: Ints, abnormal: Floats32) -> Judged:
-    """Spread the model's answers for the beats that were fit to be judged over all beats."""
+def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _withheld(panel: Panel, found: Beats) -> Judged:
+    """Beats without a verdict."""
     n = found.reasons.size
-    verdicts, spread, probability = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
-    verdicts[fit], spread[fit], probability[fit] = columns > 0, columns, abnormal
-    return Judged(found, verdicts, spread, probability, np.zeros(n), panel, np.full(n, np.nan), np.zeros(n, np.bool_))
+    withheld, nowhere, unlikely = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
+    return Judged(found, withheld, nowhere, unlikely, np.zeros(n), panel, np.full(n, np.nan), np.zeros(n, np.bool_))
+
+
+@compiled_exactly
+def _spread(
+    fit: Any, finite: Any, columns: Any, abnormal: Any, reasons: Any, verdicts: Any, spread: Any, probability: Any
+) -> None:
+    """Spread the model's answers for the beats that were fit to be judged over all beats."""
+    for i in range(fit.size):
+        row = fit[i]
+        if not finite[i]:
+            reasons[row] = NO_ANSWER
+            continue
+        verdicts[row], spread[row], probability[row] = columns[i] > 0, columns[i], abnormal[i]
 
 
 def _rr_context(beats: npt.NDArray[np.void], pace: npt.NDArray[np.float64]) -> beat.RrContext:

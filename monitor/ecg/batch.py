@@ -379,9 +379,10 @@ class Batch:
         grid_s = (self._first[which] + beats["r_peak"]) / RATE_HZ
         begin_s = grid_s - self._started_s[which]
         reasons, doubtful = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
-        pace = np.array([stretch.pace for stretch in of_beats])
+        paces = [stretch.pace for stretch in of_beats]
+        pace = np.array(paces)
         time_s = grid_s + np.array([stretch.drift_s for stretch in of_beats])
-        if (pace != 1.0).any():  # the drift is that at the end of the latest packet
+        if paces.count(1.0) < found:  # the drift is that at the end of the latest packet
             counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in of_beats])
             time_s -= (pace - 1.0) * (counted_s - grid_s)
         outdated = time_s < np.array([stretch.off_s for stretch in of_beats])

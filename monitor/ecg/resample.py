@@ -75,6 +75,7 @@ class Kernel(NamedTuple):
     """Most samples of an impulse."""
 
 
+@lru_cache(maxsize=1024)
 def design_kernel(rate_hz: float) -> Kernel:
     """Filters and how the hum is measured; those of rates within 0.5 % are shared.
 
