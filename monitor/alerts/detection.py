@@ -68,13 +68,13 @@ class Detection:
         for detector in self._needing["beats"]:
             if (mask := self._select(detector, beats, special)) is not None:
                 watched[streams[mask]] = True
-                selected.append((detector, mask))
+                selected.append((detector, set(mask.nonzero()[0].tolist())))
         which = np.flatnonzero(watched[streams])
         columns = (which, streams[which], beats.time_s[which], beats.verdicts[which])
         for i, stream, time_s, verdict in zip(*(column.tolist() for column in columns), strict=True):
             device: Device = beats.devices[stream]
-            for detector, mask in selected:
-                if mask[i] and detector.kind not in device.trackers and not _is_hidden(device, detector):
+            for detector, starting in selected:
+                if i in starting and detector.kind not in device.trackers and not _is_hidden(device, detector):
                     self._start(device, detector)
             seen = SeenBeat(beats, i, time_s, verdict)
             for kind in list(device.trackers):

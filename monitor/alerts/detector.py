@@ -127,6 +127,10 @@ class Sign(Enum):
     """Nobody can tell any more whether it goes on: it ends at once."""
 
 
+_NOTHING, _EVENT, _CALM, _OVER = Sign.NOTHING, Sign.EVENT, Sign.CALM, Sign.OVER
+"""Looked up in the class, they cost more than the rest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeDetector(Detector):
     """An alert that begins when `n` of the last `m` findings speak for it, and ends when `m` in a row speak against it.
@@ -178,14 +182,14 @@ class EpisodeTracker(Tracker):
     def observe(self, finding: Finding) -> tuple[Sequence[Change], bool]:
         """See `Tracker.observe`."""
         sign, episode = self._detector.read(finding), self._episode
-        if sign is Sign.NOTHING:
+        if sign is _NOTHING:
             return (), False
         if episode.was_set_back(finding.time_s):
             return (self.end(finding),) if episode.active else (), True
-        if sign is Sign.OVER:
+        if sign is _OVER:
             return self._give_up(finding), True
-        state = episode.observe(finding.time_s, sign is Sign.EVENT, sign is Sign.CALM)
-        is_done = sign is not Sign.EVENT and episode.is_idle(finding.time_s)
+        state = episode.observe(finding.time_s, sign is _EVENT, sign is _CALM)
+        is_done = sign is not _EVENT and episode.is_idle(finding.time_s)
         return () if state is None else (self._change(state, finding),), is_done
 
     def end(self, finding: Finding) -> Change:

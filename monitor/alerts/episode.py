@@ -111,7 +111,8 @@ class Episode:
         calm
             It speaks against it; an observation may be neither.
         """
-        self._latest_s = max(self._latest_s, time_s)
+        if time_s > self._latest_s:
+            self._latest_s = time_s
         self._recent.append(time_s if event else None)
         del self._recent[: -self.m]  # more than one where `m` has been set to less
         self._calm = self._calm + 1 if calm and not event else 0
