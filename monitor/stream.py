@@ -155,7 +155,9 @@ class Stream:
             self._drop_duplicate(packet)  # unacknowledged packets are redelivered, also across a restart
         elif not is_next or stretch is None:
             self._sort_in(packet, stretch)
-        elif self._early or not _joins_on(stretch, packet):
+        elif (
+            self._early or packet.rate_hz != stretch.rate_hz or abs(packet.start_s - stretch.end_s) > CLOCK_TOLERANCE_S
+        ):
             self._join(packet)
         else:
             self._late = 0
@@ -473,7 +475,7 @@ class Stream:
         stretch.next_seq = packet.seq + 1
         off_s = start_s - stretch.end_s
         if stretch.clock is None and -EXACT_S <= off_s <= EXACT_S:
-            stretch.drift_s += off_s * min(1.0, duration_s / CLOCK_FOLLOWS_S)
+            stretch.drift_s += off_s * (duration_s / CLOCK_FOLLOWS_S if duration_s < CLOCK_FOLLOWS_S else 1.0)
             stretch.samples += size
             stretch.end_s = stretch.started_s + stretch.samples / stretch.rate_hz + stretch.drift_s
             stretch.completed_s = start_s + duration_s
@@ -565,11 +567,6 @@ def _is_of(stretch: Stretch | Past, packet: wire.Packet) -> bool:
     drift, tolerance_s = CLOCK_DRIFT + abs(stretch.pace - 1.0), CLOCK_TOLERANCE_S + 2 * stretch.most_off_s
     nearest_s = packets * stretch.shortest_s * (1 - drift) - tolerance_s
     return nearest_s <= distance_s <= packets * stretch.longest_s * (1 + drift) + tolerance_s
-
-
-def _joins_on(stretch: Stretch, packet: wire.Packet) -> bool:
-    """Whether the packet that is next by its number joins on by its time and rate: `_why_not_joined` in short."""
-    return packet.rate_hz == stretch.rate_hz and abs(packet.start_s - stretch.end_s) <= CLOCK_TOLERANCE_S
 
 
 def _why_not_joined(stretch: Stretch, packet: wire.Packet) -> str | None:
