@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from monitor import beat, counters, rhythm, wire
+from monitor import beat, counters, judge, rhythm, wire
 from monitor.alerts.detection import Detection
 from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
@@ -42,7 +42,7 @@ from monitor.ecg import segment, tape, wearer
 from monitor.ecg.batch import Batch, Beats, Event, fit_windows
 from monitor.ecg.quality import REASONS
 from monitor.ecg.tape import Piece, SavedTape, Tapes
-from monitor.judge import Judged, judge
+from monitor.judge import Judged
 from monitor.panel import Panel
 from monitor.rate_limit import Allowance
 from monitor.rhythm import STATE, Rhythms
@@ -276,7 +276,7 @@ class Engine:
     def flush(self) -> Output:
         """Take what waits, judge its beats in one call of each model, and return all that was found."""
         log = self._batch.collect()
-        judged = judge(self._panel, [entry for entry in log if isinstance(entry, Beats)], self._wearers)
+        judged = judge.judge(self._panel, [entry for entry in log if isinstance(entry, Beats)], self._wearers)
         for one in judged:
             self._count(one)
             self._add_up(one)
@@ -559,6 +559,8 @@ def warm_up() -> None:
     batch, state = Batch(1, segment.FOR_SURROUNDINGS, SHORTEST_SILENCE_S), np.zeros(1, wearer.STATE)
     stream = Stream(None, batch, Counter())
     stream.feed(wire.Packet(0, 0.0, 250.0, peaks.astype(np.int16)))
+    batch.advance()
+    stream.save()
     stream.finish()
     for found in batch.collect():
         if isinstance(found, Beats):
@@ -568,3 +570,4 @@ def warm_up() -> None:
             wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
     rhythm.warm_up()
     tape.warm_up()
+    judge.warm_up()

@@ -238,6 +238,12 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
     return judged
 
 
+def warm_up() -> None:
+    """Load the compiled loop, or compile it if that was never done here."""
+    rows, unsure, codes = np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.uint8)
+    _spread(rows, unsure, rows, np.zeros(0, np.float32), codes, codes, rows, np.zeros(0))
+
+
 def _withhold_cut_off(found: Beats) -> None:
     """Withhold beats whose surroundings are not all there."""
     reasons = found.reasons
