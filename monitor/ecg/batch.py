@@ -342,6 +342,7 @@ class Batch:
                 self._put_aside(stretches, lanes, found)
         if waves.streams.size:
             self._insert(before, stretches, lanes, waves)
+        self._log[before:] = [_narrow(entry) if isinstance(entry, Beats) else entry for entry in self._log[before:]]
         since = segment.since_last(self._segmenters, lanes)
         silent = since > self._silence
         if silent.any():
@@ -424,6 +425,14 @@ class Batch:
         doubtful = quality.doubts(self._gates[lane], moved) or quality.stood_still(self._contacts[lane])
         doubtful = doubtful or vf.is_suspected(self._waves[lane])
         self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
+
+
+def _narrow(part: Beats) -> Beats:
+    """Leave out the streams that have no beats: whoever looks at beats need not look at all devices."""
+    if len(part.stretches) == 1:
+        return part
+    which, part.beats["stream"] = np.unique(part.beats["stream"], return_inverse=True)
+    return part._replace(stretches=[part.stretches[stream] for stream in which.tolist()])
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:
