@@ -31,7 +31,8 @@ beats look early.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,11 +137,12 @@ class Seen(NamedTuple):
     is_doubtful: bool
     rate_bpm: float
     is_fit: bool
-    recent: list[wire.RecentBeat]
+    recent: Callable[[], list[wire.RecentBeat]]
+    """The beats before: looked up where an alert says them."""
 
     def context(self) -> dict[str, Any]:
         """See `monitor.alerts.finding.Moment`."""
-        return describe(self.rate_bpm, self.recent)
+        return describe(self.rate_bpm, self.recent())
 
 
 class Rhythms:
@@ -166,7 +168,7 @@ class Rhythms:
         row = self._table.find(device)
         states = self._table.states
         number, qrs_s = int(states["count"][row]), float(states["qrs_s"][row])
-        recent = self.recent(device, number, qrs_s, moment.time_s)
+        recent = partial(self.recent, device, number, qrs_s, moment.time_s)
         seen = Seen(
             moment.what, moment.time_s, moment.seq, moment.completed_s, moment.silence_s, moment.is_doubtful,
             _rate(states, row), _is_fit(states, row), recent,
@@ -190,14 +192,15 @@ class Rhythms:
             The time.
         """
         row, at_s = self._table.states[self._table.find(device)], qrs_s
+        codes, rr_ms = row["code"].tolist(), row["rr_ms"].tolist()
         beats: list[wire.RecentBeat] = []
         for k in range(number - 1, max(0, int(row["count"]) - KEPT) - 1, -1):
             if at_s < until_s - RECENT_S or len(beats) == MOST_RECENT:
                 break
-            beats.append(wire.RecentBeat(qrs_s=round(at_s, 3), label=LABELS[row["code"][k % KEPT]]))
-            if not row["rr_ms"][k % KEPT]:
+            beats.append(wire.RecentBeat(qrs_s=round(at_s, 3), label=LABELS[codes[k % KEPT]]))
+            if not rr_ms[k % KEPT]:
                 break
-            at_s -= int(row["rr_ms"][k % KEPT]) / 1000
+            at_s -= rr_ms[k % KEPT] / 1000
         return beats[::-1]
 
     def summarise(self, devices: Sequence[Hashable]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:

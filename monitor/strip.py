@@ -41,7 +41,9 @@ def make_strip(tapes: Tapes, device: Device, finding: Finding, recent: Sequence[
         recent = ()
     resolution_uv = device.resolution_uv
     values = np.rint(cut.steps * (1.0 if resolution_uv is None else resolution_uv)).astype(int).tolist()
-    samples = [None if gone else value for gone, value in zip(cut.steps == wire.NO_SAMPLE, values, strict=True)]
+    samples: list[int | None] = values
+    for k in np.flatnonzero(cut.steps == wire.NO_SAMPLE).tolist():
+        samples[k] = None
     return wire.Strip(
         start_s=round(cut.start_s, 4),
         rate_hz=RATE_HZ if cut.pace == 1.0 else round(RATE_HZ / cut.pace, 3),

@@ -203,4 +203,7 @@ def _has_strip(detector: Detector, change: Change) -> bool:
 
 def _is_hidden(device: Device, detector: Detector) -> bool:
     """Whether a graver alert of its chain is open."""
-    return any((graver := device.trackers.get(kind)) is not None and graver.active for kind in detector.hidden_by)
+    for kind, tracker in device.trackers.items():  # mostly one
+        if kind in detector.hidden_by and tracker.active:
+            return True
+    return False
