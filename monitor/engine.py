@@ -566,7 +566,8 @@ def warm_up() -> None:
         if isinstance(found, Beats):
             fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
             rows = np.zeros(found.reasons.size, np.int64)
-            wearer.observe(state, rows, np.nan_to_num(found.surroundings), found.beats["rr"])
+            inputs = wearer.observe(state, rows, np.nan_to_num(found.surroundings), found.beats["rr"])
+            wearer.observe_p_waves(state, rows, *inputs)
             wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
     rhythm.warm_up()
     tape.warm_up()

@@ -57,6 +57,8 @@ class Judged:
     """(n,) probability of an abnormal shape, by the shape model; NaN where it has no say."""
     unusual: npt.NDArray[np.bool_]
     """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
+    p_wave: npt.NDArray[np.float64]
+    """(n, 2) whether there are P waves, see `monitor.ecg.wearer.observe_p_waves`; NaN where that is not known."""
     rhythm: Rhythm = field(init=False)
     """What the beats before say; see `follow`."""
     _rhythms: Rhythms = field(init=False)
@@ -218,8 +220,9 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
         for one in found:
             _withhold_cut_off(one)
     fit = [(one.reasons == 0).nonzero()[0] for one in found]
+    p_waves = None
     if panel.class_model is not None:
-        probabilities = _ask_class_model(panel.class_model, found, fit, wearers)
+        probabilities, p_waves = _ask_class_model(panel.class_model, found, fit, wearers)
     else:
         probabilities = _ask(cast(Classifier, panel.main), found, fit)
     finite = answered(probabilities)
@@ -230,6 +233,8 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
         part, last = slice(begin, begin := begin + rows.size), judged[-1]
         answers = finite[part], columns[part], abnormal[part]
         _spread(rows, *answers, one.reasons, last.verdicts, last.columns, last.probability)
+        if p_waves is not None:
+            last.p_wave[rows] = p_waves[part]
         if VENTRICULAR in panel.info.classes:
             of_class = probabilities[part, panel.info.classes.index(VENTRICULAR)]
             last.ventricular[rows] = np.where(finite[part], of_class, 0.0)
@@ -251,15 +256,22 @@ def _withhold_cut_off(found: Beats) -> None:
     reasons[(reasons == 0) & ~np.isfinite(found.surroundings).all(axis=1)] = MISSING
 
 
-def _ask_class_model(model: ClassModel, found: list[Beats], fit: list[Ints], wearers: Table) -> Floats32:
-    """Let the wearers be observed, and ask for the class of each beat that is fit to be judged."""
+def _ask_class_model(
+    model: ClassModel, found: list[Beats], fit: list[Ints], wearers: Table
+) -> tuple[Floats32, npt.NDArray[np.float64]]:
+    """Let the wearers be observed, and ask for the class of each beat that is fit to be judged.
+
+    Returns its probabilities, and whether there are P waves.
+    """
     windows, rr, rows = [], [], []
     for one, which in zip(found, fit, strict=True):
         owners = wearers.find_all([stretch.owner for stretch in one.stretches])
         windows.append(one.surroundings[which])
         rr.append(one.beats["rr"][which])
         rows.append(owners[one.beats["stream"][which]])
-    return model.probabilities(*wearer.observe(wearers.states, *map(_joined, (rows, windows, rr))))
+    whose, signals = _joined(rows), _joined(windows)
+    inputs, context = wearer.observe(wearers.states, whose, signals, _joined(rr))
+    return model.probabilities(inputs, context), wearer.observe_p_waves(wearers.states, whose, inputs, context)
 
 
 def _ask(classifier: Classifier, found: list[Beats], fit: list[Ints]) -> Floats32:
@@ -297,7 +309,8 @@ def _withheld(panel: Panel, found: Beats) -> Judged:
     """Beats without a verdict."""
     n = found.reasons.size
     withheld, nowhere, unlikely = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
-    return Judged(found, withheld, nowhere, unlikely, np.zeros(n), panel, np.full(n, np.nan), np.zeros(n, np.bool_))
+    unknown = np.full(n, np.nan), np.zeros(n, np.bool_), np.full((n, 2), np.nan)
+    return Judged(found, withheld, nowhere, unlikely, np.zeros(n), panel, *unknown)
 
 
 @compiled_exactly

@@ -1,4 +1,4 @@
-"""Atrial fibrillation, by how irregular the RR intervals are; see `monitor.rhythm` for how that is measured."""
+"""Atrial fibrillation, by how irregular the RR intervals are, and whether there are P waves; see `monitor.rhythm`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monitor.alerts.finding import WITHHELD, Beats, Finding, Need, SeenBeat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtrialFibrillation(EpisodeDetector):
-    """The RR intervals before `n` of the last `m` beats look like atrial fibrillation; `m` that do not end it.
+    """`n` of the last `m` beats and those before each look like atrial fibrillation; `m` that do not end it.
 
     A beat that was not judged does not count: found in noise, it looks just like that.
     """
@@ -29,14 +29,14 @@ class AtrialFibrillation(EpisodeDetector):
 
     def select(self, beats: Beats) -> npt.NDArray[np.bool_]:
         """See `Detector.select`."""
-        is_one: npt.NDArray[np.bool_] = (beats.rhythm.irregularity > self.odds) & (beats.verdicts != WITHHELD)
+        is_one: npt.NDArray[np.bool_] = (beats.rhythm.fibrillation > self.odds) & (beats.verdicts != WITHHELD)
         return is_one
 
     def read(self, finding: Finding) -> Sign:
         """See `EpisodeDetector.read`."""
         if not isinstance(finding, SeenBeat):
             return Sign.OVER if finding.what == "lead-off" else Sign.NOTHING
-        odds = float(finding.beats.rhythm.irregularity[finding.i])
+        odds = float(finding.beats.rhythm.fibrillation[finding.i])
         if math.isnan(odds) or finding.verdict == WITHHELD:
             return Sign.NEITHER
         if odds > self.odds:

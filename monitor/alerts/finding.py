@@ -89,8 +89,9 @@ class Rhythm(NamedTuple):
     steady_bpm: Floats
     """Mean over the last eight RR intervals, or four of a slow heart; NaN where one is not known or long, or beats are
     of bad signal."""
-    irregularity: Floats
-    """Log odds of atrial fibrillation, by the RR intervals; NaN where too few are known."""
+    fibrillation: Floats
+    """Log odds of atrial fibrillation, by the RR intervals and by whether there are P waves, where that is known; NaN
+    where too few intervals are known."""
     run: Floats
     """Ventricular beats in a row up to this one,"""
     run_bpm: Floats
@@ -169,6 +170,10 @@ class Beats(Protocol):
     @property
     def unusual(self) -> npt.NDArray[np.bool_]:
         """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
+
+    @property
+    def p_wave(self) -> npt.NDArray[np.float64]:
+        """(n, 2) whether there are P waves, see `monitor.ecg.wearer.observe_p_waves`; NaN where that is not known."""
 
     @property
     def doubtful(self) -> npt.NDArray[np.bool_]:

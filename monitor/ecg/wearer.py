@@ -9,6 +9,9 @@ Beside it is followed how often a shape model calls the wearer's beats abnormal.
 nothing new: of a bundle branch block, or a lead that the model does not know. Only what is new counts, or what comes
 and goes.
 
+Beside it, too, is followed how alike the beats are where a P wave stands, which says whether there is one: the waves of
+atrial fibrillation come at any time, so the usual beat shows none of them, and no beat is like it there.
+
 All state is one plain record, `STATE`, zero at the start; the loops over beats are compiled. How beats were batched
 makes no difference. Sees only beats that the gate let pass. The contract is `monitor.beat2`; knows nothing of models.
 """
@@ -56,6 +59,15 @@ SHAPE_OVER = 128
 """Beats over which the share of abnormal shapes is a mean."""
 USUAL_SHAPE = 0.25
 """From this share on abnormal shapes are usual: 37 beats after the first, if all of them are."""
+P_WAVE = (16, 38)
+"""Where a P wave stands: 0.23 to 0.06 s before the main deflection."""
+P_OVER, P_FEWEST = 16, 5
+"""Beats over which it is followed how alike they are there, and so many before that is known."""
+P_QRS, P_EARLY = 0.8, 0.92
+"""A beat whose QRS complex is less like the usual one, or that comes before this share of the slow mean interval, says
+nothing of the usual rhythm of the atria: its P wave, if any, is another."""
+P_LEAST = 1e-6
+"""Power of what is no wave, in squared heights."""
 MEDIAN_EVERY = 4
 """The zero of a window is the median of every fourth sample."""
 
@@ -67,12 +79,15 @@ STATE = np.dtype(
         ("last", np.float32, 3),  # how alike, high and steep the beat before was
         ("usual", np.float32, 2),  # running means of how alike beats are
         ("shape", np.float32),  # running share of beats of abnormal shape
+        ("p_beats", np.int32),  # that were compared where a P wave stands
+        ("p_likeness", np.float32),  # running mean of how alike they are there
+        ("p_size", np.float32),  # log root mean square of the usual beat there
         ("rr", np.int16, RR_KEPT),  # ring of the last RR intervals, samples
         ("template", np.float32, LENGTH),  # in the unit of the stream, free of its median
     ],
     align=True,
 )
-"""Everything that is remembered of a wearer: 580 bytes, all of them zero at the start."""
+"""Everything that is remembered of a wearer: 592 bytes, all of them zero at the start."""
 
 
 def observe(
@@ -125,6 +140,62 @@ def observe_shapes(
     unusual = np.zeros(rows.size, np.bool_)
     _observe_shapes(states, rows, abnormal, unusual)
     return unusual
+
+
+def observe_p_waves(
+    states: npt.NDArray[np.void],
+    rows: npt.NDArray[np.int64],
+    windows: beat2.Windows,
+    context: beat2.Context,
+) -> npt.NDArray[np.float64]:
+    """Whether there is a P wave before the next beats of some wearers, as far as the beats up to each show it.
+
+    Parameters
+    ----------
+    states, rows
+        As `observe` takes them.
+    windows, context
+        As it returned them.
+
+    Returns
+    -------
+    ndarray
+        (n, 2) how alike beats are where a P wave stands, a mean correlation, and the log of how large the usual beat is
+        there, in heights; NaN while too few beats are known.
+    """
+    told = np.full((rows.size, 2), np.nan)
+    _observe_p_waves(states, rows, windows, context, told)
+    return told
+
+
+@compiled
+def _observe_p_waves(states: Any, rows: Any, windows: Any, context: Any, told: Any) -> None:
+    own, usual = np.empty(P_WAVE[1] - P_WAVE[0]), np.empty(P_WAVE[1] - P_WAVE[0])
+    for i in range(rows.size):
+        state = states[rows[i]]
+        if context[i, 10] > P_QRS and context[i, 3] >= P_EARLY:
+            _free_of_trend(windows[i, 0], own)
+            _free_of_trend(windows[i, 1], usual)
+            own_power, power, both = (own * own).sum(), (usual * usual).sum(), (own * usual).sum()
+            likeness = both / np.sqrt(own_power * power + P_LEAST**2)
+            state.p_beats = min(state.p_beats + 1, P_OVER)
+            state.p_likeness += (likeness - state.p_likeness) / state.p_beats
+            state.p_size = np.log(power / usual.size + P_LEAST) / 2
+        if state.p_beats >= P_FEWEST:
+            told[i, 0], told[i, 1] = state.p_likeness, state.p_size
+
+
+@compiled
+def _free_of_trend(window: Any, part: Any) -> None:
+    """Copy where a P wave stands, without its mean and slope: the T wave before it may not be over."""
+    n, total, slope, squares = part.size, 0.0, 0.0, 0.0
+    for k in range(n):
+        at = k - (n - 1) / 2
+        total += window[P_WAVE[0] + k]
+        slope += at * window[P_WAVE[0] + k]
+        squares += at * at
+    for k in range(n):
+        part[k] = window[P_WAVE[0] + k] - total / n - slope / squares * (k - (n - 1) / 2)
 
 
 @compiled

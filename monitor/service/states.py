@@ -191,7 +191,7 @@ class States:
         )
 
     def _name_rhythm(self, known: Device, has_rate: bool) -> str | None:
-        """In words; that it is a sinus rhythm is not known, since P waves are not looked for."""
+        """In words; that it is a sinus rhythm is not known."""
         if known.active:
             for kind, words in RHYTHMS.items():
                 if kind in known.active:

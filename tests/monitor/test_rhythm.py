@@ -119,7 +119,7 @@ def test_a_run_that_an_unsure_beat_might_have_gone_on_with_ends_with_the_next() 
 
 
 def test_a_rhythm_of_which_little_is_known_has_no_irregularity() -> None:
-    irregularity = _follow([0.8] * 30).irregularity
+    irregularity = _follow([0.8] * 30).fibrillation
     assert np.isnan(irregularity[:16]).all()
     assert (irregularity[16:] < -5).all()
 
@@ -127,8 +127,67 @@ def test_a_rhythm_of_which_little_is_known_has_no_irregularity() -> None:
 def test_irregular_intervals_are_told_from_alternating_ones() -> None:
     chance = np.random.default_rng(1).uniform(0.45, 1.1, 40).tolist()
     limit = Limits().fibrillation_odds
-    assert _follow(chance).irregularity[-1] > limit + 1
-    assert _follow([0.7, 0.9] * 20).irregularity[-1] < limit - 0.5
+    assert _follow(chance).fibrillation[-1] > limit + 1
+    assert _follow([0.7, 0.9] * 20).fibrillation[-1] < limit - 0.5
+
+
+CHANCE = np.random.default_rng(3).uniform(0.6, 1.0, 40).tolist()
+A_P_WAVE, NONE = (0.9, -2.5), (0.1, -3.5)
+
+
+def _odds(rr_s: list[float], p_wave: tuple[float, float]) -> float:
+    """Log odds of atrial fibrillation at the last beat."""
+    rhythms, device, times_s = Rhythms(), Device(), (START_S + np.cumsum(rr_s)).tolist()
+    beats = [Beat(rr, NORMAL, p_wave=p_wave) for rr in rr_s]
+    return float(rhythms.follow(cast(Beats, FakeBeats(device, beats, times_s))).fibrillation[-1])
+
+
+def test_irregular_intervals_without_p_waves_are_fibrillation_and_with_them_less_so() -> None:
+    assert _odds(CHANCE, NONE) > _odds(CHANCE, A_P_WAVE) + 2
+    assert _odds(CHANCE, NONE) > Limits().fibrillation_odds
+
+
+def test_regular_intervals_are_none_with_or_without_p_waves() -> None:
+    assert _odds([0.8] * 40, NONE) < -5
+
+
+def test_ten_intervals_are_enough_where_p_waves_are_known() -> None:
+    assert np.isnan(_odds(CHANCE[:10], NONE))
+    assert np.isfinite(_odds(CHANCE[:11], NONE))
+    assert np.isnan(_odds(CHANCE[:11], (np.nan, np.nan)))
+
+
+def test_intervals_beside_beats_of_bad_signal_are_not_irregular_where_p_waves_are_known() -> None:
+    rr_s = [step for _ in range(12) for step in (0.8, 0.8, 0.8, 0.5, 1.1)]
+    kinds = [(NORMAL, False), (NORMAL, False), (NORMAL, False), (WITHHELD, True), (NORMAL, False)] * 12
+    told = []
+    for p_wave in (NONE, (np.nan, np.nan)):
+        beats = [
+            Beat(rr, verdict, is_poor=poor, p_wave=(np.nan, np.nan) if poor else p_wave)
+            for rr, (verdict, poor) in zip(rr_s, kinds, strict=True)
+        ]
+        fake = FakeBeats(Device(), beats, (START_S + np.cumsum(rr_s)).tolist())
+        told.append(float(Rhythms().follow(cast(Beats, fake)).fibrillation[-1]))
+    assert told[0] < -5
+    assert told[1] > -5
+
+
+def test_what_is_known_of_p_waves_holds_until_more_is() -> None:
+    rhythms, device = Rhythms(), Device()
+    known = [Beat(rr, NORMAL, p_wave=NONE) for rr in CHANCE]
+    withheld = [Beat(0.7, WITHHELD, is_poor=True)]
+    first = rhythms.follow(cast(Beats, FakeBeats(device, known, (START_S + np.cumsum(CHANCE)).tolist())))
+    after_s = START_S + sum(CHANCE) + 0.7
+    later = rhythms.follow(cast(Beats, FakeBeats(device, withheld, [after_s])))
+    assert later.fibrillation[0] == pytest.approx(first.fibrillation[-1], abs=2)
+    restored = Rhythms()
+    restored.restore(device, rhythms.save(device))
+    again = [Beat(0.7, WITHHELD, is_poor=True)]
+    odds = [
+        one.follow(cast(Beats, FakeBeats(device, again, [after_s + 0.7]))).fibrillation[0]
+        for one in (rhythms, restored)
+    ]
+    assert odds[0] == odds[1]
 
 
 def test_features_do_not_depend_on_the_heart_rate_but_for_entropy_large_differences_and_the_rate() -> None:

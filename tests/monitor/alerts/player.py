@@ -35,6 +35,7 @@ class Beat(NamedTuple):
     """Probability of an abnormal shape."""
     unusual: bool = False
     ventricular: float = 0.0
+    p_wave: tuple[float, float] = (np.nan, np.nan)
     """Probability of class V."""
 
 
@@ -86,6 +87,7 @@ class FakeBeats:
         self.probability = np.array([beat.probability for beat in beats])
         self.ventricular = np.array([beat.ventricular for beat in beats])
         self.shape = np.array([beat.shape for beat in beats])
+        self.p_wave = np.array([beat.p_wave for beat in beats]).reshape(-1, 2)
         self.unusual = np.array([beat.unusual for beat in beats], bool)
         self.is_poor = np.array([beat.is_poor for beat in beats])
         self.outdated = np.array([beat.outdated for beat in beats])

@@ -222,3 +222,78 @@ def test_a_flat_line_gives_finite_inputs() -> None:
 
 def test_little_is_remembered_of_a_wearer() -> None:
     assert wearer.STATE.itemsize <= 600
+
+
+def _p_waves(windows: Any, rr: Any, states: Any = None) -> Floats:
+    """What is known of P waves at each beat."""
+    states = np.zeros(1, wearer.STATE) if states is None else states
+    rows = np.zeros(len(rr), np.int64)
+    inputs = wearer.observe(states, rows, np.asarray(windows, np.float32), np.asarray(rr, np.int64))
+    return wearer.observe_p_waves(states, rows, *inputs)
+
+
+def _fibrillating(seed: int, n: int = 60) -> Floats:
+    """Beats with waves of 6 Hz that come at any time instead of a P wave."""
+    rng = np.random.default_rng(seed)
+    at = (np.arange(beat2.LENGTH) / 125 + rng.random((n, 1))) * 6
+    return np.asarray(waves((0, 1000, 200)) + 60 * np.sin(2 * np.pi * at) + rng.normal(0, 15, (n, 120)))
+
+
+def _in_rhythm(seed: int, height: float, n: int = 60) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.asarray(waves((height, 1000, 200)) + rng.normal(0, 15, (n, 120)) + rng.normal(0, 300, (n, 1)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("gain", [0.05, 1.0, -1.0])
+@pytest.mark.parametrize("height", [80.0, 150.0, -80.0])
+def test_a_p_wave_is_known_by_what_beats_have_in_common(seed: int, gain: float, height: float) -> None:
+    likeness = _p_waves(gain * _in_rhythm(seed, height), [100] * 60)[-1, 0]
+    without = _p_waves(gain * _fibrillating(seed), [100] * 60)[-1, 0]
+    assert likeness > 0.75
+    assert without < 0.4
+
+
+def test_the_usual_p_wave_has_a_size_in_heights_of_the_beat() -> None:
+    large, small = (_p_waves(gain * _in_rhythm(0, height), [100] * 60)[-1, 1] for gain, height in ((1, 150), (9, 75)))
+    assert large - small == pytest.approx(np.log(2), abs=0.15)
+    assert _p_waves(_fibrillating(0), [100] * 60)[-1, 1] < small
+
+
+def test_nothing_is_known_of_p_waves_before_the_fifth_beat() -> None:
+    known = np.isfinite(_p_waves(_in_rhythm(0, 100), [100] * 60)).all(axis=1)
+    assert known.tolist() == [False] * 4 + [True] * 56
+
+
+def test_broad_and_early_beats_say_nothing_of_p_waves() -> None:
+    windows, rr = _in_rhythm(0, 100), np.full(60, 100)
+    before = _p_waves(windows, rr)
+    windows[40:50:2], rr[40:50:2] = waves((0, -1500, 600), (4, 7, 12)), 60
+    windows[41:51:2], rr[41:51:2] = waves((0, 1000, 200)), 70
+    after = _p_waves(windows, rr)
+    assert (after[40:50] == after[39]).all()
+    assert after[-1] == pytest.approx(before[-1], abs=0.05)
+
+
+def test_what_is_known_of_p_waves_is_the_same_however_beats_come_in_batches() -> None:
+    windows, rr = beats_of(5)
+    whole = _p_waves(windows, rr)
+    states = np.zeros(1, wearer.STATE)
+    parts = [_p_waves(windows[a:b], rr[a:b], states) for a, b in pairwise((0, 1, 17, 50, 80))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_the_likeness_is_a_mean_of_correlations_as_documented() -> None:
+    windows, rr = _in_rhythm(7, 60, 16), [100] * 16
+    inputs, _ = observe(windows, rr)
+    begin, end = wearer.P_WAVE
+
+    def free_of_trend(one: Floats) -> Floats:
+        at = np.arange(end - begin)
+        return np.asarray(one - np.polyval(np.polyfit(at, one, 1), at))
+
+    pairs = [(free_of_trend(own[begin:end]), free_of_trend(usual[begin:end])) for own, usual in inputs.astype(float)]
+    expected = np.mean([np.corrcoef(own, usual)[0, 1] for own, usual in pairs])
+    likeness, size = _p_waves(windows, rr)[-1]
+    assert likeness == pytest.approx(expected, abs=1e-3)
+    assert size == pytest.approx(np.log(np.sqrt((pairs[-1][1] ** 2).mean())), abs=1e-2)
