@@ -81,7 +81,8 @@ counts with the run."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
-"""RR intervals in a row that make a rate, none of which differs from the latest by more than this share of it."""
+"""RR intervals in a row that make a rate, none of which differs from the latest by more than this share of it. The rate
+of a slow heart is known by these."""
 CYCLES = 3
 """Ventricular beats that make a bigeminy or trigeminy, with those between them."""
 
@@ -406,6 +407,8 @@ def _steady_rate(state: Any) -> float:
         if not 0 < rr_s <= PAUSE_S or poor > STEADY_POOR:
             return np.nan
         total += rr_s
+        if back + 1 == EQUAL_RUN and poor == 0 and total > EQUAL_RUN * SLOW_S and _is_rate(state):
+            return 60 * EQUAL_RUN / total
         if back + 1 == SLOW_RATE_OVER and total > SLOW_RATE_OVER * SLOW_S:
             return 60 * SLOW_RATE_OVER / total
     return 60 * STEADY_OVER / total

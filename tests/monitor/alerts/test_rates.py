@@ -85,6 +85,22 @@ def test_a_rate_beyond_a_limit_is_alerted_and_ends_back_inside(rr_s: float, kind
     assert mine == [f"{kind} new", f"{kind} end"]
 
 
+@pytest.mark.parametrize("rr_s", [1.52, 1.6, 1.9])
+def test_a_slow_heart_is_told_after_three_equal_intervals(rr_s: float) -> None:
+    assert _play(_beats(0.8, 20), _beats(rr_s, 2)) == []
+    assert _play(_beats(0.8, 20), _beats(rr_s, 3)) == ["bradycardia new"]
+
+
+def test_three_long_intervals_that_differ_are_no_slow_heart_yet() -> None:
+    unequal = [step for rr_s in (1.3, 2.0, 1.6) for step in _beats(rr_s, 1)]
+    assert _play(_beats(0.8, 20), unequal) == []
+    assert _play(_beats(0.8, 20), unequal, _beats(1.6, 1)) == ["bradycardia new"]
+
+
+def test_nor_are_three_with_a_beat_of_bad_signal() -> None:
+    assert _play(_beats(0.8, 20), _beats(1.6, 1), [Beat(1.6, WITHHELD, is_poor=True)], _beats(1.6, 1)) == []
+
+
 def test_the_graver_rate_hides_the_other() -> None:
     player = Player(make_detectors(AlertSettings()))
     player.play([*_beats(0.8, 20), *_beats(1.6, 20), *_beats(2.4, 20)])
@@ -113,7 +129,7 @@ def test_limits_can_be_set() -> None:
 def test_an_alert_names_what_happened_in_plain_words() -> None:
     assert _texts(_beats(0.8, 20), [Moment(5.0, "no-beats")]) == ["No heartbeat for 5 s."]
     assert _texts(_beats(0.8, 20), _beats(3.4, 1)) == ["3.4 s between two heartbeats."]
-    assert _texts(_beats(1.6, 20)) == ["Heart rate 38/min, below 40."]
+    assert _texts(_beats(1.58, 20)) == ["Heart rate 38/min, below 40."]
 
 
 def test_an_alert_has_the_heart_rate_and_the_beats_of_the_last_ten_seconds() -> None:
