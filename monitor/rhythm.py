@@ -174,17 +174,8 @@ class Rhythms:
         """Take beats, in order per device; return what those before each say of it."""
         rows = self._table.find_all(beats.devices)[beats.streams]
         columns = Rhythm(*(np.zeros(rows.size) for _ in Rhythm._fields))
-        _follow(
-            self._table.states,
-            rows,
-            beats.begun_s,
-            beats.qrs_s,
-            beats.rr_s,
-            beats.doubtful,
-            _codes(beats),
-            beats.p_wave,
-            columns,
-        )
+        times_s = beats.begun_s, beats.qrs_s, beats.rr_s
+        _follow(self._table.states, rows, times_s, beats.doubtful, _codes(beats), beats.p_wave, columns)
         return columns
 
     def observe(self, device: Hashable, moment: Found) -> Seen:
@@ -264,7 +255,7 @@ def warm_up() -> None:
     table, none = np.zeros(1, STATE), np.zeros(0)
     columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
     codes, p_wave = np.zeros(0, np.uint8), np.zeros((0, 2))
-    _follow(table, np.zeros(0, np.int64), none, none, none, np.zeros(0, bool), codes, p_wave, columns)
+    _follow(table, np.zeros(0, np.int64), (none, none, none), np.zeros(0, bool), codes, p_wave, columns)
     _rate(table, 0)
     _is_fit(table, 0)
     _summarise(table, np.zeros(1, np.int64), np.zeros(1), np.zeros(1))
@@ -286,9 +277,8 @@ def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
 
 
 @compiled
-def _follow(
-    table: Any, rows: Any, begun_s: Any, qrs_s: Any, rr_s: Any, doubtful: Any, codes: Any, p_wave: Any, out: Any
-) -> None:
+def _follow(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wave: Any, out: Any) -> None:
+    begun_s, qrs_s, rr_s = times_s
     window, linked = np.empty(WINDOW), np.empty(WINDOW, np.bool_)
     for i in range(rows.size):
         state = table[rows[i]]
