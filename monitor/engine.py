@@ -60,6 +60,10 @@ QUIET_S = 5.0
 """Without a beat for so long, the heart rate is not known."""
 IRREGULAR = 0.0
 """Log odds of atrial fibrillation from which a rhythm is called irregular."""
+UPSIDE_DOWN = (
+    "the signal is upside down: P waves, QRS complexes and T waves point down. Models see it turned over, the record "
+    "keeps it as it is. Swap the electrodes, or the sign."
+)
 LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
 """Of all that is saved of a device: what was saved with another one cannot be restored."""
 
@@ -280,6 +284,7 @@ class Engine:
         for one in judged:
             self._count(one)
             self._add_up(one)
+            self._note_upside_down(one)
         in_order = iter(judged)
         for entry in log:
             if isinstance(entry, Piece):
@@ -296,6 +301,11 @@ class Engine:
         self.counts[counters.ALERTS] += len(alerts)
         self._note_active(alerts)
         return Output(judged, alerts)
+
+    def _note_upside_down(self, judged: Judged) -> None:
+        for i in np.flatnonzero(judged.lies == wearer.TURNED_NEW):
+            device = judged.devices[judged.streams[i]]
+            self._devices.notices.append(Notice(device, "polarity", UPSIDE_DOWN, int(judged.seq[i])))
 
     @property
     def detectors(self) -> Mapping[wire.Kind, Detector]:
@@ -566,8 +576,8 @@ def warm_up() -> None:
         if isinstance(found, Beats):
             fit_windows(found.signals, found.beats["length"], np.arange(found.reasons.size))
             rows = np.zeros(found.reasons.size, np.int64)
-            inputs = wearer.observe(state, rows, np.nan_to_num(found.surroundings), found.beats["rr"])
-            wearer.observe_p_waves(state, rows, *inputs)
+            around = np.nan_to_num(found.surroundings)
+            wearer.observe_p_waves(state, rows, around, *wearer.observe(state, rows, around, found.beats["rr"]))
             wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
     rhythm.warm_up()
     tape.warm_up()

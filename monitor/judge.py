@@ -32,6 +32,8 @@ from monitor.table import Table
 
 VENTRICULAR = "V"
 """The class of ANSI/AAMI EC57."""
+MIN_TURNED = 25
+"""Samples of a window that must be left when a beat that is turned over begins later."""
 Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]
 
@@ -59,6 +61,8 @@ class Judged:
     """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
     p_wave: npt.NDArray[np.float64]
     """(n, 2) whether there are P waves, see `monitor.ecg.wearer.observe_p_waves`; NaN where that is not known."""
+    lies: npt.NDArray[np.uint8]
+    """(n,) whether the signal is upside down, see there."""
     rhythm: Rhythm = field(init=False)
     """What the beats before say; see `follow`."""
     _rhythms: Rhythms = field(init=False)
@@ -234,7 +238,7 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
         answers = finite[part], columns[part], abnormal[part]
         _spread(rows, *answers, one.reasons, last.verdicts, last.columns, last.probability)
         if p_waves is not None:
-            last.p_wave[rows] = p_waves[part]
+            last.p_wave[rows], last.lies[rows] = p_waves[0][part], p_waves[1][part]
         if VENTRICULAR in panel.info.classes:
             of_class = probabilities[part, panel.info.classes.index(VENTRICULAR)]
             last.ventricular[rows] = np.where(finite[part], of_class, 0.0)
@@ -258,10 +262,10 @@ def _withhold_cut_off(found: Beats) -> None:
 
 def _ask_class_model(
     model: ClassModel, found: list[Beats], fit: list[Ints], wearers: Table
-) -> tuple[Floats32, npt.NDArray[np.float64]]:
+) -> tuple[Floats32, tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]]:
     """Let the wearers be observed, and ask for the class of each beat that is fit to be judged.
 
-    Returns its probabilities, and whether there are P waves.
+    Returns its probabilities, and what `wearer.observe_p_waves` says of it.
     """
     windows, rr, rows = [], [], []
     for one, which in zip(found, fit, strict=True):
@@ -271,7 +275,8 @@ def _ask_class_model(
         rows.append(owners[one.beats["stream"][which]])
     whose, signals = _joined(rows), _joined(windows)
     inputs, context = wearer.observe(wearers.states, whose, signals, _joined(rr))
-    return model.probabilities(inputs, context), wearer.observe_p_waves(wearers.states, whose, inputs, context)
+    p_waves = wearer.observe_p_waves(wearers.states, whose, signals, inputs, context)
+    return model.probabilities(inputs, context), p_waves
 
 
 def _ask(classifier: Classifier, found: list[Beats], fit: list[Ints]) -> Floats32:
@@ -291,7 +296,7 @@ def _add_shapes(shape: Classifier, judged: list[Judged], wearers: Table) -> None
         asked.append(np.flatnonzero((one.verdicts == NORMAL) & speaks[one.streams]))
     if not any(rows.size for rows in asked):
         return
-    found = [one.found for one in judged]
+    found = [_upright(one) for one in judged]
     answers = shape.abnormal(_ask(shape, found, asked)).astype(np.float64)  # NaN where there is none
     begin = 0
     for one, rows in zip(judged, asked, strict=True):
@@ -299,6 +304,20 @@ def _add_shapes(shape: Classifier, judged: list[Judged], wearers: Table) -> None
         one.shape[rows] = part
         owners = wearers.find_all(one.devices)[one.streams[rows]]
         one.unusual[rows] = wearer.observe_shapes(wearers.states, owners, part >= shape.info.threshold)
+
+
+def _upright(judged: Judged) -> Beats:
+    """The beats with those turned over that are upside down: their R peak is the main deflection."""
+    found, turned = judged.found, np.flatnonzero(judged.lies != wearer.UPRIGHT)
+    if not turned.size:
+        return found
+    signals, beats = found.signals.copy(), found.beats.copy()
+    for i in turned:
+        late = max(0, int(beats["fiducial"][i] - beats["r_peak"][i]))
+        late = late if late < beats["length"][i] - MIN_TURNED else 0
+        signals[i, : signals.shape[1] - late] = -found.signals[i, late:]
+        beats["length"][i] -= late
+    return found._replace(signals=signals, beats=beats)
 
 
 def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -309,7 +328,7 @@ def _withheld(panel: Panel, found: Beats) -> Judged:
     """Beats without a verdict."""
     n = found.reasons.size
     withheld, nowhere, unlikely = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
-    unknown = np.full(n, np.nan), np.zeros(n, np.bool_), np.full((n, 2), np.nan)
+    unknown = np.full(n, np.nan), np.zeros(n, np.bool_), np.full((n, 2), np.nan), np.zeros(n, np.uint8)
     return Judged(found, withheld, nowhere, unlikely, np.zeros(n), panel, *unknown)
 
 

@@ -58,7 +58,7 @@ REPEATS = 20
 NOTED_S, NOTED_RATE = 0.1, 0.01
 """Stamps that stray further than this, or a rate that is further off, are noted."""
 
-Reason = Literal["clock", "rate", "seq", "broken"]
+Reason = Literal["clock", "rate", "seq", "broken", "polarity"]
 
 
 class Notice(NamedTuple):

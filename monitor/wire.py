@@ -381,7 +381,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """All packets below this sequence number are settled: it may lie one above the last."""
 
 
-ErrorReason = Literal["rejected", "rate-limit", "retained", "no-room", "seq", "clock", "rate", "broken"]
+ErrorReason = Literal["rejected", "rate-limit", "retained", "no-room", "seq", "clock", "rate", "broken", "polarity"]
 
 
 class DeviceError(msgspec.Struct, frozen=True, kw_only=True):
@@ -390,7 +390,7 @@ class DeviceError(msgspec.Struct, frozen=True, kw_only=True):
     reason: ErrorReason
     """"rejected": not a message of the contract; "rate-limit": more than a device may send; "retained": samples with
     the retain flag; "no-room": too many devices; "seq", "clock", "rate": numbers, times or rates without sense;
-    "broken": the signal is interrupted so often that nothing can be judged."""
+    "broken": the signal is interrupted so often that nothing can be judged; "polarity": it is upside down."""
     text: str
     """What was wrong and what was expected, for a person."""
     seq: Sequence | None = None

@@ -68,6 +68,11 @@ P_QRS, P_EARLY = 0.8, 0.92
 nothing of the usual rhythm of the atria: its P wave, if any, is another."""
 P_LEAST = 1e-6
 """Power of what is no wave, in squared heights."""
+P_EARLIEST, T_WAVE = 10, (62, 105)
+"""From where on a P wave is looked for that says which way the signal lies, and where a T wave is highest."""
+P_SURE, P_HIGH, T_HIGH = 0.6, 0.03, 0.08
+"""So alike are beats before whose QRS complex there surely is a P wave, so high it and the T wave are then at least,
+and twice as high as what lies below the line between the ends of that part."""
 MEDIAN_EVERY = 4
 """The zero of a window is the median of every fourth sample."""
 
@@ -82,12 +87,13 @@ STATE = np.dtype(
         ("p_beats", np.int32),  # that were compared where a P wave stands
         ("p_likeness", np.float32),  # running mean of how alike they are there
         ("p_size", np.float32),  # log root mean square of the usual beat there
+        ("polarity", np.int32),  # 1 where waves point up, -1 where the signal is upside down, 0 while that is not known
         ("rr", np.int16, RR_KEPT),  # ring of the last RR intervals, samples
         ("template", np.float32, LENGTH),  # in the unit of the stream, free of its median
     ],
     align=True,
 )
-"""Everything that is remembered of a wearer: 592 bytes, all of them zero at the start."""
+"""Everything that is remembered of a wearer: 596 bytes, all of them zero at the start."""
 
 
 def observe(
@@ -142,34 +148,42 @@ def observe_shapes(
     return unusual
 
 
+UPRIGHT, TURNED, TURNED_NEW = 0, 1, 2
+"""How a beat lies: not upside down as far as is known; upside down; the same, and that was not known before."""
+
+
 def observe_p_waves(
     states: npt.NDArray[np.void],
     rows: npt.NDArray[np.int64],
+    signals: npt.NDArray[np.float32],
     windows: beat2.Windows,
     context: beat2.Context,
-) -> npt.NDArray[np.float64]:
-    """Whether there is a P wave before the next beats of some wearers, as far as the beats up to each show it.
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Whether there is a P wave before the next beats of some wearers, and whether their signal is upside down.
 
     Parameters
     ----------
-    states, rows
+    states, rows, signals
         As `observe` takes them.
     windows, context
         As it returned them.
 
     Returns
     -------
-    ndarray
+    p_waves
         (n, 2) how alike beats are where a P wave stands, a mean correlation, and the log of how large the usual beat is
         there, in heights; NaN while too few beats are known.
+    lies
+        (n,) `UPRIGHT`, `TURNED` or `TURNED_NEW`. Where P wave, QRS complex and T wave of the usual beat all point down,
+        the signal is upside down, until they all point up: of healthy hearts they do so in no lead but aVR.
     """
-    told = np.full((rows.size, 2), np.nan)
-    _observe_p_waves(states, rows, windows, context, told)
-    return told
+    told, lies = np.full((rows.size, 2), np.nan), np.zeros(rows.size, np.uint8)
+    _observe_p_waves(states, rows, signals, windows, context, told, lies)
+    return told, lies
 
 
 @compiled
-def _observe_p_waves(states: Any, rows: Any, windows: Any, context: Any, told: Any) -> None:
+def _observe_p_waves(states: Any, rows: Any, signals: Any, windows: Any, context: Any, told: Any, lies: Any) -> None:
     own, usual = np.empty(P_WAVE[1] - P_WAVE[0]), np.empty(P_WAVE[1] - P_WAVE[0])
     for i in range(rows.size):
         state = states[rows[i]]
@@ -181,8 +195,41 @@ def _observe_p_waves(states: Any, rows: Any, windows: Any, context: Any, told: A
             state.p_beats = min(state.p_beats + 1, P_OVER)
             state.p_likeness += (likeness - state.p_likeness) / state.p_beats
             state.p_size = np.log(power / usual.size + P_LEAST) / 2
+            if context[i, 15] == 1 and state.p_likeness > P_SURE and _waves_agree(windows[i, 1]):
+                lies[i] = _take_polarity(state, _points_down(signals[i], windows[i, 0]))
         if state.p_beats >= P_FEWEST:
             told[i, 0], told[i, 1] = state.p_likeness, state.p_size
+        lies[i] = max(lies[i], UPRIGHT if state.polarity >= 0 else TURNED)
+
+
+@compiled
+def _take_polarity(state: Any, is_down: bool) -> int:
+    is_new = is_down and state.polarity >= 0
+    state.polarity = -1 if is_down else 1
+    return TURNED_NEW if is_new else UPRIGHT
+
+
+@compiled
+def _waves_agree(usual: Any) -> bool:
+    """Whether P wave and T wave of the usual beat point where its QRS complex does, which is up in it."""
+    begin, end = P_EARLIEST, P_WAVE[1]
+    first, last = usual[begin : begin + 3].mean(), usual[end - 3 : end].mean()
+    p_low = p_high = low = high = 0.0
+    for k in range(begin, end):
+        above = usual[k] - first - (last - first) * (k - begin) / (end - begin)
+        p_low, p_high = min(p_low, above), max(p_high, above)
+    for k in range(T_WAVE[0], T_WAVE[1]):
+        low, high = min(low, usual[k]), max(high, usual[k])
+    return bool(high > T_HIGH and high > -2 * low and p_high > P_HIGH and p_high > -2 * p_low)
+
+
+@compiled
+def _points_down(signal: Any, window: Any) -> bool:
+    """Whether a window, whose QRS complex points up, is a signal that was turned over."""
+    mean_a, mean_b, both = signal.mean(), window.mean(), 0.0
+    for k in range(PEAK[0], PEAK[1]):
+        both += (signal[k] - mean_a) * (window[k] - mean_b)
+    return bool(both < 0)
 
 
 @compiled

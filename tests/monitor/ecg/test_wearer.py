@@ -228,8 +228,18 @@ def _p_waves(windows: Any, rr: Any, states: Any = None) -> Floats:
     """What is known of P waves at each beat."""
     states = np.zeros(1, wearer.STATE) if states is None else states
     rows = np.zeros(len(rr), np.int64)
-    inputs = wearer.observe(states, rows, np.asarray(windows, np.float32), np.asarray(rr, np.int64))
-    return wearer.observe_p_waves(states, rows, *inputs)
+    signals = np.asarray(windows, np.float32)
+    inputs = wearer.observe(states, rows, signals, np.asarray(rr, np.int64))
+    return wearer.observe_p_waves(states, rows, signals, *inputs)[0]
+
+
+def _lies(windows: Any, rr: Any = None, states: Any = None) -> list[int]:
+    """How each beat lies."""
+    states = np.zeros(1, wearer.STATE) if states is None else states
+    rows, signals = np.zeros(len(windows), np.int64), np.asarray(windows, np.float32)
+    inputs = wearer.observe(states, rows, signals, np.full(len(windows), 100) if rr is None else rr)
+    lies = wearer.observe_p_waves(states, rows, signals, *inputs)[1]
+    return [int(one) for one in lies]
 
 
 def _fibrillating(seed: int, n: int = 60) -> Floats:
@@ -297,3 +307,41 @@ def test_the_likeness_is_a_mean_of_correlations_as_documented() -> None:
     likeness, size = _p_waves(windows, rr)[-1]
     assert likeness == pytest.approx(expected, abs=1e-3)
     assert size == pytest.approx(np.log(np.sqrt((pairs[-1][1] ** 2).mean())), abs=1e-2)
+
+
+@pytest.mark.parametrize("gain", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_signal_all_of_whose_waves_point_down_is_upside_down_and_that_is_new_once(gain: float, seed: int) -> None:
+    lies = _lies(-gain * _in_rhythm(seed, 120))
+    first = lies.index(wearer.TURNED_NEW)
+    assert 10 < first < 30
+    assert lies[:first] == [wearer.UPRIGHT] * first
+    assert lies[first + 1 :] == [wearer.TURNED] * (59 - first)
+
+
+@pytest.mark.parametrize(
+    "heights",
+    [(120, 1000, 200), (120, -1000, 200), (120, -1000, -200), (-120, -1000, 200), (-120, 1000, -200), (0, -1000, -200)],
+    ids=str,
+)
+def test_any_other_lead_is_not(heights: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(0)
+    assert set(_lies(waves(heights) + rng.normal(0, 15, (100, 120)))) == {wearer.UPRIGHT}
+
+
+def test_neither_is_one_in_fibrillation_nor_one_of_noise() -> None:
+    assert set(_lies(-_fibrillating(0))) == {wearer.UPRIGHT}
+    assert set(_lies(np.random.default_rng(0).normal(0, 300, (100, 120)))) == {wearer.UPRIGHT}
+
+
+def test_electrodes_that_are_swapped_are_seen_in_either_direction_after_some_minutes() -> None:
+    beats = _in_rhythm(1, 120, 300)
+    lies = _lies(np.concatenate([-beats, beats, -beats]))
+    assert lies.count(wearer.TURNED_NEW) == 2
+    assert (lies[299], lies[599], lies[899]) == (wearer.TURNED, wearer.UPRIGHT, wearer.TURNED)
+
+
+def test_how_beats_lie_is_the_same_however_they_come_in_batches() -> None:
+    windows, states = -_in_rhythm(2, 120), np.zeros(1, wearer.STATE)
+    parts = [_lies(windows[a:b], states=states) for a, b in pairwise((0, 1, 17, 20, 60))]
+    assert [one for part in parts for one in part] == _lies(windows)
