@@ -71,6 +71,8 @@ FEWEST = 3
 STEADY_OVER, STEADY_POOR, PAUSE_S = 8, 1, 3.0
 """RR intervals of the rate that limits are put to, unless the heart is slow, how many of their beats may be of bad
 signal, and how long an interval may be: a pause is no slow heart."""
+SLOW_WITHIN = 1.5
+"""Unless the latest four are all so long: the longest of them at most so many times as long as the shortest."""
 FIT_OVER, FIT = 8, 5
 """A silence is believed if so many of so many beats before it were judged: where electrodes are being put on, or the
 signal is bad, nothing that was found need have been a beat."""
@@ -389,19 +391,27 @@ def _mean_rate(state: Any) -> float:
 
 @compiled
 def _steady_rate(state: Any) -> float:
-    """Mean rate of the latest beats, NaN where too many of them are no beats to count on."""
-    total, poor = 0.0, 0
+    """Mean rate of the latest beats, NaN where too many of them are no beats to count on, or one comes after a pause.
+
+    Where all intervals are as long as the longest, those are no pauses: the heart is that slow.
+    """
+    total, poor, shortest, longest = 0.0, 0, np.inf, 0.0
     for back in range(STEADY_OVER):
         rr_s = _rr_s(state, back)
         poor += _code(state, back) == POOR
-        if not 0 < rr_s <= PAUSE_S or poor > STEADY_POOR:
+        shortest, longest = min(shortest, rr_s), max(longest, rr_s)
+        if rr_s == 0 or poor > STEADY_POOR:
             return np.nan
         total += rr_s
-        if back + 1 == EQUAL_RUN and poor == 0 and total > EQUAL_RUN * SLOW_S and _is_rate(state):
+        is_slow = total > (back + 1) * SLOW_S
+        if back + 1 == EQUAL_RUN and poor == 0 and is_slow and longest <= PAUSE_S and _is_rate(state):
             return 60 * EQUAL_RUN / total
-        if back + 1 == SLOW_RATE_OVER and total > SLOW_RATE_OVER * SLOW_S:
-            return 60 * SLOW_RATE_OVER / total
-    return 60 * STEADY_OVER / total
+        if back + 1 == SLOW_RATE_OVER:
+            if longest > PAUSE_S and longest > SLOW_WITHIN * shortest:
+                return np.nan
+            if is_slow:
+                return 60 * SLOW_RATE_OVER / total
+    return 60 * STEADY_OVER / total if longest <= PAUSE_S else np.nan
 
 
 @compiled

@@ -123,7 +123,9 @@ class Sign(Enum):
     CALM = 2
     """It speaks against it."""
     NEITHER = 3
-    OVER = 4
+    UNKNOWN = 4
+    """Nobody can tell what it means: it neither adds to the `m` in a row that end the episode, nor breaks the row."""
+    OVER = 5
     """Nobody can tell any more whether it goes on: it ends at once."""
 
 
@@ -188,6 +190,9 @@ class EpisodeTracker(Tracker):
             return (self.end(finding),) if episode.active else (), True
         if sign is _OVER:
             return self._give_up(finding), True
+        if sign is Sign.UNKNOWN:
+            episode.pass_over(finding.time_s)
+            return (), episode.is_idle(finding.time_s)
         state = episode.observe(finding.time_s, sign is _EVENT, sign is _CALM)
         is_done = sign is not _EVENT and episode.is_idle(finding.time_s)
         return () if state is None else (self._change(state, finding),), is_done

@@ -124,6 +124,12 @@ class Episode:
             return "new"
         return None
 
+    def pass_over(self, time_s: float) -> None:
+        """Take an observation that means nothing: it counts among the last `m`, and interrupts no calm."""
+        self._latest_s = max(self._latest_s, time_s)
+        self._recent.append(None)
+        del self._recent[: -self.m]
+
     def stop(self, time_s: float) -> None:
         """End it, whatever was observed."""
         self.active, self._calm = False, 0

@@ -38,7 +38,7 @@ class AtrialFibrillation(EpisodeDetector):
             return Sign.OVER if finding.what == "lead-off" else Sign.NOTHING
         odds = float(finding.beats.rhythm.fibrillation[finding.i])
         if math.isnan(odds) or finding.verdict == WITHHELD:
-            return Sign.NEITHER
+            return Sign.UNKNOWN
         if odds > self.odds:
             return Sign.EVENT
         return Sign.CALM if odds < self.clear else Sign.NEITHER

@@ -133,11 +133,15 @@ class Rate(EpisodeDetector):
             return Sign.OVER if finding.what == "lead-off" else Sign.NOTHING
         rate_bpm = float(finding.beats.rhythm.steady_bpm[finding.i])
         if math.isnan(rate_bpm):
-            return Sign.NEITHER
+            return self._read_doubtful(float(finding.beats.rhythm.rate_bpm[finding.i]))
         if rate_bpm < self.below_bpm or rate_bpm > self.above_bpm:
             return Sign.EVENT
         is_clear = self.below_bpm * (1 + self.clear) < rate_bpm < self.above_bpm * (1 - self.clear)
         return Sign.CALM if is_clear else Sign.NEITHER
+
+    def _read_doubtful(self, rate_bpm: float) -> Sign:
+        """What a rate means of which some beats are of bad signal: those make a heart look faster, if anything."""
+        return Sign.CALM if not self.below_bpm and rate_bpm < self.above_bpm * (1 - self.clear) else Sign.UNKNOWN
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""

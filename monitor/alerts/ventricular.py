@@ -26,7 +26,9 @@ def _read(finding: Finding, is_event: bool, is_ectopic: bool) -> Sign:
         return Sign.OVER if finding.what == "lead-off" else Sign.NOTHING
     if is_event:
         return Sign.EVENT
-    return Sign.NEITHER if is_ectopic or finding.verdict == WITHHELD else Sign.CALM
+    if is_ectopic:
+        return Sign.NEITHER
+    return Sign.UNKNOWN if finding.verdict == WITHHELD else Sign.CALM
 
 
 def _is_ventricular(finding: Finding) -> bool:

@@ -117,6 +117,26 @@ def test_what_was_hidden_is_alerted_again_if_it_goes_on() -> None:
     assert alerts[-2:] == ["extreme-bradycardia end", "bradycardia new"]
 
 
+@pytest.mark.parametrize("every", [2, 3, 4, 5, 6, 8])
+def test_beats_of_bad_signal_now_and_then_do_not_keep_an_alert_open(every: int) -> None:
+    calm: list[Step] = [NOISE if k % every == 0 else Beat(0.8, NORMAL, 0.1) for k in range(150)]
+    assert _play(_beats(0.4, 60), calm) == ["tachycardia new", "tachycardia end"]
+    slow = _play(_beats(1.6, 20), calm)
+    assert slow == (["bradycardia new", "bradycardia end"] if every > 4 else ["bradycardia new"])  # some may be hidden
+
+
+@pytest.mark.parametrize("rr_s", [2.2, 2.9, 3.2, 3.6, 4.0])
+@pytest.mark.parametrize("before", [0, 40])
+def test_a_heart_slower_than_any_pause_is_one_of_extreme_bradycardia(rr_s: float, before: int) -> None:
+    slow: list[Step] = [Beat(rr_s, WITHHELD) if rr_s > 3 and not before else Beat(rr_s, NORMAL, 0.1)] * 8
+    assert "extreme-bradycardia new" in _play(_beats(0.8, before), slow)
+
+
+def test_pauses_among_quicker_beats_are_no_slow_rate() -> None:
+    told = _play(_beats(0.8, 20), [Beat(3.5, NORMAL, 0.1), *_beats(1.6, 1)] * 6)
+    assert {one.split()[0] for one in told} == {"pause"}
+
+
 def test_a_rate_from_noise_is_none() -> None:
     noise: list[Step] = [Beat(0.3, WITHHELD, is_poor=True)] * 40
     assert not [alert for alert in _play(_beats(0.8, 20), noise) if "tachycardia" in alert]
