@@ -102,6 +102,22 @@ def test_a_wave_much_fainter_than_the_signal_usually_is_is_none() -> None:
     assert not _present_s(np.concatenate([_calm(CALM_S), _sine(ILL_S, 5.0, 8.0)]))
 
 
+@pytest.mark.parametrize("height", [1000.0, 2000.0, 5000.0])
+@pytest.mark.parametrize("moves", [slice(0, 520), slice(1000, 5000)])
+def test_motion_before_it_does_not_hide_fibrillation(height: float, moves: slice) -> None:
+    calm = _calm(100.0)
+    calm[moves] += _noise(100.0, 1.0)[moves] * _sine(100.0, 3.0, height)[moves]
+    found_s = [at_s for at_s in _present_s(np.concatenate([calm, _fibrillation(ILL_S)])) if at_s > 100]
+    assert found_s
+    assert found_s[0] < 100 + LATEST_S
+
+
+def test_a_stream_that_begins_with_missing_samples_learns_what_is_usual_from_the_first_that_are_there() -> None:
+    calm = _calm(60.0)
+    calm[: round(5 * RATE_HZ)] = np.nan
+    assert not _present_s(np.concatenate([calm, _sine(ILL_S, 5.0, 8.0)]))
+
+
 @pytest.mark.parametrize("signal", [_noise(60.0, 300.0), _noise(60.0, 30.0).cumsum().astype(np.float32)])
 def test_noise_is_none(signal: Signal) -> None:
     assert not _present_s(signal)
