@@ -1,8 +1,8 @@
 """The CSV files that Apple's Health app exports of an Apple Watch: lead I, in any language.
 
 Lines of a word and its value, then a sample a line, in microvolts. Words, decimal points and the word for hertz are
-those of the phone's language, so the file is known by its values: "512 hertz", "511,422 Hertz", a line that ends in
-"µV". The name and the date of birth in it are skipped over.
+those of the phone's language, so the file is known by its values: "512 hertz", "511,422 Hertz", "512 herców" (a number
+and a word, beside a time with its zone), a line that ends in "µV". Name and date of birth are skipped over.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from recordings.text import number, read_text
 
 HERTZ = r"hertz|hz|hercios?|herci|hertsi\w*|герц\w*|χερτζ|ヘルツ|赫兹|赫茲|헤르츠|הרץ|هرتز"
 _rate = re.compile(rf"(\d+(?:[.,]\d+)?)\s*(?:{HERTZ})\"?$", re.IGNORECASE)
+_number_word = re.compile(r"[,;]\s*\"?(\d{3,4}(?:[.,\u066b]\d+)?)\s*[^\W\d_][^\d,;\"]*\"?$")
+"""A rate in a language whose word for hertz is not known."""
 _moment = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) ([+-]\d{4})")
 _value = re.compile(r"[\"']?[-\u2212+]?\d*(?:[.,]\d+)?(?:[eE][-+]?\d+)?[\"']?,?")
 MOST_LINES = 40
@@ -29,7 +31,7 @@ MOST_LINES = 40
 def is_apple(text: str) -> bool:
     """Whether the beginning of a file is that of such an export."""
     lines = [line.strip() for line in text.splitlines()[:MOST_LINES]]
-    return any(_rate.search(line) and re.search("[,;]", line) for line in lines) and any(map(_unit, lines))
+    return _find_rate(lines) is not None and any(map(_unit, lines))
 
 
 def read_apple(path: Path, choices: Choices) -> Recording:
@@ -37,7 +39,7 @@ def read_apple(path: Path, choices: Choices) -> Recording:
     lines = [line.strip() for line in read_text(path).splitlines()]
     begin = next((i for i, line in enumerate(lines) if _is_sample(line)), len(lines))
     head, rows = lines[:begin], [line for line in lines[begin:] if line]
-    stated = next((found for line in head if (found := _rate.search(line))), None)
+    stated = _find_rate(head)
     unit = next((ends for line in head if (ends := _unit(line))), None)
     if stated is None or unit is None:
         raise ValueError("got no rate in hertz or no unit before the samples")
@@ -51,8 +53,16 @@ def read_apple(path: Path, choices: Choices) -> Recording:
     start_s, notes = (
         (None, []) if moment is None else start_of(datetime.strptime(" ".join(moment.groups()), "%Y-%m-%d %H:%M:%S %z"))
     )
-    rate_hz = choices.rate_hz or number(stated.group(1))
+    rate_hz = choices.rate_hz or number(stated.replace("\u066b", "."))
     return make_recording(path.stem, rate_hz, "I", samples_uv, notes, start_s=start_s)
+
+
+def _find_rate(lines: list[str]) -> str | None:
+    """Return the rate as it is written, if one of the lines states it."""
+    known = next((found for line in lines if re.search("[,;]", line) and (found := _rate.search(line))), None)
+    if known is None and any(_moment.search(line) for line in lines):
+        known = next((found for line in lines if (found := _number_word.search(line))), None)
+    return None if known is None else known.group(1)
 
 
 def _unit(line: str) -> str | None:

@@ -2,7 +2,7 @@
 
 Source: AliveCor, Alive File Format Specification 1.6. Signature ``ALIVE`` and three zeros, version; then blocks of a
 four-letter name, length, content and the sum of all bytes before it. ``fmt `` holds rate and nanovolts per step,
-``ecg `` lead I, ``ecg2`` to ``ecg6`` leads II, III, aVR, aVL, aVF.
+``ecg `` lead I, ``ecg2`` to ``ecg6`` leads II, III, aVR, aVL, aVF; later files have V1 to V6 in ``ecg7`` to ``ecgc``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from recordings.recording import Choices, Recording, make_recording, start_of
 
 SIGNATURE = b"ALIVE\0\0\0"
 LEADS = {"ecg ": "I", "ecg2": "II", "ecg3": "III", "ecg4": "aVR", "ecg5": "aVL", "ecg6": "aVF"}
+LEADS |= {f"ecg{one}": f"V{number}" for number, one in enumerate("789abc", 1)}
 """Block -> lead."""
 RAW = 1
 """The one format of samples that is specified."""

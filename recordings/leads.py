@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 MICROVOLTS = {"v": 1e6, "mv": 1e3, "uv": 1.0, "nv": 1e-3, "volt": 1e6, "millivolt": 1e3, "microvolt": 1.0}
 """Unit in lower case, both micro signs written u -> microvolts. "MV" cannot be megavolts in an ECG."""
+CYRILLIC = {"\u043c\u043a\u0432": "uv", "\u043c\u0432": "mv", "\u0432": "v"}
+"""Microvolts, millivolts and volts as Russian and its neighbours write them."""
 EXPECTED_UNITS = "V, mV, uV or nV"
 FILLERS = {"lead", "mod", "modified", "signal", "channel", "ch"}
 """Words that stand beside the name of a lead."""
@@ -31,6 +33,7 @@ OTHERS = {
 def microvolts(unit: str) -> float | None:
     """Microvolts in one of a unit; None if it is no unit of voltage."""
     word = unit.strip().lower().replace("\u00b5", "u").replace("\u03bc", "u")
+    word = CYRILLIC.get(word, word)
     return MICROVOLTS.get(word, MICROVOLTS.get(word.removesuffix("s")))
 
 

@@ -3,25 +3,26 @@
 Rules
 -----
 * Columns stand apart by semicolons, tabs, commas or blanks; lines that begin with # or % are comments. Where columns do
-  not stand apart by commas, a comma in a number is a decimal point.
+  not stand apart by commas, or fields are in quotes, a comma in a number is a decimal point.
 * A row of words before the numbers names the columns, a second one their units, as PhysioNet writes them. A unit may
   also stand in a name: ``ecg [uV]``, ``ECG (mV)``, ``ecg_mv``.
 * The ECG is the column that is named so, or the only one that is no time. The time is the column that is named so:
-  dates, ``0:00:01.008``, or numbers in s, ms, us or ns; of these the one by which the rate is one of an ECG.
+  dates, ``0:00:01.008``, or numbers in s, ms, us or ns; of these the one by which the rate is one of an ECG. Without
+  names it is the first of several columns, if that grows evenly and does not just count.
 * A field that is empty, "nan" or "NA" is a missing sample.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from recordings import leads
+from recordings import leads, moments
 from recordings.recording import Choices, Recording, Signal, make_recording
 from recordings.text import number, read_text
 from recordings.timeline import lay_out
@@ -52,6 +53,7 @@ class _Table:
     """None: blanks."""
     line: int
     """Number of the first row in the file, from 1."""
+    has_names: bool
 
     def column(self, position: int) -> list[str]:
         """Fields of a column."""
@@ -80,6 +82,8 @@ def read_table(path: Path, choices: Choices) -> Recording:
         rate_hz = choices.rate_hz
     else:
         times_s, start_s, told = _read_times(table, time, choices)
+        if not table.has_names and choices.time is None and start_s is None:
+            told.append(f"column {time}, which grows evenly, is taken for the times")
         line = lay_out(times_s, samples_uv, choices.rate_hz)
         rate_hz, samples_uv = line.rate_hz, line.samples_uv
         notes += [*told, *line.notes]
@@ -91,8 +95,7 @@ def _take_apart(text: str) -> _Table:
     kept = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith(("#", "%"))]
     if not kept:
         raise ValueError("got no rows but comments")
-    sample = [line for _, line in kept[: min(len(kept), 20)]][-1]
-    separator = next((one for one in (";", "\t", ",") if one in sample), None)
+    kept, separator = _unquote(kept)
     fields = [[field.strip().strip("'\"") for field in line.split(separator)] for _, line in kept[:3]]
     heads = next((i for i, row in enumerate(fields) if _is_data(row)), None)
     if heads is None:
@@ -106,7 +109,20 @@ def _take_apart(text: str) -> _Table:
     found = [_split_unit(name) for name in names]
     units = [unit or stated for unit, (_, stated) in zip(units, found, strict=True)]
     rows = [line for _, line in kept[heads:]]
-    return _Table(names, units, rows, separator, kept[heads][0])
+    return _Table(names, units, rows, separator, kept[heads][0], heads > 0)
+
+
+def _unquote(kept: list[tuple[int, str]]) -> tuple[list[tuple[int, str]], str | None]:
+    """Return rows in which a separator stands between fields alone, and which that is."""
+    sample = re.sub('"[^"]*"', "", kept[min(len(kept), 20) - 1][1])
+    separator = next((one for one in (";", "\t", ",") if one in sample), None)
+    if separator is None or not any('"' in line for _, line in kept[:50]):
+        return kept, separator
+    fields = csv.reader((line for _, line in kept), delimiter=separator, skipinitialspace=True)
+    return [
+        (number, "\t".join(field.replace("\t", " ") for field in row))
+        for (number, _), row in zip(kept, fields, strict=False)
+    ], "\t"
 
 
 def _is_data(row: list[str]) -> bool:
@@ -133,9 +149,21 @@ def _find_time(table: _Table, choices: Choices) -> int | None:
     if choices.time is not None:
         return leads.find_lead(table.names, choices.time)
     for i, name in enumerate(table.names):
-        if TIME.fullmatch(_split_unit(name)[0]) or _moment_s(table.rows[0].split(table.separator)[i].strip("'\" ")):
+        first = table.rows[0].split(table.separator)
+        if TIME.fullmatch(_split_unit(name)[0]) or (i < len(first) and moments.is_moment(first[i].strip("'\" "))):
             return i
-    return None
+    return 0 if not table.has_names and len(table.names) > 1 and _grows_evenly(table) else None
+
+
+def _grows_evenly(table: _Table) -> bool:
+    """Whether the numbers of the first column are times: they grow in like steps, and do not just count."""
+    try:
+        steps = np.diff(_numbers(table, 0))
+    except ValueError:
+        return False
+    if steps.size < 10 or not (steps > 0).all() or (steps == 1).all():
+        return False
+    return bool(np.percentile(steps, 90) < 2 * np.median(steps))
 
 
 def _find_ecg(table: _Table, time: int | None, choices: Choices) -> tuple[int, list[str]]:
@@ -213,13 +241,11 @@ def _read_times(
     """Seconds since the first row, when that was (if stated), and what to note."""
     first = table.rows[0].split(table.separator)[position].strip().strip("'\"")
     if not _is_number(first):
-        moments = [_moment_s(field) for field in table.column(position)]
-        if None in moments:
-            row = moments.index(None)
-            raise ValueError(f"got {table.rows[row][:60]!r} in row {table.line + row}, expected a time in it")
-        times_s = np.array(moments, np.float64)
-        start_s = float(times_s[0]) if times_s[0] > 86_400 else None
-        return times_s - times_s[0], start_s, []
+        try:
+            return moments.read_moments(table.column(position))
+        except IndexError as error:
+            row = int(error.args[0])
+            raise ValueError(f"got {table.rows[row][:60]!r} in row {table.line + row}, expected a time in it") from None
     times = _numbers(table, position)
     if times.size < 2:
         raise ValueError("got one row, expected a signal")
@@ -241,19 +267,3 @@ def _time_unit(table: _Table, position: int, times: npt.NDArray[np.float64], cho
         if RATES_HZ[0] <= known.size / (span * SECONDS[unit]) <= RATES_HZ[1]:
             return unit, [] if unit == "s" else [f"times in {unit} are guessed, by which the rate is one of an ECG"]
     raise ValueError(f"got {known.size} times over {span:g}, which are no s, ms, us or ns of an ECG: expected --rate")
-
-
-def _moment_s(field: str) -> float | None:
-    """Seconds of a date with time (since 1970; UTC where no zone is stated) or of ``h:m:s``; None if it is neither."""
-    if ":" not in field:
-        return None
-    try:
-        if re.match(r"\d{4}-\d\d?-\d\d?[T ]", field):
-            moment = datetime.fromisoformat(field)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        seconds = 0.0
-        for word in field.split(":"):
-            seconds = 60 * seconds + number(word)
-        return seconds
-    except ValueError:
-        return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import edfio
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 import analysis.__main__
 import simulator.__main__
-from recordings import formats, polar
+from recordings import formats, moments, polar
 from recordings.formats import find_format, read
 from recordings.recording import Choices, Recording
 from tests.recordings.foreign_files import (
@@ -22,6 +24,8 @@ from tests.recordings.foreign_files import (
     Kind,
     ecg_uv,
     make_frames,
+    write_atc,
+    write_bdf,
     write_csv,
     write_edf,
     write_ishne,
@@ -154,20 +158,114 @@ def test_annotations_of_edf_come_with_their_times(tmp_path: Path) -> None:
     assert got.marks == ((1.5, "V"), (3.0, "walks"))
 
 
-def test_what_lies_between_the_records_of_a_discontinuous_edf_is_missing(tmp_path: Path) -> None:
-    path = write_edf(tmp_path / "x.edf", ecg_uv(256.0), 256.0)
-    content = path.read_bytes().replace(b"EDF+C", b"EDF+D")
+@pytest.mark.parametrize(
+    ("write", "mark", "rate_hz"), [(write_edf, b"EDF+", 256.0), (write_bdf, b"BDF+", 512.0)], ids=["edf", "bdf"]
+)
+def test_what_lies_between_the_records_of_a_discontinuous_file_is_missing(
+    write: Callable[[Path, Any, float], Path], mark: bytes, rate_hz: float, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "x.edf", ecg_uv(rate_hz), rate_hz)
+    content = path.read_bytes().replace(mark + b"C", mark + b"D")
     for second in reversed(range(10, 24)):  # from the tenth record on three seconds later
         content = content.replace(f"+{second}\x14\x14".encode(), f"+{second + 3}\x14\x14".encode(), 1)
-    edf = edfio.read_edf(content)
-    records = edf._timekeeping_signal.digital.reshape(24, -1)
-    onsets = [float(record.tobytes().partition(b"\x14")[0]) for record in records]
     path.write_bytes(content)
     got = read(path)
     hole = np.isnan(got.samples_uv)
-    assert onsets[8:12] == [8, 9, 13, 14]
-    assert hole.sum() == hole[2560 : 2560 + 768].sum() == 768
+    begin, end = round(10 * rate_hz), round(13 * rate_hz)
+    assert hole.sum() == hole[begin:end].sum() == 3 * rate_hz
+    np.testing.assert_allclose(got.samples_uv[~hole], ecg_uv(rate_hz), atol=0.6)
     assert "stay missing" in " ".join(got.notes)
+
+
+# Apple, Kardia, OpenSignals.
+
+
+@pytest.mark.parametrize(
+    ("label", "rate", "unit", "separator"),
+    [
+        ("Fréquence d\u2019échantillonnage", "512 hertz", "µV", ","),
+        ("Frecuencia de muestreo", "511,422 hercios", "μV", ","),
+        ("Częstotliwość próbkowania", "512 herców", "µV", ","),
+        ("Vzorkovací frekvence", "512 hertzů", "µV", ","),
+        ("Näytetaajuus", "512 hertsiä", "µV", ","),
+        ("Частота дискретизации", "512 герц", "мкВ", ","),
+        ("サンプルレート", "512ヘルツ", "µV", ","),
+        ("采样率", "512赫兹", "µV", ","),
+        ("معدل العينة", "٥١٢ هرتز", "µV", ","),
+        ("अनुकरण", "512 हर्ट्ज़", "µV", ","),
+        ("Samplefrequentie", "511,422 hertz", "µV", ";"),
+    ],
+)
+def test_apple_exports_of_other_languages_are_known_by_their_values(
+    label: str, rate: str, unit: str, separator: str, tmp_path: Path
+) -> None:
+    rate_hz = 511.422 if "," in rate else 512.0
+    signal_uv = ecg_uv(rate_hz)
+    value = f'"{rate}"' if separator == "," and "," in rate else rate
+    head = [
+        f"Naam{separator}Jane", f'Datum{separator}"5 02 1952"', f"Dag{separator}2026-03-01 12:21:11 -0500",
+        f"Klasse{separator}Sinus", f'Gerät{separator}"Watch6,2"', f"{label}{separator}{value}", "", "",
+        f"Lead{separator}Lead I", f"Unit{separator}{unit}", "", "",
+    ]  # fmt: skip
+    comma = "," in rate
+    rows = [f"{one:.3f}".replace(".", "," if comma else ".") for one in signal_uv]
+    path = tmp_path / "ecg.csv"
+    path.write_text("\ufeff" + "\r\n".join([*head, *rows]) + "\r\n", encoding="utf-8")
+    assert formats.find_format(path).name == "apple"
+    got = read(path)
+    assert (got.rate_hz, got.start_s) == (rate_hz, 1_772_385_671.0)
+    np.testing.assert_allclose(got.samples_uv, signal_uv, atol=1e-3)
+
+
+def test_table_with_a_number_and_a_word_is_no_apple_export(tmp_path: Path) -> None:
+    path = _table(tmp_path / "x.csv", "rate,512 steps", "time,ecg (uV)", *(f"{i / 250},{i % 50}" for i in range(500)))
+    assert formats.find_format(path).name == "csv"
+
+
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_leads_of_kardia_files_of_any_version_are_found(version: int, tmp_path: Path) -> None:
+    signal_uv = np.rint(ecg_uv(300.0))
+    path = write_atc(tmp_path / "x.atc", signal_uv, 300.0)
+    content = bytearray(path.read_bytes())
+    content[8:12] = version.to_bytes(4, "little")
+    for block, scale in ((b"ecg2", 2), (b"ecg7", 3), (b"ecgc", 4), (b"avg ", 5)):
+        whole = block + (2 * signal_uv.size).to_bytes(4, "little") + (scale * signal_uv).astype("<i2").tobytes()
+        content += whole + (sum(whole) & 0xFFFFFFFF).to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_allclose(read(path).samples_uv, signal_uv, atol=0.6)
+    for lead, scale in (("II", 2), ("V1", 3), ("V6", 4)):
+        np.testing.assert_allclose(read(path, Choices(lead=lead)).samples_uv, 0.5 * scale * signal_uv, atol=0.6)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "more"),
+    [
+        ("ECGBIT", {"device": "bitalino"}),
+        ("RAW", {"device": "bitalino_rev", "label": ["A1", "ECG chest"]}),
+        ("ECG", {"device": "biosignalsplux", "column": ["nSeq", "DI", "CH1", "CH2"], "resolution": [1, 16, 16]}),
+        ("ECG", {"device": "biosignalsplux", "column": ["nSeq", "DI", "CH1", "CH2"], "resolution": [16, 16]}),
+    ],
+)
+def test_headers_of_opensignals_may_differ(sensor: str, more: dict[str, Any], tmp_path: Path) -> None:
+    bits = max(more.get("resolution", [10]))
+    step_uv = 1e6 * (3.3 / 1100 if bits == 10 else 3.0 / 1000) / 2**bits
+    signal_uv = ecg_uv(1000.0)
+    about: dict[str, Any] = {
+        "sensor": ["EDA", sensor], "column": ["nSeq", "I1", "I2", "O1", "O2", "A1", "A2"], "time": "19:49:30.350",
+        "channels": [1, 2], "date": "2026-1-31", "sampling rate": 1000, "label": ["A1", "A2"],
+        "resolution": [4, 1, 1, 1, 1, 10, 10],
+    } | more  # fmt: skip
+    steps = np.rint(signal_uv / step_uv).astype(int) + 2 ** (bits - 1)
+    before = "\t".join(["0"] * (len(about["column"]) - 3))
+    rows = [f"{i % 16}\t{before}\t5\t{step}\t" for i, step in enumerate(steps)]
+    head = [
+        "# OpenSignals Text File Format. Version 1",
+        f"# {json.dumps({'00:07:80:3B:46:01': about})}",
+        "# EndOfHeader",
+    ]
+    path = tmp_path / "x.txt"
+    path.write_text("\r\n".join([*head, *rows]) + "\r\n")
+    np.testing.assert_allclose(read(path).samples_uv, signal_uv, atol=step_uv)
 
 
 # Polar.
@@ -228,6 +326,17 @@ MV = SIGNAL / 1000
         (["timestamp,ecg"], "2026-01-31 10:00:{s:06.3f}+01:00,{uv:.0f}"),
         (["# a comment", "unix_time (ns),heart rate,ecg (V)"], "{ns:.0f},60,{v:.6f}"),
         (["index,time_us,value"], "{i},{us:.0f},{uv:.0f}"),
+        (["Zeit,EKG (mV)"], '"{s_comma}","{mv_comma}"'),  # a German spreadsheet
+        (["time (ms);ECG (mV)"], '"{ms:.0f}";"{mv_comma}"'),
+        ([], "{s:.3f};{mv:.3f}"),
+        ([], '"{s_comma}","{mv_comma}"'),
+        ([], "{ms:.0f}\t{mv_comma}"),
+        (["time;ecg"], "01.02.2026 10:00:{s:06.3f};{mv_comma}"),
+        (["time,ecg"], "21/02/2026 10:00:{s:06.3f},{uv:.0f}"),
+        (["time,ecg"], "2/21/2026 3:00:{s:06.3f} PM,{uv:.0f}"),
+        (["time,ecg"], '"2/21/2026, 3:00:{s:06.3f} p.m.","{uv:.0f}"'),
+        (["time;ecg"], "2026/02/21 10:00:{s_two};{mv_comma}"),
+        (["time,ecg"], "10:00:{s:06.3f},{uv:.0f}"),
     ],
 )
 def test_columns_units_and_times_are_found_however_they_are_written(head: list[str], row: str, tmp_path: Path) -> None:
@@ -237,6 +346,7 @@ def test_columns_units_and_times_are_found_however_they_are_written(head: list[s
         times = {"i": i, "s": s, "ms": 1e3 * s, "us": 1e6 * s, "ns": 1.7e18 + 1e9 * s}
         values = {**times, "uv": uv, "mv": uv / 1e3, "v": uv / 1e6}
         commas = {f"{name}_comma": f"{values[name]:.3f}".replace(".", ",") for name in ("s", "mv")}
+        commas["s_two"] = f"{s:06.3f}".replace(".", ",")
         rows.append(row.format(**values, **commas))
     got = read(_table(tmp_path / "x.csv", *head, *rows))
     assert got.rate_hz == 250.0
@@ -252,6 +362,50 @@ def test_numbers_alone_need_a_rate_and_their_unit_is_guessed_and_said(tmp_path: 
     np.testing.assert_allclose(got.samples_uv, SIGNAL, atol=0.6)
     told = read(path, Choices(rate_hz=250.0, unit="uV"))
     np.testing.assert_allclose(told.samples_uv, MV, atol=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "start_s", "note"),
+    [
+        ("2026-02-21T10:00:00.000Z", "2026-02-21T10:00:00.004Z", 1_771_668_000.0, None),
+        ("2026-02-21 10:00:00.000+0100", "2026-02-21 10:00:00.004+0100", 1_771_664_400.0, None),
+        ("21.02.2026 10:00:00,000", "21.02.2026 10:00:00,004", 1_771_668_000.0, None),
+        ("02/21/2026 10:00:00.000 AM", "02/21/2026 10:00:00.004 AM", 1_771_668_000.0, None),
+        ("02/21/2026 12:00:00.000 am", "02/21/2026 12:00:00.004 am", 1_771_632_000.0, None),
+        ("03/02/2026 10:00:00.000", "03/02/2026 10:00:00.004", 1_770_112_800.0, "begin with the day"),
+        ("03/02/2026 10:00:00.000 AM", "03/02/2026 10:00:00.004 AM", 1_772_445_600.0, "begin with the month"),
+        ("10:00:00.000", "10:00:00.004", None, None),
+        ("125:00:00.000", "125:00:00.004", None, None),
+    ],
+)
+def test_moments_are_read_and_what_is_guessed_of_them_is_said(
+    first: str, second: str, start_s: float | None, note: str | None
+) -> None:
+    times_s, began_s, notes = moments.read_moments([first, second])
+    np.testing.assert_allclose(times_s, [0, 0.004], atol=1e-6)
+    assert began_s == (None if start_s is None else pytest.approx(start_s, abs=1e-3))
+    assert [note in told for told in notes if note] == [True] * (note is not None)
+
+
+def test_time_of_day_goes_on_after_midnight() -> None:
+    times_s, began_s, _ = moments.read_moments(["23:59:59.5", "0:00:00.0", "0:00:00.5"])
+    assert (times_s.tolist(), began_s) == ([0.0, 0.5, 1.0], None)
+
+
+@pytest.mark.parametrize("wrong", ["2026-13-01 10:00:00", "31.02.2026 10:00:00", "soon", "10", "2026-02-21", ""])
+def test_what_is_no_moment_is_told_by_its_row(wrong: str) -> None:
+    with pytest.raises(IndexError) as error:
+        moments.read_moments(["2026-02-21 10:00:00", wrong])
+    assert error.value.args == (1,)
+
+
+def test_column_that_only_counts_is_no_time(tmp_path: Path) -> None:
+    path = _table(tmp_path / "x.csv", *(f"{i};{value:.3f}" for i, value in enumerate(MV)))
+    with pytest.raises(ValueError, match="--lead chooses one"):
+        read(path)
+    told = read(_table(tmp_path / "y.csv", *(f"{4 * i};{value:.3f}" for i, value in enumerate(MV))))
+    assert told.rate_hz == 250.0
+    assert any("column 0, which grows evenly, is taken for the times" in note for note in told.notes)
 
 
 def test_several_columns_that_could_be_the_ecg_are_not_guessed_among(tmp_path: Path) -> None:
