@@ -26,7 +26,7 @@ _TIME = r"(?P<x>\d+):(?P<y>\d\d?(?:[.,]\d*)?)(?::(?P<z>\d\d?(?:[.,]\d*)?))?"
 _HALF = r"(?:\s*(?P<half>[AaPp])\.?[Mm]\.?)?"
 _ZONE = r"\s*(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?"
 _moment = re.compile(rf"(?:{_DATE}(?:,?\s+|T))?{_TIME}{_HALF}{_ZONE}")
-_iso = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?")
+_iso = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?Z?")
 DAY_S = 86_400.0
 
 
@@ -43,9 +43,9 @@ def read_moments(fields: Sequence[str]) -> tuple[npt.NDArray[np.float64], float 
     IndexError
         One is no moment, by its position.
     """
-    if _iso.fullmatch(fields[0]):
+    if _iso.fullmatch(fields[0]) and min(map(len, fields)) >= len("2026-02-21T10:00:00"):
         try:  # in one go: a day of signal has millions
-            times = np.array(fields, "datetime64[us]").astype(np.int64)
+            times = np.array([field.removesuffix("Z") for field in fields], "datetime64[us]").astype(np.int64)
             return (times - times[0]) / 1e6, float(times[0] / 1e6), []
         except ValueError:
             pass
