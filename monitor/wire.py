@@ -607,6 +607,12 @@ class Topics:
         """Topic on which the monitor of that name says which devices were forgotten."""
         return f"{self.prefix}/monitor/{name}/forgotten"
 
+    def parse_forgotten(self, topic: str) -> str | None:
+        """Return which monitor says on a topic that a device was forgotten; None if it is none of these topics."""
+        before, after = self.forgotten("\n").split("\n")
+        is_one = topic.startswith(before) and topic.endswith(after) and len(topic) > len(before) + len(after)
+        return topic[len(before) : -len(after)] if is_one else None
+
     def request(self, name: str, verb: str) -> str:
         """Topic of requests to the monitor of that name; `verb` may be "+" for all of them."""
         return f"{self.prefix}/monitor/{name}/request/{verb}"

@@ -120,7 +120,7 @@ class _Loop:
         if token is not None:
             self._tokens.append(token)
         try:
-            if topic.startswith(f"{self._topics.prefix}/monitor/") and topic.endswith("/forgotten"):
+            if self._topics.parse_forgotten(topic):
                 self._keeper.ask_to_forget(wire.decode(payload, wire.Forgotten).device)
                 return
             device, leaf = self._topics.parse(topic)

@@ -129,6 +129,11 @@ class Queue:
         else:
             self._run("INSERT OR REPLACE INTO names VALUES (?, ?)", device, name)
 
+    def forget(self, device: str) -> None:
+        """Delete all there is of a device; see `erase`."""
+        with self._lock:
+            erase(self._file, device)
+
     def waiting(self) -> dict[str, int]:
         """Return how many jobs there are for each target."""
         return dict(self._run("SELECT target, count(*) FROM jobs WHERE done_s IS NULL GROUP BY target"))
@@ -150,6 +155,11 @@ class Queue:
                 raise OSError(f"The queue {self._file} cannot be used: {error}.") from None
 
 
+def of_device(alert: str, device: str) -> bool:
+    """Whether the id of an alert is that of a device's."""
+    return re.fullmatch(re.escape(device) + r"-\d{9,}-.*", alert) is not None
+
+
 def erase(file: Path, device: str) -> int:
     """Delete what a queue holds of a device, for good, whether a notifier runs or not; return how many rows.
 
@@ -158,11 +168,10 @@ def erase(file: Path, device: str) -> int:
     OSError
         The file cannot be written.
     """
-    of_device = re.compile(re.escape(device) + r"-\d{9,}-.*")
     try:
         with closing(sqlite3.connect(file, timeout=10.0, isolation_level=None)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
-            jobs = [(one,) for (one,) in connection.execute("SELECT DISTINCT id FROM jobs") if of_device.fullmatch(one)]
+            jobs = [(one,) for (one,) in connection.execute("SELECT DISTINCT id FROM jobs") if of_device(one, device)]
             before = connection.total_changes
             connection.executemany("DELETE FROM jobs WHERE id = ?", jobs)
             connection.execute("DELETE FROM names WHERE device = ?", (device,))

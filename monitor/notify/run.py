@@ -23,7 +23,7 @@ from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source, Subscription
 from monitor.notify.deliver import Deliverer
 from monitor.notify.monitors import Monitors
-from monitor.notify.queue import NewJob, Queue
+from monitor.notify.queue import NewJob, Queue, of_device
 from monitor.notify.rules import SEVERITIES, Rules
 from monitor.notify.targets import Target
 from monitor.state.lock import held_at_once
@@ -132,6 +132,9 @@ class Notifier:
             for alert in self._monitors.take(name, message.payload, now_s):
                 self._plan(alert, wire.encode(alert), now_s)
             return
+        if self._topics.parse_forgotten(message.topic):
+            self._forget(wire.decode(message.payload, wire.Forgotten).device)
+            return
         device, leaf = self._topics.parse(message.topic)
         if leaf == "state":
             called = wire.decode(message.payload, wire.DeviceState).name if message.payload else None
@@ -147,6 +150,12 @@ class Notifier:
                 payload = wire.encode(msgspec.structs.replace(alert, strip=None, waveform=None))
             self._plan(alert, payload, now_s)
 
+    def _forget(self, device: str) -> None:
+        """Forget a device of which nothing is to be left: nobody is told of its alerts any more."""
+        self._names.pop(device, None)
+        self._unsaved = [job for job in self._unsaved if not of_device(job.id, device)]
+        self._queue.forget(device)
+
     def _plan(self, alert: wire.Alert, payload: bytes, now_s: float) -> None:
         due_s, rank = self._rules.due_s(alert, now_s), SEVERITIES.index(alert.severity)
         for target in self._rules.targets(alert, self._targets):
@@ -159,6 +168,7 @@ def subscriptions(topics: wire.Topics) -> list[Subscription]:
         Subscription(topics.of("+", "state"), 1, required=False),
         Subscription(topics.of("+", "alerts"), 1),
         Subscription(topics.monitor_status("+"), 1, required=False),
+        Subscription(topics.forgotten("+"), 1, required=False),
     ]
 
 

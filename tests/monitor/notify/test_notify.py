@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitor import wire
@@ -23,6 +24,7 @@ from monitor.notify.run import Notifier, subscriptions
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.notify.receiver import Receiver, wait
 from tests.monitor.notify.test_rules import make_alert
+from tests.monitor.page.messages import state
 from tests.subscriber import Subscriber
 
 TOPICS = wire.Topics()
@@ -98,6 +100,19 @@ def test_names_are_those_of_the_states(bench: Bench) -> None:
     bench.broker.publish(TOPICS.of("a", "state"), b"", retain=True)
     bench.turn()
     assert bench.notifier.name_of("a") is None
+
+
+def test_nobody_is_told_of_a_device_that_was_forgotten(bench: Bench) -> None:
+    for device in ("a", "ab"):
+        bench.publish(msgspec.structs.replace(make_alert(1), device=device, id=f"{device}-1700000000000-pause-new"))
+        bench.broker.publish(TOPICS.of(device, "state"), wire.encode(state(device, name=f"bed of {device}")))
+    assert bench.turn() == 2
+    told = wire.encode(wire.Forgotten(device="a", time_s=NOW_S))
+    bench.broker.publish(TOPICS.forgotten("ward-3"), told)
+    assert bench.turn() == 0
+    assert [alert["device"] for alert in bench.waiting()] == ["ab"]
+    assert bench.queue.names() == {"ab": "bed of ab"}
+    assert (bench.notifier.name_of("a"), bench.notifier.name_of("ab")) == (None, "bed of ab")
 
 
 def test_what_cannot_be_written_is_not_acknowledged_and_tried_again(tmp_path: Path) -> None:
