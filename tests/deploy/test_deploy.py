@@ -161,7 +161,8 @@ def test_responder_asks_and_writes_nothing_else_and_reads_the_answers_to_its_own
         Client(broker, "responder", "#") as responder,
     ):
         forbidden = (SAMPLES, TOPICS.of("responder", "samples"), ALERTS, TOPICS.of("patch-1", "state"))
-        for topic in (*forbidden, TOPICS.monitor_status("monitor"), answer):
+        forget = TOPICS.request("monitor", "forget"), TOPICS.forgotten("monitor")
+        for topic in (*forbidden, *forget, TOPICS.monitor_status("monitor"), answer):
             responder.publish(topic, b"forged")
         assert _received_before(monitor, responder, request) == []
         for topic in (*READ_BY_VIEWERS, TOPICS.answer("monitor", "another"), request, TOPICS.of("patch-1", "ack")):
@@ -178,7 +179,8 @@ def test_web_page_reads_what_it_shows_asks_and_writes_nothing_else(broker: Secur
         Client(broker, "page", "#") as page,
     ):
         forbidden = (SAMPLES, TOPICS.of("page", "samples"), ALERTS, TOPICS.of("patch-1", "state"))
-        for topic in (*forbidden, TOPICS.monitor_status("monitor"), answer):
+        forget = TOPICS.request("monitor", "forget"), TOPICS.forgotten("monitor")
+        for topic in (*forbidden, *forget, TOPICS.monitor_status("monitor"), answer):
             page.publish(topic, b"forged")
         assert _received_before(monitor, page, request) == []
         sent = {TOPICS.of("patch-1", leaf) for leaf in ("samples", "info", "status")}

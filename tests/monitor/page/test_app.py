@@ -279,3 +279,10 @@ def test_occlusion_finds_the_part_that_a_model_goes_by() -> None:
     starts = np.flatnonzero(change > 0.5) * STEP
     assert starts.size
     assert all(start <= 100 < start + OCCLUDED for start in starts)
+
+
+def test_a_page_has_no_device_forgotten() -> None:
+    with open_page() as page:
+        page.begin()
+        answer = page.post("/api/request/forget", json={"device": "a", "by": "Ada"})
+        assert (answer.status_code, page.broker.requests) == (404, [])
