@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import zstandard
 
@@ -223,7 +223,7 @@ class SqliteStore(ThreadedStore):
         self._name = name
         self._others_open: list[sqlite3.Connection] | None = None
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
+        self._file: BinaryIO | None = None  # to see whether it is still there; see `_is_there`
         self._pruned_hour = -1.0
         self.start(self._open_file)
         self._tidying = Repeating(self._tidy, lambda: TIDY_S)
@@ -390,6 +390,9 @@ class SqliteStore(ThreadedStore):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _others(self) -> list[sqlite3.Connection]:
         """The files of the other workers that there are or were, to be read."""
@@ -413,10 +416,17 @@ class SqliteStore(ThreadedStore):
         return found
 
     def _is_there(self) -> bool:
-        """Whether the file still is the one that was opened, as far as its first bytes show."""
+        """Whether the file still is the one that was opened, as far as its first bytes show.
+
+        It stays open for that: closing it would let go of all locks that this process has on it, SQLite's too, and the
+        next process that writes it and leaves would take its log away.
+        """
+        if self._file is None:
+            return False
         try:
-            with open(self._path, "rb") as file:
-                return os.fstat(file.fileno()).st_ino == self._inode and file.read(len(_MAGIC)) == _MAGIC
+            number = self._file.fileno()
+            is_same = os.path.samestat(os.fstat(number), self._path.stat())
+            return is_same and os.pread(number, len(_MAGIC), 0) == _MAGIC
         except OSError:
             return False
 
@@ -431,7 +441,7 @@ class SqliteStore(ThreadedStore):
                     raise  # it cannot be opened or written; that does not make it damaged
                 self._set_aside(error)
                 self._connection = self._connect()
-            self._inode = self._path.stat().st_ino
+            self._file = self._path.open("rb")
             self.opened += 1
             self.set_fault(None)
         except (OSError, sqlite3.Error) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -333,3 +335,18 @@ def test_the_history_holds_beats_of_only_so_many_hours_and_devices(
     _set_clock(monkeypatch, 3600.0 * 4)
     prune(store, 0.0)
     assert location.read_hourly("monitor", 0.0) == []  # an hour that has too many of its own goes as well
+
+
+def test_another_process_that_writes_takes_no_log_away(tmp_path: Path) -> None:
+    """Reading a file by other ways than SQLite's would let go of the locks that this process has on it."""
+    store = SqliteStore(tmp_path, "m")
+    assert save(store, {"a": b"first"})
+    retry(store)
+    code = "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); file.execute('VACUUM'); file.close()"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.db")], check=True)
+    assert (tmp_path / "m.db-wal").exists()
+    assert save(store, {"a": b"second"})
+    other = SqliteStore(tmp_path, "m")
+    assert find(other, "a") == b"second"
+    other.close()
+    store.close()
