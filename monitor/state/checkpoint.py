@@ -360,6 +360,8 @@ class Checkpoint:
     def erase(self, device: str) -> None:
         """Forget what is not saved of a device, and have the store delete what is."""
         self._owed.discard(device)
+        entries = [one._replace(device=None) if one.device == device else one for one in self._uncommitted]
+        self._uncommitted = deque(entries)  # its messages are acknowledged, and wait for nothing
         for key in [key for key in self._hourly if key[1] == device]:
             del self._hourly[key]
         self.outbox.erase(device)
