@@ -5,7 +5,7 @@ MINUTES = 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1 onnxruntime-web@1.30.0
+NODE_PACKAGES = typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1 onnxruntime-web@1.30.0 eslint@10.15.0
 
 .PHONY: demo cluster-demo test coverage soak docs check format clean
 

@@ -24,6 +24,12 @@ def test_the_scripts_are_formatted() -> None:
     _run(str(node_tool(".bin", "prettier")), "--check", str(STATIC))
 
 
+def test_the_scripts_hold_to_the_rules() -> None:
+    rules = str(Path(__file__).with_name("eslint.config.mjs"))
+    eslint = str(node_tool(".bin", "eslint"))
+    _run(eslint, "--no-config-lookup", "--config", rules, "--max-warnings", "0", str(STATIC))
+
+
 def test_the_page_loads_nothing_from_elsewhere() -> None:
     for file in (*STATIC.glob("*.js"), *STATIC.glob("*.css"), *STATIC.glob("*.html")):
         text = file.read_text(encoding="utf-8")
