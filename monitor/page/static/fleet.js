@@ -60,7 +60,7 @@ class Fleet {
     this.sorted = [];
     /** @type {Map<string, Tile>} */
     this.tiles = new Map();
-    this.touched_ms = 0;
+    this.touched_ms = -Infinity;
     this.columns = 1;
     this.list = h("ul", { "aria-label": "Devices" });
     this.scroller = h("div", { class: "fleet", tabindex: "-1" }, this.list);

@@ -159,6 +159,18 @@ def test_what_needs_a_person_stands_first(page: Page, monitor: FakeMonitor) -> N
     assert page.locator("#alarms").inner_text().startswith("!!! HIGH")
 
 
+def test_the_fleet_is_there_as_soon_as_it_is_known(browser: Browser, server: PageServer, monitor: FakeMonitor) -> None:
+    """Time stands still, and no timer ever fires: what waits for either does not come."""
+    context = browser.new_context(viewport=DESKTOP)
+    context.add_init_script("window.setInterval = () => 0; Performance.prototype.now = () => 10;")
+    monitor.show(state("a"), state("b"))
+    monitor.alert(alert("b"))
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_function("() => document.querySelectorAll('.tile').length === 2")
+    context.close()
+
+
 def test_with_room_for_both_the_gravest_alert_is_open_beside_the_list(page: Page, monitor: FakeMonitor) -> None:
     monitor.alert(alert("a", kind="couplet", severity="low", strip=STRIP))
     monitor.alert(alert("b", kind="asystole", severity="high", strip=STRIP))
