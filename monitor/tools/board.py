@@ -5,6 +5,7 @@ Made from messages of the wire alone; knows nothing of terminals or connections.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import NamedTuple
 
@@ -138,7 +139,7 @@ class Board:
 
     def sorted(self) -> list[wire.DeviceState]:
         """Return how all devices are, what needs a person first."""
-        return sorted(self.states.values(), key=lambda state: (-need(state), state.name or state.device))
+        return sorted(self.states.values(), key=lambda state: (-need(state), in_order(state.name or state.device)))
 
     def active(self) -> list[tuple[wire.DeviceState, wire.ActiveAlert]]:
         """Return what is alerted, the gravest first; of equals what nobody has answered, then the newest."""
@@ -156,6 +157,11 @@ def need(state: wire.DeviceState) -> int:
     """How much a device needs a person, the higher the more, as on the page's fleet."""
     ranks = [(1 if is_answered(state, alert) else UNANSWERED) + RANKS[alert.severity] for alert in state.alerts]
     return max([TROUBLES.get(state.connection, 0), *ranks])
+
+
+def in_order(name: str) -> str:
+    """Return a name as it is sorted: Bed 2 stands before Bed 10."""
+    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(12), name.lower())
 
 
 def is_answered(state: wire.DeviceState, alert: wire.ActiveAlert) -> bool:

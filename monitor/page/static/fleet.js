@@ -40,6 +40,23 @@ export function need(row) {
   return most;
 }
 
+/** @type {Map<string, string>} */
+const orders = new Map();
+const MOST_ORDERS = 20_000;
+
+/**
+ * A name as it is sorted: Bed 2 stands before Bed 10.
+ * @param {string} name
+ */
+function inOrder(name) {
+  const known = orders.get(name);
+  if (known !== undefined) return known;
+  if (orders.size >= MOST_ORDERS) orders.clear();
+  const order = name.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+  orders.set(name, order);
+  return order;
+}
+
 /**
  * Whether somebody has silenced an alert.
  * @param {Row | undefined} row
@@ -140,7 +157,7 @@ class Fleet {
     const found = this.query
       ? rows.filter((row) => `${row.name ?? ""} ${row.id}`.toLowerCase().includes(this.query))
       : rows;
-    const keyed = found.map((row) => ({ row, need: need(row), name: row.name || row.id }));
+    const keyed = found.map((row) => ({ row, need: need(row), name: inOrder(row.name || row.id) }));
     keyed.sort((a, b) => b.need - a.need || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     this.sorted = keyed.map((one) => one.row);
     this.summarise(rows, keyed.filter((one) => one.need >= UNANSWERED).length);

@@ -171,6 +171,32 @@ def test_the_fleet_is_there_as_soon_as_it_is_known(browser: Browser, server: Pag
     context.close()
 
 
+def test_devices_that_need_nobody_stand_in_the_order_in_which_people_count(page: Page, monitor: FakeMonitor) -> None:
+    monitor.show(*(state(f"x{number}", name=f"Bed {number}") for number in (10, 2, 1)))
+    page.wait_for_function("() => document.querySelectorAll('.tile').length === 3")
+    assert page.evaluate("() => [...document.querySelectorAll('.tile-name')].map(one => one.textContent)") == [
+        "Bed 1",
+        "Bed 2",
+        "Bed 10",
+    ]
+
+
+def test_rows_on_a_phone_tell_who_is_ill_of_what_and_who_does_not_send(
+    browser: Browser, server: PageServer, monitor: FakeMonitor
+) -> None:
+    monitor.show(state("a", name="Bed 4, by the window"), state("b", connection="lead-off"))
+    monitor.alert(alert("a", kind="ventricular-tachycardia"))
+    context = browser.new_context(viewport=PHONE)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_role("button", name="Rows").click()
+    for text in ("Bed 4, by the window", "Ventricular tachycardia", "electrode off"):
+        place = page.locator(".tile").get_by_text(text, exact=True)
+        place.wait_for()
+        assert place.evaluate("element => element.scrollWidth <= element.clientWidth + 1"), f"{text} is cut off"
+    context.close()
+
+
 def test_with_room_for_both_the_gravest_alert_is_open_beside_the_list(page: Page, monitor: FakeMonitor) -> None:
     monitor.alert(alert("a", kind="couplet", severity="low", strip=STRIP))
     monitor.alert(alert("b", kind="asystole", severity="high", strip=STRIP))

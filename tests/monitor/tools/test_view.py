@@ -87,6 +87,11 @@ def test_what_needs_a_person_stands_first() -> None:
     assert re.search(r"gone +-- +no signal", "\n".join(fleet))
 
 
+def test_devices_that_need_nobody_stand_in_the_order_in_which_people_count() -> None:
+    board = _board(*(_state(f"x{number}", name=f"Bed {number}") for number in (10, 2, 1)), _state("x3", name="bed 3"))
+    assert [state.name or state.device for state in board.sorted()] == ["Bed 1", "Bed 2", "bed 3", "Bed 10"]
+
+
 def test_an_active_alert_is_told_with_its_priority_age_and_answer() -> None:
     lines = _lines(
         _board(
