@@ -211,6 +211,8 @@ def test_the_bridge_offers_devices_to_home_assistant_and_neither_reads_or_writes
             monitor.publish(topic, b"x")
         status = TOPICS.monitor_status("monitor")
         assert {topic for topic, _ in _received_before(bridge, monitor, status)} == {state}
+        for client in (home, monitor):
+            wait_for(lambda client=client: (status, b"last") in client.received)  # type: ignore[misc]
         assert {topic for topic, _ in home.received} == {config, state, status}
         assert {topic for topic, _ in monitor.received} == {SAMPLES, TOPICS.answer("monitor", "page"), status}
 
