@@ -156,12 +156,13 @@ def cluster_status(options: argparse.Namespace) -> int:
 
 def _cluster_settings(options: argparse.Namespace) -> ClusterSettings:
     from monitor.broker.amqp_connection import ClusterUrl
-    from monitor.broker.connection import TlsFiles
+    from monitor.broker.connection import BrokerUrl, TlsFiles
     from monitor.tools.cluster import ClusterSettings
 
     return ClusterSettings(
         broker=ClusterUrl.parse(options.broker),
         state=options.store,
+        mqtt=BrokerUrl.parse(options.mqtt) if getattr(options, "mqtt", None) else None,
         name=options.name,
         prefix=options.prefix,
         password_file=options.password_file,
@@ -404,7 +405,8 @@ def _add_cluster_init(parser: argparse.ArgumentParser) -> None:
 
 def _add_cluster_status(parser: argparse.ArgumentParser) -> None:
     _add_cluster(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
+    parser.add_argument("--mqtt", metavar="URL", help="where the monitors publish, if not at mqtt://HOST:1883")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:

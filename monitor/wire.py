@@ -75,6 +75,11 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 """What can be asked of a monitor about a device."""
 RELOAD = "reload"
 """The last word of the topic of a `Reload`."""
+REFRESH = "refresh"
+"""Last word of a request without contents or answer: all monitors of the name publish their states and status again.
+
+For whoever comes late to a broker that hands out nothing that it retains to subscriptions with a wildcard (RabbitMQ).
+"""
 Limits = dict[Kind, dict[Annotated[str, msgspec.Meta(max_length=64)], float]]
 """Kind of alert -> name of a parameter -> its value."""
 Remark = Annotated[str, msgspec.Meta(max_length=500)]
@@ -307,6 +312,9 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     silenced: list[Silence] = []
     limits: Limits = {}
     """Those that were set for this device."""
+    lead: str | None = None
+    """As in `Info`, like the next: not every broker hands that to who comes late."""
+    resolution_uv: float | None = None
     time_s: Time
     """When this was so, on the monitor's clock."""
     schema: int = SCHEMA
@@ -439,6 +447,13 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing is remembered, if so: beats and alerts go on, but a crash would lose some."""
     broker_fault: str | None = None
     """What a person must mend at the broker, if anything: such as a subscription that it refuses."""
+    fleet: str | None = None
+    """Name of the fleet that this process shares with others: the statuses of all that name it are to be added up, and
+    one that is offline counts only if all are."""
+    processes: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """How many processes of a fleet these figures are of."""
+    partitions: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Parts of the fleet that are watched by them."""
     schema: int = SCHEMA
 
 

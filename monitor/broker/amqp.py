@@ -364,7 +364,7 @@ class AmqpSource(Source):
     def _pass_on(self, request: Delivery) -> None:
         """Put a request into the partition of its device; what is acknowledged here is there."""
         assert self._connection is not None
-        if not request.key.endswith(f".{wire.RELOAD}"):  # every partition gets it anyway
+        if not request.key.endswith((f".{wire.RELOAD}", f".{wire.REFRESH}")):  # all get those anyway
             try:
                 device = wire.decode(request.payload, wire.Request).device
             except wire.PacketError:

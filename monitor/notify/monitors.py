@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from monitor import wire
+from monitor import summary, wire
 
 log = logging.getLogger(__name__)
 
@@ -17,21 +17,23 @@ class Monitors:
     """Which monitors are gone, and for how long."""
 
     def __init__(self) -> None:
+        self._statuses = summary.Monitors()
         self._gone_s: dict[str, float] = {}
         self._told: dict[str, wire.Alert] = {}
 
     def take(self, name: str, payload: bytes, now_s: float) -> list[wire.Alert]:
-        """Take a monitor's status; return that it is back, if it was told that it is gone."""
-        if not payload:  # its name is given up for good
-            self._gone_s.pop(name, None)
-            self._told.pop(name, None)
-            return []
+        """Take a monitor's status; return that it, or its fleet, is back, if it was told that it is gone."""
         try:
-            state = wire.decode(payload, wire.MonitorStatus).state
+            name = self._statuses.take(name, payload)
         except wire.PacketError as error:
             log.warning("the status of the monitor %.64r cannot be read: %s", name, error)
             return []
-        if state == "offline":
+        status = self._statuses.shown().get(name)
+        if status is None:  # its name is given up for good
+            self._gone_s.pop(name, None)
+            self._told.pop(name, None)
+            return []
+        if status.state == "offline":
             self._gone_s.setdefault(name, now_s)
             return []
         self._gone_s.pop(name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +35,8 @@ from monitor.page.viewer import MOST_WATCHED, Viewer
 
 STATIC = Path(__file__).with_name("static")
 TICK_S = 1.0
+RETAINED_S = 2.0
+"""A broker that hands out what it retains does so within this time."""
 FRAME_S = 1 / 30
 """A page is sent something no more often than that."""
 MOST_VIEWERS = 200
@@ -83,6 +86,8 @@ class Page:
         self.hub = Hub(topics, feed)
         self._feed, self._now = feed, now
         self._asker = Asker(topics, settings.name, feed.answer_name, feed.publish)
+        self._refresh_topic = topics.request(settings.name, wire.REFRESH)
+        self._connected_s = math.inf
         self._past = Past(settings.state, settings.name)
         self.phones = Phones(topics, feed, self.refused)
         feed.subscribe(self._asker.answer_topic, 1)
@@ -91,13 +96,26 @@ class Page:
         """Read the history, connect, and do what is due, until cancelled."""
         for alert in await asyncio.to_thread(lambda: list(self._past.alerts())):
             self.hub.fleet.take_alert(alert, 0.0)
-        self._feed.start(self.take, self.hub.set_connected)
+        self._feed.start(self.take, self._note_connected)
         try:
             while True:
                 self.hub.tick(self._now())
+                self._ask_for_what_was_retained()
                 await asyncio.sleep(TICK_S)
         finally:
             self._feed.stop()
+
+    def _note_connected(self, connected: bool) -> None:
+        self.hub.has_retained, self._connected_s = False, self._now()
+        self.hub.set_connected(connected)
+
+    def _ask_for_what_was_retained(self) -> None:
+        """Ask the monitor to say again how all devices are, if the broker does not hand out what it has retained."""
+        if self._connected_s + RETAINED_S < self._now() and self.hub.connected:
+            self._connected_s = math.inf
+            if not self.hub.has_retained:
+                with contextlib.suppress(ConnectionError):
+                    self._feed.publish(self._refresh_topic, b"{}")
 
     def take(self, messages: list[Heard]) -> None:
         """Take what came from the broker."""

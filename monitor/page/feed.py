@@ -117,7 +117,7 @@ class Feed:
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         try:
-            heard = Heard(message.topic, bytes(message.payload))
+            heard = Heard(message.topic, bytes(message.payload), message.retain)
         except UnicodeDecodeError:
             return
         with self._lock:

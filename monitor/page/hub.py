@@ -24,6 +24,7 @@ from monitor.page.fleet import MOST_DEVICES, Fleet
 from monitor.page.signal import Signal
 from monitor.page.trend import Trend
 from monitor.page.viewer import Viewer
+from monitor.summary import Monitors
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class Heard(NamedTuple):
 
     topic: str
     payload: bytes
+    retained: bool = False
+    """Whether the broker had kept it."""
 
 
 class Broker(Protocol):
@@ -69,9 +72,12 @@ class Hub:
         self.viewers: set[Viewer] = set()
         self.refused: Counter[str] = Counter()
         """What was not of the contract, by the last word of its topic; "fault": what we failed to take."""
-        self.connected = False
+        self.connected = self.has_retained = False
+        """Whether the broker is there, and whether it has handed out what it retains."""
+        self._monitors = Monitors()
         self._signals: dict[str, Signal] = {}
         self._infos: OrderedDict[str, wire.Info] = OrderedDict()
+        self._steps_uv: OrderedDict[str, float] = OrderedDict()  # of signals, by what device or monitor says
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._leaving_s: dict[str, float] = {}
         self._hears_all_beats = True
@@ -90,7 +96,8 @@ class Hub:
 
     def take(self, messages: Iterable[Heard], now_s: float) -> None:
         """Take what came from the broker."""
-        for topic, payload in messages:
+        for topic, payload, is_retained in messages:
+            self.has_retained |= is_retained
             leaf = topic.rpartition("/")[2]
             try:
                 if (
@@ -183,8 +190,7 @@ class Hub:
 
     def _new_signal(self, device: str) -> Signal:
         signal = Signal()
-        info = self._infos.get(device)
-        signal.step_uv = 0.0 if info is None else info.resolution_uv
+        signal.step_uv = self._steps_uv.get(device, 0.0)
         return signal
 
     def _take_samples(self, device: str, payload: bytes, now_s: float) -> None:
@@ -225,6 +231,8 @@ class Hub:
         state = wire.decode(payload, wire.DeviceState)
         if state.device != device:
             raise wire.PacketError(f"A state must be of its topic's device: got {state.device[:80]!r} on {device}.")
+        if state.resolution_uv is not None and device not in self._infos:
+            self._note_step(device, state.resolution_uv)
         before = self.fleet.version
         self.fleet.take_state(state, now_s)
         if state.heart_rate_bpm is not None and device in self.fleet.rows:
@@ -240,10 +248,17 @@ class Hub:
         self._infos.move_to_end(device)
         if len(self._infos) > MOST_DEVICES:
             self._infos.popitem(last=False)
-        if device in self._signals:
-            self._signals[device].step_uv = info.resolution_uv
+        self._note_step(device, info.resolution_uv)
         if device not in self.fleet.rows:
             self.fleet.see(device, 0.0)
+
+    def _note_step(self, device: str, step_uv: float) -> None:
+        self._steps_uv[device] = step_uv
+        self._steps_uv.move_to_end(device)
+        if len(self._steps_uv) > MOST_DEVICES:
+            self._steps_uv.popitem(last=False)
+        if device in self._signals:
+            self._signals[device].step_uv = step_uv
 
     def _take_status(self, device: str, payload: bytes, now_s: float) -> None:
         if payload:
@@ -255,16 +270,15 @@ class Hub:
             self._erase(wire.decode(payload, wire.Forgotten).device)
         if leaf != "status":
             return
-        if payload:
-            self.fleet.monitors[name] = wire.decode(payload, wire.MonitorStatus)
-        else:
-            self.fleet.monitors.pop(name, None)
+        self._monitors.take(name, payload)
+        self.fleet.monitors = self._monitors.shown()
         self._tell_monitors()
 
     def _erase(self, device: str) -> None:
         """Drop all that is known of a device, its alerts too."""
         self.fleet.erase(device)
         self._infos.pop(device, None)
+        self._steps_uv.pop(device, None)
         self.trends.pop(device, None)
         self._gone.pop(device, None)
         if device in self._signals:

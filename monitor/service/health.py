@@ -185,4 +185,6 @@ class Health:
             overloaded_since_s=round(since_epoch_s + now_s - behind_s, 3) if state == "overloaded" else None,
             fault=None if parts.store is None else parts.store.fault or parts.store.delay,
             broker_fault=parts.source.fault,
+            fleet=None if parts.partitions is None else self._settings.name,
+            partitions=0 if parts.partitions is None else parts.partitions.owned,
         )

@@ -92,6 +92,9 @@ class Loop:
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
         self._publish()
         parts.intake.erase(parts.requests.turn(now_s, attention.arrived_s(now_s)))
+        if parts.requests.takes_refresh(now_s) and parts.source.connected:
+            parts.states.repeat()
+            self._health.publish(now_s)
         parts.configured.turn()
         parts.states.turn(now_s, attention.arrived_s(now_s))
         parts.intake.report(parts.engine.take_notices(), now_s)

@@ -56,6 +56,11 @@ class Partitions:
         self._requests = requests
         self._owned: set[int | None] = set()
 
+    @property
+    def owned(self) -> int:
+        """How many are ours."""
+        return len(self._owned)
+
     def turn(self, messages: list[Message]) -> list[Message]:
         """Leave what is lost, and take over what is new, before the messages are taken; return those that are ours.
 

@@ -8,9 +8,11 @@ Rules
 * Every granted request stays in the audit trail: who, when, what. Each step of an alert's life is also published.
 * Of several workers each grants the requests for its own devices, and all of them read the configuration file again:
   the first one answers for all. Where the fleet is dealt out by partitions, the source brings each request to the one
-  process that has the device, and every process reads its own file and answers.
+  process that has the device, and every process reads its own file and answers. That a device is to be forgotten is
+  heard by all as well.
 * Who asks to forget a device is answered once nothing of it is left, in memory or saved. The audit trail then says who
   asked and when, and not of which device. Every worker drops what it knows of it, and one deletes what is saved.
+* Who asks for a refresh gets no answer: what was published is published again.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
 
 Knows the wire, the engine and the store; nothing of how requests come in.
@@ -19,6 +21,7 @@ Knows the wire, the engine and the store; nothing of how requests come in.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import zlib
 from collections import Counter, deque
@@ -40,6 +43,9 @@ from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import RequestRow, StateStore
 
 log = logging.getLogger(__name__)
+
+REFRESH_S = 2.0
+"""No more often is all published again because somebody asks for it."""
 
 
 class Refusal(ValueError):
@@ -115,6 +121,8 @@ class Requests:
         self._dropped: list[str] = []  # those that were forgotten in this turn
         self._arrived_s = 0.0
         self._opened = 0
+        self._is_refresh_due = False
+        self._refreshed_s = -math.inf
         self._grant: Mapping[wire.Verb, Callable[[Task], str]] = {
             "acknowledge": self._acknowledge,
             "silence": self._silence,
@@ -200,7 +208,9 @@ class Requests:
     def take(self, message: Message) -> None:
         """Keep a request for `turn`."""
         verb = self._topics.parse_request(message.topic, self._name)
-        if verb is not None:
+        if verb == wire.REFRESH:
+            self._is_refresh_due |= not message.retained
+        elif verb is not None:
             self._came.append((verb, message))
 
     def turn(self, now_s: float, arrived_s: float) -> list[str]:
@@ -229,6 +239,13 @@ class Requests:
         dropped, self._dropped = self._dropped, []
         return dropped
 
+    def takes_refresh(self, now_s: float) -> bool:
+        """Whether what was published is to be published again; not more often than every `REFRESH_S`."""
+        if not self._is_refresh_due or now_s - self._refreshed_s < REFRESH_S:
+            return False
+        self._is_refresh_due, self._refreshed_s = False, now_s
+        return True
+
     def answer(self, rows: Sequence[tuple[RequestRow, str | None]]) -> None:
         """Answer requests of which what was decided is saved now, or cannot be for a reason."""
         for row, fault in rows:
@@ -246,18 +263,29 @@ class Requests:
                 self._reload(wire.decode(message.payload, wire.Reload), message.payload)
                 return
             request = wire.decode(message.payload, wire.Request)
-            if not self._is_ours(request.device):
-                if verb == "forget":
+            if self._is_for_others(request.device, message.partition):
+                if verb == "forget" and not (self._is_shared and self._tools.engine.knows(request.device)):
                     self._drop(request.device)
                 return
             self._handle(verb, request, message.payload)
             if message.partition is not None:
                 self._decided[request.device] = message.partition
         except (Refusal, wire.PacketError) as error:
-            if isinstance(error, wire.PacketError) and self._shard[0]:
-                return  # the first worker says so
+            if isinstance(error, wire.PacketError) and not self._speaks_for_all(message.partition):
+                return
             self._count_refused(verb, str(error))
             self._answer(topic, wire.Answer(id=id_, ok=False, text=str(error)))
+
+    def _speaks_for_all(self, partition: int | None) -> bool:
+        """Whether it is for this process to say what is wrong with a request that names no device."""
+        return partition is not None if self._is_shared else not self._shard[0]
+
+    def _is_for_others(self, device: str, partition: int | None) -> bool:
+        """Whether another process answers a request; where the fleet is dealt out, that to which it comes by partition.
+
+        It may be this one, which hears it twice.
+        """
+        return partition is None if self._is_shared else not self._is_ours(device)
 
     def _is_ours(self, device: str) -> bool:
         number, workers = self._shard

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 GC_THRESHOLD = (2000, 20, 5000)
 """A full garbage collection stops the loop for 0.2 s with ten thousand devices: every ten minutes will do, since only a
 device that is forgotten leaves a cycle."""
+HEARD_BY_ALL = (wire.REFRESH, "forget")
+"""Requests that every process of a fleet hears."""
 LEAVES = ("info", "samples", "status")
 """What is asked for of every device."""
 
@@ -83,7 +85,7 @@ class Service:
         self.settings = settings
         self.panel = load_panel(settings.model, settings.shape, settings.provider)
         self.engine = Engine(self.panel, settings.alerts)
-        self.source = source or make_source(settings, None if report else _offline(self.panel))
+        self.source = source or make_source(settings, None if report else _offline(settings, self.panel))
         self.board = HealthBoard(states={} if settings.metrics_devices else None)
         self._report = report
         self._waited = 0  # turns for which another monitor of this name was waited for
@@ -185,13 +187,14 @@ class Service:
             log.warning("%s Trying again.", error)
 
 
-def _offline(panel: Panel) -> bytes:
+def _offline(settings: ServiceSettings, panel: Panel) -> bytes:
     """Return the last will."""
     status = wire.MonitorStatus(
         state="offline",
         version=VERSION,
         **panel.names(),
         since_s=time.time(),
+        fleet=None if settings.source is None else settings.name,
     )
     return wire.encode(status)
 
@@ -242,9 +245,11 @@ def _make_partitioned(settings: ServiceSettings, url: str, will: bytes | None) -
 
     cluster, broker, name = ClusterUrl.parse(url), settings.broker, settings.own_name
     password = connection.read_password(broker, settings.password_file)
-    topic = wire.Topics(settings.prefix).monitor_status(name)
+    topics = wire.Topics(settings.prefix)
+    topic = topics.monitor_status(name)
+    asked = [Subscription(topics.request(settings.name, verb), 1, required=False) for verb in HEARD_BY_ALL]
     out = MqttSource(
-        broker, f"ecgwatch-{name}", [], password=password, tls=settings.tls, clean=True,
+        broker, f"ecgwatch-{name}", asked, password=password, tls=settings.tls, clean=True,
         will=None if will is None else (topic, will),
     )  # fmt: skip
     out.name_hosts([(host, broker.port) for host, _ in cluster.nodes])

@@ -90,6 +90,10 @@ class States:
         """Take alerts that were found: what begins or ends is told at the next turn."""
         self._due.update([alert.device for alert in alerts if alert.state != "update"])
 
+    def repeat(self) -> None:
+        """Let all devices be told of at the next turn, as after a new connection."""
+        self._connections, self._look_due_s = 0, -math.inf
+
     def leave(self, devices: Iterable[str]) -> None:
         """Tell no more of devices that another process goes on with, nor that they are gone."""
         gone = set(devices)
@@ -187,6 +191,8 @@ class States:
             alerts=_list_alerts(known, decided) if known.active else [],
             silenced=[one for one in decided.silences if one.until_s > time_s],
             limits=self._decisions.limits_of(known.id),
+            lead=known.lead or None,
+            resolution_uv=known.resolution_uv,
             time_s=round(time_s, 3),
         )
 

@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from multiprocessing import resource_tracker
@@ -37,6 +37,7 @@ from monitor.service.metrics import LATE_S, HealthBoard, serve
 from monitor.service.settings import ALIVE_S, NOTE_S, STATUS_S, VERSION, ServiceSettings
 from monitor.service.stale_sessions import end_stale_sessions
 from monitor.state.location import locate
+from monitor.summary import add_up
 
 log = logging.getLogger(__name__)
 
@@ -286,36 +287,6 @@ class Workers:
 
     def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:
         return wire.MonitorStatus(state=state, version=VERSION, model="", model_sha256="", since_s=self._since_s)
-
-
-def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) -> wire.MonitorStatus:
-    """One status of several workers: counts added up, and the worst of all else."""
-    reports = list(statuses)
-    if not reports:
-        return blank
-    heard = [status.heard_s for status in reports if status.heard_s is not None]
-    lateness = [status.lateness_s for status in reports if status.lateness_s is not None]
-    since = [status.overloaded_since_s for status in reports if status.overloaded_since_s is not None]
-    overloaded = blank.state == "online" and any(status.state == "overloaded" for status in reports)
-    return msgspec.structs.replace(
-        blank,
-        state="overloaded" if overloaded else blank.state,
-        model=reports[0].model,
-        model_sha256=reports[0].model_sha256,
-        counts=dict(sum((Counter(status.counts) for status in reports), Counter())),
-        devices=sum(status.devices for status in reports),
-        streaming=sum(status.streaming for status in reports),
-        lead_off=sum(status.lead_off for status in reports),
-        silent=sum(status.silent for status in reports),
-        unsettled=sum(status.unsettled for status in reports),
-        unsaved_s=max((status.unsaved_s for status in reports), default=0.0),
-        heard_s=max(heard, default=None),
-        lateness_s=max(lateness, default=None),
-        behind_s=max(status.behind_s for status in reports),
-        overloaded_since_s=min(since, default=None) if overloaded else None,
-        fault=next((status.fault for status in reports if status.fault is not None), None),
-        broker_fault=next((status.broker_fault for status in reports if status.broker_fault is not None), None),
-    )
 
 
 @contextmanager

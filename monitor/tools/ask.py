@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -131,7 +132,7 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     """Print the retained states of all devices, those that need a person first; return the exit status."""
     source = asker.connect(asker.topics.of("+", "state"))
     try:
-        messages = read_retained(source)
+        messages = read_retained(source, asker.topics.request(asker.monitor, wire.REFRESH))
     finally:
         source.close()
     states = [wire.decode(message.payload, wire.DeviceState) for message in messages if message.payload]
@@ -146,18 +147,32 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     return 0
 
 
-def read_retained(source: Source) -> list[Message]:
-    """Return what a broker retains of the topics of a source that was just opened."""
+def read_retained(source: Source, refresh: str | None = None) -> list[Message]:
+    """Return what a broker retains of the topics of a source that was just opened.
+
+    Parameters
+    ----------
+    source
+        The source.
+    refresh
+        Where to ask the monitor to publish it again, if the broker hands out nothing; None does not.
+    """
     latest: dict[str, Message] = {}
-    until_s = time.monotonic() + STATES_S
-    while time.monotonic() < until_s:
+    now_s = time.monotonic()
+    until_s, ask_s = now_s + STATES_S, now_s + QUIET_S
+    while (now_s := time.monotonic()) < until_s:
+        if refresh is not None and now_s > ask_s and not any(message.retained for message in latest.values()):
+            ask_s, until_s = math.inf, now_s + STATES_S
+            source.publish(refresh, b"{}", qos=1)
         messages = source.poll(POLL_S, MOST)
         for message in messages:
             latest[message.topic] = message
         source.ack(message.token for message in messages if message.token is not None)
         source.flush()
-        if messages:
+        if messages and messages[0].retained:
             until_s = time.monotonic() + QUIET_S
+        elif messages and ask_s == math.inf:
+            until_s = max(until_s, time.monotonic() + QUIET_S)
     return list(latest.values())
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.broker.source import Message
+from monitor.summary import Monitors
 from monitor.tools.watch import format_alert
 
 RANKS: dict[str, int] = {"high": 3, "medium": 2, "low": 1, "technical": 0}
@@ -55,7 +56,10 @@ class Board:
         self.states: dict[str, wire.DeviceState] = {}
         """By device."""
         self.monitors: dict[str, wire.MonitorStatus] = {}
-        """By name."""
+        """By name, each fleet as one."""
+        self._monitors = Monitors()
+        self.has_retained = False
+        """Whether the broker has handed out what it retains."""
         self.is_connected = True
         """Whether messages can come."""
         self.recent: deque[tuple[wire.Severity, str]] = deque(maxlen=RECENT)
@@ -75,6 +79,7 @@ class Board:
         now_s
             On any clock that does not run back.
         """
+        self.has_retained |= message.retained
         try:
             if message.topic.startswith(self._status[0]) and message.topic.endswith(self._status[1]):
                 self._take_status(message)
@@ -91,10 +96,8 @@ class Board:
 
     def _take_status(self, message: Message) -> None:
         name = message.topic[len(self._status[0]) : -len(self._status[1])]
-        if message.payload:
-            self.monitors[name] = wire.decode(message.payload, wire.MonitorStatus)
-        else:
-            self.monitors.pop(name, None)
+        self._monitors.take(name, message.payload)
+        self.monitors = self._monitors.shown()
 
     def _take_state(self, device: str, payload: bytes) -> None:
         if payload:

@@ -5,20 +5,22 @@ Both may be run again at any time, and while monitors run: what is there already
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pika import amqp_object, spec
 
 from monitor import wire
 from monitor.broker.amqp_connection import ClusterUrl, Connection, Login, Refused, connect_to_any
-from monitor.broker.connection import TlsFiles, read_password
+from monitor.broker.connection import BrokerUrl, TlsFiles, read_password
 from monitor.broker.topology import QueueKind, Topology
 from monitor.state.location import locate
 from monitor.state.store import Claim
+from monitor.summary import Monitors
+from monitor.tools.fleet import describe, hear
 
 CHANNEL = 1
 MOST_PARTITIONS = 1024
@@ -37,6 +39,8 @@ class ClusterSettings:
     prefix: str = wire.PREFIX
     password_file: Path | None = None
     tls: TlsFiles = field(default_factory=TlsFiles)
+    mqtt: BrokerUrl | None = None
+    """Where the monitors publish; None: at the first node, on the usual port."""
 
     @property
     def login(self) -> Login:
@@ -110,12 +114,20 @@ def init(settings: ClusterSettings, partitions: int, kind: QueueKind) -> int:
 
 
 def status(settings: ClusterSettings, as_json: bool) -> int:
-    """Print the partitions, who has them, and how much waits; return 1 if a partition is not watched, else 0."""
+    """Print the partitions, who has them, how much waits, and how all processes are.
+
+    Returns
+    -------
+    int
+        1 if a partition is not watched, else 0.
+    """
     found = read_status(settings)
+    monitors, why = _hear(settings, found.processes)
     if as_json:
-        print(json.dumps(asdict(found)))
+        said = {"fleet": monitors.shown().get(settings.name), "members": monitors.processes(settings.name)}
+        print(msgspec.json.encode(asdict(found) | said).decode())
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join([*_lines(found), "", why or "\n".join(describe(settings.name, monitors))]))
     return int(not found.partitions or not all(one.watched for one in found.partitions))
 
 
@@ -138,6 +150,17 @@ def read_status(settings: ClusterSettings) -> Status:
         processes=0 if members is None else members.consumer_count or 0,
         partitions=[_partition(number, answer, claims.get(f"p{number}")) for number, answer in enumerate(answers)],
     )
+
+
+def _hear(settings: ClusterSettings, processes: int) -> tuple[Monitors, str]:
+    """Return what the processes say of themselves, and why nothing was heard, if so."""
+    broker = settings.mqtt or settings.broker.mqtt
+    try:
+        password = read_password(broker, settings.password_file)
+        topics, tls = wire.Topics(settings.prefix), settings.tls if broker.tls else TlsFiles()
+        return hear(broker, topics, settings.name, processes, password, tls), ""
+    except ConnectionError as error:
+        return Monitors(), f"{error} How the monitors are is not known: --mqtt says where they publish."
 
 
 def count_partitions(connection: Connection, topology: Topology) -> int:

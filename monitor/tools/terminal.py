@@ -9,6 +9,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.live import Live
 
+from monitor import wire
 from monitor.broker.source import Source
 from monitor.tools.board import Board
 from monitor.tools.view import draw
@@ -97,14 +98,14 @@ def show(watcher: Watcher, device: str | None, console: Console | None = None) -
     source.open()
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
-            _serve(source, board, focus, live)
+            _serve(watcher, source, board, focus, live)
     finally:
         focus.close()
         source.close()
 
 
-def _serve(source: Source, board: Board, focus: Focus, live: Live) -> NoReturn:
-    drawn_s = 0.0
+def _serve(watcher: Watcher, source: Source, board: Board, focus: Focus, live: Live) -> NoReturn:
+    drawn_s, asked = 0.0, set[str]()
     while True:
         messages = source.poll(FRAME_S, MOST)
         now_s = time.monotonic()
@@ -113,6 +114,10 @@ def _serve(source: Source, board: Board, focus: Focus, live: Live) -> NoReturn:
         source.ack(message.token for message in messages if message.token is not None)
         source.flush()
         board.is_connected = source.connected
+        if not board.has_retained and (new := board.monitors.keys() - asked):
+            asked |= new
+            for name in new:  # the broker hands out nothing: the monitor shall say again how all devices are
+                source.publish(watcher.topics.request(name, wire.REFRESH), b"{}", qos=1)
         focus.turn(board, now_s)
         if now_s - drawn_s >= FRAME_S:
             drawn_s = now_s

@@ -75,7 +75,8 @@ def _header(board: Board, time_s: float) -> Text:
         text.append("  NO MONITOR IS ONLINE: nobody is watched, no alert means nothing", style=STYLES["high"])
     for name, status in sorted(board.monitors.items()):
         style = {"online": "green", "overloaded": STYLES["medium"]}.get(status.state, STYLES["high"])
-        text.append(f"  {plain(name)} {status.state}", style=style)
+        many = "" if status.fleet is None else f", {status.processes} processes"
+        text.append(f"  {plain(name)} {status.state}{many}", style=style)
     return text
 
 

@@ -15,6 +15,7 @@ from monitor.broker import connection
 from monitor.broker.connection import TlsFiles
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source, Subscription
+from monitor.summary import Monitors
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,12 @@ def watch(source: Source, as_json: bool, device: str | None = None) -> NoReturn:
         The broker cannot be reached at the start, or refuses the connection.
     """
     source.open()
-    monitors: dict[str, str] = {}
+    monitors, states = Monitors(), dict[str, str]()
     while True:
         messages = source.poll(POLL_S, MOST)
         for message in messages:
             if message.topic.endswith("/status"):
-                _log_state(message, monitors)
+                _log_state(message, monitors, states)
             elif device is None or message.topic.endswith(f"/{device}/alerts"):
                 print(_format(message, as_json), flush=True)
         source.ack(message.token for message in messages if message.token is not None)
@@ -108,16 +109,17 @@ def _format(message: Message, as_json: bool) -> str:
         return plain(f"not an alert, on {message.topic}: {error}")
 
 
-def _log_state(message: Message, monitors: dict[str, str]) -> None:
-    """Log it when a monitor goes or comes back: while none is online, no alert means nothing."""
-    name = message.topic.split("/")[-2]
+def _log_state(message: Message, monitors: Monitors, states: dict[str, str]) -> None:
+    """Log it when a monitor or a fleet goes or comes back: while none is online, no alert means nothing."""
     try:
-        state = wire.decode(message.payload, wire.MonitorStatus).state if message.payload else "offline"
+        name = monitors.take(message.topic.split("/")[-2], message.payload)
     except ValueError:
         return
-    if state == monitors.get(name, "online" if state != "offline" else ""):
+    status = monitors.shown().get(name)
+    state = "offline" if status is None else status.state
+    if state == states.get(name, "online" if state != "offline" else ""):
         return
-    monitors[name] = state
+    states[name] = state
     if state == "offline":
         log.warning("the monitor %s is offline: nobody is watched by it", plain(name))
     else:

@@ -74,6 +74,12 @@ function statusPanel(name, status) {
     ["State", status.state],
     ["Running for", status.state === "offline" ? "–" : span(link.now_s() - status.since_s)],
     ["Version", status.version],
+    ...(status.fleet === null
+      ? []
+      : /** @type {[string, string][]} */ ([
+          ["Processes", String(status.processes)],
+          ["Parts of the fleet", String(status.partitions)],
+        ])),
     ["Model", status.model],
     [
       "Devices",
@@ -90,7 +96,7 @@ function statusPanel(name, status) {
   return h(
     "section",
     { class: "panel stack" },
-    h("h2", {}, `Name: ${name}`),
+    h("h2", {}, status.fleet === null ? `Name: ${name}` : `Fleet: ${name}`),
     h(
       "table",
       {},

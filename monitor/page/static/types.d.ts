@@ -80,6 +80,9 @@ interface MonitorStatus {
   behind_s: number;
   fault: string | null;
   broker_fault: string | null;
+  fleet: string | null;
+  processes: number;
+  partitions: number;
 }
 
 interface Strip {

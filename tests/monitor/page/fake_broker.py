@@ -27,6 +27,8 @@ class FakeBroker:
         self.published: list[tuple[str, bytes, bool]] = []
         """What is no request."""
         self.is_connected = True
+        self.refreshes = 0
+        """How often the monitor was asked to publish all again."""
         self._answer = answer
         self._started = threading.Event()
 
@@ -55,7 +57,11 @@ class FakeBroker:
         if "/request/" not in topic:
             self.published.append((topic, payload, retain))
             return
-        verb, request = topic.rpartition("/")[2], wire.decode(payload, wire.Request)
+        verb = topic.rpartition("/")[2]
+        if verb == wire.REFRESH:
+            self.refreshes += 1
+            return
+        request = wire.decode(payload, wire.Request)
         self.requests.append((verb, request))
         if self._answer is not None:
             answer = self._answer(verb, request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from monitor import wire
-from monitor.page import api
+from monitor.page import api, app
 from monitor.page.sessions import LASTS_S
 from monitor.page.signal import HEADER
 from tests.monitor.page.client import make_users, open_page
@@ -58,6 +59,20 @@ def test_a_browser_gets_rows_alerts_and_the_signal_it_watches() -> None:
         while not (frame := socket.receive().get("bytes")):
             pass
         assert HEADER.unpack(frame[: HEADER.size])[2] == numbers["a"]
+
+
+@pytest.mark.parametrize("is_retained", [True, False])
+def test_what_a_broker_does_not_hand_out_is_asked_of_the_monitor(
+    monkeypatch: pytest.MonkeyPatch, is_retained: bool
+) -> None:
+    monkeypatch.setattr(app, "TICK_S", 0.01)
+    with open_page() as page:
+        page.broker.bring([heard("a", "state", state())._replace(retained=is_retained)])
+        page.clock.now_s += app.RETAINED_S + 1.0
+        for _ in range(20):
+            page.broker.bring([])
+            time.sleep(0.02)
+    assert page.broker.refreshes == (not is_retained)
 
 
 def test_a_browser_sees_that_the_broker_is_there_and_how_the_monitor_is() -> None:

@@ -473,3 +473,17 @@ def test_while_the_store_is_away_nobody_waits_for_what_it_knows(alerted: Monitor
         alerted.ask("comment", "a", episode=_episode(alerted), text="?"), ok=False
     )
     assert _text(alerted.ask("rename", "a", name="bed 1"))
+
+
+def test_a_refresh_publishes_all_states_and_the_status_again(alerted: Monitor) -> None:
+    alerted.play("b", CALM)
+    alerted.broker.published.clear()
+    alerted.broker.publish(TOPICS.request("monitor", wire.REFRESH), b"{}")
+    alerted.turn()
+    states = [one.topic for one in alerted.broker.published if one.topic.endswith("/state")]
+    assert sorted(states) == [TOPICS.of("a", "state"), TOPICS.of("b", "state")]
+    assert alerted.messages(TOPICS.monitor_status("monitor"))
+    alerted.broker.published.clear()
+    alerted.broker.publish(TOPICS.request("monitor", wire.REFRESH), b"{}")  # too soon
+    alerted.turn()
+    assert [one for one in alerted.broker.published if one.topic.endswith("/state")] == []

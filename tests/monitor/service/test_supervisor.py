@@ -24,7 +24,8 @@ from monitor.broker import connection
 from monitor.broker.connection import BrokerUrl
 from monitor.service.metrics import Address
 from monitor.service.settings import ServiceSettings
-from monitor.service.supervisor import Workers, _Worker, add_up
+from monitor.service.supervisor import Workers, _Worker
+from monitor.summary import add_up
 from simulator.broker import EmbeddedBroker, free_port
 
 
