@@ -1,9 +1,9 @@
 """A cluster on one machine, a fleet on it, and what faults cost: `python -m tests.soak.cluster`, `make cluster-demo`.
 
 Starts RabbitMQ, PostgreSQL and three monitors, plays devices in real time, and meanwhile kills a monitor, lets another
-join, and freezes a third past its takeover. At the end every beat and every alert is compared with what one engine
-finds that nothing befalls. RabbitMQ and PostgreSQL must be installed, but need not run: they get ports and directories
-of their own.
+join, and freezes a third past its takeover; or, with `--faults database`, kills and restarts PostgreSQL, and takes it
+away for a minute. At the end every beat and every alert is compared with what one engine finds that nothing befalls.
+RabbitMQ and PostgreSQL must be installed, but need not run: they get ports and directories of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,8 @@ HEARTS = 40
 INFO = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
 LATE_S = 60.0
 """How long the last beats may take."""
+TOLD_S = 12.0
+"""After so long every status tells what is wrong, or that nothing is: they come every 10 s."""
 
 
 class Listener(Subscriber):
@@ -49,7 +51,7 @@ class Listener(Subscriber):
 
     def __init__(self, url: connection.BrokerUrl) -> None:
         self.times_s: list[float] = []
-        topics = TOPICS.of("+", "beats"), TOPICS.of("+", "alerts")
+        topics = TOPICS.of("+", "beats"), TOPICS.of("+", "alerts"), TOPICS.monitor_status("+")
         super().__init__(url, *topics, before=lambda: self.times_s.append(time.time()))
 
     def on_beats(self) -> dict[str, list[tuple[float, bytes]]]:
@@ -57,6 +59,14 @@ class Listener(Subscriber):
 
     def on_alerts(self) -> dict[str, list[tuple[float, bytes]]]:
         return self._sorted("alerts")
+
+    def on_statuses(self) -> list[tuple[float, wire.MonitorStatus]]:
+        """Statuses of monitors, and when they came."""
+        return [
+            (time_s, wire.decode(payload, wire.MonitorStatus))
+            for time_s, (topic, payload) in zip(self.times_s, self.received, strict=False)
+            if topic.endswith("/status") and payload
+        ]
 
     def _sorted(self, leaf: str) -> dict[str, list[tuple[float, bytes]]]:
         found: dict[str, list[tuple[float, bytes]]] = {}
@@ -102,7 +112,7 @@ class Cluster:
 
     def wait_for(self, processes: int) -> None:
         """Wait until so many monitors share the partitions."""
-        until_s = time.monotonic() + 120.0
+        until_s = time.monotonic() + 300.0
         while read_status(self.settings).processes != processes:
             assert time.monotonic() < until_s, f"{processes} monitors did not come together"
             time.sleep(0.2)
@@ -121,9 +131,11 @@ def run_cluster(nodes: int, monitors: int, logs: Path | None = None) -> Iterator
 
 
 def make_signals(devices: int, seconds: float) -> dict[str, Samples]:
-    """Return each device's ECG, of one of `HEARTS` heart rates."""
-    ecgs = [make_ecg(beat_times(seconds, 0.36 + 0.6 * heart / HEARTS), seconds, RATE_HZ) for heart in range(HEARTS)]
-    return {f"d{number}": ecgs[number % HEARTS] for number in range(devices)}
+    """Return each device's ECG, of one of `HEARTS` heart rates; after a minute it is played again."""
+    piece_s, size = min(seconds, 60.0), round(seconds * RATE_HZ)
+    rates = range(min(devices, HEARTS))
+    ecgs = [make_ecg(beat_times(piece_s, 0.36 + 0.6 * heart / HEARTS), piece_s, RATE_HZ) for heart in rates]
+    return {f"d{number}": np.resize(ecgs[number % HEARTS], size) for number in range(devices)}
 
 
 def cut(signals: dict[str, Samples], began_s: float) -> dict[str, list[wire.Packet]]:
@@ -165,6 +177,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=75.0)
     parser.add_argument("--nodes", type=int, default=1, help="of RabbitMQ; with 3, one of them is killed as well")
     parser.add_argument("--monitors", type=int, default=3)
+    parser.add_argument("--faults", choices=FAULTS, default="monitors", help="what they are done to")
+    parser.add_argument("--away", type=float, default=60.0, help="seconds for which the database is away")
     parser.add_argument("--logs", type=Path, help="directory for what the monitors log")
     options = parser.parse_args(words)
     print("starting RabbitMQ, PostgreSQL and the monitors (half a minute)", flush=True)
@@ -175,13 +189,45 @@ def main(words: Sequence[str] | None = None) -> int:
         fleet = cut(signals, time.time() + 1.0)
         playing = threading.Thread(target=play, args=(cluster.nodes[0].url, fleet))
         playing.start()
-        _do_faults(cluster, options.seconds)
+        away_s = FAULTS[options.faults](cluster, options)
         playing.join()
-        return _report(cluster, listener, *undisturbed(fleet, INFO), options)
+        bad = _report(cluster, listener, *undisturbed(fleet, INFO), options)
+        return int(bad or (away_s is not None and not _tells(listener, *away_s)))
 
 
-def _do_faults(cluster: Cluster, seconds: float) -> None:
+def _disturb_database(cluster: Cluster, options: argparse.Namespace) -> tuple[float, float]:
+    """Kill and restart the database, and take it away for a while; return from when to when."""
+    time.sleep(options.seconds / 10)
+    _say("PostgreSQL is killed with -9, and started again")
+    cluster.database.restart(signal.SIGKILL, 0.0)
+    time.sleep(options.seconds / 10)
+    _say(f"PostgreSQL is gone for {options.away:g} s")
+    began_s = time.time()
+    cluster.database.restart(signal.SIGINT, options.away)
+    _say("and is back")
+    return began_s, time.time()
+
+
+def _tells(listener: Listener, began_s: float, ended_s: float) -> bool:
+    """Print what came while the database was away; return whether alerts went on, and the statuses told of it."""
+    beats = [(json.loads(each[0][1])["completed_s"], each[0][0]) for each in listener.on_beats().values()]
+    during_s = [delay_s for completed_s, delay_s in beats if began_s <= completed_s <= ended_s]
+    p50, p99, longest = np.percentile(during_s or [np.inf], [50, 99, 100])
+    print(f"beats while it was away{'':5} {len(during_s)}: p50 {p50:.3f}, p99 {p99:.2f}, max {longest:.2f} s")
+    statuses = listener.on_statuses()
+    told = [one for at_s, one in statuses if began_s + TOLD_S < at_s < ended_s and one.state != "offline"]
+    after = [one for at_s, one in statuses if at_s > ended_s + TOLD_S]
+    faulty, unsaved_s = sum(one.fault is not None for one in told), max((one.unsaved_s for one in told), default=0.0)
+    print(
+        f"statuses meanwhile{'':10} {faulty} of {len(told)} name the fault, packets unsaved for up to {unsaved_s:.0f} s"
+    )
+    print(f"statuses afterwards{'':9} {sum(one.fault is not None for one in after)} of {len(after)} name a fault")
+    return faulty == len(told) > 0 and longest < ended_s - began_s and not any(one.fault for one in after)
+
+
+def _disturb_monitors(cluster: Cluster, options: argparse.Namespace) -> None:
     """Kill, join, freeze and thaw, evenly over the time."""
+    seconds = options.seconds
     first, second = cluster.monitors[:2]
     time.sleep(seconds / 5)
     _say("a monitor is killed with -9")
@@ -246,6 +292,12 @@ def _status_lines(cluster: Cluster) -> list[str]:
         f"{found.broker}, {found.store}",
         f"{found.processes} monitors share {PARTITIONS} partitions; {len(owners)} own some",
     ]
+
+
+FAULTS: dict[str, Callable[[Cluster, argparse.Namespace], tuple[float, float] | None]] = {
+    "monitors": _disturb_monitors,
+    "database": _disturb_database,
+}
 
 
 def _say(text: str) -> None:
