@@ -6,6 +6,7 @@ Both may be run again at any time, and while monitors run: what is there already
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from monitor.tools.fleet import describe, hear
 CHANNEL = 1
 MOST_PARTITIONS = 1024
 LEAST_VERSION = (3, 10)
+KINDS: tuple[QueueKind, ...] = ("quorum", "classic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,48 @@ def _hear(settings: ClusterSettings, processes: int) -> tuple[Monitors, str]:
         return hear(broker, topics, settings.name, processes, password, tls), ""
     except ConnectionError as error:
         return Monitors(), f"{error} How the monitors are is not known: --mqtt says where they publish."
+
+
+def find_wrong_queues(settings: ClusterSettings) -> list[str]:
+    """Return in the broker's words which queues are there, but are not as `init` declares them.
+
+    A queue that is declared as it is stays as it is.
+
+    Raises
+    ------
+    ConnectionError
+        The broker cannot be reached, or refuses.
+    """
+    connection, topology = _connect(settings), settings.topology
+    try:
+        count = count_partitions(connection, topology)
+        wrong = {kind: _declare_again(connection, topology.queues(count, kind, connection.version)) for kind in KINDS}
+    finally:
+        connection.close()
+    return min(wrong.values(), key=len)
+
+
+def _declare_again(connection: Connection, queues: Iterable[spec.Queue.Declare]) -> list[str]:
+    wrong = []
+    for queue in queues:
+        answer = connection.call(CHANNEL, _passive(str(queue.queue)), spec.Queue.DeclareOk)
+        if not isinstance(answer, spec.Channel.Close):
+            answer = connection.call(CHANNEL, queue, spec.Queue.DeclareOk)
+        if isinstance(answer, spec.Channel.Close):
+            wrong.append(str(answer.reply_text))
+            _reopen(connection)
+    return wrong
+
+
+def find_silent_nodes(login: Login) -> list[str]:
+    """Return which nodes of a cluster's URL do not answer, and why."""
+    silent = []
+    for number in range(len(login.url.nodes)):
+        try:
+            Connection(login, number).close()
+        except ConnectionError as error:
+            silent.append(str(error))
+    return silent
 
 
 def count_partitions(connection: Connection, topology: Topology) -> int:

@@ -12,9 +12,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor import wire
 from monitor.broker import connection
@@ -24,11 +25,16 @@ from monitor.state.location import default_directory, locate
 from monitor.tools.doctor.probe import NOT_CHECKED, Check, Probe, Status
 from monitor.tools.doctor.visit import Target
 
+if TYPE_CHECKING:
+    from monitor.tools.cluster import Status as ClusterStatus
+
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 """Files that are there if something keeps the clock right."""
 PLAUSIBLE_YEARS = range(2025, 2100)
 GOOD_RABBITMQ = (4,)
 """Version from which on RabbitMQ has MQTT in one piece with itself."""
+STUCK_RABBITMQ = (4, 3, 0), (4, 3, 5)
+"""From which to which version a queue may stop for good once its consumers have exceeded `consumer_timeout`."""
 FEW_BYTES, LITTLE_BYTES = 100 * 10**6, 10**9
 FEW_FILES = 256
 COLOURS: dict[Status, str] = {"ok": "\033[32m", "warn": "\033[33m", "FAIL": "\033[31m"}
@@ -88,7 +94,7 @@ def examine_machine(settings: DoctorSettings) -> Iterator[Check]:
     where = settings.state or default_directory()
     yield check_state(where) if isinstance(where, Path) else check_database(where)
     if settings.source is not None:
-        yield check_cluster(settings, settings.source)
+        yield from check_cluster(settings, settings.source)
     yield check_open_files()
 
 
@@ -141,28 +147,51 @@ def check_database(where: str) -> Check:
     return Check("state", "warn" if advice else "ok", found, advice)
 
 
-def check_cluster(settings: DoctorSettings, url: str) -> Check:
-    """Check that a RabbitMQ cluster deals the devices out, and that somebody takes them."""
+def check_cluster(settings: DoctorSettings, url: str) -> Iterator[Check]:
+    """Check that a RabbitMQ cluster deals the devices out as the monitor needs it, and that somebody takes them."""
     from monitor.broker.amqp_connection import ClusterUrl  # an extra
-    from monitor.tools.cluster import ClusterSettings, read_status
+    from monitor.tools.cluster import ClusterSettings, find_silent_nodes, find_wrong_queues, read_status
 
     cluster = ClusterSettings(
         ClusterUrl.parse(url), None, settings.name, settings.prefix, settings.password_file, settings.tls
     )
     try:
         status = read_status(cluster)
+        wrong, silent = find_wrong_queues(cluster), find_silent_nodes(cluster.login)
     except OSError as error:
-        return Check("cluster", "FAIL", str(error), "Start it, or name another: --source amqp://...")
+        yield Check("cluster", "FAIL", str(error), "Start it, or name another: --source amqp://...")
+        return
+    yield _check_partitions(status, f"ecgwatch cluster init --broker {url} --name {settings.name}")
+    if status.partitions:
+        yield _check_queues(wrong)
+    if silent:
+        yield Check("nodes", "warn", "; ".join(silent), "Monitors use the others: start it, or name it no more.")
+
+
+def _check_partitions(status: ClusterStatus, init: str) -> Check:
     waiting = sum(one.waiting for one in status.partitions)
     found = (
         f"{status.broker}, {len(status.partitions)} partitions, {status.processes} processes, {waiting} packets wait"
     )
     if not status.partitions:
-        return Check("cluster", "FAIL", found, f"Run ecgwatch cluster init --broker {url} --name {settings.name}")
+        return Check("cluster", "FAIL", found, f"Run {init}")
+    if STUCK_RABBITMQ[0] <= status.version <= STUCK_RABBITMQ[1]:
+        advice = "Upgrade it, or leave consumer_timeout long: a queue whose consumers exceed it stops (#17317)."
+        return Check("cluster", "warn", found, advice)
+    if status.processes > len(status.partitions):
+        return Check("cluster", "warn", found, "There are more processes than partitions: some have nothing to do.")
     if status.version < GOOD_RABBITMQ:
         advice = "Use RabbitMQ 4: before, packets with QoS 0 may overtake others, and MQTT costs it more."
         return Check("cluster", "warn", found, advice)
     return Check("cluster", "ok", found)
+
+
+def _check_queues(wrong: Sequence[str]) -> Check:
+    if not wrong:
+        return Check("queues", "ok", "as ecgwatch cluster init declares them; AMQP tells nothing of policies")
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    advice = "Stop all monitors, let them finish, delete the queue, and run ecgwatch cluster init (docs/SCALING.md)."
+    return Check("queues", "FAIL", f"{wrong[0]}{more}", advice)
 
 
 def check_open_files() -> Check:

@@ -341,9 +341,36 @@ def test_status_shows_who_has_taken_over(bench: _Bench, database_url: str, capsy
 
 def test_the_doctor_knows_the_cluster(bench: _Bench, node: Node) -> None:
     settings = DoctorSettings(name=bench.name, prefix=bench.settings.prefix)
-    check = check_cluster(settings, address([node]))
+    check, queues = check_cluster(settings, address([node]))
+    assert queues.status == "ok"
     assert check.status in ("ok", "warn")  # it warns of versions before 4
     assert f"{PARTITIONS} partitions, 0 processes" in check.found
-    check = check_cluster(DoctorSettings(name="nobody"), address([node]))
+    [check] = check_cluster(DoctorSettings(name="nobody"), address([node]))
     assert (check.status, check.advice.split(" --")[0]) == ("FAIL", "Run ecgwatch cluster init")
-    assert check_cluster(settings, f"amqp://{HOST}:{free_port()}").status == "FAIL"
+    [check] = check_cluster(settings, f"amqp://{HOST}:{free_port()}")
+    assert check.status == "FAIL"
+    *_, nodes = check_cluster(settings, f"{address([node])},{HOST}:{free_port()}")
+    assert (nodes.name, nodes.status) == ("nodes", "warn")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"x-queue-type": "quorum"}, "x-single-active-consumer"),
+        ({"x-queue-type": "classic", "x-single-active-consumer": True, "x-max-priority": 5}, "x-max-priority"),
+    ],
+)
+def test_the_doctor_names_a_queue_that_is_not_as_it_must_be(
+    bench: _Bench, node: Node, arguments: dict[str, object], told: str
+) -> None:
+    made = connect_to_any(bench.settings.login)
+    made.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
+    queue = bench.topology.queue(3)
+    made.call(1, spec.Queue.Delete(0, queue), spec.Queue.DeleteOk)
+    made.call(1, spec.Queue.Declare(0, queue, durable=True, arguments=arguments), spec.Queue.DeclareOk)
+    made.close()
+    settings = DoctorSettings(name=bench.name, prefix=bench.settings.prefix)
+    _, queues = check_cluster(settings, address([node]))
+    assert queues.status == "FAIL"
+    assert f"'{queue}'" in queues.found
+    assert told in queues.found or "x-queue-type" in queues.found
