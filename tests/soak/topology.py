@@ -1,6 +1,7 @@
 """What RabbitMQ spends on a packet, and on an `info`, by how they are dealt out: `python -m tests.soak.topology`.
 
-Prints the processor time of one node for each published message, consumed and acknowledged: packets dealt out by the
+Prints the processor time of all nodes for each published message, consumed and acknowledged, and how many passed in a
+second while they were sent as fast as they are taken: packets dealt out by the
 hash of their topic; packets bound straight to a partition's queue by a level of the topic, which devices would have to
 write; an `info` that every partition gets a copy of; and one that each of so many processes hears.
 """
@@ -8,6 +9,7 @@ write; an `info` that every partition gets a copy of; and one that each of so ma
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from monitor.broker import connection
 from monitor.broker.amqp_connection import ClusterUrl, Connection, Login, connect_to_any
 from monitor.broker.amqp_frames import Delivery, encode, encode_acks
 from monitor.broker.topology import TOPIC_EXCHANGE, QueueKind, Topology
+from monitor.tools.bench.harness import cpu_name
 from monitor.tools.cluster import declare
 from tests.rabbitmq import Node, address, run_rabbitmq
 
@@ -62,19 +65,23 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--only", type=int, help="of the cases, the first so many")
     parser.add_argument("--queues", choices=("quorum", "classic"), default="quorum")
     options = parser.parse_args(words)
-    with run_rabbitmq() as [node]:
-        login = Login(ClusterUrl.parse(address([node])))
+    with run_rabbitmq(options.nodes) as nodes:
+        login = Login(ClusterUrl.parse(address(nodes)))
         version = ".".join(map(str, connect_to_any(login).version))
-        print(
-            f"RabbitMQ {version}, {options.queues} queues, {options.messages} messages; us of processor time a message"
-        )
-        for case in CASES:
-            print(f"{case.name:48} {_measure(node, login, case, options.messages, options.queues):7.0f}", flush=True)
+        print(f"{cpu_name()}, load {os.getloadavg()[0]:.1f}")
+        print(f"{options.nodes} nodes of RabbitMQ {version}, {options.queues} queues, {options.messages} messages")
+        print(f"{'':48} us each  messages/s")
+        for case in CASES[: options.only]:
+            spent_us, rate = _measure(nodes, login, case, options.messages, options.queues)
+            print(f"{case.name:48} {spent_us:7.0f} {rate:11.0f}", flush=True)
 
 
-def _measure(node: Node, login: Login, case: Case, messages: int, kind: QueueKind) -> float:
+def _measure(nodes: Sequence[Node], login: Login, case: Case, messages: int, kind: QueueKind) -> tuple[float, float]:
+    """Return the processor time for each message, in us, and how many passed in a second."""
     made = connect_to_any(login)
     made.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
     topology = Topology.of_fleet(case.prefix.split("/")[0], case.prefix)
@@ -85,13 +92,15 @@ def _measure(node: Node, login: Login, case: Case, messages: int, kind: QueueKin
     consumer = threading.Thread(target=_consume, args=(made, topology, case.partitions, stop, got))
     consumer.start()
     expected = messages * (case.partitions if case.leaf == "info" else 1)
-    before_s = _cpu_s(node)
-    _publish(node, case, messages)
+    before_s, began_s = _cpu_s(nodes), time.monotonic()
+    _publish(nodes[0], case, messages)
     _wait(lambda: got[0] >= expected)
-    spent_s = _cpu_s(node) - before_s
+    passed_s = time.monotonic() - began_s
+    time.sleep(QUIET_S)
+    spent_s = _cpu_s(nodes) - before_s
     stop.set()
     consumer.join()
-    return spent_s / messages * 1e6
+    return spent_s / messages * 1e6, messages / passed_s
 
 
 def _bind_levels(made: Connection, topology: Topology, case: Case) -> None:
@@ -133,10 +142,10 @@ def _publish(node: Node, case: Case, messages: int) -> None:
     client.loop_stop()
 
 
-def _cpu_s(node: Node) -> float:
-    """Processor time of the node, its helpers included."""
-    parent = psutil.Process(node._process.pid)
-    times = [one.cpu_times() for one in [parent, *parent.children(recursive=True)]]
+def _cpu_s(nodes: Sequence[Node]) -> float:
+    """Processor time of the nodes, their helpers included."""
+    parents = [psutil.Process(node._process.pid) for node in nodes]
+    times = [one.cpu_times() for parent in parents for one in [parent, *parent.children(recursive=True)]]
     return sum(time.user + time.system for time in times)
 
 
@@ -145,7 +154,6 @@ def _wait(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until_s, "not all messages came"
         time.sleep(0.05)
-    time.sleep(QUIET_S)
 
 
 if __name__ == "__main__":

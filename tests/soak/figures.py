@@ -1,0 +1,127 @@
+"""What a fleet costs, and how late it is: `python -m tests.soak.figures cost|latency`.
+
+cost: processor time of all monitors for each packet, with 1, 2 and 4 of them on one RabbitMQ and one PostgreSQL.
+latency: from the end of a packet to the message about a beat in it: a monitor on mosquitto with its state in a file,
+and one on RabbitMQ and PostgreSQL, one after the other, at the same rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from monitor.broker.connection import BrokerUrl
+from monitor.tools.bench.harness import cpu_name
+from tests.brokers import Broker
+from tests.monitor.service.crash_harness import ALERTS
+from tests.soak.cluster import NAME, Listener, cut, make_signals, play, run_cluster
+
+WARM_S = 20.0
+"""The first beats come after some seconds, and what is new is looked up."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("cost", "latency"))
+    parser.add_argument("--devices", type=int, default=1000, help="each sends a packet a second")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--monitors", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--nodes", type=int, default=1)
+    options = parser.parse_args(words)
+    print(f"{cpu_name()}, load {os.getloadavg()[0]:.1f}, {options.devices} packets a second", flush=True)
+    if options.what == "cost":
+        for monitors in options.monitors:
+            _measure_cost(options, monitors)
+    else:
+        _measure_latency(options)
+
+
+def _measure_cost(options: argparse.Namespace, monitors: int) -> None:
+    with run_cluster(options.nodes, monitors) as cluster, _playing(cluster.nodes[0].url, options):
+        time.sleep(WARM_S)
+        before_s, began_s = _cpu_s(cluster.monitors), time.monotonic()
+        time.sleep(options.seconds - WARM_S)
+        spent_s, passed_s = _cpu_s(cluster.monitors) - before_s, time.monotonic() - began_s
+    packet_us = spent_s / (passed_s * options.devices) * 1e6
+    print(f"{monitors} monitors: {packet_us:.0f} us a packet, {100 * spent_s / passed_s:.0f} % of a core", flush=True)
+
+
+def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
+    times = [psutil.Process(one.pid).cpu_times() for one in processes]
+    return float(sum(one.user + one.system for one in times))
+
+
+def _measure_latency(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        broker = Broker("mosquitto", Path(folder) / "broker")
+        try:
+            with _alone(broker.url, Path(folder) / "state"):
+                alone_ms = _listen(broker.url, options)
+        finally:
+            broker.end()
+    _print("mosquitto, a file", alone_ms)
+    with run_cluster(options.nodes, 1) as cluster:
+        shared_ms = _listen(cluster.nodes[0].url, options)
+    _print(f"RabbitMQ with {options.nodes} nodes, PostgreSQL", shared_ms)
+    added = np.percentile(shared_ms, [50, 99]) - np.percentile(alone_ms, [50, 99])
+    print(f"added: p50 {added[0]:.1f}, p99 {added[1]:.1f} ms")
+
+
+@contextmanager
+def _alone(url: BrokerUrl, state: Path) -> Iterator[None]:
+    """Run a monitor as on one machine."""
+    command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--state", str(state), "--name", NAME]
+    command += ["--beats", "--provider", "cpu", "--alert", f"{ALERTS.n}/{ALERTS.m}", "--silent", "3600"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        time.sleep(WARM_S)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def _listen(url: BrokerUrl, options: argparse.Namespace) -> list[float]:
+    """Return how late each beat was told that came after the first seconds, in ms."""
+    listener = Listener(url)
+    began_s = time.time()
+    with _playing(url, options):
+        time.sleep(options.seconds)
+    told = [(each[0][0], json.loads(each[0][1])["completed_s"]) for each in listener.on_beats().values()]
+    late_ms = [1e3 * delay_s for delay_s, completed_s in told if completed_s - began_s > WARM_S]
+    listener.close()
+    return late_ms
+
+
+@contextmanager
+def _playing(url: BrokerUrl, options: argparse.Namespace) -> Iterator[None]:
+    fleet = cut(make_signals(options.devices, options.seconds + 5.0), time.time() + 1.0)
+    playing = threading.Thread(target=play, args=(url, fleet))
+    playing.start()
+    try:
+        yield
+    finally:
+        playing.join()
+
+
+def _print(what: str, late_ms: Sequence[float]) -> None:
+    p50, p99, longest = np.percentile(late_ms, [50, 99, 100])
+    print(f"{what:36} {len(late_ms)} beats: p50 {p50:.1f}, p99 {p99:.1f}, max {longest:.1f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()
