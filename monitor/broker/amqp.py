@@ -82,7 +82,8 @@ class Unacked:
             while self._early and self.tags and self.tags[0] in self._early:
                 self._early.discard(self.tags.popleft())
         together = encode_acks([(channel, last)]) if last else b""
-        return together + encode_acks([(channel, tag) for tag in singly], multiple=False)
+        rest = [(channel, tag) for tag in singly if tag > last]  # a tag twice would cost the connection
+        return together + encode_acks(rest, multiple=False)
 
 
 class AmqpSource(Source):

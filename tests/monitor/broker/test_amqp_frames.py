@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,6 +103,23 @@ def test_what_is_published_reads_like_what_is_delivered() -> None:
             frame.Body(3, b"payload").marshal(),
         ]
     )
+
+
+@given(st.permutations(range(1, 9)), st.lists(st.integers(1, 8), max_size=3))
+def test_whatever_the_order_each_is_acknowledged_once(order: list[int], cuts: list[int]) -> None:
+    unacked, left = Unacked(), set(range(1, 9))
+    unacked.tags.extend(range(1, 9))
+    edges = [0, *sorted(cuts), 8]
+    for first, last in pairwise(edges):
+        data = unacked.ack(3, order[first:last])
+        while data:
+            size, found = frame.decode_frame(data)
+            data = data[size:]
+            assert isinstance(found, frame.Method)
+            tag, multiple = found.method.delivery_tag, found.method.multiple
+            assert tag in left
+            left -= {one for one in left if one <= tag} if multiple else {tag}
+    assert left == set()
 
 
 @pytest.mark.parametrize(
