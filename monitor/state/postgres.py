@@ -76,6 +76,9 @@ CONNECT: dict[str, Any] = {
 """A server that has vanished is noticed within 11 s."""
 STATEMENT_MS = 30_000
 """A statement that takes longer is given up, and tried again."""
+IDLE_MS = 3_000
+"""A process that stops in the middle of a transaction, as one that is frozen, holds its locks no longer: who takes over
+waits for them. RabbitMQ takes longer to notice."""
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('ecgwatch:' || %s, 0))"
 _GONE = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled, errors.LockNotAvailable)
@@ -667,7 +670,8 @@ def connect(url: str) -> Connection:
     """
     connection = psycopg.connect(url, autocommit=True, **CONNECT)
     try:
-        connection.execute(f"SET search_path = {SCHEMA}; SET statement_timeout = {STATEMENT_MS}".encode())
+        limits = f"SET statement_timeout = {STATEMENT_MS}; SET idle_in_transaction_session_timeout = {IDLE_MS}"
+        connection.execute(f"SET search_path = {SCHEMA}; {limits}".encode())
         if _read_version(connection) != len(MIGRATIONS):
             _migrate(connection)
     except BaseException:

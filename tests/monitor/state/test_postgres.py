@@ -392,3 +392,20 @@ def test_what_others_have_decided_comes_with_a_partition_before_the_states_of_it
     assert second.answers() == []
     assert second.taken() == [Taken([], {"a": b"named"})]
     assert second.answers() == [("a", b"1")]
+
+
+def test_who_stops_in_the_middle_of_a_transaction_holds_nobody_up_who_takes_over(
+    location: PostgresLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "IDLE_MS", 200)
+    first, second = location.open_shared("m"), location.open_shared("m")
+    first.own([1])
+    assert save(first, {"a": b"1"})
+    with location.connect() as frozen:
+        frozen.execute("BEGIN")
+        frozen.execute("SELECT FROM claim WHERE slot = 'p1' FOR SHARE")
+        second.own([1])
+        assert save(second, {"a": b"2"})
+        frozen.close()
+    assert not save(first, {"a": b"3"})
+    assert first.is_fenced
