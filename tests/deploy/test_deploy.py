@@ -308,6 +308,15 @@ def test_unit_starts_the_monitor_with_existing_options(capsys: pytest.CaptureFix
         assert option in help_
 
 
+def test_manifest_starts_the_monitor_with_existing_options(capsys: pytest.CaptureFixture[str]) -> None:
+    options = re.findall(r"^ +- (--[a-z-]+)=", (DEPLOY / "kubernetes.yaml").read_text(), re.MULTILINE)
+    assert "--source" in options
+    with pytest.raises(SystemExit):
+        ecgwatch.__main__.main(["run", "--help"])
+    help_ = capsys.readouterr().out
+    assert [option for option in options if option not in help_] == []
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_unit_lets_the_monitor_read_its_configuration_again(name: str) -> None:
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in (DEPLOY / name).read_text()
