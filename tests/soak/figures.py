@@ -40,9 +40,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--devices", type=int, default=1000, help="each sends a packet a second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--monitors", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--each", action="store_true", help="of cost: so many devices for each monitor")
     parser.add_argument("--nodes", type=int, default=1)
     options = parser.parse_args(words)
-    print(f"{cpu_name()}, load {os.getloadavg()[0]:.1f}, {options.devices} packets a second", flush=True)
+    print(f"{cpu_name()}, load {os.getloadavg()[0]:.1f}, {options.devices} devices", flush=True)
     if options.what == "cost":
         for monitors in options.monitors:
             _measure_cost(options, monitors)
@@ -51,13 +52,14 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _measure_cost(options: argparse.Namespace, monitors: int) -> None:
-    with run_cluster(options.nodes, monitors) as cluster, _playing(cluster.nodes[0].url, options):
+    devices = options.devices * (monitors if options.each else 1)
+    with run_cluster(options.nodes, monitors) as cluster, _playing(cluster.nodes[0].url, devices, options.seconds):
         time.sleep(WARM_S)
         before_s, began_s = _cpu_s(cluster.monitors), time.monotonic()
         time.sleep(options.seconds - WARM_S)
         spent_s, passed_s = _cpu_s(cluster.monitors) - before_s, time.monotonic() - began_s
-    packet_us = spent_s / (passed_s * options.devices) * 1e6
-    print(f"{monitors} monitors: {packet_us:.0f} us a packet, {100 * spent_s / passed_s:.0f} % of a core", flush=True)
+    packet_us, share = spent_s / (passed_s * devices) * 1e6, 100 * spent_s / passed_s
+    print(f"{monitors} monitors, {devices} packets a second: {packet_us:.0f} us a packet, {share:.0f} % of a core")
 
 
 def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
@@ -99,7 +101,7 @@ def _listen(url: BrokerUrl, options: argparse.Namespace) -> list[float]:
     """Return how late each beat was told that came after the first seconds, in ms."""
     listener = Listener(url)
     began_s = time.time()
-    with _playing(url, options):
+    with _playing(url, options.devices, options.seconds):
         time.sleep(options.seconds)
     told = [(each[0][0], json.loads(each[0][1])["completed_s"]) for each in listener.on_beats().values()]
     late_ms = [1e3 * delay_s for delay_s, completed_s in told if completed_s - began_s > WARM_S]
@@ -108,8 +110,8 @@ def _listen(url: BrokerUrl, options: argparse.Namespace) -> list[float]:
 
 
 @contextmanager
-def _playing(url: BrokerUrl, options: argparse.Namespace) -> Iterator[None]:
-    fleet = cut(make_signals(options.devices, options.seconds + 5.0), time.time() + 1.0)
+def _playing(url: BrokerUrl, devices: int, seconds: float) -> Iterator[None]:
+    fleet = cut(make_signals(devices, seconds + 5.0), time.time() + 1.0)
     playing = threading.Thread(target=play, args=(url, fleet))
     playing.start()
     try:
