@@ -76,6 +76,8 @@ CONNECT: dict[str, Any] = {
 """A server that has vanished is noticed within 11 s."""
 STATEMENT_MS = 30_000
 """A statement that takes longer is given up, and tried again."""
+STUCK_S = 3.0
+"""So long a transaction may hold claims that another wants: one that is frozen between two statements is not idle."""
 IDLE_MS = 3_000
 """A process that stops in the middle of a transaction, as one that is frozen, holds its locks no longer: who takes over
 waits for them. RabbitMQ takes longer to notice."""
@@ -126,6 +128,11 @@ INSERT INTO claim (monitor, slot, epoch, session)
 SELECT %s, slot, nextval('epoch'), %s FROM unnest(%s::text[]) AS slot ORDER BY slot
 ON CONFLICT (monitor, slot) DO UPDATE SET epoch = excluded.epoch, session = excluded.session, claimed_at = now()
 RETURNING slot, epoch
+"""
+_CUT_OFF = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'claim'::regclass AND pid <> pg_backend_pid() AND usename = current_user
+AND xact_start < clock_timestamp() - make_interval(secs => %s)
 """
 _CHECK = """
 SELECT claim.slot FROM claim JOIN unnest(%b::text[], %b::int8[]) AS mine (slot, epoch) USING (slot, epoch)
@@ -488,8 +495,17 @@ class PostgresStore(ThreadedStore, SharedStore):
         ]
 
     def _claim(self, connection: Connection, slots: Sequence[str]) -> dict[str, int]:
-        """Claim slots: who had them until now writes nothing any more. Return their epochs."""
-        return dict(connection.execute(_CLAIM, (self._name, self._session, list(slots))).fetchall())
+        """Claim slots: who had them until now writes nothing any more. Return their epochs.
+
+        Whoever has been holding claims locked for too long is cut off, and what it was writing is void.
+        """
+        try:
+            with connection.transaction():
+                connection.execute("SET LOCAL lock_timeout = '1s'")
+                return dict(connection.execute(_CLAIM, (self._name, self._session, list(slots))).fetchall())
+        except errors.LockNotAvailable:
+            connection.execute(_CUT_OFF, (STUCK_S,))
+            raise
 
     def _check_claims(self, connection: Connection) -> None:
         """Fenced if somebody has claimed a slot since; what is not there at all is claimed again."""

@@ -394,10 +394,12 @@ def test_what_others_have_decided_comes_with_a_partition_before_the_states_of_it
     assert second.answers() == [("a", b"1")]
 
 
+@pytest.mark.parametrize("is_idle", [True, False])
 def test_who_stops_in_the_middle_of_a_transaction_holds_nobody_up_who_takes_over(
-    location: PostgresLocation, monkeypatch: pytest.MonkeyPatch
+    location: PostgresLocation, monkeypatch: pytest.MonkeyPatch, is_idle: bool
 ) -> None:
-    monkeypatch.setattr(postgres, "IDLE_MS", 200)
+    monkeypatch.setattr(postgres, "IDLE_MS", 200 if is_idle else 0)  # 0: never
+    monkeypatch.setattr(postgres, "STUCK_S", 30.0 if is_idle else 0.5)
     first, second = location.open_shared("m"), location.open_shared("m")
     first.own([1])
     assert save(first, {"a": b"1"})
