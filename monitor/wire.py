@@ -10,7 +10,8 @@ Rules
   travel as little-endian bytes in MessagePack and as a list of integers in JSON; both decode to the same `Packet`.
 * Whatever a device sends either decodes or raises `PacketError`, never anything else. Fields nobody knows are ignored,
   so that newer devices can talk to an older monitor.
-* Times are seconds since 1970 (UTC) on the device's own clock.
+* Times are seconds since 1970 (UTC) on the device's own clock. What the monitor makes of them may lie a little before
+  the first stamp or behind the last: of a device that begins at 0, before 1970.
 
 This module does no I/O and knows nothing else of the monitor.
 """
@@ -52,6 +53,14 @@ class PacketError(ValueError):
 
 
 Time = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIME_S, description="seconds since 1970, UTC")]
+FoundTime = Annotated[
+    float,
+    msgspec.Meta(
+        ge=-86400,
+        le=MAX_TIME_S + 86400,
+        description="seconds since 1970, UTC, as the monitor made it of a device's stamps: up to a day beyond them",
+    ),
+]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=int(MAX_TIME_S) * 1000, description="milliseconds since 1970, UTC")]
 Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE_HZ, le=MAX_RATE_HZ, description="Hz")]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
@@ -127,9 +136,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """The same for the same beat, however often it is computed."""
     device: str
-    r_peak_s: Time
+    r_peak_s: FoundTime
     """Time of the R peak, where the beat's window begins, on the device's clock."""
-    qrs_s: Time
+    qrs_s: FoundTime
     """Time of the main deflection of the QRS complex, up or down."""
     delay_s: float
     """How much signal after that deflection was needed to find the QRS complex."""
@@ -151,14 +160,14 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     1.2 s."""
     seq: Sequence
     """Sequence number of the packet that completed what the model had to know of the beat."""
-    completed_s: Time
+    completed_s: FoundTime
     """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency."""
 
 
 class RecentBeat(msgspec.Struct, frozen=True, kw_only=True):
     """A beat before an alert."""
 
-    qrs_s: Time
+    qrs_s: FoundTime
     """Time of the main deflection of its QRS complex."""
     label: Text | None
     """N, S or V of ANSI/AAMI EC57; "abnormal" for what else is not normal; "withheld" if it was not judged."""
@@ -167,7 +176,7 @@ class RecentBeat(msgspec.Struct, frozen=True, kw_only=True):
 class Waveform(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of signal around an alert."""
 
-    start_s: Time
+    start_s: FoundTime
     """Time of the first sample."""
     rate_hz: float
     unit: Literal["uV", "step"]
@@ -178,7 +187,7 @@ class Waveform(msgspec.Struct, frozen=True, kw_only=True):
 class StripBeat(msgspec.Struct, frozen=True, kw_only=True):
     """A beat in a strip."""
 
-    time_s: Time
+    time_s: FoundTime
     """Time of the main deflection of its QRS complex."""
     label: str | None = None
     """N, S or V of ANSI/AAMI EC57; "abnormal" for what else is not normal; null if it was withheld."""
@@ -192,7 +201,7 @@ class Strip(msgspec.Struct, frozen=True, kw_only=True):
     signal was broken less than 10 s before.
     """
 
-    start_s: Time
+    start_s: FoundTime
     """Time of the first sample, on the device's clock."""
     rate_hz: float
     """125, by the device's clock: another number where that does not agree with its sampling rate."""
@@ -221,10 +230,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """How soon a person should look: "high" at once, "medium" promptly, "low" when there is time. "technical": about
     the recording, not about the heart."""
     state: AlertState
-    time_s: Time
+    time_s: FoundTime
     """R-peak time of the beat (or time of the event) that caused this message, on the device's clock; of an answer,
     when it was given, on the monitor's clock."""
-    since_s: Time
+    since_s: FoundTime
     """When the episode began."""
     reason: str | msgspec.UnsetType = msgspec.UNSET
     """Why the episode ends, if not by what was observed: "gone", the device was forgotten; "lead-off", nothing is known
@@ -260,7 +269,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Whether they judged the alert to be right."""
     seq: Sequence
     """Sequence number of the packet that completed what was needed to know; of an answer, 0."""
-    completed_s: Time
+    completed_s: FoundTime
     """End of that packet on the device's clock; with clocks in step, arrival minus this is the latency. Of an answer,
     as `time_s`."""
     schema: int = SCHEMA
@@ -272,7 +281,7 @@ class ActiveAlert(msgspec.Struct, frozen=True, kw_only=True):
     episode: str
     kind: Kind
     severity: Severity
-    since_s: Time
+    since_s: FoundTime
     text: str = ""
     """What happened, in plain words."""
     acknowledged_by: str | None = None

@@ -135,16 +135,28 @@ def list_devices(asker: Asker, as_json: bool) -> int:
         messages = read_retained(source, asker.topics.request(asker.monitor, wire.REFRESH))
     finally:
         source.close()
-    states = [wire.decode(message.payload, wire.DeviceState) for message in messages if message.payload]
-    if not states:
+    states = read_states([message for message in messages if message.payload])
+    if not states and not any(message.payload for message in messages):
         print("no device has a state: does the monitor run, and may this user read states?", file=sys.stderr)
         return 0
     states.sort(
         key=lambda state: (min([RANKS[one.severity] for one in state.alerts], default=len(RANKS)), state.device)
     )
     lines = [wire.encode(state).decode() for state in states] if as_json else [describe_state(one) for one in states]
-    print(*map(plain, lines), sep="\n")
+    if lines:
+        print(*map(plain, lines), sep="\n")
     return 0
+
+
+def read_states(messages: Sequence[Message]) -> list[wire.DeviceState]:
+    """Return the states that can be read; each of the others is named on stderr."""
+    states = []
+    for message in messages:
+        try:
+            states.append(wire.decode(message.payload, wire.DeviceState))
+        except wire.PacketError as error:
+            print(plain(f"left out, on {message.topic}: {error}"), file=sys.stderr)
+    return states
 
 
 def read_retained(source: Source, refresh: str | None = None) -> list[Message]:

@@ -1177,6 +1177,23 @@ def test_a_device_need_not_say_when_it_began() -> None:
     assert engine.counts["device restarts"] == 0
 
 
+def test_what_is_told_of_a_device_without_a_clock_can_be_read_and_restored() -> None:
+    engine = _engine(classifier=_bundled())
+    slow = make_ecg(beat_times(150.0, 1.7), 150.0, RATE_HZ)
+    beats, alerts = _run(engine, [replace(packet, start_s=0.0) for packet in _packets(slow)])
+    assert "bradycardia" in {alert.kind for alert in alerts}
+    assert min(alert.since_s for alert in alerts) < 0
+    known = engine.record("a")
+    assert known is not None
+    for told in [*beats, *alerts, *known.active.values()]:
+        assert wire.decode(wire.encode(told), type(told)) == told
+    other = _engine(classifier=_bundled())
+    other.erase("a")
+    other.bury(other.take_tombstones())
+    other.restore("a", engine.save("a"), 0.0)
+    assert other.save("a") == engine.save("a")
+
+
 def test_what_is_wrong_with_a_devices_packets_is_noted_once() -> None:
     engine = _engine()
     for packet in _packets(CALM, 50):

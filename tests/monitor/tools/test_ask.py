@@ -98,6 +98,21 @@ def test_each_command_is_answered_in_words_and_shows_in_the_device_s_state(
     assert lines[0].endswith(f"{asked}: acknowledged bradycardia.")
 
 
+def test_a_state_that_cannot_be_read_is_named_and_hides_no_other_device(
+    broker_url: BrokerUrl, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topic = TOPICS.of("strange", "state")
+    with Subscriber(broker_url) as client:
+        client.publish(topic, b'{"device": 5}', retain=True)
+        try:
+            assert main(["devices", "--monitor", "asked", "--broker", str(broker_url)]) == 0
+        finally:
+            client.publish(topic, b"", retain=True)
+    told = capsys.readouterr()
+    assert asked in told.out
+    assert f"left out, on {topic}: Not a message of kind DeviceState" in told.err
+
+
 def test_a_refusal_is_said_on_stderr_with_exit_status_1(
     broker_url: BrokerUrl, asked: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
