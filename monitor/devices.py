@@ -49,6 +49,12 @@ class Device:
     """When it was last heard, on the clock of `Engine.feed`."""
     allowance: Allowance
     """How much it may send."""
+    taken_s: float = field(init=False)
+    """When a packet of it was last found taken, or it was first heard, on the same clock."""
+    taken: tuple[int, float] | None = None
+    """That packet; see `Stream.latest`."""
+    refused_s: float | None = None
+    """When something that could not be read came from it first, in seconds since 1970."""
     stream: Stream = field(init=False)
     trackers: dict[wire.Kind, Tracker] = field(default_factory=dict)
     """What detectors remember, by kind of alert."""
@@ -79,6 +85,16 @@ class Device:
     """Where its packets come from, if the fleet is dealt out to several processes."""
     acked: int | None = None
     """For `monitor.service.publisher`: sequence number in the last acknowledgement to the device."""
+
+    def __post_init__(self) -> None:
+        self.taken_s = self.arrived_s
+
+    @property
+    def latest(self) -> tuple[int, float] | None:
+        """Number and end of the packet that was taken last; 0 and `refused_s` if none was, but others were refused."""
+        if self.refused_s is not None and self.stream.latest is None:
+            return 0, self.refused_s
+        return self.stream.latest
 
 
 class Devices:
@@ -218,7 +234,7 @@ class Devices:
 
     def _drop(self, known: Device) -> None:
         known.stream.finish()
-        if (latest := known.stream.latest) is not None:
+        if (latest := known.latest) is not None:
             seq, end_s = latest
             self._batch.add(Event(known, GONE, end_s, seq, end_s))
         del self._devices[known.id]

@@ -56,6 +56,8 @@ SILENT_S = 10.0
 """A device from which nothing came for longer is silent."""
 MOST_SAVED_BYTES = 2**20
 """A saved device is smaller before it is compressed: what is larger is none."""
+LOOK_S = 10.0
+"""How often it is looked at whether the packets of devices are taken."""
 QUIET_S = 5.0
 """Without a beat for so long, the heart rate is not known."""
 IRREGULAR = 0.0
@@ -87,6 +89,7 @@ class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
     active: list[wire.ActiveAlert]
     is_away: bool = False
     has_left: bool = False
+    refused_s: float | None = None
 
 
 class Tally(NamedTuple):
@@ -244,6 +247,20 @@ class Engine:
         else:
             known.stream.feed(packet)
 
+    def refuse(self, device: str, arrived_s: float, time_s: float) -> None:
+        """Note that something came which is no packet: whoever sends nothing else is not watched, and must be told of.
+
+        Parameters
+        ----------
+        device, arrived_s
+            As of `feed`.
+        time_s
+            The same in seconds since 1970.
+        """
+        known = self._devices.obtain(device, arrived_s)
+        if known is not None and known.refused_s is None:
+            known.refused_s = time_s
+
     def status(self, device: str, status: wire.DeviceStatus, arrived_s: float) -> None:
         """Take a device's status, perhaps its last will; see `feed`. One that is not known is none of ours."""
         known = self._devices.get(device)
@@ -256,7 +273,7 @@ class Engine:
             known.has_left = True
 
     def tick(self, now_s: float) -> list[str]:
-        """Find the devices that have fallen silent; to be called every second or so.
+        """Find the devices that have fallen silent, or send nothing of use any more; to be called every second.
 
         Parameters
         ----------
@@ -271,11 +288,17 @@ class Engine:
         if now_s < self._tick_due_s:
             return []
         heard = [known for known in self._devices if not known.is_away]
-        silent = [known for known in heard if known.arrived_s < now_s - self._silent_s]
+        since_s = now_s - self._silent_s
+        for known in heard:
+            if (latest := known.stream.latest) != known.taken:
+                known.taken, known.taken_s = latest, known.arrived_s
+        silent = [known for known in heard if known.arrived_s < since_s]
+        unusable = [known for known in heard if known.taken_s < since_s <= known.arrived_s]
         self._miss(silent, "silent")
-        oldest_s = min((known.arrived_s for known in heard if not known.is_away), default=now_s)
-        self._tick_due_s = oldest_s + self._silent_s
-        return [known.id for known in silent]
+        self._miss(unusable, "unusable")
+        oldest_s = min((known.taken_s for known in heard if not known.is_away), default=now_s)
+        self._tick_due_s = min(oldest_s + self._silent_s, now_s + LOOK_S)
+        return [known.id for known in (*silent, *unusable)]
 
     def flush(self) -> Output:
         """Take what waits, judge its beats in one call of each model, and return all that was found."""
@@ -374,7 +397,7 @@ class Engine:
         saved = SavedDevice(
             LAYOUT, known.resolution_uv, known.first_seen_s, known.stream.save(), trackers,
             self._rhythms.save(known), self._wearers.save(known), known.lead, self._tapes.save(known),
-            list(known.active.values()), known.is_away, known.has_left,
+            list(known.active.values()), known.is_away, known.has_left, known.refused_s,
         )  # fmt: skip
         return _compress.compress(_to_msgpack.encode(saved))
 
@@ -416,7 +439,7 @@ class Engine:
     def _fill(self, known: Device, state: SavedDevice) -> None:
         known.resolution_uv, known.first_seen_s = state.resolution_uv, state.first_seen_s
         known.stream.restore(state.stream)
-        known.is_away, known.has_left = state.is_away, state.has_left
+        known.is_away, known.has_left, known.refused_s = state.is_away, state.has_left, state.refused_s
         known.lead, known.shape_speaks = state.lead, self._panel.speaks_of(state.lead)
         known.active = {alert.kind: alert for alert in state.active}
         self._rhythms.restore(known, state.rhythm)
@@ -488,12 +511,12 @@ class Engine:
         self._wearers.drop(known)
         self._tapes.drop(known)
 
-    def _miss(self, devices: list[Device], what: Literal["silent", "offline"]) -> None:
+    def _miss(self, devices: list[Device], what: Literal["silent", "unusable", "offline"]) -> None:
         """Note that nothing more comes from devices, after all that came."""
         if devices and self._batch.waiting:
             self._batch.advance()
         for known in devices:
-            if not known.is_away and (latest := known.stream.latest) is not None:
+            if not known.is_away and (latest := known.latest) is not None:
                 seq, end_s = latest
                 self._batch.add(Event(known, what, end_s, seq, end_s))
             known.is_away = True
@@ -505,6 +528,7 @@ class Engine:
         if known.stream.latest == before:
             return
         known.is_away = known.has_left = False
+        known.taken_s = known.arrived_s
         end_s = packet.start_s + packet.samples.size / packet.rate_hz
         self._batch.add(Event(known, "back", packet.start_s, packet.seq, end_s))
 

@@ -17,7 +17,7 @@ NORMAL, ABNORMAL, WITHHELD = 0, 1, 2
 Floats = npt.NDArray[np.float64]
 VERDICTS: Final[tuple[wire.Verdict, ...]] = ("normal", "abnormal", "withheld")
 
-Need = Literal["beats", "vf", "no-vf", "lead-off", "no-beats", "gap", "silent", "offline", "back"]
+Need = Literal["beats", "vf", "no-vf", "lead-off", "no-beats", "gap", "silent", "unusable", "offline", "back"]
 """What a detector may need.
 
 beats
@@ -28,8 +28,9 @@ vf, no-vf
 lead-off, no-beats, gap
     The electrode came off; no beat was found for a while with the electrode on; packets are missing, or the clock or
     the rate has changed.
-silent, offline
-    Nothing came for `AlertSettings.silent_s`; the device's last will, or it has left. At the end of its last packet.
+silent, unusable, offline
+    Nothing came for `AlertSettings.silent_s`; something came, but no packet that could be used; the device's last will,
+    or it has left. At the end of its last packet; if none was ever usable, when the first came by the monitor's clock.
 back
     A packet comes again after one of these. At its begin.
 """

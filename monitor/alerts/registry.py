@@ -132,6 +132,7 @@ def _technical(limits: Limits) -> tuple[Detector, ...]:
             kind="device-silent",
             severity="technical",
             text="Nothing comes from the device.",
+            unusable="The device sends nothing that can be used: its error topic says why.",
             over="The device sends again.",
         ),
     )

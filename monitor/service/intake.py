@@ -24,6 +24,7 @@ import time
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Container, Iterable, Sequence
+from typing import NamedTuple
 
 from monitor import counters, wire
 from monitor.broker.source import Message
@@ -48,7 +49,15 @@ UNSETTLED_S, MOST_UNSETTLED = 5.0, 1000
 LATENESSES = 1000
 """Packets of which the lateness is looked at for one status."""
 
-Content = wire.Packet | wire.Info | wire.DeviceStatus
+
+class Unusable(NamedTuple):
+    """Samples that could not be read."""
+
+    time_s: float
+    """When they came, in seconds since 1970."""
+
+
+Content = wire.Packet | wire.Info | wire.DeviceStatus | Unusable
 """What a device sends."""
 
 
@@ -249,7 +258,13 @@ class Intake:
         now_s, arrived_s, time_s = times_s
         signal_s = 0.0
         try:
-            content = _decode(leaf, message.payload)
+            try:
+                content = _decode(leaf, message.payload)
+            except wire.PacketError:
+                unusable = Unusable(time_s)
+                if leaf == "samples" and not self._waits(device, unusable, arrived_s, message.partition):
+                    self._apply(device, unusable, arrived_s)
+                raise
             if isinstance(content, wire.Packet):
                 signal_s = content.samples.size / content.rate_hz
                 if len(self._lateness_s) < LATENESSES:
@@ -263,7 +278,7 @@ class Intake:
         """Put aside what comes from a device that may have been saved; return whether it may have been."""
         if self._engine.knows(device):
             return False
-        if partition is not None and not isinstance(content, wire.Packet) and device not in self._waiting:
+        if partition is not None and not isinstance(content, wire.Packet | Unusable) and device not in self._waiting:
             self._remember_early(partition, device, content, arrived_s)
             return True
         if not self._may_be_saved(device, partition):
@@ -356,6 +371,8 @@ class Intake:
     def _apply(self, device: str, content: Content, arrived_s: float) -> None:
         if isinstance(content, wire.Packet):
             self._engine.feed(device, content, arrived_s)
+        elif isinstance(content, Unusable):
+            self._engine.refuse(device, arrived_s, content.time_s)
         elif isinstance(content, wire.Info):
             self._engine.describe(device, content, arrived_s)
             known = self._engine.record(device)

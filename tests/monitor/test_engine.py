@@ -25,7 +25,7 @@ from monitor.beat import LENGTH, RR_LIMIT, RrContext, Windows
 from monitor.class_model import ClassModel
 from monitor.classify import Classifier, ModelInfo
 from monitor.ecg.resample import DELAY_S
-from monitor.engine import LAYOUT, SILENT_S, Engine, SavedDevice, Tally
+from monitor.engine import CONNECTIONS, LAYOUT, SILENT_S, Engine, SavedDevice, Tally
 from monitor.panel import Panel, load_panel
 from monitor.stream import EARLY_PACKETS, LATE_PACKETS, RATE_CHANGES, RATE_PACKETS
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -1136,6 +1136,39 @@ def test_a_device_is_found_silent_once_until_a_packet_comes_that_was_not_taken_b
     assert engine.tick(300.0) == []
     engine.feed("a", packets[1], 300.0)
     assert engine.tick(361.0) == ["a"]
+
+
+def test_a_device_that_sends_the_same_packet_for_ever_is_told_as_sending_nothing_usable() -> None:
+    engine, packets = _engine(), _packets(CALM)
+    alerts, told = [], []
+    for second in range(100):
+        engine.feed("a", packets[0], second)
+        told += engine.tick(second)
+        alerts += engine.flush().alerts
+    [alert] = alerts
+    assert (told, alert.kind, alert.state) == (["a"], "device-silent", "new")
+    assert "nothing that can be used" in alert.text
+    look = engine.look(100.0)
+    assert [CONNECTIONS[i] for i in look.connections] == ["silent"]
+    engine.feed("a", packets[1], 101.0)
+    assert [(one.kind, one.state) for one in engine.flush().alerts] == [("device-silent", "end")]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_device_whose_every_packet_is_refused_is_told_until_it_is_forgotten(saved: bool) -> None:
+    engine = _engine()
+    for second in range(70):
+        engine.refuse("a", second, START_S + second)
+        engine.tick(second)
+    [alert] = engine.flush().alerts
+    assert (alert.kind, alert.state, alert.since_s) == ("device-silent", "new", START_S)
+    assert "nothing that can be used" in alert.text
+    assert len(engine.look(70.0).devices) == 1
+    if saved:
+        state, engine = engine.save("a"), _engine()
+        engine.restore("a", state, 70.0)
+    engine.forget(1000.0)
+    assert [(one.kind, one.reason) for one in engine.flush().alerts] == [("device-silent", "gone")]
 
 
 def test_a_status_makes_no_device_and_its_online_is_a_sign_of_life() -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from monitor import wire
+from monitor import counters, wire
 from monitor.broker.memory import MemoryBroker, MemorySource
 from monitor.broker.source import Message, Subscription
 from monitor.classify import Classifier
@@ -128,12 +128,6 @@ def test_a_saved_device_that_only_says_again_who_it_is_hears_from_where_on_it_is
     assert bench.acks() == [5]
 
 
-def test_garbage_is_not_looked_up(bench: _Bench) -> None:
-    bench.take(Message(TOPICS.of("a", "samples"), b"garbage", 1, False))
-    assert bench.store.asked == []
-    assert bench.engine.counts["rejected"] == 1
-
-
 def test_a_damaged_state_holds_nothing_up(bench: _Bench) -> None:
     bench.store.submit(Transaction({"a": b"damaged"}))
     bench.store.let()
@@ -221,3 +215,17 @@ def test_an_answer_to_what_was_asked_before_a_partition_was_left_is_not_used(cla
     bench.store.asked[:] = later
     bench.answer()
     assert bench.engine.devices == 1
+
+
+def test_a_device_whose_packets_cannot_be_read_is_known_and_its_saved_state_is_gone_on_with(bench: _Bench) -> None:
+    garbage = Message(TOPICS.of("a", "samples"), b"garbage", 1, False)
+    bench.take(garbage, garbage)
+    assert bench.store.asked == [["a"]]
+    assert not bench.engine.knows("a")  # it may have been saved
+    bench.answer()
+    known = bench.engine.record("a")
+    assert known is not None
+    assert known.refused_s is not None
+    bench.take(garbage)
+    assert bench.engine.counts[counters.REJECTED] == 3
+    assert bench.store.asked == []
