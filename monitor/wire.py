@@ -75,6 +75,8 @@ Kind = Annotated[
         description="such as asystole, bradycardia, abnormal-beats, lead-off, gap; expect kinds that are not known yet",
     ),
 ]
+MONITOR_OFFLINE: Kind = "monitor-offline"
+"""What a notifier tells of a monitor itself; no monitor publishes it."""
 Severity = Literal["high", "medium", "low", "technical"]
 Verdict = Literal["normal", "abnormal", "withheld"]
 AlertState = Literal["new", "update", "end", "acknowledged", "silenced", "commented"]

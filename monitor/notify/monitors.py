@@ -10,7 +10,6 @@ log = logging.getLogger(__name__)
 
 AWAY_S = 60.0
 """A monitor that is back within this time was restarted."""
-KIND = "monitor-offline"
 
 
 class Monitors:
@@ -50,12 +49,12 @@ class Monitors:
 
 
 def _alert(name: str, since_s: float, state: wire.AlertState, now_s: float, text: str) -> wire.Alert:
-    episode = f"{name}-{round(since_s * 1000)}-{KIND}"
+    episode = f"{name}-{round(since_s * 1000)}-{wire.MONITOR_OFFLINE}"
     return wire.Alert(
         id=f"{episode}-{state}",
         episode=episode,
         device=name,
-        kind=KIND,
+        kind=wire.MONITOR_OFFLINE,
         severity="high",
         state=state,
         time_s=round(now_s, 3),

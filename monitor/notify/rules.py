@@ -20,6 +20,8 @@ from fnmatch import fnmatchcase
 from typing import get_args
 
 from monitor import wire
+from monitor.alerts.episode import AlertSettings
+from monitor.alerts.registry import make_detectors
 from monitor.command import nearest
 
 SEVERITIES: tuple[wire.Severity, ...] = get_args(wire.Severity)
@@ -64,6 +66,7 @@ def parse_rule(text: str) -> Rule:
         values[key] = tuple(value.split(","))
     _check("severity", values, SEVERITIES)
     _check("state", values, STATES)
+    _check_kinds(values.get("kind", ()))
     _check("silenced", values, ("true", "false"))
     silenced = values.pop("silenced", ("false",)) == ("true",)
     return Rule(**values, silenced=silenced)
@@ -73,6 +76,15 @@ def _check(key: str, values: dict[str, tuple[str, ...]], known: Sequence[str]) -
     for value in values.get(key, ()):
         if value not in known:
             raise argparse.ArgumentTypeError(f"got {key}={value!r} in a rule, expected {', '.join(known)}")
+
+
+def _check_kinds(patterns: Iterable[str]) -> None:
+    """Refuse a kind that no alert has; one with a wildcard may be of a later version."""
+    known = {detector.kind for detector in make_detectors(AlertSettings())} | {wire.MONITOR_OFFLINE}
+    for one in patterns:
+        if one not in known and not set(one) & set("*?["):
+            close = nearest(one, known) or f", expected one of {', '.join(sorted(known))}"
+            raise argparse.ArgumentTypeError(f"got kind={one!r} in a rule, which no alert has{close}")
 
 
 def _matches(word: str, patterns: Iterable[str]) -> bool:

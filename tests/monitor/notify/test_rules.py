@@ -54,6 +54,7 @@ def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("device=bed-*", {}, False),
         ("kind=pause,asystole", {}, True),
         ("kind=asystole", {}, False),
+        ("kind=monitor-offline,later-*", {"kind": "later-kind"}, True),
         ("kind=*-tachycardia severity=high", {"kind": "ventricular-tachycardia"}, True),
     ],
 )
@@ -76,6 +77,8 @@ def test_each_rule_says_where_and_none_tells_twice() -> None:
         ("severity=hgih", "got severity='hgih' in a rule, expected high, medium, low, technical"),
         ("state=over", "got state='over' in a rule, expected new, update, end"),
         ("device", "got 'device' in a rule"),
+        ("kind=pause,asytole", "got kind='asytole' in a rule, which no alert has, did you mean asystole?"),
+        ("kind=x", "expected one of abnormal-beats, asystole"),
         ("silenced=maybe", "got silenced='maybe' in a rule, expected true, false"),
     ],
 )
