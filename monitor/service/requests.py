@@ -34,6 +34,7 @@ import msgspec
 from monitor import counters, wire
 from monitor.alerts.override import find, nearest
 from monitor.broker.source import Message, Source
+from monitor.command import nearest as nearest_word
 from monitor.engine import SILENT_S, Engine
 from monitor.rate_limit import Allowance
 from monitor.service.decisions import Acknowledgement, Decisions
@@ -393,7 +394,8 @@ class Requests:
         for alert in self._active(request):
             self._tell(task, alert, "silenced")
         until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until_s))
-        return f"{request.device}: {request.kind or 'all alerts'} silenced until {until}."
+        told = f"{request.device}: {request.kind or 'all alerts'} silenced until {until}."
+        return f"{told}{self._unheard(request.device)}"
 
     def _unsilence(self, task: Task) -> str:
         request, decisions = task.request, self._tools.decisions
@@ -425,7 +427,8 @@ class Requests:
         if name == "":
             raise Refusal("A name must not be empty: null takes it away.")
         self._tools.decisions.change(request.device).name = name
-        return f"{request.device} is called {name}." if name else f"{request.device} has no other name any more."
+        told = f"{request.device} is called {name}." if name else f"{request.device} has no other name any more."
+        return f"{told}{self._unheard(request.device)}"
 
     def _limit(self, task: Task) -> str:
         request = task.request
@@ -442,7 +445,16 @@ class Requests:
             raise Refusal(str(error)) from None
         self._tools.decisions.change(request.device).limits = limits
         told = [f"{kind} {name} {value:g}" for kind, values in limits.items() for name, value in values.items()]
-        return f"{request.device}: {', '.join(told) if told else 'the limits of all devices'}."
+        wanted = ", ".join(told) or "the limits of all devices"
+        return f"{request.device}: {wanted}.{self._unheard(request.device)}"
+
+    def _unheard(self, device: str) -> str:
+        """A sentence that nothing was heard of a device yet, if so: what was decided may be about a misspelt one."""
+        engine = self._tools.engine
+        if engine.knows(device):
+            return ""
+        near = nearest_word(device, [known.id for known in engine.records()])
+        return f" No device of this id is heard now{near or '.'}"
 
     def _forget(self, task: Task) -> str:
         """Drop all that is remembered of a device, and have deleted what is saved."""

@@ -162,11 +162,29 @@ def test_a_comment_and_a_judgement_are_told_and_kept(alerted: Monitor) -> None:
 
 
 def test_a_name_is_shown_until_it_is_taken_away(monitor: Monitor) -> None:
-    assert _text(monitor.ask("rename", "a", name=" Bed 4 ")) == "a is called Bed 4."
+    assert _text(monitor.ask("rename", "a", name=" Bed 4 ")).startswith("a is called Bed 4.")
     monitor.play("a", CALM)
     assert _state(monitor).name == "Bed 4"
     monitor.ask("rename", "a", name=None)
     assert _state(monitor).name is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields"),
+    [
+        ("rename", {"name": "Bed 9"}),
+        ("silence", {"for_s": 60, "reason": "washing"}),
+        ("limits", {"limits": {"bradycardia": {"below_bpm": 45}}}),
+    ],
+)
+def test_what_is_decided_of_a_device_that_nobody_has_heard_of_says_so(
+    monitor: Monitor, verb: str, fields: dict[str, Any]
+) -> None:
+    unheard = "No device of this id is heard now"
+    assert _text(monitor.ask(verb, "live-57", **fields)).endswith(f"{unheard}.")
+    monitor.play("live-75", CALM[:500])
+    assert _text(monitor.ask(verb, "live-57", **fields)).endswith(f"{unheard}, did you mean live-75?")
+    assert unheard not in _text(monitor.ask(verb, "live-75", **fields))
 
 
 def test_limits_of_one_device_change_what_is_alerted_of_it_alone(monitor: Monitor) -> None:
