@@ -94,6 +94,7 @@ For whoever comes late to a broker that hands out nothing that it retains to sub
 Limits = dict[Kind, dict[Annotated[str, msgspec.Meta(max_length=64)], float]]
 """Kind of alert -> name of a parameter -> its value."""
 Remark = Annotated[str, msgspec.Meta(max_length=500)]
+RequestId = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,64}$(?!\n)", description="printable ASCII, no spaces")]
 MonitorState = Literal["online", "overloaded", "offline"]
 
 
@@ -355,7 +356,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     right: bool | None = None
     text: Remark | None = None
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    id: RequestId | None = None
     """Comes back in the answer. Each request needs one of its own, such as a UUID: what comes with one that was
     answered before is answered again, and not done again."""
     response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
@@ -367,7 +368,7 @@ class Reload(msgspec.Struct, frozen=True, kw_only=True):
 
     by: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     """Who asks."""
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    id: RequestId | None = None
     """Comes back in the answer; see `Request`."""
     response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     """Where the answer shall go; see `Request`."""

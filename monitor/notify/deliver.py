@@ -107,8 +107,12 @@ class Deliverer:
         return self._fail(job, outcome, now_s)
 
     def _send(self, job: Job) -> Outcome:
-        alert = json.loads(job.payload)
-        return self._target.send(alert | {"device_name": self._name_of(alert["device"])})
+        try:
+            alert = json.loads(job.payload)
+            return self._target.send(alert | {"device_name": self._name_of(alert["device"])})
+        except Exception as error:  # whatever is wrong with one alert must not end the thread: others wait behind it
+            log.exception("%s could not be given %s", self._target.name, job.id)
+            return Outcome(False, f"{type(error).__name__}: {error}", is_refused=True)
 
     def _fail(self, job: Job, outcome: Outcome, now_s: float) -> float:
         text = "%s was not told of %s, which was tried %d times: %s"

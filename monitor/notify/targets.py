@@ -3,7 +3,7 @@
 Rules
 -----
 * A webhook gets the alert as JSON by POST: as it was published, with the name of its device as ``device_name``. The id
-  of the alert is also in the header ``Idempotency-Key``: it may come again, and is the same then.
+  of the alert is also in the header ``Idempotency-Key``, percent-encoded: it may come again, and is the same then.
 * Any status 2xx is delivered. Redirections are not followed: a POST would become a GET without its body.
 * What a server says is shown as printable text, and the URL of a target never: it may be a secret by itself.
 """
@@ -18,7 +18,7 @@ from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -96,7 +96,7 @@ class Webhook:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "ecgwatch",
-            "Idempotency-Key": str(alert["id"]),
+            "Idempotency-Key": quote(str(alert["id"]), safe="!#$&'()*+,/:;=?@[]"),
             **self._headers,
         }
         request = urllib.request.Request(self._url, msgspec.json.encode(alert), headers, method="POST")

@@ -59,14 +59,14 @@ def print_labels(state: Path | str, monitor: str) -> int:
         if payload.get("episode") in wanted:
             first.setdefault(payload["episode"], payload)
     for row in judged:
-        request = wire.decode(row.payload, wire.Request)
+        request = json.loads(row.payload)
         label = {
             "episode": row.episode,
             "device": row.device,
-            "right": request.right,
+            "right": request.get("right"),
             "by": row.by,
             "time_s": row.made_s,
-            "text": request.text,
+            "text": request.get("text"),
             "alert": first.get(row.episode),
         }
         print(json.dumps(label))

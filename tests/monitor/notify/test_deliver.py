@@ -6,7 +6,10 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
+import msgspec
 import pytest
 
 from ecgwatch.__main__ import main
@@ -14,7 +17,7 @@ from monitor import wire
 from monitor.broker.backoff import Backoff
 from monitor.notify.deliver import LONGEST_S, Deliverer
 from monitor.notify.queue import NewJob, Queue
-from monitor.notify.targets import Webhook, read_apprise_file, read_webhook, read_webhook_file
+from monitor.notify.targets import Outcome, Webhook, read_apprise_file, read_webhook, read_webhook_file
 from simulator.broker import free_port
 from tests.monitor.notify.receiver import Receiver, wait
 from tests.monitor.notify.test_rules import make_alert
@@ -93,6 +96,44 @@ def test_what_a_server_does_not_take_holds_nothing_up(answer: int | str, queue: 
         assert [alert["id"] for alert in receiver.alerts] == ["a-2-pause-new"]
         assert {method for method, _, _ in receiver.requests} == {"POST"}
         assert queue.waiting() == {"x": 1}
+
+
+@pytest.mark.parametrize("id_", ["уже видел", "a-1\n-new", "a-1-pause-acknowledged-%"])
+def test_an_alert_with_a_strange_id_is_delivered_like_others(queue: Queue, id_: str) -> None:
+    with Receiver() as receiver:
+        one = msgspec.structs.replace(make_alert(1), id=id_)
+        queue.add([NewJob(id_, "x", 0, wire.encode(one), 0.0)], 0.0)
+        assert _deliverer(queue, receiver.url).turn(1.0) == 0.0
+        [(_, headers, body)] = receiver.requests
+        assert unquote(headers["Idempotency-Key"]) == json.loads(body)["id"] == id_
+
+
+class _FaultyTarget:
+    """Cannot put one alert into words."""
+
+    name = "x"
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def send(self, alert: dict[str, Any]) -> Outcome:
+        if alert["id"] == "a-1-pause-new":
+            raise UnicodeEncodeError("latin-1", "я", 0, 1, "ordinal not in range")
+        self.ids.append(alert["id"])
+        return Outcome(True, "fine")
+
+
+def test_an_alert_that_a_target_fails_at_holds_no_other_up(queue: Queue) -> None:
+    target = _FaultyTarget()
+    deliverer = Deliverer(target, queue, lambda _: None, 1e12, Backoff(0.01, 0.02))
+    _add(queue, 1, 2)
+    deliverer.start()
+    wait(lambda: target.ids == ["a-2-pause-new"])
+    _add(queue, 3)
+    deliverer.wake()
+    wait(lambda: target.ids == ["a-2-pause-new", "a-3-pause-new"])
+    deliverer.stop(10.0)
+    assert queue.waiting() == {"x": 1}
 
 
 def test_waits_grow_and_what_was_tried_for_too_long_is_given_up(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:

@@ -103,6 +103,8 @@ def test_an_alert_that_is_over_can_still_be_acknowledged(alerted: Monitor) -> No
         ("limits", {"limits": {"asystole": {"n": 4}}}, "n must be at most m: got 4 of 3"),
         ("limits", {"limits": {"lead-off": {"silent": 4}}}, "lead-off has no limit 'silent'"),
         ("acknowlege", {}, "There is no request 'acknowlege': did you mean 'acknowledge'?"),
+        ("acknowledge", {"id": "уже видел"}, "- at `$.id`"),
+        ("acknowledge", {"id": "a\n"}, "- at `$.id`"),
         ("rename", {"by": ""}, "Expected `str` of length >= 1 - at `$.by`"),
     ],
 )
