@@ -10,6 +10,7 @@ Records go straight through the engine, as in `simulator.score`. Rules:
 * An event is found if an alert of its kind, or of a graver one, was on from `SOONEST_S` before it began until
   `LATEST_S` after it ended. Its delay is from its begin to the message, on the device's clock.
 * False alerts are counted an hour, beside what was found: neither figure means anything alone.
+* A record without annotations is not scored: nobody knows what of its alerts is true.
 * Technical alerts are counted, and are neither true nor false: nobody annotated the recording itself.
 """
 
@@ -72,6 +73,7 @@ EVENTS = (
 )  # fmt: skip
 """Kinds whose truth is a stretch of time; that of all others is any abnormal beat."""
 AROUND_BEAT_S = 0.3
+UNANNOTATED = "not scored, for want of annotations"
 MERGED_S = 5.0
 """Stretches of one kind nearer than this are one event."""
 
@@ -163,15 +165,18 @@ def run_alert_score(settings: AlertScoreSettings) -> None:
         published = publish(record, panel, settings.rate_hz)
         if settings.events is not None:
             write_events(published, settings.events)
-        one = Tally()
-        for tally in (one, gross):
-            add(tally, published, read_reference(path, record, settings.annotator))
-        rows.append({"record": record.name, **to_json(one)})
+        reference, one = read_reference(path, record, settings.annotator), Tally()
+        is_annotated = record.annotated or bool(reference.rhythms)
+        if is_annotated:
+            for tally in (one, gross):
+                add(tally, published, reference)
+        rows.append({"record": record.name, "annotated": is_annotated, **to_json(one)})
         if not settings.as_json:
-            print(format_record(record.name, one), flush=True)
+            line = format_record(record.name, one) if is_annotated else f"{record.name:<12} {UNANNOTATED}"
+            print(line, flush=True)
     if settings.as_json:
         print(json.dumps({"model": panel.info.name, "records": rows, "gross": to_json(gross)}))
-    else:
+    elif gross.seconds:
         print("", *format_tally(gross), sep="\n")
 
 

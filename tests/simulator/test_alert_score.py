@@ -203,3 +203,19 @@ def test_a_record_without_annotations_is_played_all_the_same() -> None:
     published = publish(Record("plain", RATE_HZ, "II", signal, (), annotated=False), Classifier("ptb"))
     assert published.seconds == 30.0
     assert len(published.messages) > 20
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_record_without_annotations_is_not_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    times_s = np.arange(0.5, SECONDS, 1.7).tolist()
+    path = _write(tmp_path, times_s, "N" * len(times_s))
+    path.with_suffix(".atr").unlink()
+    run_alert_score(AlertScoreSettings(records=(path,), as_json=as_json))
+    shown = capsys.readouterr().out
+    if as_json:
+        told = json.loads(shown)
+        assert (told["records"][0]["annotated"], told["gross"]["alerts"]) == (False, [])
+    else:
+        assert shown.split() == ["made", "not", "scored,", "for", "want", "of", "annotations"]
