@@ -15,14 +15,14 @@ FORMATS = ("ishne", "kardia", "edf", "opensignals", "polar", "polar-frames", "ap
 """As in `recordings.formats`, without importing it for the help."""
 
 
-def analyse(options: argparse.Namespace) -> None:
+def analyse(options: argparse.Namespace) -> int:
     """Send files through the engine, and print what was found."""
     from analysis.analyse import AnalyseSettings, run_analyse
     from monitor.alerts.episode import AlertSettings
     from monitor.alerts.limits import parse_limits
     from recordings.recording import Choices
 
-    run_analyse(
+    return run_analyse(
         AnalyseSettings(
             files=tuple(options.files),
             choices=Choices(

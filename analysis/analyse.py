@@ -54,22 +54,29 @@ class AnalyseSettings:
             raise ValueError("--annotations: files are named for what they annotate: got one name twice.")
 
 
-def run_analyse(settings: AnalyseSettings) -> None:
-    """Analyse all files, one after the other.
+def run_analyse(settings: AnalyseSettings) -> int:
+    """Analyse all files, one after the other; return the exit status: 1 if some of several cannot be read.
 
     Raises
     ------
     ValueError
-        A file cannot be read, or what was asked for not be written; see `recordings.formats.read`.
+        The only file cannot be read, or what was asked for not be written; see `recordings.formats.read`.
     FileNotFoundError
         There is no such model.
     """
     panel = load_panel(settings.model, settings.shape, settings.provider)
     warm_up()
-    done = []
+    done, failed = [], 0
     for path in settings.files:
-        recording = read(path, settings.choices, settings.format)
-        check_rate(recording)
+        try:
+            recording = read(path, settings.choices, settings.format)
+            check_rate(recording)
+        except ValueError as error:
+            if len(settings.files) == 1:
+                raise
+            warn(f"ecgwatch: {error}")
+            failed = 1
+            continue
         with Bar(path.name) as bar:
             findings = examine(recording, panel, settings.alerts, bar.show)
         summary = summarise(recording, findings)
@@ -84,6 +91,7 @@ def run_analyse(settings: AnalyseSettings) -> None:
         else:
             print(*describe(path, recording, findings, summary), "", sep="\n", flush=True)
     print(json.dumps({"files": done}) if settings.as_json else DISCLAIMER)
+    return failed
 
 
 def annotate(recording: Recording, findings: Findings, path: Path) -> None:

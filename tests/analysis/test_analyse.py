@@ -124,6 +124,17 @@ def test_what_cannot_be_analysed_is_one_line(
     assert shown.count("\n") == 1
 
 
+def test_a_file_that_cannot_be_read_leaves_the_others_to_be_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_wfdb(tmp_path / "good", ecg_uv(250.0), 250.0, 1.0)
+    assert main(["analyse", "--json", str(tmp_path / "nothing.edf"), str(good)]) == 1
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["files"]) == 1
+    assert "nothing.edf" in told.err
+    assert told.err.count("\n") == 1
+
+
 def test_rate_that_is_not_allowed_on_the_wire_is_refused(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match="got 10 Hz, expected 50 to 4000"):
         examine(_recording(np.sin(np.arange(1000.0)), 10.0), classifier)
