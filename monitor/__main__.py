@@ -70,6 +70,8 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
     from monitor.service.settings import ServiceSettings
     from monitor.state.location import default_directory
 
+    if isinstance(options.state, Path) and options.state.exists() and not options.state.is_dir():
+        raise ValueError(f"--state must be a directory: got the file {options.state}.")
     if options.workers < 1:
         raise ValueError(f"A monitor needs at least one worker: got {options.workers}.")
     if options.metrics_devices and (options.metrics is None or options.workers > 1):

@@ -184,6 +184,7 @@ def test_bad_input_is_one_line_and_exit_status_2(
     [
         (["--name", "a/b"], "A monitor's name must match"),
         (["--workers", "0"], "at least one worker"),
+        (["--state", __file__], "--state must be a directory: got the file"),
         (["--metrics", "x:y"], "Not an address to listen on"),
         (["--workers", "2", "--prefix", "a/#"], "A topic prefix must be"),
     ],
