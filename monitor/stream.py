@@ -15,6 +15,7 @@ from the packets.
 from __future__ import annotations
 
 import math
+import zlib
 from collections import Counter, deque
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -55,10 +56,13 @@ BRIEF_S = 4.0
 """In a stretch that ends sooner no beat can be judged: its rhythm is not known yet."""
 REPEATS = 20
 """So many packets in a row with one number are no repetitions by a broker."""
+SUMS, OTHERS = 4, 5
+"""Of so many packets the checksums are kept; so many that come again with other content are of another device: a device
+that was started anew counts past what is kept."""
 NOTED_S, NOTED_RATE = 0.1, 0.01
 """Stamps that stray further than this, or a rate that is further off, are noted."""
 
-Reason = Literal["clock", "rate", "seq", "broken", "polarity"]
+Reason = Literal["clock", "rate", "seq", "broken", "polarity", "identity"]
 
 
 class Notice(NamedTuple):
@@ -120,7 +124,7 @@ class Stream:
 
     __slots__ = (
         "_batch", "_before", "_counts", "_early", "_has_announced", "_is_plain", "_late", "_noted", "_notices",
-        "_numbering", "_odd", "_owed", "_owner", "_past", "_repeated", "_stretch", "_unjudged_s",
+        "_numbering", "_odd", "_others", "_owed", "_owner", "_past", "_repeated", "_stretch", "_sums", "_unjudged_s",
     )  # fmt: skip
 
     def __init__(self, owner: Any, batch: Batch, counts: Counter[str], notices: list[Notice] | None = None) -> None:
@@ -138,6 +142,8 @@ class Stream:
         self._before: sequence.Arrival | None = None  # the packet before, if it was not joined
         self._odd = 0  # packets in a row that follow in time, but not in number; where numbers have no rule, in both
         self._repeated = (-1, 0)  # number of the latest packet that was dropped, and how often in a row
+        self._sums: list[tuple[int, int]] | None = None  # numbers and checksums of the latest packets
+        self._others = 0  # packets that came again with other content, in this stretch
         self._unjudged_s = 0.0  # signal in stretches that were too brief, since the last that was not
         self._has_announced = False
         self._is_plain = True  # whether numbers count packets, and no restart was announced
@@ -261,11 +267,22 @@ class Stream:
 
     def _drop_duplicate(self, packet: wire.Packet) -> None:
         self._counts[counters.DUPLICATES] += 1
+        self._compare(packet)
         seq, times = self._repeated
         self._repeated = packet.seq, times + 1 if seq == packet.seq else 1
         if self._repeated[1] == REPEATS:
             text = f"seq is {packet.seq} in {REPEATS} packets in a row, and start_s does not tell them apart"
             self._note("seq", f"{text}: they are taken for repetitions. Count packets in seq, from 0.", packet.seq)
+
+    def _compare(self, packet: wire.Packet) -> None:
+        """Note that packets come again with other content: two devices use one id, or one gives a number twice."""
+        if not self._is_plain or self._sums is None:
+            return
+        seq, checksum = self._sums[packet.seq % SUMS]
+        self._others += seq == packet.seq and checksum != _sum(packet)
+        if self._others == OTHERS:
+            text = f"seq {packet.seq} and others came twice, with other samples, so another device may use this id"
+            self._note("identity", f"{text}: what is judged is a mixture. Give each device its own id.", packet.seq)
 
     def _number(self, packet: wire.Packet) -> wire.Packet:
         """Return a packet whose number is not the one expected, with one that counts if it does not."""
@@ -381,6 +398,7 @@ class Stream:
     def _break(self) -> None:
         """End the stretch, if there is one."""
         stretch = self._stretch
+        self._others = 0
         if stretch is not None:
             self._batch.close(stretch)
             if stretch.samples > AGAIN_S * stretch.rate_hz:
@@ -473,6 +491,9 @@ class Stream:
         if stretch.waits:
             self._batch.advance()
         stretch.next_seq = packet.seq + 1
+        if self._sums is None:
+            self._sums = [(-1, 0)] * SUMS
+        self._sums[packet.seq % SUMS] = packet.seq, _sum(packet)
         off_s = start_s - stretch.end_s
         if stretch.clock is None and -EXACT_S <= off_s <= EXACT_S:
             stretch.drift_s += off_s * (duration_s / CLOCK_FOLLOWS_S if duration_s < CLOCK_FOLLOWS_S else 1.0)
@@ -567,6 +588,10 @@ def _is_of(stretch: Stretch | Past, packet: wire.Packet) -> bool:
     drift, tolerance_s = CLOCK_DRIFT + abs(stretch.pace - 1.0), CLOCK_TOLERANCE_S + 2 * stretch.most_off_s
     nearest_s = packets * stretch.shortest_s * (1 - drift) - tolerance_s
     return nearest_s <= distance_s <= packets * stretch.longest_s * (1 + drift) + tolerance_s
+
+
+def _sum(packet: wire.Packet) -> int:
+    return zlib.crc32(packet.samples.tobytes())
 
 
 def _why_not_joined(stretch: Stretch, packet: wire.Packet) -> str | None:

@@ -401,7 +401,9 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """All packets below this sequence number are settled: it may lie one above the last."""
 
 
-ErrorReason = Literal["rejected", "rate-limit", "retained", "no-room", "seq", "clock", "rate", "broken", "polarity"]
+ErrorReason = Literal[
+    "rejected", "rate-limit", "retained", "no-room", "seq", "clock", "rate", "broken", "polarity", "identity"
+]
 
 
 class DeviceError(msgspec.Struct, frozen=True, kw_only=True):
@@ -410,7 +412,8 @@ class DeviceError(msgspec.Struct, frozen=True, kw_only=True):
     reason: ErrorReason
     """"rejected": not a message of the contract; "rate-limit": more than a device may send; "retained": samples with
     the retain flag; "no-room": too many devices; "seq", "clock", "rate": numbers, times or rates without sense;
-    "broken": the signal is interrupted so often that nothing can be judged; "polarity": it is upside down."""
+    "broken": the signal is interrupted so often that nothing can be judged; "polarity": it is upside down; "identity":
+    another device seems to use the same id."""
     text: str
     """What was wrong and what was expected, for a person."""
     seq: Sequence | None = None

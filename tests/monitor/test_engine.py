@@ -1210,6 +1210,26 @@ def test_a_device_need_not_say_when_it_began() -> None:
     assert engine.counts["device restarts"] == 0
 
 
+def test_two_devices_of_one_id_are_noted_and_packets_that_come_again_are_not() -> None:
+    engine, again = _engine(), _engine()
+    for one, other in zip(_packets(CALM), _packets(FAST, start_s=START_S + 0.4), strict=True):
+        for packet in (one, other):
+            engine.feed("a", packet, 0.0)
+        for packet in (one, one, one):
+            again.feed("a", packet, 0.0)
+    [notice] = [notice for notice in engine.take_notices() if notice.reason == "identity"]
+    assert "another device may use this id" in notice.text
+    assert again.take_notices() == []
+
+
+@pytest.mark.parametrize("seconds", range(1, 12))
+def test_a_device_that_restarts_with_its_clock_set_back_is_not_taken_for_two(seconds: int) -> None:
+    engine = _engine()
+    for packet in [*_packets(CALM)[:seconds], *_packets(FAST, start_s=START_S - 1000.0)]:
+        engine.feed("a", packet, 0.0)
+    assert "identity" not in {notice.reason for notice in engine.take_notices()}
+
+
 def test_what_is_told_of_a_device_without_a_clock_can_be_read_and_restored() -> None:
     engine = _engine(classifier=_bundled())
     slow = make_ecg(beat_times(150.0, 1.7), 150.0, RATE_HZ)
