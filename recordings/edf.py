@@ -35,7 +35,10 @@ def read_edf(path: Path, choices: Choices) -> Recording:
             edf = (edfio.read_bdf if is_bdf else edfio.read_edf)(path)
         except Exception as error:  # edfio raises many kinds on a broken header, none documented
             raise ValueError(str(error)) from None
-        return _read(path, edf, choices)
+        try:
+            return _read(path, edf, choices)
+        except UnicodeError:  # its texts are decoded when they are asked for
+            raise ValueError("it is damaged: got bytes that are no text for a name or an annotation") from None
 
 
 def _read(path: Path, edf: Any, choices: Choices) -> Recording:
@@ -104,12 +107,35 @@ def _check_size(path: Path, bytes_per_sample: int) -> None:
         head = file.read(256)
         if len(head) < 256:
             raise ValueError(f"got {len(head)} bytes, expected a header of at least 256")
-        signals, records = int(head[252:256]), int(head[236:244])
+        signals = _count(head[252:256], "signals", 1)
+        records = _count(head[236:244], "data records", -1)
+        try:
+            is_lasting = float(head[244:252]) > 0
+        except ValueError:
+            is_lasting = False
+        if not is_lasting:
+            raise ValueError(f"got data records of {_shown(head[244:252])} s in its header, expected more than 0")
         more = file.read(256 * signals)
     if len(more) < 256 * signals:
         raise ValueError(f"got {256 + len(more)} bytes, expected a header of {256 * (signals + 1)}")
     begin = 216 * signals
-    per_record = sum(int(more[begin + 8 * i : begin + 8 * i + 8]) for i in range(signals))
+    sizes = [more[begin + 8 * i : begin + 8 * i + 8] for i in range(signals)]
+    per_record = sum(_count(size, "samples of a signal in a data record", 1) for size in sizes)
     expected = 256 * (signals + 1) + max(records, 0) * per_record * bytes_per_sample
     if (got := path.stat().st_size) < expected:
         raise ValueError(f"it is truncated: got {got} bytes, expected {expected}")
+
+
+def _count(field: bytes, of_what: str, least: int) -> int:
+    """Return a whole number of a header, or raise `ValueError` in words of what it counts."""
+    try:
+        number = int(field)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"its header is damaged: got {_shown(field)} as the number of {of_what}, expected digits")
+    return number
+
+
+def _shown(field: bytes) -> str:
+    return repr(field.decode("ascii", "backslashreplace").strip())
