@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class _Table:
     line: int
     """Number of the first row in the file, from 1."""
     has_names: bool
+    notes: list[str]
+    """What was left out."""
 
     def column(self, position: int) -> list[str]:
         """Fields of a column."""
@@ -74,7 +77,7 @@ def read_table(path: Path, choices: Choices) -> Recording:
     samples = _numbers(table, position)
     scale, more = _find_scale(table, position, samples, choices, _stated_rate(table, time, choices))
     samples_uv: Signal = scale * samples
-    notes += more
+    notes += [*more, *table.notes]
     start_s = None
     if time is None:
         if choices.rate_hz is None:
@@ -108,8 +111,12 @@ def _take_apart(text: str) -> _Table:
         units = [unit or None for unit in fields[1]][: len(names)] + [None] * (len(names) - len(fields[1]))
     found = [_split_unit(name) for name in names]
     units = [unit or stated for unit, (_, stated) in zip(units, found, strict=True)]
-    rows = [line for _, line in kept[heads:]]
-    return _Table(names, units, rows, separator, kept[heads][0], heads > 0)
+    rows, notes = [line for _, line in kept[heads:]], []
+    if _is_cut_off(rows, separator):
+        notes.append(f"the last line is cut off, and left out: {rows.pop()[:40]!r}")
+    if wide := _count_wide(rows, separator):
+        notes.append(f"{wide} row{'s have' if wide > 1 else ' has'} more columns than the others, which are not read")
+    return _Table(names, units, rows, separator, kept[heads][0], heads > 0, notes)
 
 
 def _unquote(kept: list[tuple[int, str]]) -> tuple[list[tuple[int, str]], str | None]:
@@ -123,6 +130,20 @@ def _unquote(kept: list[tuple[int, str]]) -> tuple[list[tuple[int, str]], str | 
         (number, "\t".join(field.replace("\t", " ") for field in row))
         for (number, _), row in zip(kept, fields, strict=False)
     ], "\t"
+
+
+def _count_wide(rows: list[str], separator: str | None) -> int:
+    """How many rows have more columns than most; one that ends with a separator has none behind it."""
+    if separator is None:
+        return 0
+    widths = [row.rstrip().removesuffix(separator).count(separator) for row in rows]
+    usual = Counter(widths).most_common(1)[0][0]
+    return sum(width > usual for width in widths)
+
+
+def _is_cut_off(rows: list[str], separator: str | None) -> bool:
+    """Whether a file ends within a row, as where a logger was killed while it wrote."""
+    return len(rows) > 2 and len(rows[-1].split(separator)) < len(rows[-2].split(separator))
 
 
 def _is_data(row: list[str]) -> bool:

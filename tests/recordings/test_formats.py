@@ -430,6 +430,51 @@ def test_empty_fields_and_times_left_out_are_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("at", "field", "message"),
+    [
+        (236, b"many    ", "got 'many' as the number of data records"),
+        (244, b"0       ", "got data records of '0' s in its header"),
+        (252, b"99  ", "expected a header of 25600|as the number of samples of a signal"),
+        (252, b"x   ", "got 'x' as the number of signals"),
+    ],
+)
+def test_a_damaged_header_of_edf_is_one_error_in_words_of_the_header(
+    at: int, field: bytes, message: str, tmp_path: Path
+) -> None:
+    path, _ = next(kind for kind in KINDS if kind.ending == ".edf").make(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[at : at + len(field)] = field
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_damaged_annotation_of_edf_is_one_error_in_words_of_the_file(tmp_path: Path) -> None:
+    path, _ = next(kind for kind in KINDS if kind.ending == ".edf").make(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-60] + b"+0\x14\x14\0+1\x14" + b"\xab" * 51 + b"\x14\0")
+    with pytest.raises(ValueError, match="got bytes that are no text"):
+        read(path)
+
+
+def test_a_last_line_that_was_cut_off_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    rows = [f"{i / 250:.3f},{value}" for i, value in enumerate(SIGNAL)]
+    got = read(_table(tmp_path / "x.csv", "time,ecg (uV)", *rows, "20.0"))
+    np.testing.assert_allclose(got.samples_uv, SIGNAL)
+    assert any("the last line is cut off, and left out: '20.0'" in note for note in got.notes)
+
+
+def test_rows_with_more_columns_than_the_others_are_noted(tmp_path: Path) -> None:
+    rows = [f"{i / 250:.3f},{value}{',7,8' * (i == 50)}" for i, value in enumerate(SIGNAL)]
+    got = read(_table(tmp_path / "x.csv", "time,ecg (uV)", *rows))
+    np.testing.assert_allclose(got.samples_uv, SIGNAL)
+    assert any("1 row has more columns than the others" in note for note in got.notes)
+    got = read(_table(tmp_path / "y.csv", "time,ecg (uV)", *(f"{row}," for row in rows[:50])))
+    assert not any("columns" in note for note in got.notes)
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         (
