@@ -249,17 +249,17 @@ def test_each_request_is_answered_once_whoever_has_its_device(fleet: _Fleet) -> 
     asked = [*FLEET, "never-heard-of"]
     topic = wire.Topics(fleet.settings.prefix).answer(fleet.name, "anna")
     for device in asked:
-        fleet.rename(device, f"rename {device}")
-        request = {"by": "anna", "device": device, "episode": "none", "id": f"judge {device}", "response_topic": topic}
+        fleet.rename(device, f"rename-{device}")
+        request = {"by": "anna", "device": device, "episode": "none", "id": f"judge-{device}", "response_topic": topic}
         fleet.ask("judge", json.dumps(request).encode())
-    fleet.ask("rename", json.dumps({"id": "no device", "response_topic": topic}).encode())
-    expected = [f"{verb} {device}" for verb in ("rename", "judge") for device in asked]
+    fleet.ask("rename", json.dumps({"id": "no-device", "response_topic": topic}).encode())
+    expected = [f"{verb}-{device}" for verb in ("rename", "judge") for device in asked]
     _wait(lambda: len(fleet.answers()) > len(expected))
     playing.join()
     time.sleep(1.0)
     answers = fleet.answers()
-    assert sorted(str(answer.id) for answer in answers) == sorted([*expected, "no device"])
-    assert {answer.id for answer in answers if answer.ok} == {f"rename {device}" for device in asked}
+    assert sorted(str(answer.id) for answer in answers) == sorted([*expected, "no-device"])
+    assert {answer.id for answer in answers if answer.ok} == {f"rename-{device}" for device in asked}
     assert sorted(row.device for row in locate(fleet.store).read_requests(fleet.name, 0.0)) == sorted(asked)
 
 
@@ -279,7 +279,7 @@ def test_what_was_decided_by_one_that_is_killed_holds_for_the_next(fleet: _Fleet
     playing.start()
     _wait(lambda: len(fleet.owners()) == 2)
     for device in FLEET:
-        fleet.rename(device, f"rename {device}")
+        fleet.rename(device, f"rename-{device}")
     _wait(lambda: len(fleet.answers()) == len(FLEET))
     fleet.heard.client.subscribe(wire.Topics(fleet.settings.prefix).of("+", "state"), 1)
     before = fleet.owned_by(second)

@@ -194,7 +194,8 @@ def test_garbage_is_counted_and_disturbs_nobody(broker_url: BrokerUrl, leaf: str
             client.play(f"good-{leaf}", 20.0)
             _wait(lambda: service.engine.counts["packets"] == 20)
         _wait(lambda: len(client.on("beats", f"good-{leaf}")) >= 20)
-    assert service.engine.counts["rejected"] == 6
+    cleared = leaf == "info"  # nothing, where something may be retained, is no message
+    assert service.engine.counts["rejected"] == 6 - cleared
 
 
 @pytest.mark.parametrize("flood", [b"nonsense", wire.encode_packet(wire.Packet(0, 1e9, RATE_HZ, np.ones(1, np.int16)))])
