@@ -302,6 +302,7 @@ def _follow(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wa
         if codes[i] == V:
             out.ventricular[i] = _in_a_minute(state.ventricular_s, state.ventricular, qrs_s[i])
         out.is_rate[i] = _is_rate(state)
+        out.unjudged_s[i] = _unjudged_s(state)
         if codes[i] == S and not _is_rate(state):
             out.supraventricular[i] = _in_a_minute(state.supraventricular_s, state.supraventricular, qrs_s[i])
 
@@ -335,6 +336,19 @@ def _is_rate(state: Any) -> bool:
     for back in range(EQUAL_RUN):
         unequal += abs(_rr_s(state, back) - latest_s) > EQUAL * latest_s
     return latest_s > 0 and unequal == 0
+
+
+@compiled
+def _unjudged_s(state: Any) -> float:
+    """Seconds since the first of the latest beats in a row that were not judged."""
+    total = 0.0
+    for back in range(min(state.count, KEPT)):
+        if _code(state, back) not in (POOR, UNJUDGED):
+            break
+        total += _rr_s(state, back)
+        if _rr_s(state, back) == 0:
+            break
+    return total
 
 
 @compiled

@@ -514,6 +514,7 @@ class Stream:
         part = math.ceil(PART_S * stretch.rate_hz)
         for begin in range(0, size, part):
             stretch.part_s = start_s + begin / stretch.rate_hz
+            stretch.behind_s = max(0, size - begin - part) / stretch.rate_hz
             self._batch.put(stretch, samples[begin : begin + part])
             self._batch.advance()
         stretch.part_s = start_s

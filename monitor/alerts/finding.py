@@ -107,6 +107,8 @@ class Rhythm(NamedTuple):
     """The same of supraventricular ones that belong to no steady rate."""
     is_rate: Floats
     """1 where the latest RR intervals are equal: a rate, whatever it was before; else 0."""
+    unjudged_s: Floats
+    """For how long none of the beats could be judged, as far as that is remembered; 0 where this one was."""
 
 
 class Beats(Protocol):

@@ -87,16 +87,27 @@ def _silence_s(finding: Finding) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoBeats(EpisodeDetector):
-    """No beat is found in the signal, for whatever reason; the next beat that can be judged ends it."""
+    """No beat is found in the signal, for whatever reason; the next beat that can be judged ends it.
+
+    Nor is one where all that is found is so far apart that its rhythm is not known, twice as long: artefacts, perhaps.
+    """
 
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"limit_s": (SHORTEST_SILENCE_S, math.inf)}
     needs: frozenset[Need] = frozenset({"no-beats", "beats", "lead-off"})
     limit_s: float
 
+    def select(self, beats: Beats) -> npt.NDArray[np.bool_]:
+        """See `Detector.select`."""
+        return (beats.rhythm.unjudged_s > 2 * self.limit_s) & ~beats.is_poor
+
     def read(self, finding: Finding) -> Sign:
         """See `EpisodeDetector.read`."""
         if isinstance(finding, SeenBeat):
-            return Sign.NOTHING if finding.verdict == WITHHELD else Sign.CALM
+            if finding.verdict != WITHHELD:
+                return Sign.CALM
+            beats, i = finding.beats, finding.i
+            is_long = beats.rhythm.unjudged_s[i] > 2 * self.limit_s and not beats.is_poor[i]
+            return Sign.EVENT if is_long else Sign.NOTHING
         if finding.what == "lead-off":
             return Sign.OVER
         is_one = finding.what == "no-beats" and finding.silence_s > self.limit_s
@@ -104,6 +115,10 @@ class NoBeats(EpisodeDetector):
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""
+        if isinstance(finding, SeenBeat) and finding.verdict == WITHHELD:
+            seconds = finding.beats.rhythm.unjudged_s[finding.i]
+            what = f"Nothing that was found for {seconds:.0f} s could be judged"
+            return {"text": f"{what}: look at the electrodes and the person."}
         if isinstance(finding, SeenBeat) or not finding.silence_s:
             return {"text": "Heartbeats are found again."}
         return {

@@ -25,8 +25,9 @@ from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.resample import Steps
 from monitor.ecg.tape import Piece
 
-PART_S = 10.0
-"""Most signal of a stretch that is taken in one go; a longer packet must be given in parts."""
+PART_S = 1.0
+"""A longer packet is taken in parts of this length: silence is looked at after each, so a heart that stops is told at
+the same time in a packet of ten seconds, and noise that is found as beats later in it does not hide that."""
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
@@ -58,8 +59,8 @@ class Stretch:
     """
 
     __slots__ = (
-        "clock", "completed_s", "counted", "drift_s", "end_s", "first_seq", "lane", "longest_s", "most_off_s",
-        "next_seq", "off_s", "own_seq", "owner", "pace", "part_s", "rate_hz", "samples", "shortest_s",
+        "behind_s", "clock", "completed_s", "counted", "drift_s", "end_s", "first_seq", "lane", "longest_s",
+        "most_off_s", "next_seq", "off_s", "own_seq", "owner", "pace", "part_s", "rate_hz", "samples", "shortest_s",
         "stamp_s", "started_s", "waits",
     )  # fmt: skip
 
@@ -89,6 +90,8 @@ class Stretch:
         """Where the next packet should begin, by the count of samples and the drift."""
         self.completed_s = self.part_s = started_s
         """End of the latest packet by its own time, and start of its part that was given last."""
+        self.behind_s = 0.0
+        """How much of that packet lies behind that part."""
         self.off_s = -np.inf
         """When the electrode last came to count as off."""
         self.waits = False
@@ -420,11 +423,13 @@ class Batch:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
 
     def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
-        moved, end_s = segment.baseline_moved(self._segmenters, stretch.lane), stretch.completed_s
+        moved = segment.baseline_moved(self._segmenters, stretch.lane)
+        end_s = stretch.completed_s - stretch.behind_s
         lane = stretch.lane
         doubtful = quality.doubts(self._gates[lane], moved) or quality.stood_still(self._contacts[lane])
         doubtful = doubtful or vf.is_suspected(self._waves[lane])
-        self._log.append(Event(stretch.owner, "no-beats", end_s, stretch.seq, end_s, silence_s, doubtful))
+        what = "no-beats", end_s, stretch.seq, stretch.completed_s, silence_s, doubtful
+        self._log.append(Event(stretch.owner, *what))
 
 
 def _narrow(part: Beats) -> Beats:

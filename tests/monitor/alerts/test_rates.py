@@ -137,6 +137,13 @@ def test_pauses_among_quicker_beats_are_no_slow_rate() -> None:
     assert {one.split()[0] for one in told} == {"pause"}
 
 
+def test_artefacts_far_apart_without_a_heartbeat_are_told_as_no_beats() -> None:
+    apart: list[Step] = [Beat(rr_s, WITHHELD) for rr_s in (3.5, 9.0, 5.5, 10.0, 6.0, 4.0, 9.5)]
+    assert _play(apart) == ["no-beats new"]
+    assert _play(apart, _beats(0.8, 10))[:2] == ["no-beats new", "no-beats end"]
+    assert "no-beats new" not in _play([NOISE] * 60)
+
+
 def test_a_rate_from_noise_is_none() -> None:
     noise: list[Step] = [Beat(0.3, WITHHELD, is_poor=True)] * 40
     assert not [alert for alert in _play(_beats(0.8, 20), noise) if "tachycardia" in alert]
