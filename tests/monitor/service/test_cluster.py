@@ -265,10 +265,13 @@ def test_each_request_is_answered_once_whoever_has_its_device(fleet: _Fleet) -> 
 
 def test_every_process_is_asked_once_to_read_its_configuration_again(fleet: _Fleet) -> None:
     fleet.start_monitors(2)
+    playing = threading.Thread(target=_publish_all, args=(fleet.node.url, fleet.settings.prefix, 12.0))
+    playing.start()
+    _wait(lambda: len(fleet.owners()) == 2)
     topic = wire.Topics(fleet.settings.prefix).answer(fleet.name, "anna")
     fleet.ask("reload", json.dumps({"by": "anna", "id": "again", "response_topic": topic}).encode())
     _wait(lambda: len(fleet.answers()) >= 2)
-    time.sleep(1.0)
+    playing.join()
     assert [answer.id for answer in fleet.answers()] == ["again"] * 2
 
 
