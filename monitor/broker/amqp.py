@@ -365,11 +365,8 @@ class AmqpSource(Source):
     def _pass_on(self, request: Delivery) -> None:
         """Put a request into the partition of its device; what is acknowledged here is there."""
         assert self._connection is not None
-        if not request.key.endswith((f".{wire.RELOAD}", f".{wire.REFRESH}")):  # all get those anyway
-            try:
-                device = wire.decode(request.payload, wire.Request).device
-            except wire.PacketError:
-                device = NOBODY
+        device = _addressee(request)
+        if device is not None:
             payload = request.key.encode() + b"\n" + request.payload[: wire.MAX_PAYLOAD + 1]
             self._connection.write(encode_publish(REQUESTS, self._topology.hash, self._topology.key(device), payload))
         self._connection.write(encode_acks([(REQUESTS, request.tag)], multiple=False))
@@ -424,3 +421,14 @@ class AmqpSource(Source):
             self._leave(channel)
         self._closing.clear()
         self._retry_s = 0.0
+
+
+def _addressee(request: Delivery) -> str | None:
+    """Return which device a request is about; None for one that all processes hear over MQTT."""
+    verb = request.key.rpartition(".")[2]
+    try:
+        if verb == wire.RELOAD:
+            wire.decode(request.payload, wire.Reload)
+        return None if verb in (wire.RELOAD, wire.REFRESH) else wire.decode(request.payload, wire.Request).device
+    except wire.PacketError:
+        return NOBODY

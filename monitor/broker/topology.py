@@ -1,8 +1,7 @@
 """What lies in RabbitMQ between the devices' topics and the monitors' processes: exchanges, partitions, bindings.
 
 ``amq.topic`` (MQTT) ── <prefix>.*.samples ──▶ NAME.samples (hash of the key) ──▶ one of the queues NAME.0, NAME.1, ...
-                     ├─ <prefix>.*.info, .status, ─▶ NAME.all ──────────────────▶ each of them
-                     │  <prefix>.monitor.NAME.request.reload
+                     ├─ <prefix>.*.info, .status ──▶ NAME.all ──────────────────▶ each of them
                      └─ <prefix>.monitor.NAME.request.* ──▶ NAME.requests
 
 * The hash of the topic deals the devices out to the partitions; a device's samples always meet the same one.
@@ -24,8 +23,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pika import spec
-
-from monitor import wire
 
 QueueKind = Literal["quorum", "classic"]
 TOPIC_EXCHANGE = "amq.topic"
@@ -57,7 +54,7 @@ class Topology:
     @classmethod
     def of_fleet(cls, name: str, prefix: str) -> Topology:
         """Return that of a monitor for the devices whose topics begin with a prefix."""
-        copied = (f"{prefix}/+/info", f"{prefix}/+/status", f"{prefix}/monitor/{name}/request/{wire.RELOAD}")
+        copied = (f"{prefix}/+/info", f"{prefix}/+/status")
         return cls(name, (f"{prefix}/+/samples",), copied, (f"{prefix}/monitor/{name}/request/+",))
 
     @property

@@ -320,7 +320,7 @@ class Requests:
         _check_word("by", request.by)
         is_first = self._shard[0] == 0
         if self._is_shared:
-            if request.id is not None and request.id in self._reloads:  # it comes with each partition
+            if request.id is not None and request.id in self._reloads:  # the broker delivers it twice
                 return
             self._reloads.append(request.id)
         elif is_first and self._answer_again(wire.RELOAD, request, payload):

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 GC_THRESHOLD = (2000, 20, 5000)
 """A full garbage collection stops the loop for 0.2 s with ten thousand devices: every ten minutes will do, since only a
 device that is forgotten leaves a cycle."""
-HEARD_BY_ALL = (wire.REFRESH, "forget")
+HEARD_BY_ALL = (wire.RELOAD, wire.REFRESH, "forget")
 """Requests that every process of a fleet hears."""
 LEAVES = ("info", "samples", "status")
 """What is asked for of every device."""
