@@ -317,7 +317,8 @@ def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int, doub
     if not is_new and not (doubtful and rr_s > 0) and not _came_off(state, state.qrs_s, qrs_s):
         interval_s = rr_s if rr_s > 0 else max(0.0, qrs_s - state.qrs_s)
     at = state.count % KEPT
-    state.rr_ms[at], state.code[at] = int(min(LONGEST_MS, 1000 * interval_s + 0.5)), code
+    known_s = 0.0 if doubtful and interval_s > PAUSE_S else interval_s
+    state.rr_ms[at], state.code[at] = int(min(LONGEST_MS, 1000 * known_s + 0.5)), code
     state.count += 1
     state.begun_s, state.qrs_s = begun_s, qrs_s
     if code == V:
