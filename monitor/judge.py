@@ -115,7 +115,7 @@ class Judged:
         return 1.0 if self.panel.shape is None else self.panel.shape.info.threshold
 
     @property
-    def doubtful(self) -> npt.NDArray[np.bool_]:
+    def doubtful(self) -> npt.NDArray[np.uint8]:
         """(n,) whether beats may be hidden before one that came late."""
         return self.found.doubtful
 

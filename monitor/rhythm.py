@@ -44,6 +44,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.alerts.finding import WITHHELD, Beats, Floats, Found, Rhythm
 from monitor.ecg.kernels import compiled
+from monitor.ecg.silence import NO_SIGNAL
 from monitor.table import Table
 
 UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE = range(8)
@@ -257,7 +258,7 @@ def warm_up() -> None:
     table, none = np.zeros(1, STATE), np.zeros(0)
     columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
     codes, p_wave = np.zeros(0, np.uint8), np.zeros((0, 2))
-    _follow(table, np.zeros(0, np.int64), (none, none, none), np.zeros(0, bool), codes, p_wave, columns)
+    _follow(table, np.zeros(0, np.int64), (none, none, none), np.zeros(0, np.uint8), codes, p_wave, columns)
     _rate(table, 0)
     _is_fit(table, 0)
     _summarise(table, np.zeros(1, np.int64), np.zeros(1), np.zeros(1))
@@ -308,7 +309,7 @@ def _follow(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wa
 
 
 @compiled
-def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int, doubtful: bool) -> float:
+def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int, doubtful: int) -> float:
     """Remember a beat; return the RR interval before it, 0 if that is not known, or others may be hidden in it."""
     if qrs_s < state.qrs_s - SET_BACK_S:
         state.ventricular = state.supraventricular = 0
@@ -317,7 +318,7 @@ def _take(state: Any, begun_s: float, qrs_s: float, rr_s: float, code: int, doub
     if not is_new and not (doubtful and rr_s > 0) and not _came_off(state, state.qrs_s, qrs_s):
         interval_s = rr_s if rr_s > 0 else max(0.0, qrs_s - state.qrs_s)
     at = state.count % KEPT
-    known_s = 0.0 if doubtful and interval_s > PAUSE_S else interval_s
+    known_s = 0.0 if doubtful == NO_SIGNAL and interval_s > PAUSE_S else interval_s
     state.rr_ms[at], state.code[at] = int(min(LONGEST_MS, 1000 * known_s + 0.5)), code
     state.count += 1
     state.begun_s, state.qrs_s = begun_s, qrs_s

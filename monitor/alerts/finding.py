@@ -179,8 +179,8 @@ class Beats(Protocol):
         """(n, 2) whether there are P waves, see `monitor.ecg.wearer.observe_p_waves`; NaN where that is not known."""
 
     @property
-    def doubtful(self) -> npt.NDArray[np.bool_]:
-        """(n,) whether beats may be hidden before one that came late."""
+    def doubtful(self) -> npt.NDArray[np.uint8]:
+        """(n,) not 0 where beats may be hidden before one that came late; see `monitor.ecg.silence.NO_SIGNAL`."""
 
     @property
     def rr_s(self) -> npt.NDArray[np.float64]:

@@ -167,7 +167,7 @@ class Beats(NamedTuple):
     """(n,) end of that packet, on the device's clock."""
     pace: Floats
     """(n,) seconds of the device's clock per second of signal at its nominal rate."""
-    doubtful: npt.NDArray[np.bool_]
+    doubtful: npt.NDArray[np.uint8]
     """(n,) whether beats may be hidden before one that came late; see `monitor.ecg.silence`."""
     known: Ints
     """(n,) number on the 8 ms grid of the sample up to which the signal was known when the beat was found."""

@@ -179,7 +179,7 @@ _fold = compiled(mains.fold)
 @compiled
 def judge(
     gates: Any, contacts: Any, rows: Any, beats: Any, signals: Signal, start_s: Any
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Which of `REASONS` keeps each beat from being judged, and whether others may be hidden before it if it came late.
 
     Parameters
@@ -193,7 +193,7 @@ def judge(
     start_s
         (n,) R peak of each beat, seconds since its stream began.
     """
-    reasons, doubtful = np.zeros(beats.size, np.uint8), np.zeros(beats.size, np.bool_)
+    reasons, doubtful = np.zeros(beats.size, np.uint8), np.zeros(beats.size, np.uint8)
     for i in range(beats.size):
         one, row = beats[i], rows[beats[i].stream]
         doubtful[i] = _hides_beats(gates[row], contacts[row], one, start_s[i])
@@ -213,15 +213,15 @@ def judge(
 
 
 @compiled
-def _hides_beats(gate: Any, contact: Any, beat: Any, start_s: float) -> bool:
-    """Whether others may be hidden before a beat that came late."""
+def _hides_beats(gate: Any, contact: Any, beat: Any, start_s: float) -> int:
+    """Whether others may be hidden before a beat that came late: 0, 1, or `NO_SIGNAL`."""
     if 0 < beat.rr <= silence.LATE:
-        return False
+        return 0
     qrs_s = start_s + (beat.fiducial - beat.r_peak) / RATE_HZ
     over_s = min(beat.rr or silence.OVER, silence.OVER) / RATE_HZ
     if _stood_still(contact, qrs_s, over_s) or _was_held(contact, qrs_s - silence.BEFORE / RATE_HZ, over_s):
-        return True
-    return bool(beat.moved == np.inf) if beat.rr > 0 else _doubts(gate, beat.moved)
+        return silence.NO_SIGNAL
+    return int(beat.moved == np.inf) if beat.rr > 0 else int(_doubts(gate, beat.moved))
 
 
 def stood_still(contact: np.void) -> bool:

@@ -29,6 +29,8 @@ BEFORE = round(0.15 * RATE_HZ)
 """So much before its fiducial a QRS complex has not begun."""
 LATE = round(1.2 * RATE_HZ)
 """A beat is late so long after the one before: more than this, and the heart may seem slow, or to have stopped."""
+NO_SIGNAL = 2
+"""Of how doubtful a silence is: much of it stood still or was held, so it is none of the heart's."""
 UNSEEN, FEW = 0.05, round(0.2 * RATE_HZ)
 """Share of samples that may be missing, or so many if those are more: after the resampler one that the device left out
 are twenty."""

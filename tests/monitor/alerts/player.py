@@ -79,7 +79,7 @@ class FakeBeats:
         self.streams, self.seq = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.time_s = self.qrs_s = np.array(times_s)
         self.begun_s = self.rr_s = np.zeros(n)
-        self.doubtful = np.zeros(n, bool)
+        self.doubtful = np.zeros(n, np.uint8)
         self.completed_s = self.time_s + 1
         self.verdicts = np.array([beat.verdict for beat in beats], np.uint8)
         labels = [beat.label or ("V" if beat.verdict == ABNORMAL else "N") for beat in beats]
