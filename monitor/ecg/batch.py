@@ -373,6 +373,7 @@ class Batch:
             stretch = stretches[i]
             stretch.off_s = float(stretch.part_s + place / stretch.rate_hz)
             self._add(stretch, "lead-off", stretch.off_s)
+            vf.reset(self._waves[lanes[i]])  # else it would be told anew until it is known to be over
 
     def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int) -> None:
         """Move the finished beats from where they were made, judge their signal, and compute their times."""

@@ -154,6 +154,13 @@ _WEIGHTS = np.array([*WEIGHTS, BIAS])
 _NO_CONTACT = np.dtype([("held", held.STATE)])
 
 
+def reset(state: np.void) -> None:
+    """Forget what was found of a stream: its electrode came off."""
+    state["found"], state["calm"] = 0, 0
+    state["scores"][:] = -MOST
+    state["steps"][:, _MISSING] = STEP  # nor may what came before be looked at again
+
+
 def find(
     states: npt.NDArray[np.void],
     rows: npt.NDArray[np.int64],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from monitor.beat import RATE_HZ
 from monitor.ecg import vf
+from tests.monitor.one_device import play
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 Signal = npt.NDArray[np.float32]
@@ -203,3 +204,15 @@ def test_windows_are_described_as_published(signal: Signal) -> None:
 def test_what_is_no_wave_is_not_described() -> None:
     assert np.isnan(vf.measure(np.zeros(2000, np.float32))).all()
     assert vf.measure(np.zeros(vf.STEP * vf.STEPS - 1, np.float32)).shape == (0, len(vf.FEATURES))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("off", [0, -32768, 30000])
+def test_an_electrode_that_comes_off_in_fibrillation_begins_no_second_alert(off: int, seed: int) -> None:
+    off_at = round((CALM_S + ILL_S + 0.37) * RATE_HZ)
+    samples = np.concatenate([_calm(CALM_S), _fibrillation(ILL_S + 1, seed), np.zeros(round(40 * RATE_HZ))])
+    whole = samples.astype(np.int16)
+    whole[off_at:] = off
+    _, alerts = play(whole, RATE_HZ)
+    about = [(alert.kind, alert.state) for alert in alerts if alert.severity == "high" and alert.state != "update"]
+    assert about == [("ventricular-fibrillation", "new"), ("ventricular-fibrillation", "end")]
