@@ -165,7 +165,10 @@ class FakeMonitor:
         self._subscriber.client.publish(TOPICS.of(device, leaf), wire.encode(message), qos=1, retain=retain)
 
     def _on_request(self, _client: object, _data: object, message: Any) -> None:
-        verb, request = message.topic.rpartition("/")[2], wire.decode(bytes(message.payload), wire.Request)
+        verb = message.topic.rpartition("/")[2]
+        if verb == wire.REFRESH:  # everything that it shows is retained
+            return
+        request = wire.decode(bytes(message.payload), wire.Request)
         self.requests.append((verb, request))
         if verb == "acknowledge":
             before = self._states[request.device]
