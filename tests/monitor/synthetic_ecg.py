@@ -21,13 +21,17 @@ def beat_times(seconds: float, rr_s: float | Sequence[float] = 0.8, first_s: flo
 
 
 def make_ecg(
-    times_s: npt.NDArray[np.float64], seconds: float, rate_hz: float, amplitude_uv: float = 1000.0
+    times_s: npt.NDArray[np.float64],
+    seconds: float,
+    rate_hz: float,
+    amplitude_uv: float = 1000.0,
+    waves: Sequence[tuple[float, float, float]] = WAVES,
 ) -> npt.NDArray[np.int16]:
     """(n,) int16 microvolts with an R peak at each of the times, and a little noise."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     signal = np.zeros_like(t)
     for peak in times_s:
-        for offset, height, width in WAVES:
+        for offset, height, width in waves:
             signal += height * np.exp(-((t - peak - offset) ** 2) / (2 * width**2))
     noise = np.random.default_rng(0).normal(0, 5, t.size)
     return np.rint(signal * amplitude_uv + noise).astype(np.int16)

@@ -14,6 +14,7 @@ from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.broker.memory import MemoryBroker
 from tests.monitor.service.one_monitor import CALM, RATE_HZ, SLOW, TOPICS, Monitor, heart, running
+from tests.monitor.synthetic_ecg import WAVES, beat_times, make_ecg
 
 STATE = TOPICS.of("a", "state")
 
@@ -59,7 +60,8 @@ def test_an_alert_is_in_it_from_its_begin_to_its_end(monitor: Monitor) -> None:
 
 def test_a_rhythm_that_is_alerted_is_named(monitor: Monitor) -> None:
     rng = np.random.default_rng(0)
-    monitor.play("a", heart(rng.uniform(0.45, 1.1, 200).tolist(), 90.0))
+    times_s = beat_times(90.0, rng.uniform(0.45, 1.1, 200).tolist())
+    monitor.play("a", make_ecg(times_s, 90.0, RATE_HZ, waves=WAVES[1:]))  # without P waves
     assert [one.kind for one in _state(monitor).alerts] == ["atrial-fibrillation"]
     assert _state(monitor).rhythm == "atrial fibrillation"
 
