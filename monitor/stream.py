@@ -267,8 +267,9 @@ class Stream:
 
     def _drop_duplicate(self, packet: wire.Packet) -> None:
         self._counts[counters.DUPLICATES] += 1
-        self._compare(packet)
         seq, times = self._repeated
+        if seq != packet.seq:  # one that never changes is no other device's
+            self._compare(packet)
         self._repeated = packet.seq, times + 1 if seq == packet.seq else 1
         if self._repeated[1] == REPEATS:
             text = f"seq is {packet.seq} in {REPEATS} packets in a row, and start_s does not tell them apart"
