@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import zstandard
 
@@ -223,7 +223,7 @@ class SqliteStore(ThreadedStore):
         self._name = name
         self._others_open: list[sqlite3.Connection] | None = None
         self._connection: sqlite3.Connection | None = None
-        self._file: BinaryIO | None = None  # to see whether it is still there; see `_is_there`
+        self._file: int | None = None  # to see whether it is still there; see `_is_there`
         self._pruned_hour = -1.0
         self.start(self._open_file)
         self._tidying = Repeating(self._tidy, lambda: TIDY_S)
@@ -391,7 +391,7 @@ class SqliteStore(ThreadedStore):
             self._connection.close()
             self._connection = None
         if self._file is not None:
-            self._file.close()
+            os.close(self._file)
             self._file = None
 
     def _others(self) -> list[sqlite3.Connection]:
@@ -424,9 +424,8 @@ class SqliteStore(ThreadedStore):
         if self._file is None:
             return False
         try:
-            number = self._file.fileno()
-            is_same = os.path.samestat(os.fstat(number), self._path.stat())
-            return is_same and os.pread(number, len(_MAGIC), 0) == _MAGIC
+            is_same = os.path.samestat(os.fstat(self._file), self._path.stat())
+            return is_same and os.pread(self._file, len(_MAGIC), 0) == _MAGIC
         except OSError:
             return False
 
@@ -441,7 +440,7 @@ class SqliteStore(ThreadedStore):
                     raise  # it cannot be opened or written; that does not make it damaged
                 self._set_aside(error)
                 self._connection = self._connect()
-            self._file = self._path.open("rb")
+            self._file = os.open(self._path, os.O_RDONLY)
             self.opened += 1
             self.set_fault(None)
         except (OSError, sqlite3.Error) as error:

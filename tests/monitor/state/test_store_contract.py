@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
@@ -121,8 +122,10 @@ def location(case: _Case) -> StateLocation:
 
 
 @pytest.fixture
-def store(location: StateLocation) -> StateStore:
-    return location.open("m")
+def store(location: StateLocation) -> Iterator[StateStore]:
+    opened = location.open("m")
+    yield opened
+    opened.close()
 
 
 def _alert(number: int, published_s: float = 100.0, device: str = "a") -> OutboxMessage:
