@@ -107,7 +107,7 @@ class Page:
 
     def _note_connected(self, connected: bool) -> None:
         self.hub.has_retained, self._connected_s = False, self._now()
-        self.hub.set_connected(connected)
+        self.hub.set_connected(connected, self._now())
 
     def _ask_for_what_was_retained(self) -> None:
         """Ask the monitor to say again how all devices are, if the broker does not hand out what it has retained."""

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 LINGER_S = 10.0
 FEW = 500
 """Devices."""
+OVERDUE_S = 20.0
+"""A monitor says every 10 s how it is: one that has been quiet for twice as long watches nobody, as far as is known."""
 MOST_GONE = 200
 """Devices that were forgotten and whose trends are kept, in case they come back."""
 
@@ -42,6 +44,17 @@ class Heard(NamedTuple):
     payload: bytes
     retained: bool = False
     """Whether the broker had kept it."""
+
+
+class WatchNews(NamedTuple):
+    """Whether anybody is watched, as far as is known here."""
+
+    watched: bool
+    """Whether a monitor is online, and has said so lately."""
+    watched_s: float | None
+    """When that was last known, on the page's clock; None if it never was."""
+    overdue: list[str]
+    """Monitors, or processes of a fleet, that ought to have said something, and have not."""
 
 
 class Broker(Protocol):
@@ -75,6 +88,11 @@ class Hub:
         self.connected = self.has_retained = False
         """Whether the broker is there, and whether it has handed out what it retains."""
         self._monitors = Monitors()
+        self.watch_news = WatchNews(False, None, [])
+        """Whether anybody is watched."""
+        self._online_s: dict[str, float] = {}
+        """By monitor, or process of a fleet: when it last said that it is there."""
+        self._watched_s: float | None = None
         self._signals: dict[str, Signal] = {}
         self._infos: OrderedDict[str, wire.Info] = OrderedDict()
         self._steps_uv: OrderedDict[str, float] = OrderedDict()  # of signals, by what device or monitor says
@@ -104,7 +122,7 @@ class Hub:
                     topic.startswith(f"{self._topics.prefix}/monitor/")
                     and topic.count("/", len(self._topics.prefix)) > 2
                 ):
-                    self._take_monitor(topic, payload)
+                    self._take_monitor(topic, payload, now_s)
                     continue
                 device, leaf = self._topics.parse(topic)
                 take = self._take.get(leaf)
@@ -116,15 +134,16 @@ class Hub:
                 self.refused["fault"] += 1
                 log.exception("a message on %.200r could not be taken", topic)
 
-    def set_connected(self, connected: bool) -> None:
+    def set_connected(self, connected: bool, now_s: float) -> None:
         """Note whether the broker is there."""
         self.connected = connected
+        self._judge_watch(now_s)
         self._tell_monitors()
 
     def join(self, viewer: Viewer) -> None:
         """A page was opened."""
         self.viewers.add(viewer)
-        viewer.tell_monitor(self.fleet.monitors, self.connected)
+        self._tell_monitor(viewer)
 
     def leave(self, viewer: Viewer, now_s: float) -> None:
         """A page was closed."""
@@ -155,6 +174,10 @@ class Hub:
     def tick(self, now_s: float) -> None:
         """Do what is due: to be called about once a second."""
         self.fleet.tick(now_s)
+        before = self.watch_news
+        self._judge_watch(now_s)
+        if (before.watched, before.overdue) != (self.watch_news.watched, self.watch_news.overdue):
+            self._tell_monitors()
         for device, since_s in list(self._leaving_s.items()):
             if since_s + LINGER_S < now_s:
                 del self._leaving_s[device], self._signals[device]
@@ -264,7 +287,7 @@ class Hub:
         if payload:
             self.fleet.take_status(device, wire.decode(payload, wire.DeviceStatus))
 
-    def _take_monitor(self, topic: str, payload: bytes) -> None:
+    def _take_monitor(self, topic: str, payload: bytes, now_s: float) -> None:
         name, leaf = topic.split("/")[-2:]
         if leaf == "forgotten":
             self._erase(wire.decode(payload, wire.Forgotten).device)
@@ -272,6 +295,12 @@ class Hub:
             return
         self._monitors.take(name, payload)
         self.fleet.monitors = self._monitors.shown()
+        status = wire.decode(payload, wire.MonitorStatus) if payload else None
+        if status is None or status.state == "offline":
+            self._online_s.pop(name, None)
+        else:
+            self._online_s[name] = self._watched_s = now_s
+        self._judge_watch(now_s)
         self._tell_monitors()
 
     def _erase(self, device: str) -> None:
@@ -291,6 +320,14 @@ class Hub:
         if len(self._gone) > MOST_GONE:
             self.trends.pop(self._gone.popitem(last=False)[0], None)
 
+    def _judge_watch(self, now_s: float) -> None:
+        overdue = sorted(name for name, heard_s in self._online_s.items() if heard_s + OVERDUE_S < now_s)
+        is_watched = self.connected and len(overdue) < len(self._online_s)
+        self.watch_news = WatchNews(is_watched, self._watched_s, overdue)
+
     def _tell_monitors(self) -> None:
         for viewer in self.viewers:
-            viewer.tell_monitor(self.fleet.monitors, self.connected)
+            self._tell_monitor(viewer)
+
+    def _tell_monitor(self, viewer: Viewer) -> None:
+        viewer.tell_monitor(self.fleet.monitors, self.connected, self.watch_news._asdict())

@@ -85,9 +85,9 @@ class Viewer:
         self._rows_due_s = 0.0
         self._wake()
 
-    def tell_monitor(self, monitors: Mapping[str, wire.MonitorStatus], broker: bool) -> None:
-        """Take how the monitors are, and whether the broker is there."""
-        self._tell({"monitors": monitors, "broker": broker})
+    def tell_monitor(self, monitors: Mapping[str, wire.MonitorStatus], broker: bool, watch: Mapping[str, Any]) -> None:
+        """Take how the monitors are, whether the broker is there, and whether anybody is watched."""
+        self._tell({"monitors": monitors, "broker": broker, "watch": watch})
 
     def take(self, fleet: Fleet, now_s: float) -> list[str | bytes]:
         """Return what is to be sent now, in order: text is JSON, bytes are frames of signal."""

@@ -92,10 +92,11 @@ function updateHealth() {
   const online = monitors.filter((status) => status.state !== "offline");
   const overloaded = online.some((status) => status.state === "overloaded");
   const fault = online.map((status) => status.broker_fault ?? status.fault).find((one) => one);
+  const { unwatched } = link;
+  const overdue = link.watchNews.overdue;
   let text = "";
-  if (!link.isOpen) text = "no connection to the page's server";
-  else if (!link.hasBroker) text = "no connection to the broker: nothing is heard";
-  else if (online.length === 0) text = "no monitor is online: nobody is watched";
+  if (unwatched) text = unwatched.why;
+  else if (overdue.length) text = `the monitor ${overdue.join(", ")} does not answer`;
   else if (overloaded) text = "the monitor is overloaded: alerts come late";
   else if (fault) text = fault;
   setAttribute(health, "data-state", text ? "bad" : "ok");

@@ -5,7 +5,7 @@ import { deviceName, link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
 import { act, badge, openForm, openRename, openSilence, send } from "./pieces.js";
-import { qualityText, seenText } from "./fleet.js";
+import { qualityText, seenText, sinceText } from "./fleet.js";
 import { alertItem, byUrgency, isListed, isOpen } from "./alerts.js";
 import { CONNECTIONS, className, clock, kindName, percent, rate, span } from "./words.js";
 
@@ -181,12 +181,15 @@ class Device {
     this.under.hidden = !row?.name;
     const connection = row?.connection ?? "streaming";
     setText(this.rate, connection === "streaming" ? rate(row?.heart_rate_bpm) : "––");
+    const { unwatched } = link;
+    this.element.toggleAttribute("data-unwatched", Boolean(unwatched));
     const silences = (row?.silenced ?? []).filter((silence) => silence.until_s > link.now_s());
     fill(this.facts, [
-      fact("Connection", row ? CONNECTIONS[connection] : "not known here"),
-      fact("Rhythm", row?.rhythm ?? "not named"),
-      fact("Signal", qualityText(row?.judged) || "–"),
-      connection !== "streaming" && fact("Last seen", row ? seenText(row) : "–"),
+      unwatched && fact("Not watched", sinceText(unwatched.since_s)),
+      !unwatched && fact("Connection", row ? CONNECTIONS[connection] : "not known here"),
+      !unwatched && fact("Rhythm", row?.rhythm ?? "not named"),
+      !unwatched && fact("Signal", qualityText(row?.judged) || "–"),
+      !unwatched && connection !== "streaming" && fact("Last seen", row ? seenText(row) : "–"),
       ...silences.map((silence) =>
         fact(
           `Silenced until ${clock(silence.until_s)}`,

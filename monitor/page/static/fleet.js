@@ -4,7 +4,7 @@ import { h, setText, setAttribute, fill } from "./dom.js";
 import { link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { badge } from "./pieces.js";
-import { CONNECTIONS, RANKS, kindName, percent, rate, span } from "./words.js";
+import { CONNECTIONS, RANKS, day, kindName, percent, rate, span } from "./words.js";
 
 const TILE = { width: 400, height: 104, perSecond: 55, perMv: 20 };
 const ROW = { width: Infinity, height: 42, perSecond: 40, perMv: 13 };
@@ -305,11 +305,14 @@ class Tile {
     const row = link.rows.get(this.id);
     if (!row) return;
     const connection = row.connection ?? "streaming";
+    const { unwatched } = link;
+    const isKnown = connection === "streaming" && !unwatched;
     setText(this.name, row.name || row.id);
     setText(this.rate, connection === "streaming" ? rate(row.heart_rate_bpm) : "––");
-    setText(this.rhythm, connection === "streaming" ? (row.rhythm ?? "") : CONNECTIONS[connection]);
-    setText(this.quality, connection === "streaming" ? qualityText(row.judged) : "");
-    setText(this.seen, seenText(row));
+    setText(this.rhythm, unwatched ? "not watched" : isKnown ? (row.rhythm ?? "") : CONNECTIONS[connection]);
+    setText(this.quality, isKnown ? qualityText(row.judged) : "");
+    setText(this.seen, unwatched ? sinceText(unwatched.since_s) : seenText(row));
+    this.link.toggleAttribute("data-unwatched", Boolean(unwatched));
     setAttribute(this.link, "data-connection", connection);
     this.updateAlert(row, connection);
   }
@@ -332,6 +335,14 @@ class Tile {
     const flashes = top?.severity === "high" && !isQuiet;
     fill(this.alert, top ? [badge(top.severity, { isQuiet, flashes }), h("span", {}, text)] : []);
   }
+}
+
+/**
+ * Since when nobody is watched.
+ * @param {number | null} since_s
+ */
+export function sinceText(since_s) {
+  return since_s === null ? "for how long is not known" : `since ${day(since_s)}`;
 }
 
 /** @param {number | null | undefined} judged */

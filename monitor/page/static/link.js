@@ -23,6 +23,9 @@ class Link {
     /** Whether the server is there, and whether it has a broker. */
     this.isOpen = false;
     this.hasBroker = false;
+    /** Whether anybody is watched, as the server knows. */
+    this.watchNews = /** @type {WatchNews} */ ({ watched: true, watched_s: null, overdue: [] });
+    this.closed_s = 0;
     /** Time of the server minus that of this machine. */
     this.ahead_s = 0;
     /** @type {Session | null} */
@@ -52,6 +55,19 @@ class Link {
   /** The server's time. */
   now_s() {
     return Date.now() / 1000 + this.ahead_s;
+  }
+
+  /**
+   * Since when nobody is watched, as far as is known here: then what was last heard of a heart says nothing of now.
+   * @returns {{why: string, since_s: number | null} | null}
+   */
+  get unwatched() {
+    const since_s = this.watchNews.watched_s;
+    if (!this.isOpen) return { why: "no connection to the page's server", since_s: this.closed_s || null };
+    if (!this.hasBroker) return { why: "no connection to the broker: nothing is heard", since_s };
+    if (this.watchNews.watched) return null;
+    const why = this.watchNews.overdue.length ? "the monitor does not answer" : "no monitor is online";
+    return { why: `${why}: nobody is watched`, since_s };
   }
 
   /**
@@ -127,8 +143,10 @@ class Link {
   }
 
   onClose() {
+    if (this.isOpen) this.closed_s = this.now_s();
     this.isOpen = false;
     this.tell("link", null);
+    this.tell("rows", []);
     const wait_ms = AGAIN_MS[Math.min(this.failures++, AGAIN_MS.length - 1)];
     setTimeout(async () => {
       await this.refreshSession();
@@ -161,7 +179,9 @@ class Link {
     if (news.monitors) {
       this.monitors = news.monitors;
       this.hasBroker = news.broker;
+      this.watchNews = news.watch;
       this.tell("monitors", null);
+      this.tell("rows", []);
     }
     if (news.alerts) {
       for (const alert of news.alerts) this.alerts.set(alert.episode, alert);

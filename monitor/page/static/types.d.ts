@@ -85,6 +85,12 @@ interface MonitorStatus {
   partitions: number;
 }
 
+interface WatchNews {
+  watched: boolean;
+  watched_s: number | null;
+  overdue: string[];
+}
+
 interface Strip {
   start_s: number;
   rate_hz: number;

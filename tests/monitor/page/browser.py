@@ -137,7 +137,14 @@ class FakeMonitor:
         self._states: dict[str, wire.DeviceState] = {}
         self._subscriber = Subscriber(broker, TOPICS.request("monitor", "+"), client_id="fake-monitor")
         self._subscriber.client.on_message = self._on_request
-        status = wire.MonitorStatus(state="online", version="1", model="ptb", model_sha256="0" * 64, since_s=1.0)
+        self._tell("online")
+
+    def leave(self) -> None:
+        """Say that it is offline."""
+        self._tell("offline")
+
+    def _tell(self, how: wire.MonitorState) -> None:
+        status = wire.MonitorStatus(state=how, version="1", model="ptb", model_sha256="0" * 64, since_s=1.0)
         self._subscriber.publish(TOPICS.monitor_status("monitor"), wire.encode(status), retain=True)
 
     def close(self) -> None:

@@ -150,6 +150,21 @@ def _watch(browser: Browser, port: int) -> None:
     assert tab.locator(".paper.live canvas").nth(1).evaluate(INK)
 
 
+def test_without_a_monitor_no_number_looks_as_if_it_were_of_now(page: Page, monitor: FakeMonitor) -> None:
+    monitor.show(state("bed-1", heart_rate_bpm=96.0, rhythm="regular", judged=1.0))
+    page.wait_for_selector(".tile:not([data-unwatched]) .tile-rate:has-text('96')")
+    page.click(".tile")
+    page.wait_for_selector(".facts:has-text('signal good')")
+    monitor.leave()
+    page.wait_for_selector("[data-unwatched] .facts:has-text('Not watched')")
+    assert "since" in page.inner_text(".device-head .facts")
+    assert "signal good" not in page.inner_text(".device-head .facts")
+    struck = page.evaluate("() => getComputedStyle(document.querySelector('.device-head .rate')).textDecorationLine")
+    assert struck == "line-through"
+    page.goto(f"{page.url.partition('#')[0]}#/fleet")
+    page.wait_for_selector(".tile[data-unwatched]:has-text('not watched')")
+
+
 def test_what_needs_a_person_stands_first(page: Page, monitor: FakeMonitor) -> None:
     monitor.show(state("a", name="Well"), state("b", name="Ill"), state("c", name="Away", connection="offline"))
     monitor.alert(alert("b"))
