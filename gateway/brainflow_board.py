@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gateway.stream import GAP_S, Chunk, Stream
+from gateway.stream import GAP_S, Chunk, Reopened
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ KEPT = 45_000
 """Samples that BrainFlow keeps until they are read."""
 
 
-class BrainFlowStream(Stream):
+class BrainFlowStream(Reopened):
     """An ECG channel of a board.
 
     Parameters
@@ -43,12 +43,13 @@ class BrainFlowStream(Stream):
     """
 
     def __init__(self, board: str, parameters: Mapping[str, str], channel: int = 0) -> None:
+        super().__init__(f"the board {board}", RETRY_S)
         self._name, self._parameters, self._channel = board, dict(parameters), channel
         self._board: Any = None
         self._rows = 0, 0  # of the ECG and of the times
         self._offset_uv: float | None = None
         self._is_file = False
-        self._heard_s = self._retry_s = 0.0
+        self._heard_s = 0.0
 
     def open(self) -> None:
         """Connect; see `Stream.open`."""
@@ -74,7 +75,7 @@ class BrainFlowStream(Stream):
     def read(self, wait_s: float) -> list[Chunk]:
         """Return what has come; a board from which nothing comes is opened again."""
         if self._board is None:
-            self._reopen(wait_s)
+            self.reopen(wait_s)
             return []
         if not self._board.get_board_data_count():
             time.sleep(wait_s)
@@ -106,17 +107,6 @@ class BrainFlowStream(Stream):
         self._rows = channels[self._channel], about["timestamp_channel"]
         self.rate_hz = float(about["sampling_rate"])
         self.lead = "ECG" if len(channels) == 1 else f"ECG {self._channel}"
-
-    def _reopen(self, wait_s: float) -> None:
-        time.sleep(wait_s)
-        if time.monotonic() < self._retry_s:
-            return
-        self._retry_s = time.monotonic() + RETRY_S
-        try:
-            self.open()
-        except ConnectionError:
-            return
-        log.info("the board %s is back", self._name)
 
 
 def place(arrived_s: npt.NDArray[np.float64], samples_uv: npt.NDArray[np.float64], rate_hz: float) -> list[Chunk]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.stream import Chunk, Stream
+from gateway.stream import Chunk, Reopened
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ MOST_BYTES = 1 << 16
 _number = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
 
 
-class SerialStream(Stream):
+class SerialStream(Reopened):
     """A serial port.
 
     Parameters
@@ -53,10 +53,10 @@ class SerialStream(Stream):
         lead: str = "ECG",
     ) -> None:
         self.rate_hz, self.resolution_uv, self.lead = rate_hz, resolution_uv, lead
+        super().__init__(f"the port {port}", RETRY_S)
         self._port_name, self._baud, self._column = port, baud, column
         self._port: Any = None
         self._rest = b""
-        self._retry_s = 0.0
         self._is_first = True
 
     def open(self) -> None:
@@ -74,7 +74,7 @@ class SerialStream(Stream):
     def read(self, wait_s: float) -> list[Chunk]:
         """Return the samples of the lines that are complete; a port that went away is opened again."""
         if self._port is None:
-            self._reopen(wait_s)
+            self.reopen(wait_s)
             return []
         try:
             came = self._port.read(max(1, min(MOST_BYTES, self._port.in_waiting)))
@@ -97,17 +97,6 @@ class SerialStream(Stream):
         if self._port is not None:
             self._port.close()
             self._port = None
-
-    def _reopen(self, wait_s: float) -> None:
-        time.sleep(wait_s)
-        if time.monotonic() < self._retry_s:
-            return
-        self._retry_s = time.monotonic() + RETRY_S
-        try:
-            self.open()
-        except ConnectionError:
-            return
-        log.info("the port %s is back", self._port_name)
 
 
 def parse_line(line: bytes, column: int) -> float:

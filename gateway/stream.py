@@ -10,6 +10,8 @@ Rules
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,6 +21,8 @@ import numpy.typing as npt
 
 from monitor import wire
 from recordings.recording import Signal
+
+log = logging.getLogger(__name__)
 
 GAP_S = 0.3
 """A chunk that is further from where it should be comes after a gap."""
@@ -62,6 +66,34 @@ class Stream(ABC):
     @abstractmethod
     def close(self) -> None:
         """Disconnect."""
+
+
+class Reopened(Stream):
+    """A wearable that is opened again, now and then, while it is away.
+
+    Parameters
+    ----------
+    what
+        What it is called in the log.
+    retry_s
+        How often that is tried.
+    """
+
+    def __init__(self, what: str, retry_s: float) -> None:
+        self._what, self._every_s = what, retry_s
+        self._retry_s = 0.0
+
+    def reopen(self, wait_s: float) -> None:
+        """Wait, and open it if that is due and can be done."""
+        time.sleep(wait_s)
+        if time.monotonic() < self._retry_s:
+            return
+        self._retry_s = time.monotonic() + self._every_s
+        try:
+            self.open()
+        except ConnectionError:
+            return
+        log.info("%s is back", self._what)
 
 
 class Packetizer:
