@@ -520,14 +520,9 @@ def _fibrillation(state: Any, window: Any, linked: Any) -> float:
     if not state.has_p_wave:
         return _irregularity(state, window, linked)
     n = _collect(state, window, linked, True)
-    if n < FEWEST_RR_WITH_P:
-        return np.nan
-    features = np.empty(FEATURES)
-    if not find_features(window[:n], linked[:n], features):
-        return REGULAR
-    score = BIAS_WITH_P
-    for k in range(FEATURES):
-        score += WEIGHTS_WITH_P[k] * features[k]
+    score = _score(window[:n], linked[:n], FEWEST_RR_WITH_P, BIAS_WITH_P, WEIGHTS_WITH_P)
+    if np.isnan(score) or score == REGULAR:
+        return score
     return float(score + WEIGHTS_OF_P[0] * state.p_wave[0] + WEIGHTS_OF_P[1] * state.p_wave[1])
 
 
@@ -535,15 +530,21 @@ def _fibrillation(state: Any, window: Any, linked: Any) -> float:
 def _irregularity(state: Any, window: Any, linked: Any) -> float:
     """The same by the RR intervals alone."""
     n = _collect(state, window, linked, False)
-    if n < FEWEST_RR:
+    return _score(window[:n], linked[:n], FEWEST_RR, BIAS, WEIGHTS)
+
+
+@compiled
+def _score(rr_s: Any, linked: Any, fewest: int, bias: float, weights: Any) -> float:
+    """Log odds by RR intervals: NaN where they are too few, `REGULAR` where the rhythm plainly is."""
+    if rr_s.size < fewest:
         return np.nan
     features = np.empty(FEATURES)
-    if not find_features(window[:n], linked[:n], features):
+    if not find_features(rr_s, linked, features):
         return REGULAR
-    score = BIAS
+    score = bias
     for k in range(FEATURES):
-        score += WEIGHTS[k] * features[k]
-    return score
+        score += weights[k] * features[k]
+    return float(score)
 
 
 @compiled
