@@ -18,8 +18,7 @@ from monitor.broker.connection import BrokerUrl
 from monitor.state.sqlite import SqliteStore
 from monitor.state.store import HourlyRow
 from simulator.broker import free_port
-from tests.brokers import Broker, find_mosquitto
-from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, PageServer, launch
+from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, PageServer
 from tests.monitor.page.messages import STRIP, alert, state
 from tests.monitor.page.test_app import ROW
 from tests.monitor.state.saving import save
@@ -35,20 +34,6 @@ MOVES = """canvas => {
   return sum;
 }"""
 INK = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as started:
-        yield started
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerUrl]:
-    find_mosquitto()
-    started = Broker("mosquitto", tmp_path / "broker")
-    yield started.url
-    started.end()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +13,7 @@ import pytest
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
 from recordings.polar import decode_frame
-from tests.brokers import Broker, find_mosquitto
-from tests.monitor.page.browser import PHONE, PageProcess, launch, node_tool
+from tests.monitor.page.browser import PHONE, PageProcess, node_tool
 from tests.monitor.page.messages import TOPICS
 from tests.recordings.foreign_files import ecg_uv, make_frame, make_frames
 from tests.subscriber import Subscriber
@@ -61,20 +59,6 @@ FAKE = """(() => {
   const bluetooth = { requestDevice: async (options) => { strap.named = options; return device; } };
   Object.defineProperty(navigator, "bluetooth", { value: bluetooth });
 })()""".replace("FRAMES", json.dumps([frame.hex() for frame in FRAMES]))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as started:
-        yield started
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerUrl]:
-    find_mosquitto()
-    started = Broker("mosquitto", tmp_path / "broker")
-    yield started.url
-    started.end()
 
 
 @pytest.fixture
