@@ -219,7 +219,7 @@ def _add_strip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=".svg, .png or .pdf; named for the alert if not given"
     )
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where the monitor keeps its history")
+    parser.add_argument("--state", metavar="DIR|URL", help="where the monitor keeps its history")
     parser.add_argument("--name", default="monitor", help="of the monitor")
     add_record(parser)
 

@@ -36,7 +36,7 @@ class StripSettings:
     output: Path
     root: Path
     """Of the record."""
-    state: Path
+    state: str | Path
     """Of the monitor."""
     name: str = "monitor"
 
