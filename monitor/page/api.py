@@ -187,7 +187,9 @@ def _read_request(body: bytes, session: Session) -> wire.Request:
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
         given = {name: fields[name] for name in ASKED if fields.get(name) is not None}
-        by = session.user or str(fields.get("by") or "").strip()[:56] or "somebody"
+        by = session.user or str(fields.get("by") or "").strip()[:56]
+        if not by:
+            raise ValueError("Say who you are: what people do with alerts is recorded with their names.")
         return msgspec.convert(given | {"by": by}, wire.Request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"This cannot be asked: {error}.") from None

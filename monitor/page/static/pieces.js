@@ -110,7 +110,7 @@ export function openForm(title, fields, action, perform) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const given = new FormData(form);
-    if (asksName) setOwnName(String(given.get("by") ?? ""));
+    if (asksName) setOwnName(String(given.get("by") ?? "").trim());
     try {
       await perform(given);
       dialog.close();

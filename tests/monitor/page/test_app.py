@@ -127,7 +127,7 @@ def test_what_the_monitor_refuses_is_told_in_its_words() -> None:
 
     with open_page(answer=refuse) as page:
         page.begin()
-        answer = page.post("/api/request/acknowledge", json={"device": "a"})
+        answer = page.post("/api/request/acknowledge", json={"device": "a", "by": "Ada"})
         assert (answer.status_code, answer.json()["text"]) == (409, "There is no such alert.")
 
 
@@ -135,7 +135,7 @@ def test_without_a_broker_a_request_fails_with_the_reason() -> None:
     with open_page() as page:
         page.begin()
         page.broker.is_connected = False
-        answer = page.post("/api/request/acknowledge", json={"device": "a"})
+        answer = page.post("/api/request/acknowledge", json={"device": "a", "by": "Ada"})
         assert answer.status_code == 503
         assert "no connection" in answer.json()["error"]
 
@@ -148,6 +148,16 @@ def test_a_request_that_makes_no_sense_is_refused(body: bytes) -> None:
         page.begin()
         answer = page.post("/api/request/silence", content=body)
         assert answer.status_code == 422
+        assert page.broker.requests == []
+
+
+@pytest.mark.parametrize("by", [None, "", "   "])
+def test_who_does_not_say_who_they_are_is_refused(by: str | None) -> None:
+    with open_page() as page:
+        page.begin()
+        answer = page.post("/api/request/acknowledge", json={"device": "a", "by": by})
+        assert answer.status_code == 422
+        assert "Say who you are" in answer.text
         assert page.broker.requests == []
 
 
@@ -164,7 +174,7 @@ def test_a_viewer_looks_and_changes_nothing(users: Path) -> None:
         assert page.log_in("vi") == 303
         page.begin()
         assert page.client.get("/").status_code == 200
-        assert page.post("/api/request/acknowledge", json={"device": "a"}).status_code == 403
+        assert page.post("/api/request/acknowledge", json={"device": "a", "by": "Ada"}).status_code == 403
         assert page.broker.requests == []
         assert page.refused()["role"] == 1
 
