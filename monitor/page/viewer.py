@@ -49,6 +49,7 @@ class Viewer:
         self._chunks: dict[str, deque[tuple[Chunk, float]]] = {}
         self._beats: deque[wire.Beat] = deque(maxlen=MOST_BEATS)
         self._sent_rows = self._sent_episodes = 0
+        self._has_all = False  # whether the page has been told of the whole fleet
         self._rows_due_s = 0.0
         self._news: list[dict[str, Any]] = []
 
@@ -104,7 +105,8 @@ class Viewer:
         return messages
 
     def _take_fleet(self, fleet: Fleet, now_s: float) -> list[str]:
-        message: dict[str, Any] = {}
+        message: dict[str, Any] = {} if self._has_all else {"all": True}
+        self._has_all = True
         if episodes := fleet.episodes_since(self._sent_episodes):
             message["alerts"] = episodes
         if rows := fleet.rows_since(self._sent_rows):

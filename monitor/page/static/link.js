@@ -183,11 +183,17 @@ class Link {
       this.tell("monitors", null);
       this.tell("rows", []);
     }
+    if (news.all) {
+      // What follows is all that the server knows: what it knew before it was started again may be over.
+      this.rows.clear();
+      this.alerts.clear();
+      this.tell("alerts", []);
+    }
     if (news.alerts) {
       for (const alert of news.alerts) this.alerts.set(alert.episode, alert);
       this.tell("alerts", news.alerts);
     }
-    if (news.rows || news.gone) {
+    if (news.rows || news.gone || news.all) {
       for (const row of news.rows ?? []) this.rows.set(row.id, row);
       for (const device of news.gone ?? []) this.rows.delete(device);
       this.tell("rows", news.rows ?? []);

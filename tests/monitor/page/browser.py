@@ -168,6 +168,10 @@ class FakeMonitor:
         """Publish something of a device."""
         self._subscriber.client.publish(TOPICS.of(device, leaf), payload, qos=0)
 
+    def forget(self, device: str) -> None:
+        """Let the broker retain nothing of a device."""
+        self._subscriber.client.publish(TOPICS.of(device, "state"), b"", qos=1, retain=True).wait_for_publish(10)
+
     def _publish(self, device: str, leaf: str, message: Any, retain: bool = False) -> None:
         self._subscriber.client.publish(TOPICS.of(device, leaf), wire.encode(message), qos=1, retain=retain)
 

@@ -335,13 +335,15 @@ def test_a_file_is_judged_and_its_name_is_text(page: Page, tmp_path: Path) -> No
 def test_the_page_comes_back_after_a_cut_and_goes_on(browser: Browser, broker: BrokerUrl, monitor: FakeMonitor) -> None:
     server = PageProcess(broker)
     with _tab(browser, server.url) as page:
-        monitor.show(state("a", name="Before"))
-        page.wait_for_selector(".tile")
+        monitor.show(state("a", name="Before"), state("gone"))
+        page.wait_for_function("() => document.querySelectorAll('.tile').length === 2")
         server.end()
         page.wait_for_function("() => document.querySelector('.health')?.textContent.includes('no connection')")
+        monitor.forget("gone")
         server.start()
         monitor.show(state("a", name="After"))
         page.wait_for_function("() => document.querySelector('.tile-name')?.textContent === 'After'")
+        page.wait_for_function("() => document.querySelectorAll('.tile').length === 1")
         _stream(monitor, "a", 30, 1_800_000_000.0)
         page.wait_for_function(f"() => ({INK})(document.querySelector('.tile canvas'))")
     server.end()

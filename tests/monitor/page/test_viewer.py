@@ -38,6 +38,7 @@ def test_a_new_page_gets_all_rows_and_alerts_and_then_what_changed() -> None:
     first = _news(viewer.take(fleet, NOW_S))
     assert {row["id"] for row in first["rows"]} == {"a", "b"}
     assert [one["episode"] for one in first["alerts"]] == ["a:asystole"]
+    assert first["all"], "a page that was open before forgets what this server does not know"
     assert viewer.take(fleet, NOW_S + 1) == []
     for bpm in (80.0, 81.0, 82.0):
         fleet.take_state(state("b", heart_rate_bpm=bpm), NOW_S + 1)
