@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ecgwatch.settle import Setting, Settler, flags
-from monitor.command import Group, Program, Verb, build_parser, nearest
+from monitor.command import Group, Program, Verb, build_parser
 from monitor.configuration import DEVICES, LIMITS, NAME, Document
+from monitor.nearest import nearest
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monitor.alerts.limits import limit_names
-from monitor.command import Group, Parser, Program, Verb, flags_among, nearest
+from monitor.command import Group, Parser, Program, Verb, flags_among
 from monitor.configuration import DEVICES, LIMITS, NAME, Document, describe
+from monitor.nearest import nearest
 
 CLIENTS = frozenset(
     {

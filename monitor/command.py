@@ -14,7 +14,6 @@ Knows nothing of what any verb does.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import shlex
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from monitor.nearest import nearest
 
 OWN_PACKAGES = (
     "monitor",
@@ -241,12 +242,6 @@ def flags_among(words: Iterable[str]) -> Iterable[str]:
             return
         if word.startswith("--") and " " not in word:
             yield word.partition("=")[0]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the known word that is most like another, as the end of an error; empty if none is."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]}?" if near else ""
 
 
 def _sentence(text: str) -> str:

@@ -7,7 +7,6 @@ unseen.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from monitor import wire
 from monitor.alerts.detector import Detector
+from monitor.nearest import nearest
 
 WITHIN = 10.0
 """A parameter may be so many times smaller or larger than usual."""
@@ -49,14 +49,8 @@ def override(detectors: Mapping[wire.Kind, Detector], limits: wire.Limits) -> di
 def find(detectors: Mapping[wire.Kind, Detector], kind: str) -> Detector:
     """Return the detector of a kind, or raise ValueError with the nearest one that there is."""
     if kind not in detectors:
-        raise ValueError(f"There is no alert {kind!r}{nearest(kind, detectors)}.")
+        raise ValueError(f"There is no alert {kind!r}{_meant(kind, detectors)}")
     return detectors[kind]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the known word that is most like another, as the end of an error message; empty if none is."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else f": expected one of {', '.join(known)}"
 
 
 def _replace(detector: Detector, values: Mapping[str, float]) -> Detector:
@@ -64,7 +58,7 @@ def _replace(detector: Detector, values: Mapping[str, float]) -> Detector:
     changed: dict[str, Any] = {}
     for name, value in values.items():
         if name not in usual:
-            raise ValueError(f"{detector.kind} has no limit {name!r}{nearest(name, usual)}.")
+            raise ValueError(f"{detector.kind} has no limit {name!r}{_meant(name, usual)}")
         least, most = detector.BOUNDS.get(name, (0, math.inf))
         low, high = max(least, usual[name] / WITHIN), min(most, usual[name] * WITHIN)
         if not low <= value <= high:
@@ -77,6 +71,10 @@ def _replace(detector: Detector, values: Mapping[str, float]) -> Detector:
     if n > m:
         raise ValueError(f"{detector.kind} n must be at most m: got {n} of {m}.")
     return made
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    return nearest(word, known) or f": expected one of {', '.join(known)}."
 
 
 def _is_number(value: object) -> bool:

@@ -22,7 +22,7 @@ from typing import get_args
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
 from monitor.alerts.registry import make_detectors
-from monitor.command import nearest
+from monitor.nearest import nearest
 
 SEVERITIES: tuple[wire.Severity, ...] = get_args(wire.Severity)
 STATES: tuple[wire.AlertState, ...] = get_args(wire.AlertState)

@@ -32,10 +32,10 @@ from uuid import uuid4
 import msgspec
 
 from monitor import counters, wire
-from monitor.alerts.override import find, nearest
+from monitor.alerts.override import find
 from monitor.broker.source import Message, Source
-from monitor.command import nearest as nearest_word
 from monitor.engine import SILENT_S, Engine
+from monitor.nearest import nearest
 from monitor.rate_limit import Allowance
 from monitor.service.decisions import Acknowledgement, Decisions
 from monitor.service.publisher import Publisher
@@ -296,7 +296,7 @@ class Requests:
         tools = self._tools
         named = next((one for one in wire.VERBS if one == verb), None)
         if named is None:
-            raise Refusal(f"There is no request {verb[:64]!r}{nearest(verb[:64], [*wire.VERBS, wire.RELOAD])}.")
+            raise Refusal(f"There is no request {verb[:64]!r}{nearest(verb[:64], [*wire.VERBS, wire.RELOAD]) or '.'}")
         for name in ("by", "reason", "name", "text", "episode"):
             _check_word(name, getattr(request, name))
         task = Task(named, request, request.id or uuid4().hex, time.time())
@@ -453,7 +453,7 @@ class Requests:
         engine = self._tools.engine
         if engine.knows(device):
             return ""
-        near = nearest_word(device, [known.id for known in engine.records()])
+        near = nearest(device, [known.id for known in engine.records()])
         return f" No device of this id is heard now{near or '.'}"
 
     def _forget(self, task: Task) -> str:

@@ -154,7 +154,7 @@ def _paths(commands: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         ("[devices.a]\nname = ''", ":2: devices.a.name: expected 1 to 64 printable characters, got the text ''."),
         (
             "[devices.a.limits.pauze]\nlimit_s = 4",
-            ":1: devices.a.limits: There is no alert 'pauze': did you mean 'pause'?",
+            ":1: devices.a.limits: There is no alert 'pauze', did you mean pause?",
         ),
         ("[devices.a]\nlimits.pause.limit = 4", ":2: devices.a.limits: pause has no limit 'limit'"),
         ("[devices.a]\nlimits.pause.limit_s = 400", ":2: devices.a.limits: pause limit_s must lie between 0.3 and 30"),
