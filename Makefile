@@ -17,7 +17,7 @@ cluster-demo: .venv/installed-cluster
 	@$(BIN)/python -m tests.soak.cluster
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # The same tests, with the share of lines that ran in this process; compiled loops and child processes are not counted.
 coverage: .venv/installed-dev
