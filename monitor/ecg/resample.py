@@ -8,9 +8,11 @@ a monitor that starts again in mid-stream finds the same samples.
 Impulses are repaired on the way: a pacemaker's spike, or a sample that was damaged, is no part of the heart's signal,
 and narrower than any QRS complex (`monitor.ecg.impulses`).
 
-How the stream was cut into packets makes no difference to the output, to the bit. A missing sample (NaN) makes every
-output that would need it NaN; nothing is filled in. Clocks that drift are not its business: one input sample is
-``1 / rate_hz`` seconds, always.
+So are holes of a sample or a few (`monitor.ecg.holes`). A longer one makes every output that would need it NaN; nothing
+else is filled in.
+
+How the stream was cut into packets makes no difference to the output, to the bit. Clocks that drift are not its
+business: one input sample is ``1 / rate_hz`` seconds, always.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.beat import RATE_HZ, Signal
-from monitor.ecg import impulses, mains
+from monitor.ecg import holes, impulses, mains
 from monitor.ecg.kernels import compiled, copy
 from monitor.wire import MAX_RATE_HZ, NO_SAMPLE
 
@@ -34,6 +36,12 @@ IMAGES_BELOW_HZ = 135.0
 """Of a slower device the hum of the mains has images in the output: there it is taken out of the input."""
 PHASES = 512
 """Positions between two input samples that have a filter of their own: 1/1024 of a sample is the largest error."""
+
+
+def _look_back(rate_hz: float) -> int:
+    """Samples before one that are remembered to decide whether it is part of an impulse or of a short hole."""
+    return max(impulses.BEFORE, holes.around(holes.widest(rate_hz)))
+
 
 Steps = npt.NDArray[np.int16]
 """(n,) samples as a device sends them, `NO_SAMPLE` where there was none."""
@@ -46,11 +54,11 @@ STATE = np.dtype(
         ("produced", np.int64),
         ("kept", np.int64),  # samples in the history
         ("mains", mains.STATE),
-        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ) + impulses.BEFORE),
+        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ) + _look_back(MAX_RATE_HZ)),
     ],
     align=True,
 )
-"""Everything the resampler remembers of a stream: 2.8 kB."""
+"""Everything the resampler remembers of a stream: 3.7 kB."""
 
 
 def begin(state: np.void, rate_hz: float, start_s: float) -> int:
@@ -73,6 +81,12 @@ class Kernel(NamedTuple):
     """Whether that is the rate of the device."""
     impulse: int
     """Most samples of an impulse."""
+    hole: int
+    """Most samples of a hole that is bridged."""
+    before: int
+    """Samples before one that must be known to decide whether it is part of an impulse or of such a hole, ..."""
+    after: int
+    """... and after it."""
 
 
 @lru_cache(maxsize=1024)
@@ -85,7 +99,9 @@ def design_kernel(rate_hz: float) -> Kernel:
     shared_hz = float(f"{rate_hz:.3g}")
     slow = shared_hz < IMAGES_BELOW_HZ
     hum = mains.design(shared_hz if slow else RATE_HZ)
-    return Kernel(_design_kernel(shared_hz), hum, slow, impulses.widest(shared_hz))
+    impulse, hole = impulses.widest(shared_hz), holes.widest(shared_hz)
+    after = max(impulses.after(impulse), holes.around(hole))
+    return Kernel(_design_kernel(shared_hz), hum, slow, impulse, hole, _look_back(shared_hz), after)
 
 
 @lru_cache(maxsize=64)
@@ -177,11 +193,14 @@ def _push(state: Any, samples: Any, kernel: Any, room: Signal, places: Any, out:
         mains.cancel(state.mains, kernel.hum, x[kept:size])
     impulses.repair(x[:size], clean, kernel.impulse)
     ready, next_begin = _place(state, kernel.filters, size, places)
-    _filter(kernel, x, clean, places, out[:ready])
-    state.produced += ready
-    drop = min(max(0, next_begin - 1 - impulses.BEFORE), size)
+    drop = min(max(0, next_begin - 1 - kernel.before), size)
     state.kept = size - drop
     copy(x[drop:size], history)
+    if holes.are_in(x[:size]):
+        holes.bridge(x[:size], clean, kernel.hole)
+        holes.hold(x[:size])
+    _filter(kernel, x, clean, places, out[:ready])
+    state.produced += ready
     state.consumed += drop
     if not kernel.slow:
         mains.cancel(state.mains, kernel.hum, out[:ready])
@@ -212,13 +231,13 @@ def _place(state: Any, filters: Signal, size: int, places: Any) -> tuple[int, in
 
 @compiled
 def _filter(kernel: Any, x: Signal, clean: Signal, places: Any, out: Signal) -> None:
-    """Compute outputs from where they lie, the signal and its copy without impulses.
+    """Compute outputs from where they lie, the signal and its copy without impulses and short holes.
 
-    Whether the last samples belong to an impulse is not known yet when they are first needed. They hardly count then,
-    at the end of the filter, and are taken as they are.
+    Whether the last samples belong to one is not known yet when they are first needed. They hardly count then, at the
+    end of the filter, and are taken as they are; for one that is missing the last valid one stands in.
     """
     filters, taps = kernel.filters.ravel(), np.uint64(kernel.filters.shape[1])
-    known = taps - np.uint64(impulses.after(kernel.impulse))
+    known = taps - np.uint64(kernel.after)
     for i in range(out.size):
         begin, row = np.uint64(places[0, i]), np.uint64(places[1, i])  # of no sign: numba need not look out for one
         total = np.float32(0)

@@ -32,8 +32,8 @@ LATE = round(1.2 * RATE_HZ)
 NO_SIGNAL = 2
 """Of how doubtful a silence is: much of it stood still or was held, so it is none of the heart's."""
 UNSEEN, FEW = 0.05, round(0.2 * RATE_HZ)
-"""Share of samples that may be missing, or so many if those are more: after the resampler one that the device left out
-are twenty."""
+"""Share of samples that may be missing, or so many if those are more: after the resampler a hole that is too long to be
+bridged (`monitor.ecg.holes`) is twenty more."""
 END_OF_RANGE = 32_700.0
 """A value so far from zero is the end of a converter's range, or next to it: packets hold 16 bits."""
 STILL_S = 1.0

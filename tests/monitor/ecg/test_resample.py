@@ -78,19 +78,28 @@ def test_delay_is_80_ms(rate_hz: float) -> None:
     assert 4.0 - DELAY_S - 0.02 <= out.size / 125 <= 4.0 - DELAY_S + 0.02
 
 
-def test_missing_sample_makes_missing_only_what_needs_it() -> None:
-    signal = _sine(5.0, 250.0)
-    signal[1000] = np.nan
-    out = Resampler(250.0, 0.0).push(signal)
-    missing = np.flatnonzero(np.isnan(out))
-    assert missing.min() >= 500 - 10
-    assert missing.max() <= 500 + 10
+@pytest.mark.parametrize("rate_hz", [125.0, 250.0, 1000.0])
+def test_a_hole_makes_missing_only_what_needs_it(rate_hz: float) -> None:
+    signal = _sine(5.0, rate_hz)
+    signal[round(4.0 * rate_hz) : round(4.04 * rate_hz)] = np.nan
+    missing = np.flatnonzero(np.isnan(Resampler(rate_hz, 0.0).push(signal)))
+    assert 500 - 10 <= missing.min() <= 500 - 6
+    assert 505 + 6 <= missing.max() <= 505 + 10
+
+
+@pytest.mark.parametrize("rate_hz", [125.0, 250.0, 1000.0])
+def test_a_short_hole_makes_nothing_missing(rate_hz: float) -> None:
+    signal = _sine(5.0, rate_hz)
+    whole = Resampler(rate_hz, 0.0).push(signal)
+    signal[round(4.0 * rate_hz)] = np.nan
+    np.testing.assert_allclose(Resampler(rate_hz, 0.0).push(signal), whole, atol=1e-3)
 
 
 def test_steps_give_what_their_values_give_and_no_sample_is_a_missing_one() -> None:
     steps = np.random.default_rng(5).integers(-3000, 3000, 2000).astype(np.int16)
     signal = steps.astype(np.float32)
-    steps[700], signal[700] = NO_SAMPLE, np.nan
+    steps[700:720], signal[700:720] = NO_SAMPLE, np.nan
+    steps[900], signal[900] = NO_SAMPLE, np.nan
     np.testing.assert_array_equal(Resampler(250.0, 0.0).push(steps), Resampler(250.0, 0.0).push(signal))
 
 
