@@ -73,7 +73,8 @@ STEADY_OVER, STEADY_POOR, PAUSE_S = 8, 1, 3.0
 """RR intervals of the rate that limits are put to, unless the heart is slow, how many of their beats may be of bad
 signal, and how long an interval may be: a pause is no slow heart."""
 SLOW_WITHIN = 1.5
-"""Unless the latest four are all so long: the longest of them at most so many times as long as the shortest."""
+"""Unless the latest four are all so long: the longest of them at most so many times as long as the shortest. So with
+three that are no pauses, each longer than `SLOW_S`: they are a slow heart, too."""
 FIT_OVER, FIT = 8, 5
 """A silence is believed if so many of so many beats before it were judged: where electrodes are being put on, or the
 signal is bad, nothing that was found need have been a beat."""
@@ -84,8 +85,7 @@ counts with the run."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
-"""RR intervals in a row that make a rate, none of which differs from the latest by more than this share of it. The rate
-of a slow heart is known by these."""
+"""RR intervals in a row that make a rate, none of which differs from the latest by more than this share of it."""
 CYCLES = 3
 """Ventricular beats that make a bigeminy or trigeminy, with those between them."""
 
@@ -420,7 +420,7 @@ def _steady_rate(state: Any) -> float:
             return np.nan
         total += rr_s
         is_slow = total > (back + 1) * SLOW_S
-        if back + 1 == EQUAL_RUN and poor == 0 and is_slow and longest <= PAUSE_S and _is_rate(state):
+        if back + 1 == EQUAL_RUN and poor == 0 and is_slow and longest <= PAUSE_S and _is_slow(state, shortest, longest):
             return 60 * EQUAL_RUN / total
         if back + 1 == SLOW_RATE_OVER:
             if longest > PAUSE_S and longest > SLOW_WITHIN * shortest:
@@ -428,6 +428,12 @@ def _steady_rate(state: Any) -> float:
             if is_slow:
                 return 60 * SLOW_RATE_OVER / total
     return 60 * STEADY_OVER / total if longest <= PAUSE_S else np.nan
+
+
+@compiled
+def _is_slow(state: Any, shortest: float, longest: float) -> bool:
+    """Whether three long RR intervals are a slow heart, rather than a pause beside others."""
+    return _is_rate(state) or (shortest > SLOW_S and longest <= SLOW_WITHIN * shortest)
 
 
 @compiled

@@ -91,7 +91,19 @@ def test_a_slow_heart_is_told_after_three_equal_intervals(rr_s: float) -> None:
     assert _play(_beats(0.8, 20), _beats(rr_s, 3)) == ["bradycardia new"]
 
 
-def test_three_long_intervals_that_differ_are_no_slow_heart_yet() -> None:
+@pytest.mark.parametrize("rr_s", [(1.4, 1.9, 1.7), (1.8, 1.9, 1.3), (1.3, 1.5, 1.9), (1.9, 1.3, 1.9)])
+def test_a_slow_heart_is_told_after_three_long_intervals_that_differ_by_half_at_most(rr_s: tuple[float, ...]) -> None:
+    slow = [step for one in rr_s for step in _beats(one, 1)]
+    assert _play(_beats(0.8, 20), slow[:2]) == []
+    assert _play(_beats(0.8, 20), slow) == ["bradycardia new"]
+
+
+@pytest.mark.parametrize("rr_s", [(1.1, 1.8, 1.7), (1.25, 2.6, 1.3), (1.9, 1.1, 1.9)])
+def test_a_pause_beside_shorter_intervals_is_no_slow_heart(rr_s: tuple[float, ...]) -> None:
+    assert _play(_beats(0.8, 20), [step for one in rr_s for step in _beats(one, 1)], _beats(0.8, 20)) == []
+
+
+def test_three_long_intervals_that_differ_by_more_are_no_slow_heart_yet() -> None:
     unequal = [step for rr_s in (1.3, 2.0, 1.6) for step in _beats(rr_s, 1)]
     assert _play(_beats(0.8, 20), unequal) == []
     assert _play(_beats(0.8, 20), unequal, _beats(1.6, 1)) == ["bradycardia new"]
