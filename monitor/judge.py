@@ -23,7 +23,7 @@ from monitor.classify import Classifier, answered
 from monitor.ecg import wearer
 from monitor.ecg.batch import Beats, fit_windows
 from monitor.ecg.kernels import compiled_exactly
-from monitor.ecg.quality import INCOMPLETE, MISSING, NO_ANSWER, NO_RHYTHM, REASONS
+from monitor.ecg.quality import INCOMPLETE, MISSING, NO_ANSWER, NO_RHYTHM, NOISE, REASONS
 from monitor.ecg.resample import DELAY_S
 from monitor.ecg.segment import PAUSE
 from monitor.panel import Panel
@@ -53,7 +53,8 @@ class Judged:
     probability: npt.NDArray[np.float64]
     """(n,) of not being normal; no meaning where withheld."""
     ventricular: npt.NDArray[np.float64]
-    """(n,) probability of being of the class V; 0 where withheld, or the model has no such class."""
+    """(n,) probability of being of the class V, also of beats withheld as noise; 0 of other withheld ones, or where the
+    model has no such class."""
     panel: Panel
     shape: npt.NDArray[np.float64]
     """(n,) probability of an abnormal shape, by the shape model; NaN where it has no say."""
@@ -223,16 +224,17 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
     if panel.class_model is not None:
         for one in found:
             _withhold_cut_off(one)
-    fit = [(one.reasons == 0).nonzero()[0] for one in found]
     p_waves = None
     if panel.class_model is not None:
-        probabilities, p_waves = _ask_class_model(panel.class_model, found, fit, wearers)
+        asked = [_fit_or_noise(one) for one in found]
+        probabilities, p_waves = _ask_class_model(panel.class_model, found, asked, wearers)
     else:
-        probabilities = _ask(cast(Classifier, panel.main), found, fit)
+        asked = [(one.reasons == 0).nonzero()[0] for one in found]
+        probabilities = _ask(cast(Classifier, panel.main), found, asked)
     finite = answered(probabilities)
     columns, abnormal = panel.main.columns(probabilities), panel.main.abnormal(probabilities)
     judged, begin = [], 0
-    for one, rows in zip(found, fit, strict=True):
+    for one, rows in zip(found, asked, strict=True):
         judged.append(_withheld(panel, one))
         part, last = slice(begin, begin := begin + rows.size), judged[-1]
         answers = finite[part], columns[part], abnormal[part]
@@ -260,22 +262,35 @@ def _withhold_cut_off(found: Beats) -> None:
     reasons[(reasons == 0) & ~np.isfinite(found.surroundings).all(axis=1)] = MISSING
 
 
-def _ask_class_model(
-    model: ClassModel, found: list[Beats], fit: list[Ints], wearers: Table
-) -> tuple[Floats32, tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]]:
-    """Let the wearers be observed, and ask for the class of each beat that is fit to be judged.
+def _fit_or_noise(found: Beats) -> Ints:
+    """Which beats the class model is asked about: those fit to be judged, and those withheld as noise, if all is there.
 
-    Returns its probabilities, and what `wearer.observe_p_waves` says of it.
+    What it says of noise is no verdict, but where a run of ventricular beats has begun, it tells whether it goes on.
     """
-    windows, rr, rows = [], [], []
-    for one, which in zip(found, fit, strict=True):
+    reasons = found.reasons
+    noise = (reasons == NOISE) & (found.beats["surrounded"] != 0)
+    if noise.any():
+        noise &= np.isfinite(found.surroundings).all(axis=1)
+    return ((reasons == 0) | noise).nonzero()[0]
+
+
+def _ask_class_model(
+    model: ClassModel, found: list[Beats], asked: list[Ints], wearers: Table
+) -> tuple[Floats32, tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]]:
+    """Let the wearers be observed, and ask for the class of some beats; those that are noise teach nothing.
+
+    Returns its probabilities, and what `wearer.observe_p_waves` says of them.
+    """
+    windows, rr, rows, fit = [], [], [], []
+    for one, which in zip(found, asked, strict=True):
         owners = wearers.find_all([stretch.owner for stretch in one.stretches])
         windows.append(one.surroundings[which])
         rr.append(one.beats["rr"][which])
         rows.append(owners[one.beats["stream"][which]])
-    whose, signals = _joined(rows), _joined(windows)
-    inputs, context = wearer.observe(wearers.states, whose, signals, _joined(rr))
-    p_waves = wearer.observe_p_waves(wearers.states, whose, signals, inputs, context)
+        fit.append(one.reasons[which] == 0)
+    whose, signals, teaches = _joined(rows), _joined(windows), _joined(fit)
+    inputs, context = wearer.observe(wearers.states, whose, signals, _joined(rr), teaches)
+    p_waves = wearer.observe_p_waves(wearers.states, whose, signals, inputs, context, teaches)
     return model.probabilities(inputs, context), p_waves
 
 
@@ -334,11 +349,13 @@ def _withheld(panel: Panel, found: Beats) -> Judged:
 
 @compiled_exactly
 def _spread(
-    fit: Any, finite: Any, columns: Any, abnormal: Any, reasons: Any, verdicts: Any, spread: Any, probability: Any
+    asked: Any, finite: Any, columns: Any, abnormal: Any, reasons: Any, verdicts: Any, spread: Any, probability: Any
 ) -> None:
-    """Spread the model's answers for the beats that were fit to be judged over all beats."""
-    for i in range(fit.size):
-        row = fit[i]
+    """Spread the model's answers over all beats; those that must be withheld stay so."""
+    for i in range(asked.size):
+        row = asked[i]
+        if reasons[row] != 0:
+            continue
         if not finite[i]:
             reasons[row] = NO_ANSWER
             continue

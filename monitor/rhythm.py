@@ -47,11 +47,11 @@ from monitor.ecg.kernels import compiled
 from monitor.ecg.silence import NO_SIGNAL
 from monitor.table import Table
 
-UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE = range(8)
+UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE, POOR_V = range(9)
 """Classes of beats: nothing remembered; those of ANSI/AAMI EC57 that rhythms are made of; any other; of bad signal; of
-good signal, but without a verdict; normal, but perhaps ventricular."""
+good signal, but without a verdict; normal, but perhaps ventricular; of bad signal, but perhaps ventricular."""
 CODES = {"N": N, "S": S, "V": V}
-LABELS = (None, "N", "S", "V", "abnormal", "withheld", "withheld", "N")
+LABELS = (None, "N", "S", "V", "abnormal", "withheld", "withheld", "N", "withheld")
 UNSURE_FROM = 0.5
 """Share of the threshold from which on the probability of being ventricular makes a normal beat unsure."""
 
@@ -82,6 +82,9 @@ BRIDGED_BPM, BRIDGED_AMONG, COUNTED_AMONG = 100.0, 3, 4
 """A single beat of bad signal does not end a run of ventricular beats, nor does a single unsure one, if the two
 intervals around it are so short and there are so many ventricular ones. For every so many of these, one unsure beat
 counts with the run."""
+LONG_RUN, SURE_OF_RUN = 5, 2
+"""A run of ventricular beats is unlike what was there before, so the gate may withhold some of it as noise. What looks
+ventricular of that counts with a run that is so long with it, if so many of it were judged, and most beats before it."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
@@ -276,6 +279,7 @@ def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
     codes = of_classes[beats.columns]
     codes[(codes == N) & (beats.ventricular >= UNSURE_FROM * beats.threshold)] = UNSURE
     withheld = np.where(beats.is_poor, POOR, UNJUDGED)
+    withheld[beats.is_poor & (beats.ventricular >= beats.threshold)] = POOR_V
     return np.where(beats.verdicts == WITHHELD, withheld, codes).astype(np.uint8)
 
 
@@ -287,7 +291,7 @@ def _follow(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wa
         state = table[rows[i]]
         interval_s = _take(state, begun_s[i], qrs_s[i], rr_s[i], codes[i], doubtful[i])
         before = _code(state, 1)
-        is_sure = interval_s > 0 and codes[i] != POOR and before != POOR
+        is_sure = interval_s > 0 and not _is_poor(codes[i]) and not _is_poor(before)
         if interval_s > LONGEST_S and (doubtful[i] or not _were_judged(state, 1)):
             is_sure = False
         out.number[i] = state.count
@@ -345,7 +349,7 @@ def _unjudged_s(state: Any) -> float:
     """Seconds since the first of the latest beats in a row that were not judged."""
     total = 0.0
     for back in range(min(state.count, KEPT)):
-        if _code(state, back) not in (POOR, UNJUDGED):
+        if not _is_withheld(_code(state, back)):
             break
         total += _rr_s(state, back)
         if _rr_s(state, back) == 0:
@@ -370,7 +374,7 @@ def _summarise(table: Any, rows: Any, rate_bpm: Any, judged: Any) -> None:
         beats, good, seconds = 0, 0, 0.0
         for back in range(min(state.count, KEPT)):
             beats += 1
-            good += _code(state, back) not in (POOR, UNJUDGED)
+            good += not _is_withheld(_code(state, back))
             rr_s = _rr_s(state, back)
             seconds += rr_s
             if rr_s == 0 or seconds > MINUTE_S:
@@ -383,6 +387,16 @@ def _summarise(table: Any, rows: Any, rate_bpm: Any, judged: Any) -> None:
 def _code(state: Any, back: int) -> int:
     """Class of a beat so many before the latest."""
     return int(state.code[(state.count - 1 - back) % KEPT]) if back < min(state.count, KEPT) else UNKNOWN
+
+
+@compiled
+def _is_poor(code: int) -> bool:
+    return code in (POOR, POOR_V)
+
+
+@compiled
+def _is_withheld(code: int) -> bool:
+    return code in (POOR, UNJUDGED, POOR_V)
 
 
 @compiled
@@ -414,7 +428,7 @@ def _steady_rate(state: Any) -> float:
     total, poor, shortest, longest = 0.0, 0, np.inf, 0.0
     for back in range(STEADY_OVER):
         rr_s = _rr_s(state, back)
-        poor += _code(state, back) == POOR
+        poor += _is_poor(_code(state, back))
         shortest, longest = min(shortest, rr_s), max(longest, rr_s)
         if rr_s == 0 or poor > STEADY_POOR:
             return np.nan
@@ -458,12 +472,22 @@ def _were_judged(state: Any, skipped: int) -> bool:
 @compiled
 def _run(state: Any, back: int) -> tuple[int, float]:
     """Ventricular beats in a row up to a beat, with those that count with them, and their latest mean rate."""
-    beats, strict, unsure, intervals, seconds = 0, 0, 0, 0, 0.0
+    beats, rate_bpm, judged, first = _count_run(state, back, True)
+    is_long = beats >= LONG_RUN and judged >= SURE_OF_RUN and _were_judged(state, first + 1)
+    if judged < beats and not is_long:
+        beats, rate_bpm, judged, first = _count_run(state, back, False)
+    return beats, rate_bpm
+
+
+@compiled
+def _count_run(state: Any, back: int, with_poor: bool) -> tuple[int, float, int, int]:
+    """The same, with beats of bad signal that look ventricular or without; how many were judged; which was the first."""
+    beats, strict, unsure, poor, intervals, seconds, first = 0, 0, 0, 0, 0, 0.0, back
     bridge, open_intervals, open_s = UNKNOWN, 0, 0.0  # what lies before the earliest ventricular beat so far
     for k in range(back, KEPT):
         code, rr_s = _code(state, k), _rr_s(state, k)
-        if code == V:
-            beats, unsure = beats + 1, unsure + (bridge == UNSURE)
+        if code == V or (with_poor and code == POOR_V):
+            beats, unsure, poor, first = beats + 1, unsure + (bridge == UNSURE), poor + (code == POOR_V), k
             if intervals < RUN_RATE_OVER:
                 intervals, seconds = intervals + open_intervals, seconds + open_s
             bridge, open_intervals, open_s = UNKNOWN, 0, 0.0
@@ -477,23 +501,23 @@ def _run(state: Any, back: int) -> tuple[int, float]:
             break
     rate_bpm = 60 * intervals / seconds if seconds > 0 else np.nan
     if beats < BRIDGED_AMONG and strict > 0:
-        return strict, rate_bpm
-    return beats + min(unsure, beats // COUNTED_AMONG), rate_bpm
+        return strict, rate_bpm, strict, first
+    return beats + min(unsure, beats // COUNTED_AMONG), rate_bpm, beats - poor, first
 
 
 @compiled
 def _is_bridge(code: int, around_s: float) -> bool:
     """Whether a run may go on over a beat, by its class and the two intervals around it."""
-    return code == POOR or (code == UNSURE and around_s <= 120 / BRIDGED_BPM)
+    return _is_poor(code) or (code == UNSURE and around_s <= 120 / BRIDGED_BPM)
 
 
 @compiled
 def _ended(state: Any) -> int:
     """How long a run was that the latest beat ended, or the one before it, which might have been bridged."""
     code, before = _code(state, 0), _code(state, 1)
-    if code in (V, POOR) or (code == UNSURE and before == V):
+    if code == V or _is_poor(code) or (code == UNSURE and before == V):
         return 0
-    return _run(state, 2 if before in (POOR, UNSURE) else 1)[0]
+    return _run(state, 2 if before in (POOR, UNSURE, POOR_V) else 1)[0]
 
 
 @compiled
@@ -570,7 +594,7 @@ def _collect(state: Any, window: Any, linked: Any, judged: bool) -> int:
         before = codes[(at - 1) % KEPT] if back + 1 < min(count, KEPT) else UNKNOWN
         rr_s = intervals_ms[at] / 1000
         fits = 0 < rr_s <= LONGEST_S and code != V and before != V
-        fits = fits and not (judged and (code in (POOR, UNJUDGED) or before in (POOR, UNJUDGED)))
+        fits = fits and not (judged and (_is_withheld(code) or _is_withheld(before)))
         if fits:
             window[n], linked[n] = rr_s, False
             if n > 0:

@@ -17,6 +17,9 @@ from monitor.alerts.episode import Episode
 from monitor.alerts.finding import WITHHELD, Beats, Finding, Floats, Need, Rhythm, SeenBeat
 from monitor.alerts.limits import MOST_A_MINUTE
 
+NOISE_S, UNLIKE_V = 10.0, 0.5
+"""After noise for so long, a run is over by beats whose probability of being ventricular is below this share of the
+threshold, though it is that of noise."""
 _NEEDS: frozenset[Need] = frozenset({"beats", "lead-off"})
 
 
@@ -28,7 +31,13 @@ def _read(finding: Finding, is_event: bool, is_ectopic: bool) -> Sign:
         return Sign.EVENT
     if is_ectopic:
         return Sign.NEITHER
-    return Sign.UNKNOWN if finding.verdict == WITHHELD else Sign.CALM
+    return Sign.UNKNOWN if finding.verdict == WITHHELD and not _is_long_over(finding) else Sign.CALM
+
+
+def _is_long_over(finding: SeenBeat) -> bool:
+    """Whether nothing could be judged for long, and a beat withheld as noise does not even look ventricular."""
+    beats, i = finding.beats, finding.i
+    return bool(beats.rhythm.unjudged_s[i] > NOISE_S and 0 < beats.ventricular[i] < UNLIKE_V * beats.threshold)
 
 
 def _is_ventricular(finding: Finding) -> bool:

@@ -101,6 +101,7 @@ def observe(
     rows: npt.NDArray[np.int64],
     windows: npt.NDArray[np.float32],
     rr: npt.NDArray[np.int64],
+    teaches: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[beat2.Windows, beat2.Context]:
     """Inputs of a class model for the next beats of some wearers, which are then remembered.
 
@@ -114,6 +115,8 @@ def observe(
         (n, 120) float32 at 125 Hz, from 45 samples before the QRS fiducial on, any unit, finite.
     rr
         (n,) samples since the fiducial before; 0 where that is not known.
+    teaches
+        (n,) which of them are remembered: the others are only looked at. All of them unless given.
 
     Returns
     -------
@@ -122,7 +125,9 @@ def observe(
     """
     inputs = np.empty((rows.size, 2, LENGTH), np.float32)
     context = np.empty((rows.size, len(beat2.CONTEXT)), np.float32)
-    _observe(states, rows, windows, rr, inputs, context)
+    if teaches is None:
+        teaches = np.ones(rows.size, np.bool_)
+    _observe(states, rows, windows, rr, teaches, inputs, context)
     return inputs, context
 
 
@@ -158,13 +163,14 @@ def observe_p_waves(
     signals: npt.NDArray[np.float32],
     windows: beat2.Windows,
     context: beat2.Context,
+    teaches: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     """Whether there is a P wave before the next beats of some wearers, and whether their signal is upside down.
 
     Parameters
     ----------
-    states, rows, signals
-        As `observe` takes them.
+    states, rows, signals, teaches
+        As `observe` takes them; of a beat that does not teach nothing is said.
     windows, context
         As it returned them.
 
@@ -178,14 +184,20 @@ def observe_p_waves(
         the signal is upside down, until they all point up: of healthy hearts they do so in no lead but aVR.
     """
     told, lies = np.full((rows.size, 2), np.nan), np.zeros(rows.size, np.uint8)
-    _observe_p_waves(states, rows, signals, windows, context, told, lies)
+    if teaches is None:
+        teaches = np.ones(rows.size, np.bool_)
+    _observe_p_waves(states, rows, signals, windows, context, teaches, told, lies)
     return told, lies
 
 
 @compiled
-def _observe_p_waves(states: Any, rows: Any, signals: Any, windows: Any, context: Any, told: Any, lies: Any) -> None:
+def _observe_p_waves(
+    states: Any, rows: Any, signals: Any, windows: Any, context: Any, teaches: Any, told: Any, lies: Any
+) -> None:
     own, usual = np.empty(P_WAVE[1] - P_WAVE[0]), np.empty(P_WAVE[1] - P_WAVE[0])
     for i in range(rows.size):
+        if not teaches[i]:
+            continue
         state = states[rows[i]]
         if context[i, 10] > P_QRS and context[i, 3] >= P_EARLY:
             _free_of_trend(windows[i, 0], own)
@@ -254,27 +266,36 @@ def _observe_shapes(states: Any, rows: Any, abnormal: Any, unusual: Any) -> None
 
 
 @compiled
-def _observe(states: Any, rows: Any, windows: Any, rr: Any, inputs: Any, context: Any) -> None:
-    room = np.empty(RR_KEPT)
-    own = np.empty(LENGTH, np.float32)
+def _observe(states: Any, rows: Any, windows: Any, rr: Any, teaches: Any, inputs: Any, context: Any) -> None:
+    room, own = np.empty(RR_KEPT), np.empty(LENGTH, np.float32)
+    aside = np.zeros(1, states.dtype)
     for i in range(rows.size):
-        state = states[rows[i]]
-        _free_of_median(windows[i], own)
-        if state.beats == 0:
-            state.template[:] = own
-        template, window, usual = state.template, inputs[i, 0], inputs[i, 1]
-        height = _height(template)
-        per_height = 1 / height
-        for k in range(LENGTH):
-            window[k] = _within(own[k] * per_height, LIMIT)
-            usual[k] = _within(template[k] * per_height, LIMIT)
-        _count_rr(state, rr[i])
-        _describe_rhythm(state, rr[i], room, context[i])
-        _compare(window, usual, context[i])
-        context[i, 15] = min(1.0, state.beats / RELIABLE)
-        _follow(state, context[i])
-        if rr[i] == 0 or rr[i] >= EARLY * state.slow_rr:
-            _learn(state, template, own, abs(height))
+        if teaches[i]:
+            _look(states[rows[i]], windows[i], rr[i], room, own, inputs[i], context[i])
+        else:
+            aside[0] = states[rows[i]]
+            _look(aside[0], windows[i], rr[i], room, own, inputs[i], context[i])
+
+
+@compiled
+def _look(state: Any, signal: Any, rr: int, room: Any, own: Any, inputs: Any, context: Any) -> None:
+    """Fill in the inputs for a beat, and remember it; `room` and `own` are room to work in."""
+    _free_of_median(signal, own)
+    if state.beats == 0:
+        state.template[:] = own
+    template, window, usual = state.template, inputs[0], inputs[1]
+    height = _height(template)
+    per_height = 1 / height
+    for k in range(LENGTH):
+        window[k] = _within(own[k] * per_height, LIMIT)
+        usual[k] = _within(template[k] * per_height, LIMIT)
+    _count_rr(state, rr)
+    _describe_rhythm(state, rr, room, context)
+    _compare(window, usual, context)
+    context[15] = min(1.0, state.beats / RELIABLE)
+    _follow(state, context)
+    if rr == 0 or rr >= EARLY * state.slow_rr:
+        _learn(state, template, own, abs(height))
 
 
 @compiled

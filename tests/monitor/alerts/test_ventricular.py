@@ -12,7 +12,8 @@ from tests.monitor.alerts.player import Beat, Player, Step
 N, V = Beat(0.8, NORMAL, 0.1), Beat(0.5, ABNORMAL, 0.9, label="V")
 S, SLOW_V = Beat(0.6, ABNORMAL, 0.9, label="S"), Beat(0.8, ABNORMAL, 0.9, label="V")
 NOISE = Beat(0.5, WITHHELD, is_poor=True)
-BEATS = {"n": N, "v": V, "s": S, "w": SLOW_V, "?": NOISE}
+V_IN_NOISE, N_IN_NOISE = NOISE._replace(ventricular=0.9), NOISE._replace(ventricular=0.1)
+BEATS = {"n": N, "v": V, "s": S, "w": SLOW_V, "?": NOISE, "!": V_IN_NOISE, "-": N_IN_NOISE}
 
 
 def _kinds(pattern: str, states: tuple[str, ...] = ("new",)) -> list[str]:
@@ -57,6 +58,25 @@ def test_a_slow_ventricular_rhythm_is_neither() -> None:
 def test_one_beat_of_bad_signal_does_not_end_a_run() -> None:
     assert "ventricular-tachycardia" in _kinds("nnnnvv?vvvv")
     assert "ventricular-tachycardia" not in _kinds("nnnnvv??vvv")
+
+
+@pytest.mark.parametrize("noise", ["!" * 8, "!!?!!!", "!?!!!?!!!!"])
+def test_a_run_of_which_the_gate_withholds_most_is_a_tachycardia_until_others_are_judged(noise: str) -> None:
+    assert "ventricular-tachycardia" in _kinds("n" * 12 + "vv" + noise)
+    assert "ventricular-tachycardia" not in _kinds("n" * 12 + "vv" + noise, ("end",))
+    assert "ventricular-tachycardia" in _kinds("n" * 12 + "vv" + noise + "nnnnn", ("end",))
+
+
+def test_noise_alone_is_no_tachycardia_however_ventricular_it_looks() -> None:
+    assert "ventricular-tachycardia" not in _kinds("n" * 12 + "!" * 40)
+
+
+def test_noise_that_lasts_and_does_not_look_ventricular_ends_a_tachycardia() -> None:
+    begins = "n" * 12 + "v" * 6
+    assert "ventricular-tachycardia" not in _kinds(begins + "-" * 20, ("end",))
+    assert "ventricular-tachycardia" in _kinds(begins + "-" * 26, ("end",))
+    assert "ventricular-tachycardia" not in _kinds(begins + "!" * 60, ("end",))
+    assert "ventricular-tachycardia" not in _kinds(begins + "?" * 60, ("end",))
 
 
 def test_every_second_beat_is_a_bigeminy_and_every_third_a_trigeminy() -> None:

@@ -159,6 +159,26 @@ def test_how_beats_are_batched_makes_no_difference(cuts: list[int], seed: int) -
     assert np.array_equal(np.concatenate([one for _, one in parts]), context)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beat_that_does_not_teach_is_seen_like_any_other_and_changes_nothing(seed: int) -> None:
+    windows, rr = beats_of(seed)
+    teaches = np.random.default_rng(seed).random(len(rr)) < 0.7
+    rows = np.zeros(len(rr), np.int64)
+    states, without = np.zeros(1, wearer.STATE), np.zeros(1, wearer.STATE)
+    inputs, context = wearer.observe(states, rows, windows, rr, teaches)
+    told, _ = wearer.observe_p_waves(states, rows, windows, inputs, context, teaches)
+    for i in range(len(rr)):
+        if teaches[i]:
+            own = wearer.observe(without, rows[:1], windows[i : i + 1], rr[i : i + 1])
+            wearer.observe_p_waves(without, rows[:1], windows[i : i + 1], *own)
+        else:
+            own = wearer.observe(without.copy(), rows[:1], windows[i : i + 1], rr[i : i + 1])
+        np.testing.assert_array_equal(inputs[i], own[0][0])
+        np.testing.assert_array_equal(context[i], own[1][0])
+    assert states.tobytes() == without.tobytes()
+    assert np.isnan(told[~teaches]).all()
+
+
 def test_wearers_do_not_know_of_each_other() -> None:
     (one, one_rr), (other, other_rr) = beats_of(0), beats_of(1)
     rows = np.tile([0, 1], 80)
