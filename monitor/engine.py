@@ -27,6 +27,7 @@ import numpy.typing as npt
 import zstandard
 
 from monitor import beat, counters, judge, rhythm, wire
+from monitor.alerts import condition
 from monitor.alerts.detection import Detection
 from monitor.alerts.detector import Detector
 from monitor.alerts.episode import AlertSettings
@@ -606,3 +607,4 @@ def warm_up() -> None:
     rhythm.warm_up()
     tape.warm_up()
     judge.warm_up()
+    condition.warm_up()

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import wire
+from monitor.alerts import condition
+from monitor.alerts.condition import Conditions
 from monitor.alerts.detector import Change, Detector, Tracker
 from monitor.alerts.finding import GONE, Beats, Finding, Moment, Need, SeenBeat, make_id
 
@@ -52,7 +54,11 @@ class Detection:
         self.detectors = {detector.kind: detector for detector in detectors}
         """By kind of alert, with the limits of all devices."""
         self._needing = {need: [d for d in detectors if need in d.needs] for need in get_args(Need)}
-        self._of_beats = {detector.kind for detector in self._needing["beats"]}
+        of_beats = self._needing["beats"]
+        self._of_beats = {detector.kind for detector in of_beats}
+        found = [condition.find(detector.select) for detector in of_beats]
+        self._conditions = Conditions(found)
+        self._others = [one for one, known in zip(of_beats, found, strict=True) if known is None and _selects(one)]
 
     def take(self) -> list[wire.Alert]:
         """Hand over the alerts since this was asked last, in order per device."""
@@ -61,36 +67,49 @@ class Detection:
 
     def follow(self, beats: Beats) -> None:
         """Observe beats, where there is something to see: most devices are well."""
-        streams = beats.streams
-        watched = np.array([bool(device.trackers) for device in beats.devices])
-        special = [k for k, device in enumerate(beats.devices) if device.detectors]
-        selected = []
-        for detector in self._needing["beats"]:
-            if (mask := self._select(detector, beats, special)) is not None:
-                watched[streams[mask]] = True
-                selected.append((detector, set(mask.nonzero()[0].tolist())))
-        which = np.flatnonzero(watched[streams])
-        columns = (which, streams[which], beats.time_s[which], beats.verdicts[which])
-        for i, stream, time_s, verdict in zip(*(column.tolist() for column in columns), strict=True):
-            device: Device = beats.devices[stream]
-            for detector, starting in selected:
-                if i in starting and detector.kind not in device.trackers and not _is_hidden(device, detector):
-                    self._start(device, detector)
+        streams, devices = beats.streams, beats.devices
+        begins = self._find_begins(beats)
+        watched = np.array([bool(device.trackers) for device in devices])
+        watched[streams[begins.any(axis=0)]] = True
+        which = watched[streams].nonzero()[0]
+        if not which.size:
+            return
+        columns = (which, streams[which], beats.time_s[which], beats.verdicts[which], begins.T[which])
+        for i, stream, time_s, verdict, begun in zip(*(column.tolist() for column in columns), strict=True):
+            device: Device = devices[stream]
+            if True in begun:
+                self._begin(device, begun)
             seen = SeenBeat(beats, i, time_s, verdict)
             for kind in list(device.trackers):
                 if kind in self._of_beats:
                     self._observe(device, kind, seen)
 
-    def _select(self, detector: Detector, beats: Beats, special: Sequence[int]) -> npt.NDArray[np.bool_] | None:
-        """Return which beats may start something, by the limits of their devices; `special` have some of their own."""
-        mask = detector.select(beats)
-        if mask is None:
-            return None
+    def _begin(self, device: Device, begun: Sequence[bool]) -> None:
+        """Remember what detectors need that a beat begins something for, in their order."""
+        for detector, is_one in zip(self._needing["beats"], begun, strict=True):
+            if is_one and detector.kind not in device.trackers and not _is_hidden(device, detector):
+                self._start(device, detector)
+
+    def _find_begins(self, beats: Beats) -> npt.NDArray[np.bool_]:
+        """(detectors, n) Which beats may begin something, by the limits of their devices."""
+        begins = self._conditions.look_up(beats)
+        special = [k for k, device in enumerate(beats.devices) if device.detectors]
+        if special or self._others:
+            for row, detector in enumerate(self._needing["beats"]):
+                if detector in self._others and (mask := detector.select(beats)) is not None:
+                    begins[row] = mask
+                self._select_special(detector, beats, special, begins[row])
+        return begins
+
+    def _select_special(
+        self, detector: Detector, beats: Beats, special: Sequence[int], begins: npt.NDArray[np.bool_]
+    ) -> None:
+        """Fill in which beats may begin something for a detector, of the devices that have other limits."""
         own = {k: other for k in special if (other := beats.devices[k].detectors.get(detector.kind)) is not None}
         for other in {id(one): one for one in own.values()}.values():
             of_it = np.isin(beats.streams, [k for k, one in own.items() if one is other])
-            mask = np.where(of_it, other.select(beats), mask)
-        return mask
+            if (mask := other.select(beats)) is not None:
+                begins[of_it] = mask[of_it]
 
     def adopt(self, device: Device) -> None:
         """Let the trackers of a device go on with its limits, which have changed."""
@@ -199,6 +218,11 @@ class Detection:
 def _has_strip(detector: Detector, change: Change) -> bool:
     """Whether the signal before a change is of use: how the heart got over it is, how the recording did is not."""
     return change.state == "new" or (change.state == "end" and detector.severity != "technical")
+
+
+def _selects(detector: Detector) -> bool:
+    """Whether beats may begin something for a detector."""
+    return type(detector).select is not Detector.select
 
 
 def _is_hidden(device: Device, detector: Detector) -> bool:
