@@ -177,7 +177,7 @@ class Classifier:
 
 def probability_of_abnormal(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Probability of not being of the first class: (n, classes) -> (n,)."""
-    abnormal: npt.NDArray[np.float32] = np.clip(1.0 - probabilities[:, 0], 0.0, 1.0)
+    abnormal: npt.NDArray[np.float32] = np.minimum(np.maximum(1.0 - probabilities[:, 0], 0.0), 1.0)
     return abnormal
 
 
@@ -201,7 +201,7 @@ def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDAr
     """
     abnormal = probability_of_abnormal(probabilities).astype(np.float64) >= threshold
     columns = abnormal.astype(np.int64)
-    if probabilities.shape[1] > 2:
+    if probabilities.shape[1] > 2 and abnormal.any():
         columns[abnormal] += probabilities[abnormal, 1:].argmax(axis=1)
     return columns
 

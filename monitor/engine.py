@@ -41,6 +41,7 @@ from monitor.devices import MAX_DEVICES, Device, Devices, Hourly
 from monitor.ecg import batch as signal_path
 from monitor.ecg import segment, tape, wearer
 from monitor.ecg.batch import Batch, Beats, Event, fit_windows
+from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.quality import REASONS
 from monitor.ecg.tape import Piece, SavedTape, Tapes
 from monitor.judge import Judged
@@ -69,6 +70,10 @@ UPSIDE_DOWN = (
 )
 LAYOUT = hashlib.sha256(repr([signal_path.LAYOUT, STATE.descr, wearer.STATE.descr]).encode()).hexdigest()[:16]
 """Of all that is saved of a device: what was saved with another one cannot be restored."""
+
+
+_BEATS = [counters.BEATS.of(verdict) for verdict in VERDICTS]
+_WITHHELD = [counters.WITHHELD.of(reason) for reason in REASONS]
 
 
 class SavedDevice(msgspec.Struct, frozen=True, array_like=True):
@@ -308,7 +313,6 @@ class Engine:
         for one in judged:
             self._count(one)
             self._add_up(one)
-            self._note_upside_down(one)
         in_order = iter(judged)
         for entry in log:
             if isinstance(entry, Piece):
@@ -549,14 +553,19 @@ class Engine:
                 )
 
     def _count(self, judged: Judged) -> None:
-        for verdict, n in enumerate(np.bincount(judged.verdicts, minlength=len(VERDICTS)).tolist()):
+        found, counts = judged.found, self.counts
+        verdicts, reasons, slow, is_new = _tally(judged.verdicts, found.reasons, found.beats, judged.lies)
+        for verdict, n in enumerate(verdicts.tolist()):
             if n:
-                self.counts[counters.BEATS.of(VERDICTS[verdict])] += n
-        if slow := int(np.count_nonzero(beat.SPAN * judged.found.beats["median_rr"] >= beat.LENGTH + 1)):
-            self.counts[counters.WINDOWS_TRUNCATED] += slow
-        for reason, n in enumerate(np.bincount(judged.found.reasons).tolist()):
-            if n and reason:
-                self.counts[counters.WITHHELD.of(REASONS[reason])] += n
+                counts[_BEATS[verdict]] += n
+        if slow:
+            counts[counters.WINDOWS_TRUNCATED] += slow
+        if verdicts[WITHHELD]:
+            for reason, n in enumerate(reasons.tolist()):
+                if n and reason:
+                    counts[_WITHHELD[reason]] += n
+        if is_new:
+            self._note_upside_down(judged)
 
     def _add_up(self, judged: Judged) -> None:
         """Add beats to their hours."""
@@ -573,6 +582,19 @@ class Engine:
             what = int(hour), VERDICTS[WITHHELD] if is_withheld else classes[column]
             n, rr_ms = hourly.get(what, (0, 0))
             hourly[what] = n + 1, rr_ms + (0 if is_withheld else int(median_ms))
+
+
+@compiled_exactly
+def _tally(verdicts: Any, reasons: Any, beats: Any, lies: Any) -> tuple[Any, Any, int, bool]:
+    """How many beats have each verdict and reason, and a window that is cut short; whether any is newly upside down."""
+    by_verdict, by_reason = np.zeros(len(VERDICTS), np.int64), np.zeros(len(REASONS), np.int64)
+    slow, is_new = 0, False
+    for i in range(verdicts.size):
+        by_verdict[verdicts[i]] += 1
+        by_reason[reasons[i]] += 1
+        slow += beat.SPAN * beats[i].median_rr >= beat.LENGTH + 1
+        is_new = is_new or lies[i] == wearer.TURNED_NEW
+    return by_verdict, by_reason, slow, is_new
 
 
 def _waits(panel: Panel) -> int:
@@ -604,6 +626,9 @@ def warm_up() -> None:
             around = np.nan_to_num(found.surroundings)
             wearer.observe_p_waves(state, rows, around, *wearer.observe(state, rows, around, found.beats["rr"]))
             wearer.observe_shapes(state, rows, np.zeros(rows.size, np.bool_))
+    nothing = np.zeros(0, np.uint8)
+    _tally(nothing, nothing, np.zeros(0, segment.BEAT), nothing)
+    signal_path.warm_up()
     rhythm.warm_up()
     tape.warm_up()
     judge.warm_up()

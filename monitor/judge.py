@@ -19,8 +19,8 @@ import numpy.typing as npt
 from monitor import beat, wire
 from monitor.alerts.finding import NORMAL, VERDICTS, WITHHELD, Rhythm, make_id
 from monitor.class_model import ClassModel
-from monitor.classify import Classifier, answered
-from monitor.ecg import wearer
+from monitor.classify import Classifier
+from monitor.ecg import segment, wearer
 from monitor.ecg.batch import Beats, fit_windows
 from monitor.ecg.kernels import compiled_exactly
 from monitor.ecg.quality import INCOMPLETE, MISSING, NO_ANSWER, NO_RHYTHM, NOISE, REASONS
@@ -72,6 +72,12 @@ class Judged:
         """Look at the beats before: to be done for all beats once, in order."""
         self._rhythms, self.rhythm = rhythms, rhythms.follow(self)
 
+    @property
+    def columns_to_fill(self) -> tuple[npt.NDArray[Any], ...]:
+        """What the main model's answers are written to; see `_spread`."""
+        of_beats = self.verdicts, self.columns, self.probability, self.ventricular, self.p_wave, self.lies
+        return self.found.reasons, *of_beats
+
     @cached_property
     def devices(self) -> Sequence[Any]:
         """The device of each stream."""
@@ -87,18 +93,15 @@ class Judged:
         """(n,) R peaks, on the devices' clocks."""
         return self.found.time_s
 
-    @cached_property
+    @property
     def qrs_s(self) -> npt.NDArray[np.float64]:
         """(n,) main deflections of the QRS complexes, on the devices' clocks."""
-        found = self.found
-        after = found.beats["fiducial"] - found.beats["r_peak"]
-        qrs_s: npt.NDArray[np.float64] = found.time_s + after / beat.RATE_HZ * found.pace
-        return qrs_s
+        return self.found.qrs_s
 
     @property
     def begun_s(self) -> npt.NDArray[np.float64]:
         """(n,) when the unbroken stretch of packets began that a beat lies in."""
-        return np.array([stretch.started_s for stretch in self.found.stretches])[self.streams]
+        return self.found.begun_s
 
     @property
     def classes(self) -> Sequence[str]:
@@ -120,11 +123,10 @@ class Judged:
         """(n,) whether beats may be hidden before one that came late."""
         return self.found.doubtful
 
-    @cached_property
+    @property
     def rr_s(self) -> npt.NDArray[np.float64]:
         """(n,) since the QRS complex before, on the devices' clocks; 0 where that is not known, or long."""
-        rr_s: npt.NDArray[np.float64] = self.found.beats["rr"] / beat.RATE_HZ * self.found.pace
-        return rr_s
+        return self.found.rr_s
 
     @cached_property
     def is_poor(self) -> npt.NDArray[np.bool_]:
@@ -221,72 +223,52 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
     """
     if not found:
         return []
+    is_class_model = panel.class_model is not None
+    asked = [_choose(one.reasons, one.beats, one.surroundings, is_class_model) for one in found]
+    judged = [_withheld(panel, one) for one in found]
+    owners = [wearers.find_all(one.devices) for one in judged] if is_class_model else []
+    p_waves = _NO_P_WAVES
     if panel.class_model is not None:
-        for one in found:
-            _withhold_cut_off(one)
-    p_waves = None
-    if panel.class_model is not None:
-        asked = [_fit_or_noise(one) for one in found]
-        probabilities, p_waves = _ask_class_model(panel.class_model, found, asked, wearers)
+        probabilities, p_waves = _ask_class_model(panel.class_model, found, asked, owners, wearers)
     else:
-        asked = [(one.reasons == 0).nonzero()[0] for one in found]
         probabilities = _ask(cast(Classifier, panel.main), found, asked)
-    finite = answered(probabilities)
-    columns, abnormal = panel.main.columns(probabilities), panel.main.abnormal(probabilities)
-    judged, begin = [], 0
-    for one, rows in zip(found, asked, strict=True):
-        judged.append(_withheld(panel, one))
-        part, last = slice(begin, begin := begin + rows.size), judged[-1]
-        answers = finite[part], columns[part], abnormal[part]
-        _spread(rows, *answers, one.reasons, last.verdicts, last.columns, last.probability)
-        if p_waves is not None:
-            last.p_wave[rows], last.lies[rows] = p_waves[0][part], p_waves[1][part]
-        if VENTRICULAR in panel.info.classes:
-            of_class = probabilities[part, panel.info.classes.index(VENTRICULAR)]
-            last.ventricular[rows] = np.where(finite[part], of_class, 0.0)
+    classes = panel.info.classes
+    ventricular = classes.index(VENTRICULAR) if VENTRICULAR in classes else -1
+    answers = probabilities, panel.main.columns(probabilities), panel.main.abnormal(probabilities)
+    begin = 0
+    for one, rows in zip(judged, asked, strict=True):
+        _spread(rows, begin, answers, ventricular, p_waves, one.columns_to_fill)
+        begin += rows.size
     if panel.shape is not None:
-        _add_shapes(panel.shape, judged, wearers)
+        _add_shapes(panel.shape, judged, owners, wearers)
     return judged
 
 
+_NO_P_WAVES = np.zeros((0, 2)), np.zeros(0, np.uint8)
+
+
 def warm_up() -> None:
-    """Load the compiled loop, or compile it if that was never done here."""
-    rows, unsure, codes = np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.uint8)
-    _spread(rows, unsure, rows, np.zeros(0, np.float32), codes, codes, rows, np.zeros(0))
-
-
-def _withhold_cut_off(found: Beats) -> None:
-    """Withhold beats whose surroundings are not all there."""
-    reasons = found.reasons
-    reasons[(reasons == 0) & (found.beats["surrounded"] == 0)] = INCOMPLETE
-    reasons[(reasons == 0) & ~np.isfinite(found.surroundings).all(axis=1)] = MISSING
-
-
-def _fit_or_noise(found: Beats) -> Ints:
-    """Which beats the class model is asked about: those fit to be judged, and those withheld as noise, if all is there.
-
-    What it says of noise is no verdict, but where a run of ventricular beats has begun, it tells whether it goes on.
-    """
-    reasons = found.reasons
-    noise = (reasons == NOISE) & (found.beats["surrounded"] != 0)
-    if noise.any():
-        noise &= np.isfinite(found.surroundings).all(axis=1)
-    return ((reasons == 0) | noise).nonzero()[0]
+    """Load the compiled loops, or compile them if that was never done here."""
+    nothing, codes = np.zeros(0), np.zeros(0, np.uint8)
+    room = segment.make_room(0)
+    rows = _choose(codes, room.beats, room.surroundings, True)
+    out = codes, codes, np.zeros(0, np.int64), nothing, nothing, np.zeros((0, 2)), codes
+    answers = np.zeros((0, 3), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    _spread(rows, 0, answers, -1, _NO_P_WAVES, out)
 
 
 def _ask_class_model(
-    model: ClassModel, found: list[Beats], asked: list[Ints], wearers: Table
+    model: ClassModel, found: list[Beats], asked: list[Ints], owners: list[Ints], wearers: Table
 ) -> tuple[Floats32, tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]]:
     """Let the wearers be observed, and ask for the class of some beats; those that are noise teach nothing.
 
     Returns its probabilities, and what `wearer.observe_p_waves` says of them.
     """
     windows, rr, rows, fit = [], [], [], []
-    for one, which in zip(found, asked, strict=True):
-        owners = wearers.find_all([stretch.owner for stretch in one.stretches])
-        windows.append(one.surroundings[which])
+    for one, which, theirs in zip(found, asked, owners, strict=True):
+        windows.append(one.surroundings if which.size == len(one.surroundings) else one.surroundings[which])
         rr.append(one.beats["rr"][which])
-        rows.append(owners[one.beats["stream"][which]])
+        rows.append(theirs[one.beats["stream"][which]])
         fit.append(one.reasons[which] == 0)
     whose, signals, teaches = _joined(rows), _joined(windows), _joined(fit)
     inputs, context = wearer.observe(wearers.states, whose, signals, _joined(rr), teaches)
@@ -303,29 +285,30 @@ def _ask(classifier: Classifier, found: list[Beats], fit: list[Ints]) -> Floats3
     return classifier.probabilities(_joined(windows), rr)
 
 
-def _add_shapes(shape: Classifier, judged: list[Judged], wearers: Table) -> None:
+def _add_shapes(shape: Classifier, judged: list[Judged], owners: list[Ints], wearers: Table) -> None:
     """Ask the shape model about the beats that are normal by their class, in leads that it has a say on."""
     asked = []
     for one in judged:
         speaks = np.array([device.shape_speaks for device in one.devices])
-        asked.append(np.flatnonzero((one.verdicts == NORMAL) & speaks[one.streams]))
+        asked.append(((one.verdicts == NORMAL) & speaks[one.streams]).nonzero()[0])
     if not any(rows.size for rows in asked):
         return
     found = [_upright(one) for one in judged]
     answers = shape.abnormal(_ask(shape, found, asked)).astype(np.float64)  # NaN where there is none
     begin = 0
-    for one, rows in zip(judged, asked, strict=True):
+    for one, rows, theirs in zip(judged, asked, owners, strict=True):
         part = answers[begin : (begin := begin + rows.size)]
         one.shape[rows] = part
-        owners = wearers.find_all(one.devices)[one.streams[rows]]
-        one.unusual[rows] = wearer.observe_shapes(wearers.states, owners, part >= shape.info.threshold)
+        whose = theirs[one.streams[rows]]
+        one.unusual[rows] = wearer.observe_shapes(wearers.states, whose, part >= shape.info.threshold)
 
 
 def _upright(judged: Judged) -> Beats:
     """The beats with those turned over that are upside down: their R peak is the main deflection."""
-    found, turned = judged.found, np.flatnonzero(judged.lies != wearer.UPRIGHT)
-    if not turned.size:
+    found = judged.found
+    if not judged.lies.any():
         return found
+    turned = np.flatnonzero(judged.lies != wearer.UPRIGHT)
     signals, beats = found.signals.copy(), found.beats.copy()
     for i in turned:
         late = max(0, int(beats["fiducial"][i] - beats["r_peak"][i]))
@@ -342,24 +325,57 @@ def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def _withheld(panel: Panel, found: Beats) -> Judged:
     """Beats without a verdict."""
     n = found.reasons.size
-    withheld, nowhere, unlikely = np.full(n, WITHHELD, np.uint8), np.zeros(n, np.int64), np.zeros(n)
-    unknown = np.full(n, np.nan), np.zeros(n, np.bool_), np.full((n, 2), np.nan), np.zeros(n, np.uint8)
-    return Judged(found, withheld, nowhere, unlikely, np.zeros(n), panel, *unknown)
+    numbers, codes, nowhere = np.zeros((2, n)), np.zeros(n, np.uint8), np.zeros(n, np.int64)
+    shape, p_wave, withheld = np.empty(n), np.empty((n, 2)), np.empty(n, np.uint8)
+    withheld.fill(WITHHELD)
+    shape.fill(np.nan)
+    p_wave.fill(np.nan)
+    return Judged(found, withheld, nowhere, numbers[0], numbers[1], panel, shape, np.zeros(n, np.bool_), p_wave, codes)
 
 
 @compiled_exactly
-def _spread(
-    asked: Any, finite: Any, columns: Any, abnormal: Any, reasons: Any, verdicts: Any, spread: Any, probability: Any
-) -> None:
-    """Spread the model's answers over all beats; those that must be withheld stay so."""
+def _choose(reasons: Any, beats: Any, surroundings: Any, is_class_model: bool) -> Any:
+    """Which beats the model is asked about: those fit to be judged, and for a class model those withheld as noise, too.
+
+    What it says of noise is no verdict, but where a run of ventricular beats has begun, it tells whether it goes on.
+    Beats whose surroundings, which it looks at, are not all there are withheld.
+    """
+    asked, n = np.empty(reasons.size, np.int64), 0
+    for i in range(reasons.size):
+        is_asked = reasons[i] == 0
+        if is_class_model and reasons[i] in (0, NOISE):
+            is_whole = bool(beats[i].surrounded)
+            is_asked = is_whole and bool(np.isfinite(surroundings[i]).all())
+            if reasons[i] == 0 and not is_asked:
+                reasons[i] = MISSING if is_whole else INCOMPLETE
+        if is_asked:
+            asked[n] = i
+            n += 1
+    return asked[:n]
+
+
+@compiled_exactly
+def _spread(asked: Any, begin: int, answers: Any, ventricular: int, p_waves: Any, out: Any) -> None:
+    """Spread the models' answers, from one on, over all beats; those that must be withheld stay so.
+
+    A row of answers that is not finite is none.
+    """
+    probabilities, columns, abnormal = answers
+    told, lies = p_waves
+    reasons, verdicts, spread, probability, of_class, p_wave, lying = out
     for i in range(asked.size):
-        row = asked[i]
+        row, k = asked[i], begin + i
+        if k < lies.size:
+            p_wave[row], lying[row] = told[k], lies[k]
+        is_answer = np.isfinite(probabilities[k]).all()
+        if is_answer and ventricular >= 0:
+            of_class[row] = probabilities[k, ventricular]
         if reasons[row] != 0:
             continue
-        if not finite[i]:
+        if not is_answer:
             reasons[row] = NO_ANSWER
             continue
-        verdicts[row], spread[row], probability[row] = columns[i] > 0, columns[i], abnormal[i]
+        verdicts[row], spread[row], probability[row] = columns[k] > 0, columns[k], abnormal[k]
 
 
 def _rr_context(beats: npt.NDArray[np.void], pace: npt.NDArray[np.float64]) -> beat.RrContext:

@@ -35,7 +35,7 @@ beats look early.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,7 +179,7 @@ class Rhythms:
     def follow(self, beats: Beats) -> Rhythm:
         """Take beats, in order per device; return what those before each say of it."""
         rows = self._table.find_all(beats.devices)[beats.streams]
-        columns = Rhythm(*(np.zeros(rows.size) for _ in Rhythm._fields))
+        columns = Rhythm(*np.zeros((len(Rhythm._fields), rows.size)))
         times_s = beats.begun_s, beats.qrs_s, beats.rr_s
         _follow(self._table.states, rows, times_s, beats.doubtful, _codes(beats), beats.p_wave, columns)
         return columns
@@ -261,6 +261,8 @@ def warm_up() -> None:
     table, none = np.zeros(1, STATE), np.zeros(0)
     columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
     codes, p_wave = np.zeros(0, np.uint8), np.zeros((0, 2))
+    columns_of_model, is_poor = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    _find_codes(_codes_of(("N",)), columns_of_model, (none, 0.0), is_poor, codes, codes)
     _follow(table, np.zeros(0, np.int64), (none, none, none), np.zeros(0, np.uint8), codes, p_wave, columns)
     _rate(table, 0)
     _is_fit(table, 0)
@@ -275,12 +277,31 @@ def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
 
 def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
     """(n,) class of each beat: the model's first is the normal one, whatever its name."""
-    of_classes = np.array([N, *(CODES.get(name, OTHER) for name in beats.classes[1:])], np.uint8)
-    codes = of_classes[beats.columns]
-    codes[(codes == N) & (beats.ventricular >= UNSURE_FROM * beats.threshold)] = UNSURE
-    withheld = np.where(beats.is_poor, POOR, UNJUDGED)
-    withheld[beats.is_poor & (beats.ventricular >= beats.threshold)] = POOR_V
-    return np.where(beats.verdicts == WITHHELD, withheld, codes).astype(np.uint8)
+    codes = np.empty(beats.verdicts.size, np.uint8)
+    ventricular = beats.ventricular, beats.threshold
+    of_classes = _codes_of(tuple(beats.classes))
+    _find_codes(of_classes, beats.columns, ventricular, beats.is_poor, beats.verdicts, codes)
+    return codes
+
+
+@lru_cache(maxsize=64)
+def _codes_of(classes: tuple[str, ...]) -> npt.NDArray[np.uint8]:
+    """Classes of beats by those of a model."""
+    return np.array([N, *(CODES.get(name, OTHER) for name in classes[1:])], np.uint8)
+
+
+@compiled
+def _find_codes(of_classes: Any, columns: Any, ventricular: Any, is_poor: Any, verdicts: Any, codes: Any) -> None:
+    probability, threshold = ventricular
+    for i in range(codes.size):
+        if verdicts[i] != WITHHELD:
+            codes[i] = of_classes[columns[i]]
+            if codes[i] == N and probability[i] >= UNSURE_FROM * threshold:
+                codes[i] = UNSURE
+        elif is_poor[i]:
+            codes[i] = POOR_V if probability[i] >= threshold else POOR
+        else:
+            codes[i] = UNJUDGED
 
 
 @compiled

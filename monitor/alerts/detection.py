@@ -160,10 +160,12 @@ class Detection:
             device.trackers = dict(in_order)
 
     def _observe(self, device: Device, kind: wire.Kind, finding: Finding) -> None:
-        detector = self._of(device, kind)
-        if _is_hidden(device, detector) or not self._step(device, kind, finding):
+        if len(device.trackers) > 1 and _is_hidden(device, self._of(device, kind)):
+            return
+        if not self._step(device, kind, finding):
             return
         del device.trackers[kind]
+        detector = self._of(device, kind)
         if detector.starts(finding):  # its clock was set back: what is left is a new one's
             self._start(device, detector)
             if self._step(device, kind, finding):

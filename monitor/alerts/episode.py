@@ -91,7 +91,8 @@ class Episode:
 
     def is_idle(self, time_s: float) -> bool:
         """Whether it holds nothing that could matter from now on: as good as a new one."""
-        return not self.active and time_s >= self._quiet_until_s and not any(t is not None for t in self._recent)
+        recent = self._recent
+        return not self.active and time_s >= self._quiet_until_s and recent.count(None) == len(recent)
 
     def memory(self) -> Memory:
         """All that it remembers: its arguments after the first four."""

@@ -159,6 +159,12 @@ class Beats(NamedTuple):
     """(n,) positions in `quality.REASONS`."""
     time_s: Floats
     """(n,) R peaks, on the devices' clocks."""
+    qrs_s: Floats
+    """(n,) main deflections of the QRS complexes, likewise."""
+    rr_s: Floats
+    """(n,) since the QRS complex before, likewise; 0 where that is not known, or long."""
+    begun_s: Floats
+    """(n,) when the stretch began, likewise."""
     outdated: npt.NDArray[np.bool_]
     """(n,) whether the electrode coming off after this beat was reported already."""
     seq: Ints
@@ -266,7 +272,7 @@ class Batch:
         if stretch.waits:
             self.advance()
         found = segment.finish(self._segmenters, stretch.lane, self._waits, self._room)
-        self._put_aside([stretch], np.array([stretch.lane]), found)
+        self._put_aside([stretch], np.array([stretch.lane]), found, _read_clocks([stretch]))
         self._free.append(stretch.lane)
         del self._stretches[stretch.lane]
 
@@ -336,36 +342,29 @@ class Batch:
         self._observe_contact(stretches, lanes, samples, ends)
         kernel = resample.design_kernel(rate_hz)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
-        self._log.insert(place, self._make_piece(stretches, lanes, signal, ends))
+        clocks = _read_clocks(stretches)
+        self._log.insert(place, self._make_piece(stretches, lanes, signal, ends, clocks))
         waves = vf.find(self._waves, lanes, signal, ends, contacts=self._contacts)
         taken, before = 0, len(self._log)
         while taken < lanes.size:
             taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)
             if found:
-                self._put_aside(stretches, lanes, found)
+                self._put_aside(stretches, lanes, found, clocks)
         if waves.streams.size:
             self._insert(before, stretches, lanes, waves)
         self._log[before:] = [_narrow(entry) if isinstance(entry, Beats) else entry for entry in self._log[before:]]
         since = segment.since_last(self._segmenters, lanes)
-        silent = since > self._silence
-        if silent.any():
+        if since.max() > self._silence:
             off = quality.is_off(self._contacts, lanes)
-            for i in np.flatnonzero(silent & ~off):
+            for i in np.flatnonzero((since > self._silence) & ~off):
                 self._add_silence(stretches[i], float(since[i] / RATE_HZ))
         for stretch in stretches:
             stretch.waits = False
 
-    def _make_piece(self, stretches: list[Stretch], lanes: Ints, signal: Signal, ends: Ints) -> Piece:
-        produced = self._resamplers["produced"][lanes]
-        numbers = self._first[lanes] + produced
-        end_s = numbers / RATE_HZ
-        drift_s = np.array([stretch.drift_s for stretch in stretches])
-        pace = np.array([stretch.pace for stretch in stretches])
-        if (pace != 1.0).any():  # the drift is that at the end of the latest packet
-            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in stretches])
-            end_s -= (pace - 1.0) * (counted_s - end_s)
+    def _make_piece(self, stretches: list[Stretch], lanes: Ints, signal: Signal, ends: Ints, clocks: Floats) -> Piece:
+        produced, numbers, end_s, pace = _place_piece(self._resamplers, self._first, lanes, clocks)
         owners = [stretch.owner for stretch in stretches]
-        return Piece(owners, signal, ends, produced, numbers, end_s + drift_s, pace)
+        return Piece(owners, signal, ends, produced, numbers, end_s, pace)
 
     def _observe_contact(self, stretches: list[Stretch], lanes: Ints, samples: Steps, ends: Ints) -> None:
         """Report where electrodes came off."""
@@ -375,27 +374,17 @@ class Batch:
             self._add(stretch, "lead-off", stretch.off_s)
             vf.reset(self._waves[lanes[i]])  # else it would be told anew until it is known to be over
 
-    def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int) -> None:
+    def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int, clocks: Floats) -> None:
         """Move the finished beats from where they were made, judge their signal, and compute their times."""
         beats, signals, surroundings = self._room.copy(found)
-        streams = beats["stream"]
-        of_beats = [stretches[stream] for stream in streams.tolist()]
-        which = lanes[streams]
-        grid_s = (self._first[which] + beats["r_peak"]) / RATE_HZ
-        begin_s = grid_s - self._started_s[which]
+        seqs = np.array([stretch.seq for stretch in stretches], np.int64)
+        origins = self._first, self._started_s
+        placed, outdated, numbers = _place(beats, lanes, origins, clocks, seqs)
+        begin_s, time_s, qrs_s, rr_s, begun_s, completed_s, pace = placed
         reasons, doubtful = quality.judge(self._gates, self._contacts, lanes, beats, signals, begin_s)
-        paces = [stretch.pace for stretch in of_beats]
-        pace = np.array(paces)
-        time_s = grid_s + np.array([stretch.drift_s for stretch in of_beats])
-        if paces.count(1.0) < found:  # the drift is that at the end of the latest packet
-            counted_s = np.array([stretch.started_s + stretch.samples / stretch.rate_hz for stretch in of_beats])
-            time_s -= (pace - 1.0) * (counted_s - grid_s)
-        outdated = time_s < np.array([stretch.off_s for stretch in of_beats])
-        seq = np.array([stretch.seq for stretch in of_beats])
-        completed_s = np.array([stretch.completed_s for stretch in of_beats])
-        known = self._first[which] + beats["known"]
+        times_s, (seq, known) = (time_s, qrs_s, rr_s, begun_s), numbers
         room = beats, signals, surroundings
-        self._log.append(Beats(stretches, *room, reasons, time_s, outdated, seq, completed_s, pace, doubtful, known))
+        self._log.append(Beats(stretches, *room, reasons, *times_s, outdated, seq, completed_s, pace, doubtful, known))
 
     def _insert(self, before: int, stretches: list[Stretch], lanes: Ints, waves: vf.Found) -> None:
         """Put what was found of fibrillation among the beats of this part, those that finished before it first."""
@@ -437,8 +426,17 @@ def _narrow(part: Beats) -> Beats:
     """Leave out the streams that have no beats: whoever looks at beats need not look at all devices."""
     if len(part.stretches) == 1:
         return part
-    which, part.beats["stream"] = np.unique(part.beats["stream"], return_inverse=True)
+    which = _renumber(part.beats, len(part.stretches))
     return part._replace(stretches=[part.stretches[stream] for stream in which.tolist()])
+
+
+def _read_clocks(stretches: list[Stretch]) -> Floats:
+    """(k, 6) What is needed of stretches to compute times: see `_place`."""
+    clocks = [
+        (one.drift_s, one.pace, one.started_s + one.samples / one.rate_hz, one.started_s, one.off_s, one.completed_s)
+        for one in stretches
+    ]
+    return np.array(clocks)
 
 
 def _offset(dtype: np.dtype[np.void], name: str) -> int:
@@ -478,3 +476,77 @@ def fit_windows(signals: Signal, lengths: Ints, rows: Ints) -> Windows:
             for k in range(signal.size):
                 window[k] = (np.float64(signal[k]) - low) / span
     return windows
+
+
+def warm_up() -> None:
+    """Load the loop that a single stream does not need, or compile it if that was never done here."""
+    _renumber(np.zeros(0, segment.BEAT), 0)
+
+
+@compiled_exactly
+def _renumber(beats: Any, streams: int) -> Ints:
+    """Number the streams of beats anew, without gaps; return what their numbers were, in order."""
+    places = np.full(streams, -1)
+    for i in range(beats.size):
+        places[beats[i].stream] = 0
+    which = np.flatnonzero(places == 0)
+    for k in range(which.size):
+        places[which[k]] = k
+    for i in range(beats.size):
+        beats[i].stream = places[beats[i].stream]
+    return which
+
+
+@compiled_exactly
+def _place_piece(resamplers: Any, first: Ints, lanes: Ints, clocks: Floats) -> tuple[Ints, Ints, Floats, Floats]:
+    """Where the signal of streams ends: samples so far, number on the grid, time on the device's clock; and its pace.
+
+    The drift is that at the end of the latest packet.
+    """
+    produced, numbers = np.empty(lanes.size, np.int64), np.empty(lanes.size, np.int64)
+    end_s, paces = np.empty(lanes.size), np.empty(lanes.size)
+    for i in range(lanes.size):
+        drift_s, pace, counted_s = clocks[i, 0], clocks[i, 1], clocks[i, 2]
+        produced[i], paces[i] = resamplers[lanes[i]].produced, pace
+        numbers[i] = first[lanes[i]] + produced[i]
+        grid_s = numbers[i] / RATE_HZ
+        end_s[i] = grid_s - (pace - 1.0) * (counted_s - grid_s) + drift_s
+    return produced, numbers, end_s, paces
+
+
+@compiled_exactly
+def _place(
+    beats: Any, lanes: Ints, origins: tuple[Ints, Floats], clocks: Floats, seqs: Ints
+) -> tuple[Floats, npt.NDArray[np.bool_], Ints]:
+    """Times of beats: (7, n), see `Batch._put_aside`; whether they are outdated; and (2, n) `seq` and `known`.
+
+    Parameters
+    ----------
+    beats, lanes
+        See `_put_aside`.
+    origins
+        Of each lane: number on the grid of its first sample, and when the stretch began.
+    clocks
+        (k, 6) of each stream: drift, pace, time by the count of samples, begin, when the electrode came off, end of the
+        latest packet.
+    seqs
+        (k,) number of that packet.
+    """
+    first, started_s = origins
+    placed, numbers = np.empty((7, beats.size)), np.empty((2, beats.size), np.int64)
+    outdated = np.empty(beats.size, np.bool_)
+    for i in range(beats.size):
+        one, stream = beats[i], beats[i].stream
+        lane, clock = lanes[stream], clocks[stream]
+        drift_s, pace, counted_s = clock[0], clock[1], clock[2]
+        grid_s = (first[lane] + one.r_peak) / RATE_HZ
+        time_s = grid_s + drift_s
+        if pace != 1.0:  # the drift is that at the end of the latest packet
+            time_s -= (pace - 1.0) * (counted_s - grid_s)
+        outdated[i] = time_s < clock[4]
+        placed[0, i], placed[1, i] = grid_s - started_s[lane], time_s
+        placed[2, i] = time_s + (one.fiducial - one.r_peak) / RATE_HZ * pace
+        placed[3, i] = one.rr / RATE_HZ * pace
+        placed[4, i], placed[5, i], placed[6, i] = clock[3], clock[5], pace
+        numbers[0, i], numbers[1, i] = seqs[stream], first[lane] + one.known
+    return placed, outdated, numbers
