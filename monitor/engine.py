@@ -130,13 +130,14 @@ class Output:
     """What a flush has found, in order per device."""
 
     def __init__(self, judged: list[Judged], alerts: list[wire.Alert]) -> None:
-        self._judged = judged
+        self.judged = judged
+        """All beats, as models and detectors see them."""
         self.alerts = alerts
 
     @cached_property
     def beats(self) -> list[wire.Beat]:
         """Every beat with its verdict: made when asked for, since not everybody does."""
-        return [judged.message(i) for judged in self._judged for i in range(judged.verdicts.size)]
+        return [judged.message(i) for judged in self.judged for i in range(judged.verdicts.size)]
 
 
 class Engine:

@@ -61,7 +61,7 @@ class Judged:
     unusual: npt.NDArray[np.bool_]
     """(n,) whether the shape is abnormal, and that is not usual for the wearer."""
     p_wave: npt.NDArray[np.float64]
-    """(n, 2) whether there are P waves, see `monitor.ecg.wearer.observe_p_waves`; NaN where that is not known."""
+    """(n, 11) see `monitor.ecg.wearer.P_WAVE_NUMBERS`; NaN where that is not known."""
     lies: npt.NDArray[np.uint8]
     """(n,) whether the signal is upside down, see there."""
     rhythm: Rhythm = field(init=False)
@@ -244,7 +244,7 @@ def judge(panel: Panel, found: list[Beats], wearers: Table) -> list[Judged]:
     return judged
 
 
-_NO_P_WAVES = np.zeros((0, 2)), np.zeros(0, np.uint8)
+_NO_P_WAVES = np.zeros((0, wearer.TOLD)), np.zeros(0, np.uint8)
 
 
 def warm_up() -> None:
@@ -252,7 +252,7 @@ def warm_up() -> None:
     nothing, codes = np.zeros(0), np.zeros(0, np.uint8)
     room = segment.make_room(0)
     rows = _choose(codes, room.beats, room.surroundings, True)
-    out = codes, codes, np.zeros(0, np.int64), nothing, nothing, np.zeros((0, 2)), codes
+    out = codes, codes, np.zeros(0, np.int64), nothing, nothing, np.zeros((0, wearer.TOLD)), codes
     answers = np.zeros((0, 3), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
     _spread(rows, 0, answers, -1, _NO_P_WAVES, out)
 
@@ -326,7 +326,7 @@ def _withheld(panel: Panel, found: Beats) -> Judged:
     """Beats without a verdict."""
     n = found.reasons.size
     numbers, codes, nowhere = np.zeros((2, n)), np.zeros(n, np.uint8), np.zeros(n, np.int64)
-    shape, p_wave, withheld = np.empty(n), np.empty((n, 2)), np.empty(n, np.uint8)
+    shape, p_wave, withheld = np.empty(n), np.empty((n, wearer.TOLD)), np.empty(n, np.uint8)
     withheld.fill(WITHHELD)
     shape.fill(np.nan)
     p_wave.fill(np.nan)

@@ -14,22 +14,10 @@ Rules
   supraventricular beats are a rate, and not counted as ectopic.
 * A beat whose signal is bad is no beat to count on: what depends on many of them is not known.
 
-How irregular a rhythm is follows from up to 30 RR intervals whose ends are no ventricular beats: by
-
-* coefficient of sample entropy: Lake, Moorman, "Accurate estimation of entropy in very short physiological time
-  series", Am. J. Physiol. Heart Circ. Physiol. 300 (2011);
-* turning point ratio: Dash, Chon, Lu, Raeder, "Automatic real time detection of atrial fibrillation", Ann. Biomed. Eng.
-  37 (2009), who use it with RMSSD and Shannon entropy;
-* quantiles of the differences between neighbouring intervals beside their RMSSD: a few ectopic or false beats move a
-  quantile little;
-* pNN50, the best of the measures that Akande et al. compared, "Characterising RR intervals in atrial fibrillation
-  detected through screening", Comput. Cardiol. 50 (2023).
-
-Where the usual beat of the wearer is known (`monitor.ecg.wearer`), two numbers say beside that whether it has a P wave.
-Then ten RR intervals are enough, and those beside a beat that was withheld do not count: in motion they look irregular.
-
-They are joined by one logistic regression (see `WEIGHTS`). Early narrow beats are not left out: in atrial fibrillation
-beats look early.
+Whether it is atrial fibrillation follows from the latest RR intervals whose ends are no ventricular beats, and where
+the usual beat of the wearer is known (`monitor.ecg.wearer`), from numbers about P waves and noise beside them: see
+`monitor.fibrillation`. Then fewer intervals are enough, and those beside a beat that was withheld do not count: in
+motion they look irregular.
 """
 
 from __future__ import annotations
@@ -45,6 +33,23 @@ from monitor import wire
 from monitor.alerts.finding import WITHHELD, Beats, Floats, Found, Rhythm
 from monitor.ecg.kernels import compiled
 from monitor.ecg.silence import NO_SIGNAL
+from monitor.ecg.wearer import TOLD
+from monitor.fibrillation import (
+    FEATURES,
+    FEWEST_RR,
+    FEWEST_RR_WITH_P,
+    INPUTS,
+    KNOWN,
+    LONGEST_S,
+    NETWORK,
+    PLAINLY_REGULAR,
+    REGULAR,
+    WINDOW,
+    Network,
+    answer,
+    find_features,
+    regress,
+)
 from monitor.table import Table
 
 UNKNOWN, N, S, V, OTHER, POOR, UNJUDGED, UNSURE, POOR_V = range(9)
@@ -92,35 +97,10 @@ EQUAL_RUN, EQUAL = 3, 0.1
 CYCLES = 3
 """Ventricular beats that make a bigeminy or trigeminy, with those between them."""
 
-WINDOW, FEWEST_RR, LONGEST_S = 30, 16, 2.5
-"""RR intervals that irregularity is looked for in, at least so many; longer ones are pauses."""
 LOOK_BACK = 45
-"""Beats among which they must lie."""
-TOLERANCE_S, MATCHES = 0.03, 5
-"""Sample entropy starts with this tolerance, and doubles it until so many pairs match."""
-EPSILON = 0.004
-REGULAR = -9.0
-"""Irregularity of a rhythm that need not be looked at closer."""
-REGULAR_BELOW = 0.012
-"""Median difference of neighbouring RR intervals, over their mean, of such a rhythm."""
-QUANTILES = (0.25, 0.5, 0.75)
-LARGE_S, ALIKE = 0.05, 0.04
-"""A difference of neighbouring RR intervals that is large (pNN50), and one, over their mean, that is none."""
-FEATURES = 12
-WEIGHTS = (-0.381, 0.13, 0.306, 0.435, 0.094, 1.452, 2.943, -3.049, -3.559, -0.184, -0.194, -0.767)
-BIAS = -1.991
-"""Logistic regression on CinC 2017 (A against N and O), CPSC 2021 and MIT-BIH DS1, by recording alike, those of many
-minutes eight times; see docs/MEASURED.md for what it finds in recordings that it was not fitted on."""
-
-FEWEST_RR_WITH_P = 10
-"""RR intervals that are enough where it is known whether there are P waves."""
-WEIGHTS_WITH_P = (-0.089, 0.303, 0.334, 0.514, 1.004, 0.524, -2.882, -4.803, 0.524, -0.176, 0.168, -0.416)
-WEIGHTS_OF_P = (-3.644, -0.521)
-BIAS_WITH_P = 4.499
-"""The same with the P waves: how alike beats are there, and how large the usual one is. The weight of the log mean
-interval takes that out of the entropy, and no more: who runs has a fast heart whose P waves are hidden in T waves, and
-none of the recordings it was fitted on is of that kind. Figures of recordings without a part in it are in
-docs/MEASURED.md."""
+"""Beats among which the RR intervals must lie that tell atrial fibrillation."""
+SHARES_OVER = 32
+"""Beats of which it is told how many were withheld, ventricular, supraventricular."""
 
 STATE = np.dtype(
     [
@@ -136,12 +116,12 @@ STATE = np.dtype(
         ("ventricular", np.int64),
         ("supraventricular_s", np.float64, TIMES),
         ("supraventricular", np.int64),
-        ("p_wave", np.float32, 2),  # whether there are P waves; see `monitor.ecg.wearer.observe_p_waves`
-        ("has_p_wave", np.int64),  # whether that is known
+        ("p_wave", np.float32, TOLD),  # see `monitor.ecg.wearer.observe_p_waves`
+        ("has_p_wave", np.int32),  # whether that is known
     ],
     align=True,
 )
-"""What is remembered of a device: 0.6 kB, all of it zero at the start."""
+"""What is remembered of a device: 0.7 kB, all of it zero at the start."""
 
 LONGEST_MS = 65_535
 SET_BACK_S = 15.0
@@ -168,10 +148,17 @@ class Seen(NamedTuple):
 
 
 class Rhythms:
-    """What is remembered of all devices' beats."""
+    """What is remembered of all devices' beats.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    network
+        What tells atrial fibrillation.
+    """
+
+    def __init__(self, network: Network = NETWORK) -> None:
         self._table = Table(STATE)
+        self._network = network
 
     def __contains__(self, device: Hashable) -> bool:
         return device in self._table
@@ -181,8 +168,24 @@ class Rhythms:
         rows = self._table.find_all(beats.devices)[beats.streams]
         columns = Rhythm(*np.zeros((len(Rhythm._fields), rows.size)))
         times_s = beats.begun_s, beats.qrs_s, beats.rr_s
-        _follow(self._table.states, rows, times_s, beats.doubtful, _codes(beats), beats.p_wave, columns)
+        states, codes = self._table.states, _codes(beats)
+        _follow(states, rows, times_s, beats.doubtful, codes, beats.p_wave, self._network, columns)
         return columns
+
+    def measure(self, beats: Beats) -> Floats:
+        """Take beats, in order per device; return what atrial fibrillation is told by at each.
+
+        Returns
+        -------
+        ndarray
+            (n, inputs) `monitor.fibrillation.INPUTS`; NaN where too little is known, and `REGULAR` alone where the
+            rhythm is plainly regular.
+        """
+        rows = self._table.find_all(beats.devices)[beats.streams]
+        numbers = np.full((rows.size, len(INPUTS)), np.nan)
+        times_s = beats.begun_s, beats.qrs_s, beats.rr_s
+        _measure(self._table.states, rows, times_s, beats.doubtful, _codes(beats), beats.p_wave, numbers)
+        return numbers
 
     def observe(self, device: Hashable, moment: Found) -> Seen:
         """Return a moment with what is known of the device then; where the electrode came off, the rhythm breaks."""
@@ -240,8 +243,7 @@ class Rhythms:
 
     def irregularity(self, device: Hashable) -> float:
         """Return the log odds of atrial fibrillation by the latest RR intervals alone; NaN if too few are known."""
-        row = self._table.find(device)
-        return float(_irregularity(self._table.states[row], np.empty(WINDOW), np.empty(WINDOW, np.bool_)))
+        return float(_irregularity(self._table.states[self._table.find(device)], *_make_room()))
 
     def drop(self, device: Hashable) -> None:
         """Forget a device."""
@@ -260,14 +262,13 @@ def warm_up() -> None:
     """Load the compiled loops, or compile them if that was never done here."""
     table, none = np.zeros(1, STATE), np.zeros(0)
     columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
-    codes, p_wave = np.zeros(0, np.uint8), np.zeros((0, 2))
-    columns_of_model, is_poor = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    _find_codes(_codes_of(("N",)), columns_of_model, (none, 0.0), is_poor, codes, codes)
-    _follow(table, np.zeros(0, np.int64), (none, none, none), np.zeros(0, np.uint8), codes, p_wave, columns)
+    rows, codes, p_wave = np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros((0, TOLD))
+    _find_codes(_codes_of(("N",)), rows, (none, 0.0), np.zeros(0, np.bool_), codes, codes)
+    _follow(table, rows, (none, none, none), codes, codes, p_wave, NETWORK, columns)
     _rate(table, 0)
     _is_fit(table, 0)
     _summarise(table, np.zeros(1, np.int64), np.zeros(1), np.zeros(1))
-    _irregularity(table[0], np.empty(WINDOW), np.empty(WINDOW, np.bool_))
+    _irregularity(table[0], *_make_room())
 
 
 def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
@@ -305,9 +306,38 @@ def _find_codes(of_classes: Any, columns: Any, ventricular: Any, is_poor: Any, v
 
 
 @compiled
-def _follow(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wave: Any, out: Any) -> None:
+def _make_room() -> tuple[Any, Any, Any]:
+    """Room for RR intervals, whether each follows the one before, and all that is told by them."""
+    return np.empty(WINDOW), np.empty(WINDOW, np.bool_), np.empty(len(INPUTS))
+
+
+@compiled
+def _measure(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wave: Any, out: Any) -> None:
     begun_s, qrs_s, rr_s = times_s
-    window, linked = np.empty(WINDOW), np.empty(WINDOW, np.bool_)
+    window, linked, numbers = _make_room()
+    for i in range(rows.size):
+        state = table[rows[i]]
+        _take(state, begun_s[i], qrs_s[i], rr_s[i], codes[i], doubtful[i])
+        _note_p_waves(state, p_wave[i])
+        known = _describe_rhythm(state, window, linked, numbers) if state.has_p_wave else 0
+        if known == KNOWN:
+            out[i] = numbers
+        elif known == PLAINLY_REGULAR:
+            out[i] = REGULAR
+
+
+@compiled
+def _note_p_waves(state: Any, p_wave: Any) -> None:
+    if not np.isnan(p_wave[0]):
+        state.p_wave[:], state.has_p_wave = p_wave, 1
+
+
+@compiled
+def _follow(
+    table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wave: Any, network: Any, out: Any
+) -> None:
+    begun_s, qrs_s, rr_s = times_s
+    window, linked, numbers = _make_room()
     for i in range(rows.size):
         state = table[rows[i]]
         interval_s = _take(state, begun_s[i], qrs_s[i], rr_s[i], codes[i], doubtful[i])
@@ -319,9 +349,8 @@ def _follow(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wa
         out.interval_s[i] = interval_s if is_sure else np.nan
         out.rate_bpm[i] = _mean_rate(state)
         out.steady_bpm[i] = _steady_rate(state)
-        if not np.isnan(p_wave[i, 0]):
-            state.p_wave[0], state.p_wave[1], state.has_p_wave = p_wave[i, 0], p_wave[i, 1], 1
-        out.fibrillation[i] = _fibrillation(state, window, linked)
+        _note_p_waves(state, p_wave[i])
+        out.fibrillation[i] = _fibrillation(state, window, linked, numbers, network)
         out.run[i], out.run_bpm[i] = _run(state, 0)
         out.ended[i] = _ended(state)
         out.cycle[i] = _cycle(state)
@@ -455,7 +484,13 @@ def _steady_rate(state: Any) -> float:
             return np.nan
         total += rr_s
         is_slow = total > (back + 1) * SLOW_S
-        if back + 1 == EQUAL_RUN and poor == 0 and is_slow and longest <= PAUSE_S and _is_slow(state, shortest, longest):
+        if (
+            back + 1 == EQUAL_RUN
+            and poor == 0
+            and is_slow
+            and longest <= PAUSE_S
+            and _is_slow(state, shortest, longest)
+        ):
             return 60 * EQUAL_RUN / total
         if back + 1 == SLOW_RATE_OVER:
             if longest > PAUSE_S and longest > SLOW_WITHIN * shortest:
@@ -566,36 +601,44 @@ def _in_a_minute(times_s: Any, count: int, now_s: float) -> int:
 
 
 @compiled
-def _fibrillation(state: Any, window: Any, linked: Any) -> float:
-    """Log odds of atrial fibrillation, NaN while too few RR intervals are known."""
+def _fibrillation(state: Any, window: Any, linked: Any, numbers: Any, network: Any) -> float:
+    """Log odds of atrial fibrillation, NaN while too little is known."""
     if not state.has_p_wave:
-        return _irregularity(state, window, linked)
+        return _irregularity(state, window, linked, numbers)
+    known = _describe_rhythm(state, window, linked, numbers)
+    if known == KNOWN:
+        return answer(numbers, network)
+    return REGULAR if known == PLAINLY_REGULAR else np.nan
+
+
+@compiled
+def _describe_rhythm(state: Any, window: Any, linked: Any, numbers: Any) -> int:
+    """Fill in `monitor.fibrillation.INPUTS` where that is of use; return what `find_features` does."""
     n = _collect(state, window, linked, True)
-    score = _score(window[:n], linked[:n], FEWEST_RR_WITH_P, BIAS_WITH_P, WEIGHTS_WITH_P)
-    if np.isnan(score) or score == REGULAR:
-        return score
-    return float(score + WEIGHTS_OF_P[0] * state.p_wave[0] + WEIGHTS_OF_P[1] * state.p_wave[1])
+    known = find_features(window[:n], linked[:n], numbers) if n >= FEWEST_RR_WITH_P else 0
+    if known != KNOWN:
+        return known
+    numbers[FEATURES : FEATURES + TOLD] = state.p_wave
+    codes, beats = state.code, min(state.count, SHARES_OVER)
+    withheld, ventricular, supraventricular = 0, 0, 0
+    for back in range(beats):
+        code = codes[(state.count - 1 - back) % KEPT]
+        withheld += _is_withheld(code)
+        ventricular += code == V
+        supraventricular += code == S
+    at = FEATURES + TOLD
+    numbers[at], numbers[at + 1], numbers[at + 2] = withheld / beats, ventricular / beats, supraventricular / beats
+    return known
 
 
 @compiled
-def _irregularity(state: Any, window: Any, linked: Any) -> float:
-    """The same by the RR intervals alone."""
+def _irregularity(state: Any, window: Any, linked: Any, numbers: Any) -> float:
+    """The same log odds by the RR intervals alone."""
     n = _collect(state, window, linked, False)
-    return _score(window[:n], linked[:n], FEWEST_RR, BIAS, WEIGHTS)
-
-
-@compiled
-def _score(rr_s: Any, linked: Any, fewest: int, bias: float, weights: Any) -> float:
-    """Log odds by RR intervals: NaN where they are too few, `REGULAR` where the rhythm plainly is."""
-    if rr_s.size < fewest:
-        return np.nan
-    features = np.empty(FEATURES)
-    if not find_features(rr_s, linked, features):
-        return REGULAR
-    score = bias
-    for k in range(FEATURES):
-        score += weights[k] * features[k]
-    return float(score)
+    known = find_features(window[:n], linked[:n], numbers) if n >= FEWEST_RR else 0
+    if known == KNOWN:
+        return regress(numbers)
+    return REGULAR if known == PLAINLY_REGULAR else np.nan
 
 
 @compiled
@@ -626,98 +669,3 @@ def _collect(state: Any, window: Any, linked: Any, judged: bool) -> int:
         window[k], window[n - 1 - k] = window[n - 1 - k], window[k]
         linked[k], linked[n - 1 - k] = linked[n - 1 - k], linked[k]
     return n
-
-
-@compiled
-def find_features(rr_s: Any, linked: Any, out: Any) -> bool:
-    """Compute what tells atrial fibrillation; return False where the rhythm is plainly regular, or too little is known.
-
-    Parameters
-    ----------
-    rr_s, linked
-        (n,) RR intervals, and whether each follows the one before directly.
-    out
-        (`FEATURES`,) room for: logs of quantiles of the differences of neighbouring intervals over their mean; log
-        median of second differences; turning point ratio; coefficient of sample entropy; shares of large differences
-        and of none; log mean interval; log median difference from the interval but one before; log RMSSD; log
-        interquartile range.
-    """
-    n, mean = rr_s.size, rr_s.mean()
-    first, second, other = np.empty(n), np.empty(n), np.empty(n)
-    ones, twos, turns, large, alike, regular, squares = 0, 0, 0, 0, 0, 0, 0.0
-    for i in range(1, n):
-        if not linked[i]:
-            continue
-        step = rr_s[i] - rr_s[i - 1]
-        first[ones] = abs(step) / mean
-        large += abs(step) > LARGE_S
-        alike += first[ones] < ALIKE
-        regular += first[ones] < REGULAR_BELOW
-        squares += first[ones] ** 2
-        ones += 1
-        if linked[i - 1]:
-            before = rr_s[i - 1] - rr_s[i - 2]
-            second[twos], other[twos] = abs(step - before) / mean, abs(step + before) / mean
-            twos += 1
-            turns += step * before < 0
-    if ones < FEWEST_RR // 2 or twos < FEWEST_RR // 4:
-        return False
-    if regular > ones // 2:
-        return False
-    for k in range(len(QUANTILES)):
-        out[k] = np.log(_find(first[:ones], int(QUANTILES[k] * (ones - 1))) + EPSILON)
-    out[3], out[4] = np.log(_find(second[:twos], (twos - 1) // 2) + EPSILON), turns / twos
-    out[5] = _entropy(rr_s, linked, mean)
-    out[6], out[7], out[8] = large / ones, alike / ones, np.log(mean)
-    out[9] = np.log(_find(other[:twos], (twos - 1) // 2) + EPSILON)
-    out[10] = np.log(np.sqrt(squares / ones) + EPSILON)
-    out[11] = np.log((_find(rr_s, int(0.75 * (n - 1))) - _find(rr_s, int(0.25 * (n - 1)))) / mean + EPSILON)
-    return True
-
-
-@compiled
-def _find(values: Any, k: int) -> float:
-    """Return the value of rank `k`, from 0; counting those below needs no branches, so it is faster than to sort."""
-    low, high = -np.inf, np.inf
-    for i in range(values.size):
-        value = values[i]
-        if not low < value < high:
-            continue
-        below, equal = 0, 0
-        for j in range(values.size):
-            below += values[j] < value
-            equal += values[j] == value
-        if below <= k < below + equal:
-            return float(value)
-        if below > k:
-            high = value
-        else:
-            low = value
-    return np.nan
-
-
-@compiled
-def _entropy(rr_s: Any, linked: Any, mean: float) -> float:
-    """Coefficient of sample entropy, m = 1: that of pairs of intervals whose successors match as well."""
-    tolerance, n = TOLERANCE_S, 0
-    first, second = np.empty(rr_s.size), np.empty(rr_s.size)
-    for i in range(rr_s.size - 1):
-        first[n], second[n] = rr_s[i], rr_s[i + 1]
-        n += linked[i + 1]
-    pairs, matches = _count_matches(first[:n], second[:n], tolerance)
-    while matches < MATCHES and tolerance <= 8 * TOLERANCE_S:
-        tolerance *= 2
-        pairs, matches = _count_matches(first[:n], second[:n], tolerance)
-    return float(-np.log(max(matches, 0.5) / max(pairs, 1)) + np.log(2 * tolerance) - np.log(mean))
-
-
-@compiled
-def _count_matches(first: Any, second: Any, tolerance: float) -> tuple[int, int]:
-    """Pairs of intervals that match, and those of them whose successors do as well; without branches, so in vectors."""
-    pairs, matches = 0.0, 0.0
-    for apart in range(1, first.size):
-        for i in range(first.size - apart):
-            is_pair = 1.0 if abs(first[i + apart] - first[i]) <= tolerance else 0.0
-            pairs += is_pair
-            matches += is_pair if abs(second[i + apart] - second[i]) <= tolerance else 0.0
-    return int(pairs), int(matches)

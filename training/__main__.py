@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit | compare | cost | baselines | evaluate | vf | fetch`."""
+"""Command line: `python -m training fit | compare | cost | baselines | evaluate | vf | af | fetch`."""
 
 from __future__ import annotations
 
@@ -108,6 +108,16 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
 def _add_vf(parser: argparse.ArgumentParser) -> None:
     help_ = "directory with vfdb and cudb, and of mitdb, svdb, cpsc2021, cinc2017, tele_ecg, nstdb_noise what is there"
     parser.add_argument("data", type=Path, metavar="DIR", help=help_)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_af(parser: argparse.ArgumentParser) -> None:
+    help_ = (
+        "directory with cinc2017, and of cinc2017b, mitdb, cpsc2021, vfdb, svdb, motion_artefacts, nstdb_noise what is "
+        "there"
+    )
+    parser.add_argument("data", type=Path, metavar="DIR", help=help_)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write monitor/fibrillation_network.py anew")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -295,6 +305,15 @@ def _vf(args: argparse.Namespace) -> None:
     print_report(weights, tallies, args.json)
 
 
+def _af(args: argparse.Namespace) -> None:
+    from training.af import play_all, print_report, train, write_network
+
+    outcome = train(play_all(args.data))
+    print_report(outcome, args.json)
+    if args.out:
+        args.out.write_text(write_network(outcome.network), encoding="utf-8")
+
+
 def _fetch(args: argparse.Namespace) -> None:
     from training.fetch import fetch
 
@@ -344,6 +363,13 @@ VERBS = (
         "learn the weights by which the monitor tells ventricular fibrillation, and assess them record by record",
         _add_vf,
         _vf,
+        extra="records",
+    ),
+    Verb(
+        "af",
+        "learn the network by which the monitor tells atrial fibrillation, and assess it person by person",
+        _add_af,
+        _af,
         extra="records",
     ),
     Verb(

@@ -177,7 +177,7 @@ class Beats(Protocol):
 
     @property
     def p_wave(self) -> npt.NDArray[np.float64]:
-        """(n, 2) whether there are P waves, see `monitor.ecg.wearer.observe_p_waves`; NaN where that is not known."""
+        """(n, 11) see `monitor.ecg.wearer.P_WAVE_NUMBERS`; NaN where that is not known."""
 
     @property
     def doubtful(self) -> npt.NDArray[np.uint8]:

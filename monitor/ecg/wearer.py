@@ -10,7 +10,8 @@ nothing new: of a bundle branch block, or a lead that the model does not know. O
 and goes.
 
 Beside it, too, is followed how alike the beats are where a P wave stands, which says whether there is one: the waves of
-atrial fibrillation come at any time, so the usual beat shows none of them, and no beat is like it there.
+atrial fibrillation come at any time, so the usual beat shows none of them, and no beat is like it there. What is left
+of a beat without the usual one is such waves, or noise; how fast it changes tells which.
 
 All state is one plain record, `STATE`, zero at the start; the loops over beats are compiled. How beats were batched
 makes no difference. Sees only beats that the gate let pass. The contract is `monitor.beat2`; knows nothing of models.
@@ -61,8 +62,35 @@ USUAL_SHAPE = 0.25
 """From this share on abnormal shapes are usual: 37 beats after the first, if all of them are."""
 P_WAVE = (16, 38)
 """Where a P wave stands: 0.23 to 0.06 s before the main deflection."""
-P_OVER, P_FEWEST = 16, 5
+P_OVER, P_FEWEST = 16, 3
 """Beats over which it is followed how alike they are there, and so many before that is known."""
+P_WAVE_NUMBERS = (
+    "likeness",  # where a P wave stands, correlation of a beat with the usual one: running mean
+    "likeness_spread",  # standard deviation
+    "size",  # log of the root mean square of the usual beat there
+    "above",  # log of how high the usual beat lies above the line between the ends of the part before the QRS complex
+    "below",
+    "rest",  # log of the root mean square of what is left of a beat without the usual one: running mean
+    "rest_change",  # the same of how much that changes in 32 ms: of fibrillatory waves, and of noise
+    "noise",  # the same of the second differences of a beat, from sample to sample
+    "usual_likeness_qrs",  # as in `monitor.beat2.CONTEXT`
+    "usual_likeness",
+    "height_change",  # log of how much higher or lower a beat is than the usual one: running mean
+)
+"""What `observe_p_waves` tells, sizes in heights of the usual beat."""
+TOLD = len(P_WAVE_NUMBERS)
+FOLLOWED = 5
+"""Running means that are kept for them: the likeness, its square, the rest, its change, the noise."""
+BEFORE_QRS = (4, 38)
+"""Where nothing but atria is seen, unless the beat before came late: 0.33 to 0.06 s before the main deflection."""
+LINE = (6, 10, 35)
+"""The ends of the line below a P wave: the first two samples of its begin, one of its end, at `BEFORE_QRS`."""
+REST_OVER = 4
+"""Samples over which the rest changes."""
+HEIGHTS_OVER, LOWEST = 24, 0.05
+"""Beats over which it is followed how high they are, and the least height that counts."""
+LEAST, LEAST_WAVE = 1e-3, 0.01
+"""Sizes of what is nothing, and of what is no wave."""
 P_QRS, P_EARLY = 0.8, 0.92
 """A beat whose QRS complex is less like the usual one, or that comes before this share of the slow mean interval, says
 nothing of the usual rhythm of the atria: its P wave, if any, is another."""
@@ -85,15 +113,17 @@ STATE = np.dtype(
         ("usual", np.float32, 2),  # running means of how alike beats are
         ("shape", np.float32),  # running share of beats of abnormal shape
         ("p_beats", np.int32),  # that were compared where a P wave stands
-        ("p_likeness", np.float32),  # running mean of how alike they are there
-        ("p_size", np.float32),  # log root mean square of the usual beat there
+        ("p_means", np.float32, FOLLOWED),  # running means, see `FOLLOWED`
+        ("p_usual", np.float32, 3),  # size, above, below; see `P_WAVE_NUMBERS`
+        ("p_heights", np.int32),  # beats whose height was compared
+        ("height_change", np.float32),  # running mean
         ("polarity", np.int32),  # 1 where waves point up, -1 where the signal is upside down, 0 while that is not known
         ("rr", np.int16, RR_KEPT),  # ring of the last RR intervals, samples
         ("template", np.float32, LENGTH),  # in the unit of the stream, free of its median
     ],
     align=True,
 )
-"""Everything that is remembered of a wearer: 596 bytes, all of them zero at the start."""
+"""Everything that is remembered of a wearer: 628 bytes, all of them zero at the start."""
 
 
 def observe(
@@ -177,13 +207,12 @@ def observe_p_waves(
     Returns
     -------
     p_waves
-        (n, 2) how alike beats are where a P wave stands, a mean correlation, and the log of how large the usual beat is
-        there, in heights; NaN while too few beats are known.
+        (n, 11) `P_WAVE_NUMBERS`; NaN while too few beats are known.
     lies
         (n,) `UPRIGHT`, `TURNED` or `TURNED_NEW`. Where P wave, QRS complex and T wave of the usual beat all point down,
         the signal is upside down, until they all point up: of healthy hearts they do so in no lead but aVR.
     """
-    told, lies = np.full((rows.size, 2), np.nan), np.zeros(rows.size, np.uint8)
+    told, lies = np.full((rows.size, TOLD), np.nan), np.zeros(rows.size, np.uint8)
     if teaches is None:
         teaches = np.ones(rows.size, np.bool_)
     _observe_p_waves(states, rows, signals, windows, context, teaches, told, lies)
@@ -194,24 +223,76 @@ def observe_p_waves(
 def _observe_p_waves(
     states: Any, rows: Any, signals: Any, windows: Any, context: Any, teaches: Any, told: Any, lies: Any
 ) -> None:
-    own, usual = np.empty(P_WAVE[1] - P_WAVE[0]), np.empty(P_WAVE[1] - P_WAVE[0])
+    room = np.empty(P_WAVE[1] - P_WAVE[0]), np.empty(P_WAVE[1] - P_WAVE[0]), np.empty(BEFORE_QRS[1] - BEFORE_QRS[0])
     for i in range(rows.size):
         if not teaches[i]:
             continue
         state = states[rows[i]]
+        state.p_heights = min(state.p_heights + 1, HEIGHTS_OVER)
+        state.height_change += (abs(np.log(max(LOWEST, context[i, 12]))) - state.height_change) / state.p_heights
         if context[i, 10] > P_QRS and context[i, 3] >= P_EARLY:
-            _free_of_trend(windows[i, 0], own)
-            _free_of_trend(windows[i, 1], usual)
-            own_power, power, both = (own * own).sum(), (usual * usual).sum(), (own * usual).sum()
-            likeness = both / np.sqrt(own_power * power + P_LEAST**2)
-            state.p_beats = min(state.p_beats + 1, P_OVER)
-            state.p_likeness += (likeness - state.p_likeness) / state.p_beats
-            state.p_size = np.log(power / usual.size + P_LEAST) / 2
-            if context[i, 15] == 1 and state.p_likeness > P_SURE and _waves_agree(windows[i, 1]):
+            likeness = _follow_p_waves(state, windows[i], room)
+            if context[i, 15] == 1 and likeness > P_SURE and _waves_agree(windows[i, 1]):
                 lies[i] = _take_polarity(state, _points_down(signals[i], windows[i, 0]))
         if state.p_beats >= P_FEWEST:
-            told[i, 0], told[i, 1] = state.p_likeness, state.p_size
+            _tell(state, context[i], told[i])
         lies[i] = max(lies[i], UPRIGHT if state.polarity >= 0 else TURNED)
+
+
+@compiled
+def _tell(state: Any, context: Any, told: Any) -> None:
+    """Fill in `P_WAVE_NUMBERS`."""
+    means, usual = state.p_means, state.p_usual
+    told[0], told[1] = means[0], np.sqrt(max(0.0, means[1] - means[0] * means[0]))
+    told[2], told[3], told[4] = usual[0], usual[1], usual[2]
+    told[5], told[6], told[7] = means[2], means[3], means[4]
+    told[8], told[9], told[10] = context[19], context[20], state.height_change
+
+
+@compiled
+def _follow_p_waves(state: Any, windows: Any, room: Any) -> float:
+    """Compare a beat with the usual one where a P wave stands; return how alike they are by now."""
+    own, usual, rest = room
+    _free_of_trend(windows[0], P_WAVE[0], own)
+    _free_of_trend(windows[1], P_WAVE[0], usual)
+    power, both = (usual * usual).sum(), (own * usual).sum()
+    likeness = both / np.sqrt((own * own).sum() * power + P_LEAST**2)
+    at, noise = BEFORE_QRS[0], 0.0
+    for k in range(rest.size):
+        rest[k] = windows[0, at + k] - windows[1, at + k]
+    for k in range(at + 1, BEFORE_QRS[1] - 1):
+        noise += (windows[0, k + 1] - 2 * windows[0, k] + windows[0, k - 1]) ** 2
+    change = 0.0
+    for k in range(rest.size - REST_OVER):
+        change += (rest[k + REST_OVER] - rest[k]) ** 2
+    _free_of_trend(rest, 0, rest)
+    state.p_beats = min(state.p_beats + 1, P_OVER)
+    means, beats = state.p_means, state.p_beats
+    means[0] += (likeness - means[0]) / beats
+    means[1] += (likeness * likeness - means[1]) / beats
+    means[2] += (_log_size((rest * rest).sum() / rest.size) - means[2]) / beats
+    means[3] += (_log_size(change / (rest.size - REST_OVER)) - means[3]) / beats
+    means[4] += (_log_size(noise / (rest.size - 2)) - means[4]) / beats
+    state.p_usual[0] = _log_size(power / usual.size)
+    state.p_usual[1], state.p_usual[2] = _look_for_wave(windows[1])
+    return float(means[0])
+
+
+@compiled
+def _log_size(power: float) -> float:
+    return float(np.log(np.sqrt(power) + LEAST))
+
+
+@compiled
+def _look_for_wave(usual: Any) -> tuple[float, float]:
+    """How high the usual beat lies above the line between the ends of the part before the QRS complex, and below."""
+    begin, second, end = LINE[0], LINE[1], BEFORE_QRS[1]
+    first, last = usual[begin:second].mean(), usual[LINE[2] : end].mean()
+    low = high = 0.0
+    for k in range(second, end - 2):
+        above = usual[k] - first - (last - first) * (k - begin) / (end - 1 - begin)
+        low, high = min(low, above), max(high, above)
+    return float(np.log(high + LEAST_WAVE)), float(np.log(LEAST_WAVE - low))
 
 
 @compiled
@@ -245,16 +326,16 @@ def _points_down(signal: Any, window: Any) -> bool:
 
 
 @compiled
-def _free_of_trend(window: Any, part: Any) -> None:
-    """Copy where a P wave stands, without its mean and slope: the T wave before it may not be over."""
+def _free_of_trend(window: Any, begin: int, part: Any) -> None:
+    """Copy a part of a window without its mean and slope: the T wave before it may not be over."""
     n, total, slope, squares = part.size, 0.0, 0.0, 0.0
     for k in range(n):
         at = k - (n - 1) / 2
-        total += window[P_WAVE[0] + k]
-        slope += at * window[P_WAVE[0] + k]
+        total += window[begin + k]
+        slope += at * window[begin + k]
         squares += at * at
     for k in range(n):
-        part[k] = window[P_WAVE[0] + k] - total / n - slope / squares * (k - (n - 1) / 2)
+        part[k] = window[begin + k] - total / n - slope / squares * (k - (n - 1) / 2)
 
 
 @compiled

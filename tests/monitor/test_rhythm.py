@@ -11,18 +11,29 @@ from hypothesis import strategies as st
 
 from monitor.alerts.finding import ABNORMAL, NORMAL, WITHHELD, Beats, Rhythm
 from monitor.alerts.limits import Limits
-from monitor.rhythm import (
+from monitor.ecg.wearer import P_WAVE_NUMBERS
+from monitor.fibrillation import (
+    EARLY,
     EPSILON,
     FEATURES,
-    KEPT,
+    KNOWN,
+    LATE,
     MATCHES,
+    NARROW,
+    NETWORK,
+    OF_RR,
+    PLAINLY_REGULAR,
     QUANTILES,
+    REGULAR,
     REGULAR_BELOW,
-    STATE,
     TOLERANCE_S,
-    Rhythms,
+    UNKNOWN,
+    WIDE,
+    WINDOW,
+    answer,
     find_features,
-)
+)  # fmt: skip
+from monitor.rhythm import KEPT, STATE, Rhythms
 from tests.monitor.alerts.player import START_S, Beat, Device, Event, FakeBeats
 
 
@@ -161,10 +172,13 @@ def test_irregular_intervals_are_told_from_alternating_ones() -> None:
 
 
 CHANCE = np.random.default_rng(3).uniform(0.6, 1.0, 40).tolist()
-A_P_WAVE, NONE = (0.9, -2.5), (0.1, -3.5)
+A_P_WAVE = (0.9, 0.1, -2.8, -2.0, -4.3, -3.9, -3.6, -4.5, 0.93, 0.9, 0.08)
+"""`P_WAVE_NUMBERS` of a sinus rhythm, and of atrial fibrillation, both in a clean signal."""
+NONE = (0.15, 0.5, -4.3, -3.2, -3.5, -3.3, -3.0, -4.5, 0.93, 0.75, 0.1)
+NOT_KNOWN = (np.nan,) * len(P_WAVE_NUMBERS)
 
 
-def _odds(rr_s: list[float], p_wave: tuple[float, float]) -> float:
+def _odds(rr_s: list[float], p_wave: tuple[float, ...]) -> float:
     """Log odds of atrial fibrillation at the last beat."""
     rhythms, device, times_s = Rhythms(), Device(), (START_S + np.cumsum(rr_s)).tolist()
     beats = [Beat(rr, NORMAL, p_wave=p_wave) for rr in rr_s]
@@ -180,19 +194,37 @@ def test_regular_intervals_are_none_with_or_without_p_waves() -> None:
     assert _odds([0.8] * 40, NONE) < -5
 
 
-def test_ten_intervals_are_enough_where_p_waves_are_known() -> None:
-    assert np.isnan(_odds(CHANCE[:10], NONE))
-    assert np.isfinite(_odds(CHANCE[:11], NONE))
-    assert np.isnan(_odds(CHANCE[:11], (np.nan, np.nan)))
+def test_nine_intervals_are_enough_where_p_waves_are_known() -> None:
+    assert np.isnan(_odds(CHANCE[:9], NONE))
+    assert np.isfinite(_odds(CHANCE[:10], NONE))
+    assert np.isnan(_odds(CHANCE[:10], NOT_KNOWN))
+
+
+def test_what_looks_like_fibrillation_in_noise_and_between_withheld_beats_does_so_less() -> None:
+    noisy = (*NONE[:5], -2.0, -1.5, -2.2, 0.75, 0.4, 0.4)
+    assert _odds(CHANCE, NONE) > _odds(CHANCE, noisy)
+
+
+def test_what_is_measured_is_what_the_odds_are_of() -> None:
+    beats = [Beat(rr, NORMAL, p_wave=NONE) for rr in [*CHANCE, *[0.8] * 40]]
+    times_s = (START_S + np.cumsum([beat.after_s for beat in beats])).tolist()
+    fake = cast(Beats, FakeBeats(Device(), beats, times_s))
+    odds, numbers = Rhythms().follow(fake).fibrillation, Rhythms().measure(fake)
+    np.testing.assert_array_equal(np.isnan(odds), np.isnan(numbers[:, 0]))
+    is_regular = odds == REGULAR
+    assert is_regular.any()
+    np.testing.assert_array_equal(is_regular, numbers[:, 0] == REGULAR)
+    told = np.isfinite(odds) & ~is_regular
+    np.testing.assert_allclose([answer(row, NETWORK) for row in numbers[told]], odds[told])
 
 
 def test_intervals_beside_beats_of_bad_signal_are_not_irregular_where_p_waves_are_known() -> None:
     rr_s = [step for _ in range(12) for step in (0.8, 0.8, 0.8, 0.5, 1.1)]
     kinds = [(NORMAL, False), (NORMAL, False), (NORMAL, False), (WITHHELD, True), (NORMAL, False)] * 12
     told = []
-    for p_wave in (NONE, (np.nan, np.nan)):
+    for p_wave in (NONE, NOT_KNOWN):
         beats = [
-            Beat(rr, verdict, is_poor=poor, p_wave=(np.nan, np.nan) if poor else p_wave)
+            Beat(rr, verdict, is_poor=poor, p_wave=NOT_KNOWN if poor else p_wave)
             for rr, (verdict, poor) in zip(rr_s, kinds, strict=True)
         ]
         fake = FakeBeats(Device(), beats, (START_S + np.cumsum(rr_s)).tolist())
@@ -223,10 +255,10 @@ def test_features_do_not_depend_on_the_heart_rate_but_for_entropy_large_differen
     rr_s = np.random.default_rng(2).uniform(0.5, 1.0, 30)
     linked = np.ones(30, bool)
     slow, fast = np.empty(FEATURES), np.empty(FEATURES)
-    assert find_features(rr_s * 1.5, linked, slow)
-    assert find_features(rr_s, linked, fast)
-    same = [0, 1, 2, 3, 4, 7, 9, 10, 11]
-    np.testing.assert_allclose(slow[same], fast[same])
+    assert find_features(rr_s * 1.5, linked, slow) == KNOWN
+    assert find_features(rr_s, linked, fast) == KNOWN
+    same = [k for k in range(FEATURES) if OF_RR[k] not in ("entropy", "large_steps", "mean_rr")]
+    np.testing.assert_allclose(slow[same], fast[same], atol=1e-4)
 
 
 def test_devices_do_not_know_of_each_other() -> None:
@@ -246,7 +278,7 @@ def test_what_is_saved_is_small_and_of_this_version() -> None:
     assert rhythms.save(device) == b""
     rhythms.follow(cast(Beats, FakeBeats(device, [Beat(0.8, NORMAL)] * KEPT, [START_S + k for k in range(KEPT)])))
     saved = rhythms.save(device)
-    assert len(saved) == STATE.itemsize < 700
+    assert len(saved) == STATE.itemsize < 720
     with pytest.raises(ValueError, match="buffer size"):
         Rhythms().restore(Device(), saved[:-1])
 
@@ -281,8 +313,9 @@ def test_features_are_those_of_a_naive_twin(rr_ms: list[int], breaks: int) -> No
     linked = np.array([i > 0 and (i % 5 > 0 or breaks >> i & 1 > 0) for i in range(rr_s.size)])
     found = np.empty(FEATURES)
     first = np.sort([abs(rr_s[i] - rr_s[i - 1]) / rr_s.mean() for i in np.flatnonzero(linked)])
-    if not find_features(rr_s, linked, found):
-        assert first[first.size // 2] < REGULAR_BELOW
+    known = find_features(rr_s, linked, found)
+    if known != KNOWN:
+        assert known == UNKNOWN or first[first.size // 2] < REGULAR_BELOW
         return
     expected = [np.log(first[int(q * (first.size - 1))] + EPSILON) for q in QUANTILES]
     assert found[: len(QUANTILES)] == pytest.approx(expected)
@@ -295,6 +328,24 @@ def test_features_are_those_of_a_naive_twin(rr_ms: list[int], breaks: int) -> No
     in_order = np.sort(rr_s)
     low, high = (in_order[int(q * (rr_s.size - 1))] for q in (0.25, 0.75))
     assert found[11] == pytest.approx(np.log((high - low) / rr_s.mean() + EPSILON))
+    middle, by_name = in_order[rr_s.size // 2], dict(zip(OF_RR, found.tolist(), strict=True))
+    for name, width in (("narrow", NARROW), ("wide", WIDE)):
+        counts = [np.count_nonzero((rr_s >= one) & (rr_s - one <= width * rr_s.mean())) for one in rr_s]
+        assert by_name[name] == pytest.approx(max(counts) / rr_s.size)
+    deviations = np.sort(abs(rr_s - middle))
+    assert by_name["deviation"] == pytest.approx(np.log(deviations[rr_s.size // 2] / middle + EPSILON))
+    assert by_name["early"] == np.mean(rr_s < EARLY * middle)
+    assert by_name["late"] == np.mean(rr_s > LATE * middle)
+    assert by_name["known"] == rr_s.size / WINDOW
+    neighbours = [(rr_s[i - 1] - rr_s.mean(), rr_s[i] - rr_s.mean()) for i in np.flatnonzero(linked)]
+    both, power = sum(a * b for a, b in neighbours), sum(a * a + b * b for a, b in neighbours) / 2
+    assert by_name["correlation"] == pytest.approx(both / power, rel=1e-3, abs=1e-4)
+
+
+def test_too_few_intervals_are_neither_regular_nor_irregular() -> None:
+    linked, out = np.ones(8, bool), np.empty(FEATURES)
+    assert find_features(np.full(8, 0.8), linked, out) == UNKNOWN
+    assert find_features(np.full(9, 0.8), np.ones(9, bool), out) == PLAINLY_REGULAR
 
 
 def _naive_matches(rr_s: np.ndarray, linked: np.ndarray, tolerance_s: float) -> tuple[int, int]:

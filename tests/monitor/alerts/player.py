@@ -13,6 +13,7 @@ from monitor import wire
 from monitor.alerts.detection import Detection
 from monitor.alerts.detector import Detector, Tracker
 from monitor.alerts.finding import ABNORMAL, Beats, Rhythm
+from monitor.ecg.wearer import TOLD
 from monitor.rhythm import Rhythms, describe
 
 START_S = 1_700_000_000.0
@@ -35,8 +36,8 @@ class Beat(NamedTuple):
     """Probability of an abnormal shape."""
     unusual: bool = False
     ventricular: float = 0.0
-    p_wave: tuple[float, float] = (np.nan, np.nan)
     """Probability of class V."""
+    p_wave: tuple[float, ...] = (np.nan,) * TOLD
 
 
 class Moment(NamedTuple):
@@ -87,7 +88,7 @@ class FakeBeats:
         self.probability = np.array([beat.probability for beat in beats])
         self.ventricular = np.array([beat.ventricular for beat in beats])
         self.shape = np.array([beat.shape for beat in beats])
-        self.p_wave = np.array([beat.p_wave for beat in beats]).reshape(-1, 2)
+        self.p_wave = np.array([beat.p_wave for beat in beats]).reshape(-1, TOLD)
         self.unusual = np.array([beat.unusual for beat in beats], bool)
         self.is_poor = np.array([beat.is_poor for beat in beats])
         self.outdated = np.array([beat.outdated for beat in beats])

@@ -241,7 +241,10 @@ def test_a_flat_line_gives_finite_inputs() -> None:
 
 
 def test_little_is_remembered_of_a_wearer() -> None:
-    assert wearer.STATE.itemsize <= 600
+    assert wearer.STATE.itemsize <= 640
+
+
+SIZE, ABOVE, REST, NOISE, HEIGHT = map(wearer.P_WAVE_NUMBERS.index, ("size", "above", "rest", "noise", "height_change"))
 
 
 def _p_waves(windows: Any, rr: Any, states: Any = None) -> Floats:
@@ -285,14 +288,37 @@ def test_a_p_wave_is_known_by_what_beats_have_in_common(seed: int, gain: float, 
 
 
 def test_the_usual_p_wave_has_a_size_in_heights_of_the_beat() -> None:
-    large, small = (_p_waves(gain * _in_rhythm(0, height), [100] * 60)[-1, 1] for gain, height in ((1, 150), (9, 75)))
+    large, small = (
+        _p_waves(gain * _in_rhythm(0, height), [100] * 60)[-1, SIZE] for gain, height in ((1, 150), (9, 75))
+    )
     assert large - small == pytest.approx(np.log(2), abs=0.15)
-    assert _p_waves(_fibrillating(0), [100] * 60)[-1, 1] < small
+    assert _p_waves(_fibrillating(0), [100] * 60)[-1, SIZE] < small
 
 
-def test_nothing_is_known_of_p_waves_before_the_fifth_beat() -> None:
+def test_nothing_is_known_of_p_waves_before_the_third_beat() -> None:
     known = np.isfinite(_p_waves(_in_rhythm(0, 100), [100] * 60)).all(axis=1)
-    assert known.tolist() == [False] * 4 + [True] * 56
+    assert known.tolist() == [False] * 2 + [True] * 58
+
+
+def test_a_p_wave_stands_above_the_line_in_any_polarity_and_its_absence_does_not() -> None:
+    above = [_p_waves(gain * _in_rhythm(0, 150), [100] * 60)[-1, ABOVE] for gain in (1.0, -1.0)]
+    assert above[0] == pytest.approx(above[1], abs=0.02)
+    assert above[0] > _p_waves(_fibrillating(0), [100] * 60)[-1, ABOVE] + 1
+
+
+def test_fibrillatory_waves_are_left_of_a_beat_and_noise_changes_faster() -> None:
+    calm = _p_waves(_in_rhythm(0, 100), [100] * 60)[-1]
+    waves_ = _p_waves(_fibrillating(0), [100] * 60)[-1]
+    noisy = _in_rhythm(0, 100) + np.random.default_rng(1).normal(0, 40, (60, 120))
+    noise = _p_waves(noisy, [100] * 60)[-1]
+    assert min(waves_[REST], noise[REST]) > calm[REST] + 0.5
+    assert noise[NOISE] > waves_[NOISE] + 0.5
+    assert abs(waves_[NOISE] - calm[NOISE]) < 0.2
+
+
+def test_beats_that_are_now_high_now_low_are_told() -> None:
+    changing = _in_rhythm(0, 100) * np.where(np.arange(60) % 2, 1.3, 0.7)[:, None]
+    assert _p_waves(changing, [100] * 60)[-1, HEIGHT] > _p_waves(_in_rhythm(0, 100), [100] * 60)[-1, HEIGHT] + 0.1
 
 
 def test_broad_and_early_beats_say_nothing_of_p_waves() -> None:
@@ -301,8 +327,9 @@ def test_broad_and_early_beats_say_nothing_of_p_waves() -> None:
     windows[40:50:2], rr[40:50:2] = waves((0, -1500, 600), (4, 7, 12)), 60
     windows[41:51:2], rr[41:51:2] = waves((0, 1000, 200)), 70
     after = _p_waves(windows, rr)
-    assert (after[40:50] == after[39]).all()
-    assert after[-1] == pytest.approx(before[-1], abs=0.05)
+    of_atria = [*range(SIZE), SIZE, ABOVE, REST, NOISE]
+    assert (after[40:50, of_atria] == after[39, of_atria]).all()
+    assert after[-1, of_atria] == pytest.approx(before[-1, of_atria], abs=0.05)
 
 
 def test_what_is_known_of_p_waves_is_the_same_however_beats_come_in_batches() -> None:
@@ -324,9 +351,10 @@ def test_the_likeness_is_a_mean_of_correlations_as_documented() -> None:
 
     pairs = [(free_of_trend(own[begin:end]), free_of_trend(usual[begin:end])) for own, usual in inputs.astype(float)]
     expected = np.mean([np.corrcoef(own, usual)[0, 1] for own, usual in pairs])
-    likeness, size = _p_waves(windows, rr)[-1]
+    likeness, spread, size = _p_waves(windows, rr)[-1, : SIZE + 1]
     assert likeness == pytest.approx(expected, abs=1e-3)
-    assert size == pytest.approx(np.log(np.sqrt((pairs[-1][1] ** 2).mean())), abs=1e-2)
+    assert spread == pytest.approx(np.std([np.corrcoef(own, usual)[0, 1] for own, usual in pairs]), abs=5e-3)
+    assert size == pytest.approx(np.log(np.sqrt((pairs[-1][1] ** 2).mean()) + wearer.LEAST), abs=1e-2)
 
 
 @pytest.mark.parametrize("gain", [0.05, 1.0, 20.0])
