@@ -327,6 +327,10 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     lead: str | None = None
     """As in `Info`, like the next: not every broker hands that to who comes late."""
     resolution_uv: float | None = None
+    monitor: str | None = None
+    """Name of the monitor, or of the fleet of processes, that watches it."""
+    heard_s: Time | None = None
+    """When its last message came, on the monitor's clock; time in which no device could be heard does not count."""
     time_s: Time
     """When this was so, on the monitor's clock."""
     schema: int = SCHEMA
@@ -436,6 +440,9 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """And of its file."""
     since_s: Time
     """When it started."""
+    time_s: Time | None = None
+    """When it said so, on its own clock: who is handed what the broker retains knows by that how old it is. Null in a
+    last will."""
     counts: dict[str, int] = {}
     """Running totals: packets, beats, alerts, and what was dropped and why."""
     devices: int = 0

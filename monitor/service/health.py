@@ -172,6 +172,7 @@ class Health:
             version=VERSION,
             **parts.panel.names(),
             since_s=self._since_s,
+            time_s=round(time.time(), 3),
             counts=dict(parts.engine.counts) | faults,
             devices=parts.engine.devices,
             streaming=tally.streaming,

@@ -134,7 +134,7 @@ class Service:
         try:
             topics, checkpoint, decisions = wire.Topics(settings.prefix), Checkpoint(engine, store), Decisions()
             publisher = Publisher(source, engine, checkpoint.outbox, topics, settings.publish_beats, decisions)
-            states = States(engine, source, decisions, topics, self.board.states)
+            states = States(engine, source, decisions, topics, settings.name, self.board.states)
             configured = self._configured = Configured(settings, engine, decisions, states)
             tools = Tools(
                 engine, checkpoint, store, source, publisher, states, decisions, configured.read_again

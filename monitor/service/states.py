@@ -59,6 +59,8 @@ class States:
         What people have decided about them.
     topics
         Of the wire.
+    monitor
+        Name of the monitor, or of its fleet.
     told
         Keeps the latest state of each device for others to read; None: nobody does.
     """
@@ -69,6 +71,7 @@ class States:
         source: Source,
         decisions: Decisions,
         topics: wire.Topics,
+        monitor: str,
         told: dict[str, wire.DeviceState] | None = None,
     ) -> None:
         self._latest = told
@@ -76,6 +79,7 @@ class States:
         self._source = source
         self._decisions = decisions
         self._topics = topics
+        self._monitor = monitor
         self._told: set[str] = set()  # devices whose state the broker has
         self._values = np.zeros((4, 0))  # what was told last, by row; see `_has_changed`
         self._due: set[str] = set()
@@ -128,7 +132,7 @@ class States:
             self._forget(self._due.difference(known.id for known in look.devices) & self._told)
             which = list(range(len(look.devices)))
         self._due.clear()
-        self._tell(look, which, now_s, time_s)
+        self._tell(look, which, now_s, time_s - arrived_s)
 
     def clear(self, devices: Iterable[str]) -> None:
         """Let the broker forget the states of devices that are not watched any more."""
@@ -161,8 +165,9 @@ class States:
         if rows.size and (most := int(rows.max()) + 1) > self._values.shape[1]:
             self._values = np.pad(self._values, ((0, 0), (0, most)))
 
-    def _tell(self, look: Look, which: list[int], now_s: float, time_s: float) -> None:
-        """Publish some of the devices that were looked at."""
+    def _tell(self, look: Look, which: list[int], now_s: float, epoch_s: float) -> None:
+        """Publish some of the devices that were looked at; `epoch_s` is when the clock of `Engine.feed` showed 0."""
+        time_s = time.time()
         self._make_room(look.rows)
         values = np.array([look.connections, look.rate_bpm, look.judged, np.full(len(look.devices), now_s)])
         self._values[:, look.rows[which]] = values[:, which]
@@ -170,15 +175,22 @@ class States:
         for k in which:
             known = look.devices[k]
             connection = CONNECTIONS[look.connections[k]]
-            state = self._describe(known, connection, rates[k], shares[k], time_s)
+            state = self._describe(known, connection, rates[k], shares[k], (time_s, known.arrived_s + epoch_s))
             self._told.add(known.id)
             if self._latest is not None:
                 self._latest[known.id] = state
             self._publish(known.id, wire.encode(state))
 
     def _describe(
-        self, known: Device, connection: wire.Connection, rate_bpm: float, judged: float, time_s: float
+        self,
+        known: Device,
+        connection: wire.Connection,
+        rate_bpm: float,
+        judged: float,
+        times_s: tuple[float, float],
     ) -> wire.DeviceState:
+        """Return the state of a device; `times_s` are now, and when its last message came."""
+        time_s, heard_s = times_s
         decided = self._decisions.of(known.id)
         has_rate = not math.isnan(rate_bpm) and NO_RATE.isdisjoint(known.active)
         return wire.DeviceState(
@@ -193,6 +205,8 @@ class States:
             limits=self._decisions.limits_of(known.id),
             lead=known.lead or None,
             resolution_uv=known.resolution_uv,
+            monitor=self._monitor,
+            heard_s=round(min(max(heard_s, 0.0), time_s), 3),
             time_s=round(time_s, 3),
         )
 

@@ -283,7 +283,7 @@ class Workers:
         counts = sum((worker.counts for worker in workers), Counter[str]())
         counts[counters.WORKER_RESTARTS] = sum(worker.deaths for worker in workers)
         counts[counters.WORKERS_KILLED] = sum(worker.hung for worker in workers)
-        return msgspec.structs.replace(status, counts=dict(counts))
+        return msgspec.structs.replace(status, counts=dict(counts), time_s=round(time.time(), 3))
 
     def _blank(self, state: wire.MonitorState) -> wire.MonitorStatus:
         return wire.MonitorStatus(state=state, version=VERSION, model="", model_sha256="", since_s=self._since_s)

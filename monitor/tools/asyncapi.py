@@ -105,6 +105,8 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
         ],
         silenced=[wire.Silence(kind="lead-off", until_s=1.700001e9, by="nurse-2", reason="Washing.")],
         limits={"bradycardia": {"below_bpm": 45.0}},
+        monitor="monitor",
+        heard_s=1.7000000448e9,
         time_s=1.700000045e9,
     ),
     wire.Request: wire.Request(
@@ -118,7 +120,7 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
     wire.Answer: wire.Answer(id="7", ok=True, text="Acknowledged atrial-fibrillation of patch-1."),
     wire.Forgotten: wire.Forgotten(device="patch-1", time_s=1.700000045e9),
     wire.MonitorStatus: wire.MonitorStatus(
-        state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, devices=1, streaming=1
+        state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, time_s=1.700000045e9, devices=1, streaming=1
     ),
 }
 """One message of each kind."""

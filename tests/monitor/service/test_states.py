@@ -46,6 +46,18 @@ def test_a_device_that_is_well_streams_with_its_heart_rate(monitor: Monitor) -> 
     assert (state.rhythm, state.judged, state.schema) == ("regular", 1.0, wire.SCHEMA)
 
 
+def test_it_says_who_watches_the_device_and_when_its_last_message_came(monitor: Monitor) -> None:
+    monitor.play("a", CALM)
+    state = _state(monitor)
+    assert state.monitor == "monitor"
+    assert state.heard_s == pytest.approx(state.time_s, abs=1)
+    _age(monitor, 120)
+    monitor.loop.turn(0.0)
+    state = _state(monitor)
+    assert state.connection == "silent"
+    assert state.heard_s == pytest.approx(state.time_s - 120, abs=1), "not when that was said"
+
+
 def test_an_alert_is_in_it_from_its_begin_to_its_end(monitor: Monitor) -> None:
     monitor.play("a", SLOW)
     [new] = monitor.alerts("a")
