@@ -86,7 +86,7 @@ class Page:
         self.hub = Hub(topics, feed)
         self._feed, self._now = feed, now
         self._asker = Asker(topics, settings.name, feed.answer_name, feed.publish)
-        self._refresh_topic = topics.request(settings.name, wire.REFRESH)
+        self._topics, self._name = topics, settings.name
         self._connected_s = math.inf
         self._past = Past(settings.state, settings.name)
         self.phones = Phones(topics, feed, self.refused)
@@ -114,8 +114,11 @@ class Page:
         if self._connected_s + RETAINED_S < self._now() and self.hub.connected:
             self._connected_s = math.inf
             if not self.hub.has_retained:
-                with contextlib.suppress(ConnectionError):
-                    self._feed.publish(self._refresh_topic, b"{}")
+                self._ask_to_say_again(self._name)
+
+    def _ask_to_say_again(self, monitor: str) -> None:
+        with contextlib.suppress(ConnectionError):
+            self._feed.publish(self._topics.request(monitor, wire.REFRESH), b"{}")
 
     def take(self, messages: list[Heard]) -> None:
         """Take what came from the broker."""
@@ -127,6 +130,8 @@ class Page:
                 self.hub.refused["answer"] += 1
         others = self.phones.take(one for one in messages if one.topic != self._asker.answer_topic)
         self.hub.take(others, self._now())
+        for monitor in self.hub.take_doubtful():
+            self._ask_to_say_again(monitor)
 
     def api(self) -> Api:
         """Return the handlers of what the scripts ask for."""

@@ -26,10 +26,14 @@ MOST_ACTIVE = 2 * MOST_DEVICES
 """Beyond so many the oldest active ones go, too."""
 SILENT_S = 10.0
 """From then on a device without a `DeviceState` counts as silent."""
+SLOW_S, SKEW_S = 60.0, 5.0
+"""What comes may be so late by a clock that is right; another clock is followed by such steps."""
 HEARD_S = 5.0
 """For so long the state of a device need not list an alert that was just heard."""
 _RANKS: dict[str, int] = {"high": 3, "medium": 2, "low": 1, "technical": 0}
 _ANSWERS = ("acknowledged", "silenced", "commented")
+AWAY: tuple[wire.Connection, ...] = ("silent", "offline")
+"""Nothing comes of such a device."""
 NOT_HEARD = "end-not-heard"
 """Why an alert is over of which only an answer was heard."""
 
@@ -93,7 +97,11 @@ class Row(msgspec.Struct, omit_defaults=True):
     silenced: list[wire.Silence] = []
     limits: dict[str, dict[str, float]] = {}
     seen_s: float = 0.0
-    """When something came of it or about it, on the page's clock."""
+    """When it was last heard, on the page's clock; 0 if that is not known."""
+    ahead_s: float = 0.0
+    """Its clock minus the page's, by the latest that came of it; 0 if they are in step."""
+    monitor: str | None = None
+    """Who watches it, if that is known."""
     has_state: bool = False
     """Whether the monitor publishes its state."""
     version: int = 0
@@ -107,6 +115,8 @@ class Fleet:
 
     def __init__(self) -> None:
         self.version = 0
+        self.ahead_s = 0.0
+        """The monitor's clock minus the page's."""
         self.rows: OrderedDict[str, Row] = OrderedDict()
         """By device; what changed last stands last."""
         self.episodes: OrderedDict[str, Episode] = OrderedDict()
@@ -119,22 +129,50 @@ class Fleet:
         """Episodes that are over; what changed last stands last."""
         self._ids: OrderedDict[str, None] = OrderedDict()
 
-    def take_state(self, state: wire.DeviceState, now_s: float) -> None:
-        """Take a device's retained state."""
+    def take_state(self, state: wire.DeviceState, now_s: float, is_retained: bool = False) -> None:
+        """Take a device's state; one that the broker had retained says nothing of now."""
         row = self._row(state.device)
         if row is None:
             return
         row.has_state = True
         row.name, row.connection, row.rhythm, row.judged = state.name, state.connection, state.rhythm, state.judged
-        row.heart_rate_bpm, row.silenced, row.limits = state.heart_rate_bpm, state.silenced, state.limits
-        row.seen_s = now_s
+        row.heart_rate_bpm, row.limits = state.heart_rate_bpm, state.limits
+        row.silenced = [msgspec.structs.replace(one, until_s=one.until_s - self.ahead_s) for one in state.silenced]
+        row.monitor = state.monitor
+        row.seen_s = self._heard_s(state, row, now_s, is_retained)
         for active in state.alerts:
             self._take_active(state.device, active, now_s)
         listed = {active.episode for active in state.alerts}
         for episode in list(self._of_device.get(state.device, {}).values()):
             if episode.is_active and episode.episode not in listed and episode.heard_s + HEARD_S < now_s:
-                self._end(episode, state.time_s, None)
+                self._end(episode, state.time_s - self.ahead_s + row.ahead_s, None)
         self._touch(row)
+
+    def _heard_s(self, state: wire.DeviceState, row: Row, now_s: float, is_retained: bool) -> float:
+        """When a device was last heard, on the page's clock: that something is said of it is not that."""
+        if state.heard_s is not None:
+            return min(now_s, max(row.seen_s, state.heard_s - self.ahead_s))
+        if is_retained or state.connection in AWAY:
+            return row.seen_s
+        return now_s
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Note the monitor's clock minus the page's, also for what was told before that was known."""
+        by_s, self.ahead_s = self.ahead_s - ahead_s, ahead_s
+        if by_s:
+            for row in [row for row in self.rows.values() if row.has_state and row.connection in AWAY and row.seen_s]:
+                row.seen_s += by_s
+                self._touch(row)
+
+    def note_clock(self, device: str, shown_s: float, now_s: float) -> None:
+        """Note what a device's clock showed when something came of it that is of now."""
+        row = self.rows.get(device)
+        ahead_s = shown_s - now_s
+        if abs(ahead_s) <= SLOW_S:
+            ahead_s = 0.0
+        if row is not None and abs(ahead_s - row.ahead_s) > SKEW_S:
+            row.ahead_s = ahead_s
+            self._touch(row)
 
     def forget(self, device: str) -> None:
         """Drop a device whose state was cleared; its alerts stay."""

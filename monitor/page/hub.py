@@ -24,6 +24,7 @@ from monitor.page.fleet import MOST_DEVICES, Fleet
 from monitor.page.signal import Signal
 from monitor.page.trend import Trend
 from monitor.page.viewer import Viewer
+from monitor.page.watch import Watch
 from monitor.summary import Monitors
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 LINGER_S = 10.0
 FEW = 500
 """Devices."""
-OVERDUE_S = 20.0
-"""A monitor says every 10 s how it is: one that has been quiet for twice as long watches nobody, as far as is known."""
 MOST_GONE = 200
 """Devices that were forgotten and whose trends are kept, in case they come back."""
 
@@ -44,17 +43,6 @@ class Heard(NamedTuple):
     payload: bytes
     retained: bool = False
     """Whether the broker had kept it."""
-
-
-class WatchNews(NamedTuple):
-    """Whether anybody is watched, as far as is known here."""
-
-    watched: bool
-    """Whether a monitor is online, and has said so lately."""
-    watched_s: float | None
-    """When that was last known, on the page's clock; None if it never was."""
-    overdue: list[str]
-    """Monitors, or processes of a fleet, that ought to have said something, and have not."""
 
 
 class Broker(Protocol):
@@ -88,11 +76,10 @@ class Hub:
         self.connected = self.has_retained = False
         """Whether the broker is there, and whether it has handed out what it retains."""
         self._monitors = Monitors()
-        self.watch_news = WatchNews(False, None, [])
+        self._watch = Watch()
+        self.watch_news = self._watch.judge(False, 0.0)
         """Whether anybody is watched."""
-        self._online_s: dict[str, float] = {}
-        """By monitor, or process of a fleet: when it last said that it is there."""
-        self._watched_s: float | None = None
+        self._doubtful: set[str] = set()
         self._signals: dict[str, Signal] = {}
         self._infos: OrderedDict[str, wire.Info] = OrderedDict()
         self._steps_uv: OrderedDict[str, float] = OrderedDict()  # of signals, by what device or monitor says
@@ -103,7 +90,6 @@ class Hub:
             "samples": self._take_samples,
             "beats": self._take_beat,
             "alerts": self._take_alert,
-            "state": self._take_state,
             "info": self._take_info,
             "status": self._take_status,
         }
@@ -122,17 +108,23 @@ class Hub:
                     topic.startswith(f"{self._topics.prefix}/monitor/")
                     and topic.count("/", len(self._topics.prefix)) > 2
                 ):
-                    self._take_monitor(topic, payload, now_s)
+                    self._take_monitor(topic, payload, now_s, is_retained)
                     continue
                 device, leaf = self._topics.parse(topic)
-                take = self._take.get(leaf)
-                if take is not None:
+                if leaf == "state":
+                    self._take_state(device, payload, now_s, is_retained)
+                elif (take := self._take.get(leaf)) is not None:
                     take(device, payload, now_s)
             except wire.PacketError:
                 self.refused[leaf[:32]] += 1
             except Exception:  # a fault of ours with one message must not cost those of all others behind it
                 self.refused["fault"] += 1
                 log.exception("a message on %.200r could not be taken", topic)
+
+    def take_doubtful(self) -> set[str]:
+        """Return monitors and fleets of which it has come to be doubtful whether they are there; each once."""
+        doubtful, self._doubtful = self._doubtful, set()
+        return doubtful
 
     def set_connected(self, connected: bool, now_s: float) -> None:
         """Note whether the broker is there."""
@@ -176,7 +168,7 @@ class Hub:
         self.fleet.tick(now_s)
         before = self.watch_news
         self._judge_watch(now_s)
-        if (before.watched, before.overdue) != (self.watch_news.watched, self.watch_news.overdue):
+        if not before.is_like(self.watch_news):
             self._tell_monitors()
         for device, since_s in list(self._leaving_s.items()):
             if since_s + LINGER_S < now_s:
@@ -222,6 +214,8 @@ class Hub:
             return
         chunk = signal.take(wire.decode_packet(payload))
         if chunk is not None:
+            self.fleet.note_clock(device, chunk.end_s, now_s)
+        if chunk is not None:
             for viewer in self.viewers:
                 if device in viewer.watched:
                     viewer.add_chunk(device, chunk, signal.step_uv)
@@ -232,6 +226,7 @@ class Hub:
             raise wire.PacketError(f"A beat must be of its topic's device: got {beat.device[:80]!r} on {device}.")
         if self.fleet.see(device, now_s) is None:
             return
+        self.fleet.note_clock(device, beat.completed_s, now_s)
         trend = self.trend(device)
         trend.note_beat(beat, now_s)
         self.fleet.take_beat(beat, trend.judged(), now_s)
@@ -244,10 +239,12 @@ class Hub:
         if alert.device != device:
             raise wire.PacketError(f"An alert must be of its topic's device: got {alert.device[:80]!r} on {device}.")
         self.fleet.take_alert(alert, now_s)
+        if alert.state in ("new", "update"):
+            self.fleet.note_clock(device, alert.completed_s, now_s)
         for viewer in self.viewers:
             viewer.hear_alert()
 
-    def _take_state(self, device: str, payload: bytes, now_s: float) -> None:
+    def _take_state(self, device: str, payload: bytes, now_s: float, is_retained: bool) -> None:
         if not payload:
             self._forget(device)
             return
@@ -257,7 +254,7 @@ class Hub:
         if state.resolution_uv is not None and device not in self._infos:
             self._note_step(device, state.resolution_uv)
         before = self.fleet.version
-        self.fleet.take_state(state, now_s)
+        self.fleet.take_state(state, now_s, is_retained)
         if state.heart_rate_bpm is not None and device in self.fleet.rows:
             self.trend(device).note_told(state.time_s, state.heart_rate_bpm, now_s)
         for viewer in self.viewers:
@@ -287,19 +284,18 @@ class Hub:
         if payload:
             self.fleet.take_status(device, wire.decode(payload, wire.DeviceStatus))
 
-    def _take_monitor(self, topic: str, payload: bytes, now_s: float) -> None:
+    def _take_monitor(self, topic: str, payload: bytes, now_s: float, is_retained: bool) -> None:
         name, leaf = topic.split("/")[-2:]
         if leaf == "forgotten":
             self._erase(wire.decode(payload, wire.Forgotten).device)
         if leaf != "status":
             return
-        self._monitors.take(name, payload)
+        group = self._monitors.take(name, payload)
         self.fleet.monitors = self._monitors.shown()
         status = wire.decode(payload, wire.MonitorStatus) if payload else None
-        if status is None or status.state == "offline":
-            self._online_s.pop(name, None)
-        else:
-            self._online_s[name] = self._watched_s = now_s
+        if self._watch.take(name, status, is_retained, now_s):
+            self._doubtful.add(group)
+        self.fleet.set_clock(self._watch.ahead_s)
         self._judge_watch(now_s)
         self._tell_monitors()
 
@@ -321,13 +317,11 @@ class Hub:
             self.trends.pop(self._gone.popitem(last=False)[0], None)
 
     def _judge_watch(self, now_s: float) -> None:
-        overdue = sorted(name for name, heard_s in self._online_s.items() if heard_s + OVERDUE_S < now_s)
-        is_watched = self.connected and len(overdue) < len(self._online_s)
-        self.watch_news = WatchNews(is_watched, self._watched_s, overdue)
+        self.watch_news = self._watch.judge(self.connected, now_s)
 
     def _tell_monitors(self) -> None:
         for viewer in self.viewers:
             self._tell_monitor(viewer)
 
     def _tell_monitor(self, viewer: Viewer) -> None:
-        viewer.tell_monitor(self.fleet.monitors, self.connected, self.watch_news._asdict())
+        viewer.tell_monitor(self.fleet.monitors, self.connected, self.watch_news)

@@ -20,6 +20,7 @@ import msgspec
 from monitor import wire
 from monitor.page.fleet import Fleet
 from monitor.page.signal import Chunk, encode_frame
+from monitor.page.watch import WatchNews
 
 MOST_WATCHED = 64
 """Devices whose signal one page may watch at a time."""
@@ -86,7 +87,7 @@ class Viewer:
         self._rows_due_s = 0.0
         self._wake()
 
-    def tell_monitor(self, monitors: Mapping[str, wire.MonitorStatus], broker: bool, watch: Mapping[str, Any]) -> None:
+    def tell_monitor(self, monitors: Mapping[str, wire.MonitorStatus], broker: bool, watch: WatchNews) -> None:
         """Take how the monitors are, whether the broker is there, and whether anybody is watched."""
         self._tell({"monitors": monitors, "broker": broker, "watch": watch})
 

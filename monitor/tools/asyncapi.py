@@ -120,7 +120,14 @@ EXAMPLES: dict[type[msgspec.Struct], msgspec.Struct] = {
     wire.Answer: wire.Answer(id="7", ok=True, text="Acknowledged atrial-fibrillation of patch-1."),
     wire.Forgotten: wire.Forgotten(device="patch-1", time_s=1.700000045e9),
     wire.MonitorStatus: wire.MonitorStatus(
-        state="online", version="0.1.0", model="ptb", model_sha256="5ec91c6a", since_s=1.7e9, time_s=1.700000045e9, devices=1, streaming=1
+        state="online",
+        version="0.1.0",
+        model="ptb",
+        model_sha256="5ec91c6a",
+        since_s=1.7e9,
+        time_s=1.700000045e9,
+        devices=1,
+        streaming=1,
     ),
 }
 """One message of each kind."""

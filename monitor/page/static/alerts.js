@@ -15,6 +15,8 @@ const STEPS = /** @type {Record<string, string>} */ ({
   silenced: "silenced",
   commented: "commented",
 });
+/** Steps that have the device's time; people's have the monitor's. */
+const OF_DEVICES = ["new", "update", "end"];
 
 /**
  * @param {string} episode
@@ -60,11 +62,10 @@ export function isListed(alert) {
  * @param {boolean} isChosen
  */
 export function alertItem(alert, isChosen) {
-  const now_s = link.now_s();
   const isOver = Boolean(alert.ended_s);
   const when = isOver
-    ? `${day(alert.since_s)}, for ${span((alert.ended_s ?? 0) - alert.since_s)}`
-    : `since ${span(now_s - alert.since_s)}`;
+    ? `${began(alert)}, for ${span((alert.ended_s ?? 0) - alert.since_s)}`
+    : `for ${sinceBegin(alert)}`;
   const answered = alert.acknowledged_by
     ? ` · acknowledged by ${alert.acknowledged_by}`
     : isSilenced(link.rows.get(alert.device), alert)
@@ -245,16 +246,31 @@ function gravest(all) {
   return active[0] ?? all.filter(isListed).sort(byEnd)[0];
 }
 
+/**
+ * For how long an alert has been active.
+ * @param {Episode} alert
+ */
+export function sinceBegin(alert) {
+  return span(link.now_s() - link.time_s(alert.device, alert.since_s));
+}
+
+/**
+ * When an alert began.
+ * @param {Episode} alert
+ */
+function began(alert) {
+  return day(link.time_s(alert.device, alert.since_s), link.now_s());
+}
+
 /** @param {Episode} alert */
 function facts(alert) {
-  const now_s = link.now_s();
   const silenced = isSilenced(link.rows.get(alert.device), alert);
   const state = alert.ended_s
     ? `over, after ${span(alert.ended_s - alert.since_s)}${alert.reason ? `: ${endReason(alert.reason)}` : ""}`
-    : `active for ${span(now_s - alert.since_s)}`;
+    : `active for ${sinceBegin(alert)}`;
   const items = /** @type {[string, string | null | undefined | false | 0][]} */ ([
     ["State", state],
-    ["Since", day(alert.since_s)],
+    ["Since", began(alert)],
     ["Acknowledged", alert.acknowledged_by ? `by ${alert.acknowledged_by}` : "no"],
     ["Silenced", silenced && "yes"],
     ["Heart rate", alert.heart_rate_bpm && `${Math.round(alert.heart_rate_bpm)} /min`],
@@ -281,7 +297,11 @@ function life(alert) {
     return h(
       "li",
       {},
-      h("span", { class: "dim" }, day(step.time_s)),
+      h(
+        "span",
+        { class: "dim" },
+        day(OF_DEVICES.includes(step.state) ? link.time_s(alert.device, step.time_s) : step.time_s, link.now_s()),
+      ),
       h("span", {}, `${did}${step.by ? ` by ${step.by}` : ""}`),
       h("span", {}, text),
     );

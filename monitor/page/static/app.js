@@ -87,6 +87,20 @@ function setTheme(theme) {
   window.dispatchEvent(new Event("resize"));
 }
 
+/**
+ * Which monitors are away, while another is there, and how many devices nobody watches for that.
+ * @param {Row[]} rows
+ */
+function awayText(rows) {
+  if (link.unwatched || Object.keys(link.watchNews.away).length === 0) return "";
+  const counts = /** @type {Map<string, number>} */ (new Map());
+  for (const row of rows) {
+    const why = link.unwatchedOf(row)?.why;
+    if (why) counts.set(why, (counts.get(why) ?? 0) + 1);
+  }
+  return [...counts].map(([why, count]) => `${why}: ${count} device${count === 1 ? "" : "s"} not watched`).join(", ");
+}
+
 function updateHealth() {
   const monitors = Object.values(link.monitors);
   const online = monitors.filter((status) => status.state !== "offline");
@@ -94,8 +108,10 @@ function updateHealth() {
   const fault = online.map((status) => status.broker_fault ?? status.fault).find((one) => one);
   const { unwatched } = link;
   const overdue = link.watchNews.overdue;
+  const away = awayText([...link.rows.values()]);
   let text = "";
   if (unwatched) text = unwatched.why;
+  else if (away) text = away;
   else if (overdue.length) text = `the monitor ${overdue.join(", ")} does not answer`;
   else if (overloaded) text = "the monitor is overloaded: alerts come late";
   else if (fault) text = fault;
@@ -138,7 +154,7 @@ async function start() {
     show();
     main.focus();
   });
-  for (const topic of /** @type {const} */ (["link", "monitors"])) link.on(topic, updateHealth);
+  for (const topic of /** @type {const} */ (["link", "monitors", "rows"])) link.on(topic, updateHealth);
   for (const topic of /** @type {const} */ (["alerts", "rows"])) link.on(topic, updateAlarms);
   setInterval(updateAlarms, 2000);
   updateHealth();

@@ -6,8 +6,8 @@ import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
 import { act, badge, openForm, openRename, openSilence, send } from "./pieces.js";
 import { qualityText, seenText, sinceText } from "./fleet.js";
-import { alertItem, byUrgency, isListed, isOpen } from "./alerts.js";
-import { CONNECTIONS, className, clock, kindName, percent, rate, span } from "./words.js";
+import { alertItem, byUrgency, isListed, isOpen, sinceBegin } from "./alerts.js";
+import { CONNECTIONS, className, clock, kindName, percent, rate, sentence } from "./words.js";
 
 const SPEEDS = [12.5, 25, 50];
 const GAINS = [5, 10, 20];
@@ -181,11 +181,11 @@ class Device {
     this.under.hidden = !row?.name;
     const connection = row?.connection ?? "streaming";
     setText(this.rate, connection === "streaming" ? rate(row?.heart_rate_bpm) : "––");
-    const { unwatched } = link;
+    const unwatched = link.unwatchedOf(row);
     this.element.toggleAttribute("data-unwatched", Boolean(unwatched));
     const silences = (row?.silenced ?? []).filter((silence) => silence.until_s > link.now_s());
     fill(this.facts, [
-      unwatched && fact("Not watched", sinceText(unwatched.since_s)),
+      unwatched && fact(sentence(unwatched.what), `${sinceText(unwatched.since_s)}: ${unwatched.why}`),
       !unwatched && fact("Connection", row ? CONNECTIONS[connection] : "not known here"),
       !unwatched && fact("Rhythm", row?.rhythm ?? "not named"),
       !unwatched && fact("Signal", qualityText(row?.judged) || "–"),
@@ -229,7 +229,7 @@ class Device {
    * @param {Episode[]} active
    */
   updateAlarms(active) {
-    const texts = active.map((alert) => `${kindName(alert.kind)} for ${span(link.now_s() - alert.since_s)}`);
+    const texts = active.map((alert) => `${kindName(alert.kind)} for ${sinceBegin(alert)}`);
     const key = texts.join() + active.map(isOpen).join();
     if (this.alarms.dataset.key === key) return;
     this.alarms.dataset.key = key;

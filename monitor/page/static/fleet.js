@@ -305,11 +305,11 @@ class Tile {
     const row = link.rows.get(this.id);
     if (!row) return;
     const connection = row.connection ?? "streaming";
-    const { unwatched } = link;
+    const unwatched = link.unwatchedOf(row);
     const isKnown = connection === "streaming" && !unwatched;
     setText(this.name, row.name || row.id);
     setText(this.rate, connection === "streaming" ? rate(row.heart_rate_bpm) : "––");
-    setText(this.rhythm, unwatched ? "not watched" : isKnown ? (row.rhythm ?? "") : CONNECTIONS[connection]);
+    setText(this.rhythm, unwatched ? unwatched.what : isKnown ? (row.rhythm ?? "") : CONNECTIONS[connection]);
     setText(this.quality, isKnown ? qualityText(row.judged) : "");
     setText(this.seen, unwatched ? sinceText(unwatched.since_s) : seenText(row));
     this.link.toggleAttribute("data-unwatched", Boolean(unwatched));
@@ -342,7 +342,7 @@ class Tile {
  * @param {number | null} since_s
  */
 export function sinceText(since_s) {
-  return since_s === null ? "for how long is not known" : `since ${day(since_s)}`;
+  return since_s === null ? "for how long is not known" : `since ${day(since_s, link.now_s())}`;
 }
 
 /** @param {number | null | undefined} judged */

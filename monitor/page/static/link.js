@@ -4,10 +4,14 @@ import { Signal } from "./signal.js";
 
 const AGAIN_MS = [300, 1000, 2000, 5000];
 const LINGER_MS = 30_000;
+const NOT = "not watched";
+const DOUBTFUL = "watched? not known yet";
+const HOWS = { offline: "is offline", overdue: "does not answer", doubtful: "has not answered yet" };
 
 /**
  * @typedef {"rows" | "alerts" | "monitors" | "link" | "beats"} Topic
  * @typedef {(news: any) => void} Listener
+ * @typedef {{why: string, what: string, since_s: number | null}} Unwatched Why, the same in a few words, and since when.
  */
 
 class Link {
@@ -24,10 +28,11 @@ class Link {
     this.isOpen = false;
     this.hasBroker = false;
     /** Whether anybody is watched, as the server knows. */
-    this.watchNews = /** @type {WatchNews} */ ({ watched: true, watched_s: null, overdue: [] });
+    this.watchNews = /** @type {WatchNews} */ ({ watched: true, watched_s: null, overdue: [], away: {} });
     this.closed_s = 0;
-    /** Time of the server minus that of this machine. */
-    this.ahead_s = 0;
+    /** The server's time when it was last told, and when that was here. */
+    this.told_s = Date.now() / 1000;
+    this.told_ms = performance.now();
     /** @type {Session | null} */
     this.session = null;
     /** @type {Map<Topic, Set<Listener>>} */
@@ -52,22 +57,54 @@ class Link {
     setInterval(() => this.forgetSignals(), LINGER_MS / 2);
   }
 
-  /** The server's time. */
+  /** The server's time, whatever this machine's clock shows, and however somebody sets it meanwhile. */
   now_s() {
-    return Date.now() / 1000 + this.ahead_s;
+    return this.told_s + (performance.now() - this.told_ms) / 1000;
+  }
+
+  /**
+   * When something was that has its device's time, by the server's clock.
+   * @param {string} device
+   * @param {number} time_s
+   */
+  time_s(device, time_s) {
+    return time_s - (this.rows.get(device)?.ahead_s ?? 0);
   }
 
   /**
    * Since when nobody is watched, as far as is known here: then what was last heard of a heart says nothing of now.
-   * @returns {{why: string, since_s: number | null} | null}
+   * @returns {Unwatched | null}
    */
   get unwatched() {
-    const since_s = this.watchNews.watched_s;
-    if (!this.isOpen) return { why: "no connection to the page's server", since_s: this.closed_s || null };
-    if (!this.hasBroker) return { why: "no connection to the broker: nothing is heard", since_s };
-    if (this.watchNews.watched) return null;
-    const why = this.watchNews.overdue.length ? "the monitor does not answer" : "no monitor is online";
-    return { why: `${why}: nobody is watched`, since_s };
+    const { watched, watched_s: since_s, away } = this.watchNews;
+    if (!this.isOpen) return { why: "no connection to the page's server", what: NOT, since_s: this.closed_s || null };
+    if (!this.hasBroker) return { why: "no connection to the broker: nothing is heard", what: NOT, since_s };
+    if (watched) return null;
+    const hows = Object.values(away).map((one) => one.how);
+    if (hows.includes("doubtful")) {
+      const why = "it is not known yet whether anybody is watched: the monitor has not said so since this page asked";
+      return { why, what: DOUBTFUL, since_s };
+    }
+    const why = hows.includes("overdue") ? "the monitor does not answer" : "no monitor is online";
+    return { why: `${why}: nobody is watched`, what: NOT, since_s };
+  }
+
+  /**
+   * The same of one device, whose monitor may be away while others are there.
+   * @param {Row | undefined} row
+   * @returns {Unwatched | null}
+   */
+  unwatchedOf(row) {
+    const monitor = row?.monitor;
+    const all = this.unwatched;
+    if (all || !monitor) return all;
+    const away = this.watchNews.away[monitor];
+    if (away) {
+      const what = away.how === "doubtful" ? DOUBTFUL : NOT;
+      return { why: `the monitor ${monitor} ${HOWS[away.how]}`, what, since_s: away.since_s };
+    }
+    if (monitor in this.monitors) return null;
+    return { why: `no monitor ${monitor} is known here`, what: NOT, since_s: null };
   }
 
   /**
@@ -174,7 +211,7 @@ class Link {
       return;
     }
     const news = JSON.parse(data);
-    if (news.now_s) this.ahead_s = news.now_s - Date.now() / 1000;
+    if (news.now_s) [this.told_s, this.told_ms] = [news.now_s, performance.now()];
     if (news.numbers) for (const [device, number] of Object.entries(news.numbers)) this.devices.set(number, device);
     if (news.monitors) {
       this.monitors = news.monitors;

@@ -4,6 +4,8 @@ import { h, fill } from "./dom.js";
 import { link } from "./link.js";
 import { day, span } from "./words.js";
 
+const AWAY = { offline: "offline", overdue: "does not answer", doubtful: "has not answered yet" };
+
 /** @returns {View} */
 export function openMonitor() {
   const view = new MonitorView();
@@ -70,8 +72,9 @@ class MonitorView {
  * @param {MonitorStatus} status
  */
 function statusPanel(name, status) {
+  const away = link.watchNews.away[name];
   const lines = /** @type {[string, string][]} */ ([
-    ["State", status.state],
+    ["State", away && status.state !== "offline" ? `${AWAY[away.how]}; last said: ${status.state}` : status.state],
     ["Running for", status.state === "offline" ? "–" : span(link.now_s() - status.since_s)],
     ["Version", status.version],
     ...(status.fleet === null
@@ -103,7 +106,7 @@ function statusPanel(name, status) {
       h("tbody", {}, ...lines.map(([what, text]) => h("tr", {}, h("th", { scope: "row" }, what), h("td", {}, text)))),
     ),
     h("details", {}, h("summary", {}, "Counts"), countsTable(status.counts)),
-    h("p", { class: "dim" }, `As of ${day(link.now_s())}`),
+    h("p", { class: "dim" }, `As of ${day(away?.since_s ?? link.now_s(), link.now_s())}`),
   );
 }
 

@@ -21,6 +21,9 @@ interface Row {
   silenced?: Silence[];
   limits?: Record<string, Record<string, number>>;
   seen_s?: number;
+  /** Its clock minus the server's. */
+  ahead_s?: number;
+  monitor?: string | null;
   has_state?: boolean;
 }
 
@@ -89,6 +92,7 @@ interface WatchNews {
   watched: boolean;
   watched_s: number | null;
   overdue: string[];
+  away: Record<string, { how: "offline" | "overdue" | "doubtful"; since_s: number | null }>;
 }
 
 interface Strip {

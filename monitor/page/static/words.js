@@ -24,7 +24,11 @@ const REASONS = /** @type {Record<string, string>} */ ({
 
 /** @param {string} kind */
 export function kindName(kind) {
-  const words = kind.replaceAll("-", " ");
+  return sentence(kind.replaceAll("-", " "));
+}
+
+/** @param {string} words */
+export function sentence(words) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
@@ -48,10 +52,14 @@ export function clock(time_s) {
   });
 }
 
-/** @param {number} time_s */
-export function day(time_s) {
+/**
+ * A time; with its day, if that is not today's.
+ * @param {number} time_s
+ * @param {number} now_s
+ */
+export function day(time_s, now_s) {
   const date = new Date(time_s * 1000);
-  const isToday = date.toDateString() === new Date().toDateString();
+  const isToday = date.toDateString() === new Date(now_s * 1000).toDateString();
   return isToday ? clock(time_s) : `${date.toLocaleDateString()} ${clock(time_s)}`;
 }
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,23 +130,35 @@ class FakeMonitor:
     ----------
     broker
         The broker.
+    name
+        Its name.
+    said_s
+        When it said that it is online; None: now.
     """
 
-    def __init__(self, broker: BrokerUrl) -> None:
+    def __init__(self, broker: BrokerUrl, name: str = "monitor", said_s: float | None = None) -> None:
+        self.name = name
         self.requests: list[tuple[str, wire.Request]] = []
         self._alerts: dict[str, wire.Alert] = {}
         self._states: dict[str, wire.DeviceState] = {}
-        self._subscriber = Subscriber(broker, TOPICS.request("monitor", "+"), client_id="fake-monitor")
+        self._subscriber = Subscriber(broker, TOPICS.request(name, "+"), client_id=f"fake-{name}")
         self._subscriber.client.on_message = self._on_request
-        self._tell("online")
+        self._tell("online", said_s)
 
     def leave(self) -> None:
         """Say that it is offline."""
         self._tell("offline")
 
-    def _tell(self, how: wire.MonitorState) -> None:
-        status = wire.MonitorStatus(state=how, version="1", model="ptb", model_sha256="0" * 64, since_s=1.0)
-        self._subscriber.publish(TOPICS.monitor_status("monitor"), wire.encode(status), retain=True)
+    def _tell(self, how: wire.MonitorState, said_s: float | None = None) -> None:
+        status = wire.MonitorStatus(
+            state=how,
+            version="1",
+            model="ptb",
+            model_sha256="0" * 64,
+            since_s=1.0,
+            time_s=time.time() if said_s is None else said_s,
+        )
+        self._subscriber.publish(TOPICS.monitor_status(self.name), wire.encode(status), retain=True)
 
     def close(self) -> None:
         """Disconnect."""

@@ -150,6 +150,51 @@ def test_without_a_monitor_no_number_looks_as_if_it_were_of_now(page: Page, moni
     page.wait_for_selector(".tile[data-unwatched]:has-text('not watched')")
 
 
+def test_a_page_that_was_started_while_the_monitor_stands_still_does_not_know_whether_it_watches(
+    browser: Browser, broker: BrokerUrl
+) -> None:
+    frozen = FakeMonitor(broker, said_s=time.time() - 300)
+    frozen.show(state("bed-1", heart_rate_bpm=96.0, time_s=time.time() - 300))
+    server = PageServer(broker)
+    with _tab(browser, server.url) as page:
+        page.wait_for_selector(".tile[data-unwatched]:has-text('watched? not known yet')")
+        assert "not known yet" in page.inner_text(".health")
+        assert "since" in page.inner_text(".tile")
+    server.end()
+    frozen.close()
+
+
+def test_devices_of_a_monitor_that_is_away_are_struck_out_while_others_are_watched(
+    page: Page, monitor: FakeMonitor, broker: BrokerUrl
+) -> None:
+    west = FakeMonitor(broker, "west")
+    monitor.show(state("here", monitor="monitor"))
+    west.show(state("there", monitor="west"))
+    page.wait_for_function("() => document.querySelectorAll('.tile:not([data-unwatched])').length === 2")
+    west.leave()
+    page.wait_for_selector(".tile[data-unwatched]:has-text('there'):has-text('not watched')")
+    assert page.locator(".tile[data-unwatched]").count() == 1
+    page.wait_for_selector(".health:has-text('the monitor west is offline: 1 device not watched')")
+    west.close()
+
+
+def test_a_browser_whose_clock_is_wrong_shows_the_right_ages(
+    browser: Browser, server: PageServer, monitor: FakeMonitor
+) -> None:
+    """So does a device's clock: what began a minute ago by it did so, whatever it calls the time."""
+    now_s = time.time()
+    monitor.show(state("quiet", connection="silent", heard_s=now_s - 130, time_s=now_s))
+    monitor.alert(alert("slow", since_s=1000.0, time_s=1000.0, completed_s=1061.0))
+    context = browser.new_context(viewport=DESKTOP)
+    context.add_init_script("const now = Date.now; Date.now = () => now() + 300_000;")
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector(".tile:has-text('quiet'):has-text('2 min ago')")
+    page.get_by_role("link", name="Alerts").first.click()
+    page.wait_for_selector(".alert-item:has-text('for 1 min')")
+    context.close()
+
+
 def test_what_needs_a_person_stands_first(page: Page, monitor: FakeMonitor) -> None:
     monitor.show(state("a", name="Well"), state("b", name="Ill"), state("c", name="Away", connection="offline"))
     monitor.alert(alert("b"))

@@ -179,3 +179,37 @@ def test_kinds_that_are_not_known_yet_are_shown(kind: str) -> None:
     fleet = Fleet()
     fleet.take_alert(alert(kind=kind), NOW_S)
     assert fleet.episodes[f"a:{kind}"].kind == kind
+
+
+def test_what_was_retained_of_a_silent_device_is_as_old_as_its_signal() -> None:
+    fleet = Fleet()
+    fleet.take_state(state(connection="silent", heard_s=NOW_S - 240), NOW_S, is_retained=True)
+    assert fleet.rows["a"].seen_s == NOW_S - 240
+    fleet.take_state(state(connection="silent", name="Bed 4", heard_s=NOW_S - 240), NOW_S + 60)
+    assert fleet.rows["a"].seen_s == NOW_S - 240, "that somebody named it is no signal"
+
+
+@pytest.mark.parametrize("is_retained", [True, False])
+def test_of_a_monitor_that_does_not_say_when_it_heard_a_silent_device_nothing_is_made_up(is_retained: bool) -> None:
+    fleet = Fleet()
+    fleet.take_state(state(connection="silent"), NOW_S, is_retained)
+    assert fleet.rows["a"].seen_s == 0.0
+
+
+@pytest.mark.parametrize(("shown_s", "ahead_s"), [(NOW_S - 30, 0.0), (NOW_S - 3600, -3600.0), (12.5, 12.5 - NOW_S)])
+def test_a_device_s_clock_is_followed_if_it_is_wrong_by_more_than_a_delay(shown_s: float, ahead_s: float) -> None:
+    fleet = Fleet()
+    fleet.take_state(state(), NOW_S)
+    fleet.note_clock("a", shown_s, NOW_S)
+    assert fleet.rows["a"].ahead_s == ahead_s
+    version = fleet.version
+    fleet.note_clock("a", shown_s + 61, NOW_S + 60)
+    assert fleet.version == version, "nothing is told that has not changed"
+
+
+def test_an_end_that_was_not_heard_has_its_device_s_time() -> None:
+    fleet = Fleet()
+    fleet.take_alert(alert(since_s=100.0, time_s=103.0, completed_s=104.0), NOW_S)
+    fleet.note_clock("a", 104.0, NOW_S)
+    fleet.take_state(state(alerts=[], time_s=NOW_S + 60), NOW_S + 60)
+    assert fleet.episodes["a:asystole"].ended_s == pytest.approx(164.0)

@@ -13,7 +13,6 @@ from monitor import wire
 from monitor.page.fleet import Fleet
 from monitor.page.hub import FEW, LINGER_S, MOST_GONE, Heard, Hub
 from monitor.page.viewer import Viewer
-from monitor.service.settings import STATUS_S
 from tests.monitor.page.fake_broker import FakeBroker
 from tests.monitor.page.messages import NOW_S, TOPICS, alert, beat, heard, packet, state, status
 
@@ -166,10 +165,10 @@ def test_trends_of_devices_that_have_left_are_bounded_and_the_latest_stay() -> N
 class _FaultyFleet(Fleet):
     """Fails with one device."""
 
-    def take_state(self, state: wire.DeviceState, now_s: float) -> None:
+    def take_state(self, state: wire.DeviceState, now_s: float, is_retained: bool = False) -> None:
         if state.device == "a":
             raise KeyError(state.device)
-        super().take_state(state, now_s)
+        super().take_state(state, now_s, is_retained)
 
 
 def test_a_fault_with_one_message_costs_no_other() -> None:
@@ -203,35 +202,3 @@ def test_nothing_is_kept_of_a_device_that_a_person_had_forgotten() -> None:
     assert set(hub.trends) == {"b"}
     assert hub.fleet.gone_since(0) == ["a"]
     assert not hub.refused
-
-
-def test_a_monitor_that_says_nothing_for_twice_its_interval_watches_nobody() -> None:
-    hub, _ = _hub()
-    hub.set_connected(True, NOW_S)
-    hub.take([status()], NOW_S)
-    hub.tick(NOW_S + 2 * STATUS_S)
-    assert hub.watch_news == (True, NOW_S, [])
-    hub.tick(NOW_S + 2 * STATUS_S + 1)
-    assert hub.watch_news == (False, NOW_S, ["monitor"])
-    hub.take([status()], NOW_S + 60)
-    assert hub.watch_news == (True, NOW_S + 60, [])
-
-
-def test_nobody_is_watched_once_the_monitor_or_the_broker_is_gone() -> None:
-    hub, _ = _hub()
-    hub.set_connected(True, NOW_S)
-    hub.take([status()], NOW_S)
-    hub.take([status(state="offline")], NOW_S + 5)
-    assert hub.watch_news == (False, NOW_S, [])
-    hub.take([status()], NOW_S + 6)
-    hub.set_connected(False, NOW_S + 7)
-    assert hub.watch_news == (False, NOW_S + 6, [])
-
-
-def test_of_two_monitors_the_one_that_is_overdue_is_named() -> None:
-    hub, _ = _hub()
-    hub.set_connected(True, NOW_S)
-    hub.take([status("east"), status("west")], NOW_S)
-    hub.take([status("west")], NOW_S + 20)
-    hub.tick(NOW_S + 25)
-    assert hub.watch_news == (True, NOW_S + 20, ["east"])
