@@ -37,8 +37,8 @@ def _configure(parser: Parser, path: tuple[str, ...], words: Sequence[str]) -> S
     return Settler(PROGRAM)(parser, path, words)
 
 
-def _check_configuration(options: argparse.Namespace) -> None:
-    ecgwatch.configuring.check(Settler(PROGRAM), options)
+def _check_configuration(options: argparse.Namespace) -> int:
+    return ecgwatch.configuring.check(Settler(PROGRAM), options)
 
 
 def _show_configuration(options: argparse.Namespace) -> None:

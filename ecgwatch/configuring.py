@@ -6,10 +6,9 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from ecgwatch.examine import examine
 from ecgwatch.settle import Setting, Settler, flags
 from monitor.command import Group, Program, Verb, build_parser
 from monitor.configuration import DEVICES, LIMITS, NAME, Document
@@ -27,52 +26,29 @@ def add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--origin", action="store_true", help="also print where each value comes from")
 
 
-def check(settler: Settler, options: argparse.Namespace) -> None:
-    """Check a file as ``run`` would, and all sections of other commands.
+def check(settler: Settler, options: argparse.Namespace) -> int:
+    """Check a file as ``run`` would, and all sections of other commands; print what is wrong with its values.
 
     Raises
     ------
     ValueError
-        With the first thing that is wrong.
+        There is none, or it has something that no command understands: the first of that.
     """
     file = options.file or _find(settler, options)
     if file is None:
         raise ValueError(f"No configuration file: expected FILE, --config, ECGWATCH_CONFIG, or ./{NAME}.")
     document = Document.read(file)
     settler.check(document)
-    _check_values(document)
     for line in settler.variables():
         print(f"unknown variable {line}", file=sys.stderr)
+    wrong = list(examine(settler, document))
+    for error in wrong:
+        print(f"ecgwatch: {error}", file=sys.stderr)
+    if wrong:
+        return 2
     devices = len(document.section(DEVICES))
     print(f"{file}: {len(document.table)} keys and sections, {devices} devices: nothing wrong")
-
-
-def _check_values(document: Document) -> None:
-    """Check what needs more than the type of a value."""
-    from monitor import wire
-    from monitor.alerts.episode import AlertSettings
-    from monitor.broker.connection import BrokerUrl
-    from monitor.service.configured import check_devices, read_limits
-    from monitor.service.settings import ServiceSettings
-
-    alerts = AlertSettings(limits=read_limits(document, ()))
-    check_devices(document, ServiceSettings(alerts=alerts))
-    table = document.table
-    checks: list[tuple[tuple[str, ...], Any, Any]] = [
-        (("broker",), BrokerUrl.parse, table.get("broker")),
-        (("prefix",), wire.Topics, table.get("prefix")),
-        (("name",), wire.check_name, table.get("name")),
-    ]
-    sections = [
-        (key, part) for key, part in table.items() if isinstance(part, Mapping) and key not in (LIMITS, DEVICES)
-    ]
-    checks += [((key, "broker"), BrokerUrl.parse, part["broker"]) for key, part in sections if "broker" in part]
-    for keys, read, value in checks:
-        try:
-            if value is not None:
-                read(value)
-        except ValueError as error:
-            raise document.error(keys, str(error)) from None
+    return 0
 
 
 def show(settler: Settler, program: Program, options: argparse.Namespace) -> None:

@@ -48,6 +48,10 @@ SHARED: dict[str, frozenset[str]] = {
 PREFIX = "ECGWATCH_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, f"{PREFIX}PASSWORD"})
+MODELS = ("model", "shape")
+"""Flags that take a name, or a file."""
+NAMED_FILE = "[NAME=]FILE"
+"""What flags are shown to take that name a file, with or without a name for what is in it."""
 NOT_KEYS = frozenset({"help", "config", "limit"})
 """Flags that no file sets; limits have a section."""
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -89,6 +93,14 @@ class Settler:
     def __init__(self, program: Program, environment: Mapping[str, str] | None = None) -> None:
         self._program = program
         self._environment = os.environ if environment is None else environment
+
+    def without_environment(self) -> Settler:
+        """Return one that goes by a file alone."""
+        return Settler(self._program, {})
+
+    def build(self, path: Words) -> Parser:
+        """Return the parser of a command that there is."""
+        return _build(dict(_verbs(self._program.commands))[path])
 
     def find(self, words: Sequence[str]) -> tuple[Path | None, str]:
         """Return the configuration file and why it is that: by flag, variable, or since it lies here."""
@@ -307,7 +319,24 @@ def _convert_one(document: Document, keys: Words, action: argparse.Action, value
             raise document.error(keys, f"{error}.") from None
     if action.choices is not None and read not in action.choices:
         raise document.error(keys, f"expected one of {', '.join(map(str, action.choices))}, got {describe(value)}.")
-    return document.path.absolute().parent / read if wanted is Path else read
+    return _resolve(document, action, read)
+
+
+def _resolve(document: Document, action: argparse.Action, read: Any) -> Any:
+    """Return a value that may name a file, relative to where the configuration file lies."""
+    folder = document.path.absolute().parent
+    if action.type is Path:
+        return folder / read
+    if action.metavar == NAMED_FILE:
+        name, equals, file = read.rpartition("=")
+        return f"{name}{equals}{folder / file}"
+    return beside(document, read) if action.dest in MODELS else read
+
+
+def beside(document: Document, name: str) -> str:
+    """Return the path of a file that lies where a configuration file says; what is no file stays as it is."""
+    file = document.path.absolute().parent / name
+    return str(file) if file.is_file() else name
 
 
 def _read_text(parser: Parser, action: argparse.Action, variable: str, text: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,11 @@ from monitor.command import Group, Verb
 from monitor.flags import add_broker, duration
 
 if TYPE_CHECKING:
-    from monitor.notify.rules import Quiet, Rule, Rules
+    from monitor.notify.rules import Quiet, Rule
     from monitor.notify.targets import Target
+
+TARGETS = ("webhook", "webhook-file", "apprise-file")
+"""Flags that say where to notify."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,8 +31,8 @@ def run(options: argparse.Namespace) -> None:
     from monitor.state.location import default_directory
 
     rules = Rules(tuple(options.rule) or (Rule(),), options.quiet, options.quiet_passes)
-    targets = _targets(options)
-    _check_names(rules, targets)
+    targets = read_targets(options)
+    check_names(rules.rules, targets)
     settings = NotifySettings(
         broker=BrokerUrl.parse(options.broker),
         state=options.state or default_directory(),
@@ -76,14 +80,21 @@ def test(options: argparse.Namespace) -> int:
     """Send one notification to each target."""
     from monitor.notify.run import send_test
 
-    targets = [target for target in _targets(options) if options.to in (None, target.name)]
+    targets = [target for target in read_targets(options) if options.to in (None, target.name)]
     if not targets:
-        names = ", ".join(target.name for target in _targets(options))
+        names = ", ".join(target.name for target in read_targets(options))
         raise ValueError(f"There is no target {options.to!r}: expected one of {names}.")
     return send_test(targets, time.time())
 
 
-def _targets(options: argparse.Namespace) -> list[Target]:
+def read_targets(options: argparse.Namespace) -> list[Target]:
+    """Return all targets that are given.
+
+    Raises
+    ------
+    ValueError
+        There is none, one cannot be used, or two have one name.
+    """
     from monitor.notify.targets import read_apprise_file, read_webhook, read_webhook_file
 
     targets: list[Target] = [read_webhook(text, options.timeout) for text in options.webhook]
@@ -98,12 +109,14 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     return targets
 
 
-def _check_names(rules: Rules, targets: list[Target]) -> None:
-    """Refuse a rule that would tell nobody."""
+def check_names(rules: Iterable[Rule], targets: list[Target]) -> None:
+    """Refuse a rule that would tell nobody, with a ValueError."""
     names = [target.name for target in targets]
-    for pattern in (pattern for rule in rules.rules for pattern in rule.to):
+    for pattern in (pattern for rule in rules for pattern in rule.to):
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"A rule says to={pattern}: expected one of {', '.join(names)}.")
+            raise ValueError(
+                f"A rule says to={pattern}, and there is no such target: expected one of {', '.join(names)}."
+            )
 
 
 def _add_targets(parser: argparse.ArgumentParser) -> None:

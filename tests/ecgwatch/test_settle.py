@@ -10,6 +10,7 @@ import pytest
 
 import ecgwatch.__main__
 from ecgwatch.settle import CLIENTS, Settler
+from monitor.classify import find_model
 from monitor.command import Group, Program, Verb, build_parser, run_program
 from monitor.configuration import Document, find_line
 
@@ -158,6 +159,17 @@ def _paths(commands: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         ),
         ("[devices.a]\nlimits.pause.limit = 4", ":2: devices.a.limits: pause has no limit 'limit'"),
         ("[devices.a]\nlimits.pause.limit_s = 400", ":2: devices.a.limits: pause limit_s must lie between 0.3 and 30"),
+        ("[run]\nworkers = 0", ":2: run.workers: A monitor needs at least one worker: got 0."),
+        ("model = 'nvs'", ":1: model: No model 'nvs': got neither a file nor one of "),
+        ("[run]\nmodel = 'c.toml'", ":2: run.model: "),
+        ("shape = 'nvs'", ":1: shape: No model 'nvs'"),
+        ("broker = 'mqtts://a'\ncafile = 'no.crt'", ":2: cafile: The CA file "),
+        ("broker = 'mqtts://a'\ncafile = 'c.toml'", ":2: cafile: The CA file "),
+        ("broker = 'mqtt://a@b'\npassword-file = 'no'", ":2: password-file: The password file "),
+        ("[notify]\nwebhook = ['a=http://b/c']\n[[notify.rule]]\nto = 'd'", ":3: notify.rule: A rule says to=d, and"),
+        ("[[notify.rule]]\nto = 'd'", ":1: notify.rule: Nowhere to notify: expected --webhook"),
+        ("[notify]\nwebhook-file = ['a=no']", ":2: notify.webhook-file: The file "),
+        ("[notify.run]\nwebhook-file = ['a=c.toml']", ":2: notify.run.webhook-file: "),
         ("password = 'x'", ":1: password: secrets do not belong into this file"),
         ("[run]\napi-key = 'x'", ":2: run.api-key: secrets do not belong into this file"),
         ("broker = 'mqtt://me:secret@x'", ":1: broker: a URL in this file must not hold a password"),
@@ -174,6 +186,27 @@ def test_what_is_wrong_is_said_with_file_line_and_key(
     assert told.startswith(f"ecgwatch: {path}{message}")
     assert "secret@" not in told
     assert told.count("\n") == 1
+
+
+def test_check_tells_all_that_is_wrong_with_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("model = 'no.onnx'\n[run]\nworkers = -1\n[notify]\nwebhook-file = ['no']\n")
+    assert ecgwatch.__main__.main(["config", "check", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix(f"ecgwatch: {path}:").split(":")[0] for line in lines] == ["1", "3", "5"]
+
+
+def test_files_that_it_names_lie_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    (tmp_path / "mine.onnx").write_bytes(find_model("nsv").read_bytes())
+    (tmp_path / "chat").write_text("https://example.org/alerts")
+    path.write_text("model = 'mine.onnx'\n[notify]\nwebhook-file = ['ops=chat']\n[[notify.rule]]\nto = 'o*'\n")
+    monkeypatch.chdir("/")
+    assert ecgwatch.__main__.main(["config", "check", str(path)]) == 0, capsys.readouterr().err
+    assert ecgwatch.__main__.main(["config", "show", "--config", str(path)]) == 0
+    assert f'model = "{tmp_path / "mine.onnx"}"' in capsys.readouterr().out
 
 
 def test_a_command_refuses_a_file_that_is_wrong_even_in_the_section_of_another(
