@@ -38,6 +38,7 @@ def add_up(blank: wire.MonitorStatus, statuses: Iterable[wire.MonitorStatus]) ->
         state="overloaded" if overloaded else blank.state,
         model=reports[0].model,
         model_sha256=reports[0].model_sha256,
+        limits=reports[0].limits,
         counts=dict(sum((Counter(status.counts) for status in reports), Counter())),
         devices=sum(status.devices for status in reports),
         streaming=sum(status.streaming for status in reports),

@@ -443,6 +443,8 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     time_s: Time | None = None
     """When it said so, on its own clock: who is handed what the broker retains knows by that how old it is. Null in a
     last will."""
+    limits: Limits = {}
+    """Those of all devices that are set to other values than they come with."""
     counts: dict[str, int] = {}
     """Running totals: packets, beats, alerts, and what was dropped and why."""
     devices: int = 0

@@ -23,6 +23,7 @@ from monitor import classify, panel, wire
 from monitor.page.asking import Asker
 from monitor.page.fleet import as_detail
 from monitor.page.hub import Hub
+from monitor.page.limits import settable
 from monitor.page.past import Past
 from monitor.page.sessions import Session
 
@@ -72,6 +73,14 @@ class Api:
         info = self._hub.info(device)
         hours = await asyncio.to_thread(self._past.hours, device)
         return _json({"trend": self._hub.trend(device).as_json(), "info": info, "hours": hours})
+
+    async def limits(self, request: Request) -> Response:
+        """What limits a device has, and what they can be set to."""
+        row = self._hub.fleet.rows.get(request.path_params["device"])
+        if row is None:
+            return _error("This device is not known here.", 404)
+        status = self._hub.fleet.monitors.get(row.monitor or self._asker.monitor)
+        return _json(settable({} if status is None else status.limits, row.limits))
 
     async def alert(self, request: Request) -> Response:
         """An alert with its strips."""

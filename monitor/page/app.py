@@ -225,6 +225,7 @@ def make_app(settings: PageSettings, feed: Broker, now: Callable[[], float] = ti
         Route("/api/session", login.session),
         Route("/api/logout", login.log_out, methods=["POST"]),
         Route("/api/device/{device}", api.device),
+        Route("/api/limits/{device}", api.limits),
         Route("/api/alert", api.alert),
         Route("/api/monitor", api.monitor),
         Route("/api/card/{model}", api.card),

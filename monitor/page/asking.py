@@ -30,7 +30,8 @@ class Asker:
     """
 
     def __init__(self, topics: wire.Topics, monitor: str, client: str, publish: Callable[[str, bytes], None]) -> None:
-        self._topics, self._monitor, self._publish = topics, monitor, publish
+        self.monitor = monitor
+        self._topics, self._publish = topics, publish
         self.answer_topic = topics.answer(monitor, client)
         """To be subscribed by the caller; what comes there is given to `take`."""
         self._open: dict[str, asyncio.Future[wire.Answer]] = {}
@@ -47,11 +48,11 @@ class Asker:
         request = msgspec.structs.replace(request, id=id_, response_topic=self.answer_topic)
         answer = self._open[id_] = asyncio.get_running_loop().create_future()
         try:
-            self._publish(self._topics.request(self._monitor, verb), wire.encode(request))
+            self._publish(self._topics.request(self.monitor, verb), wire.encode(request))
             return await asyncio.wait_for(answer, ANSWER_S)
         except TimeoutError:
             raise ConnectionError(
-                f"The monitor {self._monitor} has not answered for {ANSWER_S:.0f} s: is it running, and does it take "
+                f"The monitor {self.monitor} has not answered for {ANSWER_S:.0f} s: is it running, and does it take "
                 "requests? Nothing is known of whether this was done."
             ) from None
         finally:

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from monitor import counters, wire
+from monitor.alerts.episode import AlertSettings
+from monitor.alerts.override import differing
+from monitor.alerts.registry import make_detectors
 from monitor.broker.source import Source
 from monitor.engine import Engine
 from monitor.panel import Panel
@@ -25,6 +28,7 @@ from monitor.service.states import States
 from monitor.state.checkpoint import Checkpoint
 from monitor.state.store import StateStore
 
+_USUAL = {detector.kind: detector for detector in make_detectors(AlertSettings())}
 STALLED_S = 5.0
 """A turn of the loop that takes so long was none: the process, or the machine, was stopped."""
 OVERLOADED_S = 5.0
@@ -173,6 +177,7 @@ class Health:
             **parts.panel.names(),
             since_s=self._since_s,
             time_s=round(time.time(), 3),
+            limits=differing(parts.engine.detectors, _USUAL),
             counts=dict(parts.engine.counts) | faults,
             devices=parts.engine.devices,
             streaming=tally.streaming,

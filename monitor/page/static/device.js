@@ -4,9 +4,10 @@ import { h, fill, setText, setAttribute } from "./dom.js";
 import { deviceName, link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
-import { act, badge, openForm, openRename, openSilence, send } from "./pieces.js";
+import { act, badge, openRename, openSilence } from "./pieces.js";
 import { qualityText, seenText, sinceText } from "./fleet.js";
 import { alertItem, byUrgency, isListed, isOpen, sinceBegin } from "./alerts.js";
+import { showLimits } from "./limits.js";
 import { CONNECTIONS, className, clock, kindName, percent, rate, sentence } from "./words.js";
 
 const SPEEDS = [12.5, 25, 50];
@@ -17,15 +18,6 @@ const SPANS = /** @type {[string, number][]} */ ([
   ["6 h", 21600],
   ["24 h", 86400],
 ]);
-/** What is most often set for one person; everything that can be set is in docs/ALERTS.md. */
-const LIMITS = [
-  ["Heart rate low (bradycardia), below /min", "bradycardia.below_bpm"],
-  ["Heart rate very low, below /min", "extreme-bradycardia.below_bpm"],
-  ["Heart rate high (tachycardia), above /min", "tachycardia.above_bpm"],
-  ["Heart rate very high, above /min", "extreme-tachycardia.above_bpm"],
-  ["Pause, longer than s", "pause.limit_s"],
-  ["Asystole, longer than s", "asystole.limit_s"],
-];
 const TREND_MS = 5000;
 
 /**
@@ -118,7 +110,7 @@ class Device {
         "div",
         { class: "columns" },
         h("section", { class: "panel stack" }, h("h2", {}, "Beats by class"), this.classes),
-        h("section", { class: "panel stack" }, h("h2", {}, "Limits set for this device"), this.limits),
+        h("section", { class: "panel stack" }, h("h2", {}, "Limits of this device"), this.limits),
       ),
     );
   }
@@ -206,7 +198,7 @@ class Device {
       `${this.speed} mm/s · ${uncalibrated ? "not calibrated: the device has not told its resolution" : `${this.gain} mm/mV`} · 0.5 Hz high pass`,
     );
     this.updateAlerts();
-    this.updateLimits(row?.limits ?? {});
+    this.updateLimits(row);
   }
 
   updateAlerts() {
@@ -244,60 +236,15 @@ class Device {
     fill(this.alarms, items);
   }
 
-  /** @param {Record<string, Record<string, number>>} limits */
-  updateLimits(limits) {
-    const key = JSON.stringify(limits);
-    if (this.limits.dataset.key === key) return;
-    this.limits.dataset.key = key;
-    const rows = Object.entries(limits).flatMap(([kind, values]) =>
-      Object.entries(values).map(([name, value]) =>
-        h(
-          "tr",
-          {},
-          h("td", {}, kindName(kind)),
-          h("td", {}, name.replaceAll("_", " ")),
-          h("td", { class: "number" }, value),
-        ),
-      ),
-    );
-    fill(this.limits, [
-      rows.length
-        ? h("table", {}, h("tbody", {}, ...rows))
-        : h("p", { class: "dim" }, "None: those of all devices apply."),
-      h("div", {}, h("button", { disabled: !link.mayAnswer, onclick: () => this.openLimit() }, "Set a limit …")),
-    ]);
-  }
-
-  openLimit() {
-    const kinds = h(
-      "select",
-      { name: "limit" },
-      ...LIMITS.map(([text, limit]) => h("option", { value: limit }, text)),
-      h("option", { value: "" }, "another, named below"),
-    );
-    openForm(
-      `Limit for ${deviceName(this.id)}`,
-      [
-        h("label", {}, "Alert", kinds),
-        h("label", {}, "Another: KIND.PARAMETER", h("input", { name: "other", placeholder: "couplet.refractory_s" })),
-        h("label", {}, "Value; empty: that of all devices again", h("input", { name: "value", inputmode: "decimal" })),
-      ],
-      "Set",
-      (given) => this.setLimit(String(given.get("limit") || given.get("other")), String(given.get("value")).trim()),
-    );
-  }
-
   /**
-   * @param {string} limit
-   * @param {string} value
+   * Show the limits, once they or those of all devices have changed.
+   * @param {Row | undefined} row
    */
-  async setLimit(limit, value) {
-    const [kind, parameter] = limit.trim().split(".");
-    if (!kind || !parameter) throw new Error("Expected KIND.PARAMETER, such as pause.limit_s.");
-    const own = { ...(link.rows.get(this.id)?.limits?.[kind] ?? {}) };
-    delete own[parameter];
-    if (value) own[parameter] = Number(value.replace(",", "."));
-    await send("limits", { device: this.id, limits: { [kind]: own } });
+  updateLimits(row) {
+    const key = JSON.stringify([row?.limits, link.monitors[row?.monitor ?? ""]?.limits]);
+    if (!row || this.limits.dataset.key === key) return;
+    this.limits.dataset.key = key;
+    showLimits(this.limits, this.id);
   }
 
   async refresh() {

@@ -1,6 +1,6 @@
 // Pieces that several views share: badges, dialogs, and what a person can do with an alert or a device.
 
-import { h, fill } from "./dom.js";
+import { h, fill, setText } from "./dom.js";
 import { link, ownName, setOwnName } from "./link.js";
 import { MARKS, kindName } from "./words.js";
 
@@ -76,6 +76,38 @@ function messageOf(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What is wrong with one field of a form; it is shown there. */
+export class FieldError extends Error {
+  /**
+   * @param {string} field
+   * @param {string} message
+   */
+  constructor(field, message) {
+    super(message);
+    this.field = field;
+  }
+}
+
+/**
+ * Show what is wrong with a form, at the field that is to be mended if it is known; null: nothing any more.
+ * @param {HTMLFormElement} form
+ * @param {HTMLElement} place
+ * @param {unknown} error
+ */
+function showError(form, place, error) {
+  for (const field of form.querySelectorAll("[aria-invalid]")) {
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-errormessage");
+  }
+  setText(place, error === null ? "" : messageOf(error));
+  const field = error instanceof FieldError ? form.elements.namedItem(error.field) : null;
+  if (!(field instanceof HTMLElement)) return;
+  field.setAttribute("aria-invalid", "true");
+  field.setAttribute("aria-errormessage", place.id);
+  (field.closest("label") ?? field).after(place);
+  field.focus();
+}
+
 /**
  * Open a dialog with a form. It closes once what it is for is done; else it says why not.
  * @param {string} title
@@ -84,7 +116,7 @@ function messageOf(error) {
  * @param {(fields: FormData) => Promise<void>} perform
  */
 export function openForm(title, fields, action, perform) {
-  const error = h("p", { class: "error", role: "alert" });
+  const error = h("p", { class: "error", role: "alert", id: "form-error" });
   const asksName = needsName();
   const form = h(
     "form",
@@ -111,11 +143,12 @@ export function openForm(title, fields, action, perform) {
     event.preventDefault();
     const given = new FormData(form);
     if (asksName) setOwnName(String(given.get("by") ?? "").trim());
+    showError(form, error, null);
     try {
       await perform(given);
       dialog.close();
     } catch (reason) {
-      error.textContent = messageOf(reason);
+      showError(form, error, reason);
     }
   });
   dialog.addEventListener("close", () => dialog.remove());

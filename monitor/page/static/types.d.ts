@@ -73,6 +73,7 @@ interface MonitorStatus {
   version: string;
   model: string;
   since_s: number;
+  limits?: Record<string, Record<string, number>>;
   counts: Record<string, number>;
   devices: number;
   streaming: number;
@@ -126,6 +127,17 @@ interface Hour {
   start_s: number;
   beats: Record<string, number>;
   bpm: number | null;
+}
+
+/** A limit that can be set for a device. */
+interface Limit {
+  kind: string;
+  name: string;
+  usual: number;
+  low: number;
+  high: number;
+  is_whole: boolean;
+  own: number | null;
 }
 
 interface Session {

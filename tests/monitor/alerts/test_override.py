@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from monitor import wire
 from monitor.alerts.episode import AlertSettings, Episode
 from monitor.alerts.limits import Limits
-from monitor.alerts.override import override, parameters
+from monitor.alerts.override import differing, override, parameters, ranges
 from monitor.alerts.registry import make_detectors
 
 DETECTORS = {one.kind: one for one in make_detectors(AlertSettings())}
@@ -45,6 +46,39 @@ def test_a_limit_that_would_never_be_met_is_refused(kind: str, name: str, value:
 def test_a_limit_within_its_bounds_is_taken(kind: str, name: str, value: float) -> None:
     changed = {str(one): parameters(detector) for one, detector in override(DETECTORS, {kind: {name: value}}).items()}
     assert changed[kind][name] == value
+
+
+@pytest.mark.parametrize(
+    ("limits", "got"),
+    [
+        ({"bradycardia": {"below_bpm": 150}}, "bradycardia below 150 and tachycardia above 140"),
+        (
+            {"bradycardia": {"below_bpm": 90}, "extreme-tachycardia": {"above_bpm": 80}},
+            "bradycardia below 90 and extreme-tachycardia above 80",
+        ),
+    ],
+)
+def test_a_low_heart_rate_cannot_be_above_a_high_one(limits: wire.Limits, got: str) -> None:
+    with pytest.raises(ValueError, match=f"must lie below that of a high one: got {got}"):
+        override(DETECTORS, limits)
+
+
+def test_what_can_be_set_is_what_is_taken() -> None:
+    for detector in DETECTORS.values():
+        for name, (usual, low, high, _) in ranges(detector).items():
+            assert low <= usual <= high
+            if name not in ("n", "m", "below_bpm", "above_bpm"):  # which depend on one another
+                override(DETECTORS, {detector.kind: {name: high}})
+                override(DETECTORS, {detector.kind: {name: low}})
+
+
+def test_what_differs_from_usual_is_told() -> None:
+    changed = make_detectors(AlertSettings(n=2, limits=Limits(bradycardia_bpm=50)))
+    assert differing({one.kind: one for one in changed}, DETECTORS) == {
+        "bradycardia": {"below_bpm": 50},
+        "abnormal-beats": {"n": 2},
+    }
+    assert differing(DETECTORS, DETECTORS) == {}
 
 
 def test_what_makes_a_kind_what_it_is_cannot_be_set() -> None:

@@ -138,6 +138,8 @@ class FakeMonitor:
 
     def __init__(self, broker: BrokerUrl, name: str = "monitor", said_s: float | None = None) -> None:
         self.name = name
+        self.refusal: str | None = None
+        """What it answers to all requests, if it does nothing."""
         self.requests: list[tuple[str, wire.Request]] = []
         self._alerts: dict[str, wire.Alert] = {}
         self._states: dict[str, wire.DeviceState] = {}
@@ -201,7 +203,7 @@ class FakeMonitor:
                 for one in before.alerts
             ]
             self.show(_with_alerts(before, told))
-        answer = wire.Answer(id=request.id, ok=True, text=f"{verb}: done")
+        answer = wire.Answer(id=request.id, ok=self.refusal is None, text=self.refusal or f"{verb}: done")
         self._subscriber.client.publish(request.response_topic or "", wire.encode(answer), qos=1)
 
 

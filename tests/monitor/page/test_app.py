@@ -82,6 +82,18 @@ def test_a_browser_sees_that_the_broker_is_there_and_how_the_monitor_is() -> Non
             assert _read_until(socket, "monitors")["monitor"]["state"] == "overloaded"
 
 
+def test_limits_are_told_with_their_range_and_as_they_are_now() -> None:
+    with open_page() as page:
+        told = status(limits={"bradycardia": {"below_bpm": 50.0}})
+        known = state(monitor="monitor", limits={"pause": {"limit_s": 4.0}})
+        page.broker.bring([told, heard("a", "state", known)])
+        limits = {(one["kind"], one["name"]): one for one in page.client.get("/api/limits/a").json()}
+        assert page.client.get("/api/limits/b").status_code == 404
+    low, pause = limits["bradycardia", "below_bpm"], limits["pause", "limit_s"]
+    assert (low["usual"], low["low"], low["high"], low["own"]) == (50.0, 15, 300, None)
+    assert (pause["usual"], pause["low"], pause["high"], pause["own"]) == (3.0, 0.3, 30.0, 4.0)
+
+
 def test_an_alert_can_be_opened_with_its_strip() -> None:
     with open_page() as page:
         page.broker.bring([heard("a", "alerts", alert(strip=STRIP))])

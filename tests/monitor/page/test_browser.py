@@ -350,6 +350,45 @@ def _wait_for(condition: Any) -> None:
         time.sleep(0.05)
 
 
+def test_a_limit_is_set_within_its_range_and_what_is_wrong_is_said_at_the_field(
+    page: Page, monitor: FakeMonitor
+) -> None:
+    monitor.show(state("a", monitor="monitor", limits={"pause": {"limit_s": 4.0}}))
+    page.goto(page.url.split("#")[0] + "#/device/a")
+    page.wait_for_selector("tr:has-text('Heart rate low, below'):has-text('40 /min'):has-text('as all devices')")
+    page.wait_for_selector("tr:has-text('Pause, longer than'):has-text('4 s'):has-text('own; all: 3 s')")
+    page.get_by_role("button", name="Set a limit …").click()
+    dialog = page.locator("dialog")
+    assert "Now 40 /min, as for all devices. It can be set from 15 to 300 /min." in dialog.inner_text()
+    dialog.get_by_label("Your name, for the record").fill("Ada")
+    field = dialog.get_by_label("Value (/min)")
+    for text, told in {
+        "abc": "“abc” is no number: expected a number from 15 to 300 /min.",
+        "": "Give a number from 15 to 300 /min.",
+        "400": "400 cannot be set: expected a number from 15 to 300 /min.",
+    }.items():
+        field.fill(text)
+        dialog.get_by_role("button", name="Set").click()
+        page.wait_for_function("told => document.querySelector('label + .error')?.textContent === told", arg=told)
+        assert field.get_attribute("aria-invalid") == "true"
+        assert page.evaluate("() => document.activeElement.name") == "value"
+    monitor.refusal = "The limit of a low heart rate must lie below that of a high one."
+    field.fill("150")
+    dialog.get_by_role("button", name="Set").click()
+    page.wait_for_selector("label + .error:has-text('must lie below that of a high one')")
+    monitor.refusal = None
+    field.fill("35,5")
+    dialog.get_by_role("button", name="Set").click()
+    dialog.wait_for(state="detached")
+    assert monitor.requests[-1][1].limits == {"bradycardia": {"below_bpm": 35.5}}
+    page.get_by_role("button", name="Set a limit …").click()
+    dialog.get_by_label("Alert").select_option("pause.limit_s")
+    dialog.get_by_label("as for all devices: 3 s").check()
+    dialog.get_by_role("button", name="Set").click()
+    dialog.wait_for(state="detached")
+    assert monitor.requests[-1][1].limits == {"pause": {}}
+
+
 def test_scripts_in_names_and_texts_are_shown_as_text(page: Page, monitor: FakeMonitor) -> None:
     monitor.show(state("a", name=SCRIPT, rhythm=SCRIPT))
     monitor.alert(alert("a", text=SCRIPT, label=SCRIPT, strip=STRIP))

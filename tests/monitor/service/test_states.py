@@ -12,6 +12,7 @@ import pytest
 
 from monitor import wire
 from monitor.alerts.episode import AlertSettings
+from monitor.alerts.limits import Limits
 from monitor.broker.memory import MemoryBroker
 from tests.monitor.service.one_monitor import CALM, RATE_HZ, SLOW, TOPICS, Monitor, heart, running
 from tests.monitor.synthetic_ecg import WAVES, beat_times, make_ecg
@@ -56,6 +57,16 @@ def test_it_says_who_watches_the_device_and_when_its_last_message_came(monitor: 
     state = _state(monitor)
     assert state.connection == "silent"
     assert state.heard_s == pytest.approx(state.time_s - 120, abs=1), "not when that was said"
+
+
+def test_the_status_tells_its_time_and_the_limits_that_are_not_as_they_come() -> None:
+    alerts = AlertSettings(limits=Limits(bradycardia_bpm=50))
+    with running(MemoryBroker(), state=f"memory:{uuid4()}", alerts=alerts) as monitor:
+        monitor.turn()
+        [kept] = [one for topic, one in monitor.broker.retained.items() if topic == TOPICS.monitor_status("monitor")]
+    status = wire.decode(kept.payload, wire.MonitorStatus)
+    assert status.limits == {"bradycardia": {"below_bpm": 50}}
+    assert status.time_s == pytest.approx(time.time(), abs=60)
 
 
 def test_an_alert_is_in_it_from_its_begin_to_its_end(monitor: Monitor) -> None:
