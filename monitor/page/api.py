@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +36,14 @@ ANALYSIS = "analysis"
 """The package whose command ``analyse`` reads recordings; the monitor does not import it, and goes without."""
 SUFFIX = r"\.[A-Za-z0-9]{1,8}"
 """What is taken of an uploaded file's name: it tells the format."""
+TOLD = {
+    "rate": "Say how many samples a second there are.",
+    "lead": "Say which column or signal is the ECG, by its name or its number.",
+    "unit": "Say in which unit the signal is: V, mV, uV or nV.",
+}
+"""What a person may have to say of a recording, by the flag of the command that reads it, and how they are asked."""
+ASKED_BY = re.compile(r":? (?:expected )?--(rate|lead|unit)\b.*")
+"""Where a command's error says which flag would help."""
 COMMAND_REFUSES = 2
 """Exit status of our commands after an error that is the user's to mend."""
 VERBS = tuple(verb for verb in wire.VERBS if verb != "forget")
@@ -137,6 +145,10 @@ class Api:
         suffix = Path(request.query_params.get("name", "")).suffix
         if find_spec(ANALYSIS) is None:
             return _error("This installation reads no recordings, only CSV files of beats.", 501)
+        try:
+            told = _read_told(request.query_params)
+        except ValueError as error:
+            return JSONResponse({"error": str(error), "asks": "rate"}, 422)
         if model not in classify.bundled_models() or not re.fullmatch(SUFFIX, suffix):
             return _error("Expected a model that exists, and a file whose name ends with its format.", 404)
         if self._trial.locked():
@@ -145,7 +157,7 @@ class Api:
             with tempfile.TemporaryDirectory(prefix="ecgwatch-page-") as folder:
                 file = Path(folder) / f"recording{suffix}"
                 await _save(request.stream(), file)
-                words = ("analyse", str(file), "--json", "--model", model, "--provider", "cpu")
+                words = ("analyse", str(file), "--json", "--model", model, "--provider", "cpu", *told)
                 return await _run(MOST_FOR_RECORDINGS, ANALYSIS, *words)
 
 
@@ -173,16 +185,42 @@ async def _run(most_bytes: int, module: str, *words: str) -> Response:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
     if child.returncode == COMMAND_REFUSES:
-        return _error(_without_folder(errors.decode("utf-8", "replace")), 422)
+        return _refusal(_without_folder(errors.decode("utf-8", "replace")))
     if child.returncode != 0:
         return _error("The file is too large once it is unpacked, or takes too long.", 422)
     return Response(out, 422 if out.startswith(b'{"error"') else 200, media_type="application/json")
 
 
 def _without_folder(error: str) -> str:
-    """The last line of a command's error, without where the file lay here."""
-    line = (error.strip().splitlines() or ["It cannot be read."])[-1]
-    return re.sub(r"\S*/ecgwatch-page-\w+/", "", line).removeprefix(f"{ANALYSIS}: ")[:500]
+    """The last line of a command's error, without where the file lay here, nor what it was called."""
+    line = (error.strip().splitlines() or ["cannot be read."])[-1]
+    return re.sub(r"\S*/ecgwatch-page-\w+/recording\.\w+\s*", "", line).removeprefix(f"{ANALYSIS}: ")[:500]
+
+
+def _refusal(error: str) -> Response:
+    """What is wrong with a recording; and what a person must say of it, if that is all, as ``asks``."""
+    flag = ASKED_BY.search(error)
+    if flag is None:
+        return _error(error, 422)
+    asks = flag.group(1)
+    return JSONResponse({"error": f"{error[: flag.start()]}. {TOLD[asks]}", "asks": asks}, 422)
+
+
+def _read_told(told: Mapping[str, str]) -> list[str]:
+    """Return what a person says of a recording, as the words of a command.
+
+    Raises
+    ------
+    ValueError
+        The rate cannot be.
+    """
+    given = {name: told[name].strip() for name in TOLD if told.get(name, "").strip()}
+    if "rate" in given:
+        rate = given["rate"] = given["rate"].replace(",", ".")
+        if not re.fullmatch(r"\d{1,5}(\.\d{1,6})?", rate) or not wire.MIN_RATE_HZ <= float(rate) <= wire.MAX_RATE_HZ:
+            low, high = wire.MIN_RATE_HZ, wire.MAX_RATE_HZ
+            raise ValueError(f"The rate must lie between {low:g} and {high:g} samples a second: got {rate[:20]!r}.")
+    return [f"--{name}={value[:64]}" for name, value in given.items()]
 
 
 def _read_request(body: bytes, session: Session) -> wire.Request:

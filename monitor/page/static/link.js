@@ -294,8 +294,20 @@ class Link {
 async function answerOf(answer) {
   if (answer.status === 401) location.assign("/login");
   const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.error ?? content.text ?? `The server answered ${answer.status}.`);
+  if (!answer.ok) throw new Refused(content.error ?? content.text ?? `The server answered ${answer.status}.`, content);
   return content;
+}
+
+/** What the server does not do, and why. */
+export class Refused extends Error {
+  /**
+   * @param {string} message
+   * @param {Record<string, unknown>} content The whole answer.
+   */
+  constructor(message, content) {
+    super(message);
+    this.content = content;
+  }
 }
 
 /** Who answers alerts, where nobody logs in. */

@@ -1,7 +1,7 @@
 // Try a beat or a file: verdict, confidence, waveform, and where on the beat the model looked.
 
 import { h, fill, setText } from "./dom.js";
-import { link } from "./link.js";
+import { Refused, link } from "./link.js";
 import { prepare } from "./paper.js";
 import { colours } from "./sweep.js";
 import { badge } from "./pieces.js";
@@ -10,6 +10,12 @@ import { className, kindName, percent, span } from "./words.js";
 const SAMPLES = 187;
 const MOST_LISTED = 500;
 const DISCLAIMER = "Research use only, not a medical device.";
+
+const QUESTIONS = /** @type {Record<string, string>} */ ({
+  rate: "Samples a second",
+  lead: "Column or signal",
+  unit: "Unit (V, mV, uV, nV)",
+});
 
 /** @returns {View} */
 export function openTrial() {
@@ -23,25 +29,30 @@ class TrialView {
     this.kind = h(
       "select",
       { name: "kind" },
+      h("option", { value: "" }, "what it looks like"),
       h("option", { value: "try" }, "single beats (CSV)"),
       h("option", { value: "analyse" }, "a recording"),
     );
     this.message = h("p", { class: "error", role: "alert" });
+    this.chosen = h("p", { role: "status" });
+    this.question = h("form", { class: "bar", hidden: true });
     this.result = h("div", { class: "stack" });
     this.input = h("input", {
       type: "file",
+      "aria-label": "Choose a file",
+      class: "hidden-input",
       onchange: () => this.send(this.input.files?.[0]),
     });
     this.drop = h(
       "div",
       { class: "drop" },
-      h("label", {}, "A file", this.input),
+      h("div", { class: "bar" }, h("label", { class: "button" }, "Choose a file …", this.input), this.chosen),
       h("label", {}, "It holds", this.kind),
       h("label", {}, "Model, for single beats", this.model),
       h(
         "p",
         { class: "dim" },
-        "Drop it here, or choose it. Single beats: one a row, 187 samples from 0 to 1 at 125 Hz, and if you like a label (0: normal). Recordings: EDF, CSV, and what wearables export. Up to 64 MB; it is judged on the server and not kept.",
+        "Or drop it here. Single beats: one a row, 187 samples from 0 to 1 at 125 Hz, and if you like a label (0: normal). Recordings: EDF, CSV, and what wearables export. Up to 64 MB; it is judged on the server and not kept.",
       ),
     );
     for (const event of ["dragover", "dragleave", "drop"]) {
@@ -53,6 +64,7 @@ class TrialView {
       h("h1", {}, "Try a beat or a file"),
       this.drop,
       this.message,
+      this.question,
       this.result,
     );
     this.resizing = new ResizeObserver(() => this.draw());
@@ -89,27 +101,71 @@ class TrialView {
     if (event.type === "drop") this.send(event.dataTransfer?.files[0]);
   }
 
-  /** @param {File | undefined} file */
-  async send(file) {
+  /**
+   * Have a file judged.
+   * @param {File | undefined} file
+   * @param {Record<string, string>} [told] What a person says of it that it does not say itself.
+   */
+  async send(file, told = {}) {
     if (!file) return;
     this.trial = null;
+    this.question.hidden = true;
     setText(this.message, "");
+    setText(this.chosen, `${file.name} (${size(file.size)})`);
     fill(this.result, [h("p", { class: "dim", role: "status" }, `Judging ${file.name} …`)]);
-    const model = this.model.value ? `?model=${encodeURIComponent(this.model.value)}` : "";
     try {
-      if (this.kind.value === "analyse") {
-        const path = `/api/analyse?name=${encodeURIComponent(file.name)}`;
-        this.showAnalysis(file.name, await link.post(path, file));
-      } else {
-        this.trial = await link.post(`/api/try${model}`, file);
-        this.row = 0;
-        this.show(file.name);
-      }
+      await this.judge(file, told);
     } catch (error) {
       fill(this.result, []);
-      setText(this.message, `${file.name}: ${error instanceof Error ? error.message : error}`);
+      const text = error instanceof Error ? error.message : String(error);
+      setText(this.message, /^[a-z]/.test(text) ? `${file.name} ${text}` : `${file.name}: ${text}`);
+      const asks = error instanceof Refused ? String(error.content.asks ?? "") : "";
+      if (asks) this.ask(file, told, asks);
     }
-    this.input.value = "";
+    this.input.value = ""; // else the same file could not be chosen again
+  }
+
+  /**
+   * @param {File} file
+   * @param {Record<string, string>} told
+   */
+  async judge(file, told) {
+    const kind = this.kind.value || ((await looksLikeBeats(file)) ? "try" : "analyse");
+    if (kind === "analyse") {
+      const query = new URLSearchParams({ name: file.name, ...told });
+      this.showAnalysis(file.name, await link.post(`/api/analyse?${query}`, file));
+      return;
+    }
+    const model = this.model.value ? `?model=${encodeURIComponent(this.model.value)}` : "";
+    this.trial = await link.post(`/api/try${model}`, file);
+    this.row = 0;
+    this.show(file.name);
+  }
+
+  /**
+   * Ask for what a file does not say, and go on with it.
+   * @param {File} file
+   * @param {Record<string, string>} told
+   * @param {string} asks
+   */
+  ask(file, told, asks) {
+    const input = h("input", {
+      name: asks,
+      required: true,
+      maxlength: 64,
+      value: told[asks] ?? "",
+      autocomplete: "off",
+    });
+    fill(this.question, [
+      h("label", { class: "inline" }, QUESTIONS[asks] ?? asks, input),
+      h("button", { class: "primary" }, "Go on"),
+    ]);
+    this.question.onsubmit = (event) => {
+      event.preventDefault();
+      this.send(file, { ...told, [asks]: input.value.trim() });
+    };
+    this.question.hidden = false;
+    input.focus();
   }
 
   /**
@@ -206,6 +262,21 @@ class TrialView {
     const bytes = atob(trial.waveforms).slice(this.row * SAMPLES, (this.row + 1) * SAMPLES);
     drawBeat(this.canvas, bytes, trial.lengths[this.row] ?? SAMPLES, trial.attention[this.row] ?? [], trial.step);
   }
+}
+
+/**
+ * Whether a file holds single beats: a table with as many columns as a beat has samples, or one more for a label.
+ * @param {File} file
+ */
+async function looksLikeBeats(file) {
+  if (/\.gz$/i.test(file.name)) return true; // recordings are not read from such files
+  const [first] = (await file.slice(0, 16_384).text()).split(/\r?\n/, 1);
+  return [SAMPLES, SAMPLES + 1].includes(first.split(/[,;\t]/).length);
+}
+
+/** @param {number} bytes */
+function size(bytes) {
+  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 /**

@@ -272,8 +272,34 @@ def test_a_recording_is_given_to_the_command_that_reads_recordings(
         found = page.post("/api/analyse?model=ptb&name=../../my ride.edf", content=b"12345").json()
         assert found == {"files": [{"counts": {"N": 5}, "model": "ptb", "file": "recording.edf"}]}
         refused = page.post("/api/analyse?model=ptb&name=a.csv", content=b"bad")
-        assert (refused.status_code, refused.json()["error"]) == (422, "analysis: recording.csv is no recording")
+        assert (refused.status_code, refused.json()["error"]) == (422, "analysis: is no recording")
         assert page.post("/api/analyse?model=ptb&name=a./x", content=b"1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "asks", "error"),
+    [
+        ("1\n2\n3\n" * 2000, "rate", "got no column of times. Say how many samples a second there are."),
+        ("a,b\n" + "1,2\n3,4\n" * 2000, "lead", " Say which column or signal is the ECG, by its name or its number."),
+    ],
+)
+def test_what_a_recording_does_not_say_is_asked_for(content: str, asks: str, error: str) -> None:
+    with open_page() as page:
+        page.begin()
+        query = "" if asks == "rate" else "&rate=125"
+        answer = page.post(f"/api/analyse?name=a.csv{query}", content=content.encode())
+        assert (answer.status_code, answer.json()["asks"]) == (422, asks)
+        assert answer.json()["error"].endswith(error)
+        assert answer.json()["error"].startswith("cannot be read as a table: "), "without a name that nobody gave it"
+
+
+@pytest.mark.parametrize("rate", ["abc", "5", "9999", "1e3", "-250", "--help"])
+def test_a_rate_that_cannot_be_is_refused_by_its_name(rate: str) -> None:
+    with open_page() as page:
+        page.begin()
+        answer = page.post(f"/api/analyse?name=a.csv&rate={rate}", content=b"1\n2\n")
+        assert answer.status_code == 422
+        assert answer.json()["error"] == f"The rate must lie between 50 and 4000 samples a second: got {rate!r}."
 
 
 def test_without_that_command_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

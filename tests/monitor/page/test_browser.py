@@ -22,6 +22,7 @@ from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess,
 from tests.monitor.page.messages import STRIP, alert, state
 from tests.monitor.page.test_app import ROW
 from tests.monitor.state.saving import save
+from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -410,10 +411,32 @@ def test_a_file_is_judged_and_its_name_is_text(page: Page, tmp_path: Path) -> No
     page.wait_for_function("() => document.querySelector('main')?.textContent.includes('confidence')")
     assert page.locator(".verdicts button").count() == 2
     assert page.locator("main canvas").evaluate(INK)
+    assert page.locator(".drop").get_by_text(file.name).is_visible()
     file.write_text("1,2,3\n")
+    page.get_by_label("It holds").select_option("single beats (CSV)")
     page.locator("input[type=file]").set_input_files(file)
     page.wait_for_function("() => document.querySelector('.error')?.textContent.includes('187')")
     assert "confidence" not in page.locator("main").inner_text(), "an error is no verdict"
+
+
+def test_what_a_recording_does_not_say_is_asked_for_and_nothing_else(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "from my watch.csv"
+    times_s = beat_times(20.0, [0.8] * 40)
+    file.write_text("\n".join(map(str, make_ecg(times_s, 20.0, 250.0).tolist())))
+    page.get_by_role("link", name="Try").click()
+    page.wait_for_selector("select option", state="attached")
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_selector(".error:has-text('from my watch.csv cannot be read as a table: got no column of times.')")
+    field = page.get_by_label("Samples a second")
+    assert page.evaluate("() => document.activeElement.name") == "rate"
+    field.fill("2")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".error:has-text('The rate must lie between 50 and 4000 samples a second')")
+    field.fill("250")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('from my watch.csv: 20 s of lead')")
+    assert not field.is_visible()
+    assert page.locator(".error").inner_text() == ""
 
 
 def test_the_page_comes_back_after_a_cut_and_goes_on(browser: Browser, broker: BrokerUrl, monitor: FakeMonitor) -> None:
