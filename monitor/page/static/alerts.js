@@ -4,8 +4,8 @@ import { h, fill, setText } from "./dom.js";
 import { deviceName, link } from "./link.js";
 import { drawStrip, stripWidth } from "./paper.js";
 import { answers, badge } from "./pieces.js";
-import { isSilenced } from "./fleet.js";
-import { RANKS, className, day, endReason, kindName, percent, span } from "./words.js";
+import { began, byUrgency, isLatched, isOpen, isSilenced, sinceBegin } from "./urgency.js";
+import { className, day, endReason, kindName, percent, span } from "./words.js";
 
 const MOST_PAST = 300;
 const STEPS = /** @type {Record<string, string>} */ ({
@@ -27,22 +27,6 @@ export function openAlerts(episode) {
   return { element: view.element, title: "Alerts", close: () => view.close() };
 }
 
-/**
- * Whether nobody has answered an alert that is still active.
- * @param {Episode} alert
- */
-export function isOpen(alert) {
-  return !alert.ended_s && !alert.acknowledged_by && !isSilenced(link.rows.get(alert.device), alert);
-}
-
-/**
- * @param {Episode} a
- * @param {Episode} b
- */
-export function byUrgency(a, b) {
-  return (RANKS[b.severity] ?? 2) - (RANKS[a.severity] ?? 2) || b.since_s - a.since_s;
-}
-
 /** Whether past alerts that are technical are listed: they are many, and seldom what somebody looks for. */
 export function showsTechnical() {
   return localStorage.getItem("technical") === "shown";
@@ -60,8 +44,9 @@ export function isListed(alert) {
  * One line of a list of alerts.
  * @param {Episode} alert
  * @param {boolean} isChosen
+ * @param {string} whose Name of its device; empty where that is known.
  */
-export function alertItem(alert, isChosen) {
+export function alertItem(alert, isChosen, whose) {
   const isOver = Boolean(alert.ended_s);
   const when = isOver
     ? `${began(alert)}, for ${span((alert.ended_s ?? 0) - alert.since_s)}`
@@ -81,7 +66,7 @@ export function alertItem(alert, isChosen) {
     badge(alert.severity, { isQuiet: isOver || answered !== "" }),
     h("span", { class: "what" }, kindName(alert.kind)),
     h("span", { class: "dim" }, when),
-    h("span", { class: "more" }, h("b", {}, deviceName(alert.device)), ` ${alert.text ?? ""}${answered}`),
+    h("span", { class: "more" }, whose && h("b", {}, `${whose} `), `${alert.text ?? ""}${answered}`),
   );
 }
 
@@ -114,7 +99,16 @@ class Alerts {
   update(now = false) {
     const all = [...link.alerts.values()];
     if (this.choosesItself && !link.alerts.has(this.chosen)) this.chosen = gravest(all)?.episode ?? "";
-    const key = all.map((alert) => `${alert.episode}${alert.time_s}${alert.ended_s}${alert.acknowledged_by}`).join();
+    const key = all
+      .map((alert) => [
+        alert.episode,
+        alert.time_s,
+        alert.ended_s,
+        alert.acknowledged_by,
+        alert.right,
+        deviceName(alert.device),
+      ])
+      .join();
     const mayRebuild = !this.list.contains(document.activeElement) || this.list === document.activeElement;
     if (now || (key !== this.key && mayRebuild)) {
       this.key = key;
@@ -128,7 +122,8 @@ class Alerts {
     const top = this.list.scrollTop;
     const active = all.filter((alert) => !alert.ended_s).sort(byUrgency);
     const ended = all.filter((alert) => alert.ended_s).sort(byEnd);
-    const past = ended.filter(isListed);
+    const unseen = ended.filter(isLatched);
+    const past = ended.filter((alert) => isListed(alert) && !unseen.includes(alert));
     const technical = ended.filter((alert) => alert.severity === "technical").length;
     const toggle = () => {
       localStorage.setItem("technical", showsTechnical() ? "hidden" : "shown");
@@ -136,7 +131,13 @@ class Alerts {
       this.list.querySelector("button")?.focus();
     };
     const items = (/** @type {Episode[]} */ alerts) =>
-      h("ul", {}, ...alerts.map((alert) => h("li", {}, alertItem(alert, alert.episode === this.chosen))));
+      h(
+        "ul",
+        {},
+        ...alerts.map((alert) =>
+          h("li", {}, alertItem(alert, alert.episode === this.chosen, deviceName(alert.device))),
+        ),
+      );
     fill(this.list, [
       h(
         "div",
@@ -147,6 +148,8 @@ class Alerts {
       ),
       h("h2", {}, `Active (${active.length})`),
       active.length ? items(active) : h("p", { class: "empty" }, "No active alert. That does not mean no disease."),
+      unseen.length > 0 && h("h2", {}, `Over, and seen by nobody (${unseen.length})`),
+      unseen.length > 0 && items(unseen),
       h("h2", {}, `Past (${past.length}${past.length > MOST_PAST ? `, the last ${MOST_PAST} are shown` : ""})`),
       items(past.slice(0, MOST_PAST)),
     ]);
@@ -196,7 +199,7 @@ class Alerts {
       ),
       h("p", {}, alert.text || "The monitor gave no further words."),
       ...named.map(([title, strip]) => strip && this.paper(title, strip)),
-      !alert.has_strip && h("p", { class: "dim" }, "This alert came without signal."),
+      !alert.has_strip && h("p", { class: "dim" }, withoutSignal(alert)),
       facts(alert),
       answers(alert),
       !link.mayAnswer && h("p", { class: "dim" }, "You are logged in as a viewer: you may look, and change nothing."),
@@ -230,6 +233,16 @@ class Alerts {
 }
 
 /**
+ * Why there is no signal of an alert.
+ * @param {Episode} alert
+ */
+function withoutSignal(alert) {
+  return (alert.steps ?? []).some((step) => step.state === "new")
+    ? "This alert came without signal."
+    : "This alert began before the page was started, so its signal is not here: open the device for the live strip.";
+}
+
+/**
  * @param {Episode} a
  * @param {Episode} b
  */
@@ -243,23 +256,7 @@ function byEnd(a, b) {
  */
 function gravest(all) {
   const active = all.filter((alert) => !alert.ended_s).sort(byUrgency);
-  return active[0] ?? all.filter(isListed).sort(byEnd)[0];
-}
-
-/**
- * For how long an alert has been active.
- * @param {Episode} alert
- */
-export function sinceBegin(alert) {
-  return span(link.now_s() - link.time_s(alert.device, alert.since_s));
-}
-
-/**
- * When an alert began.
- * @param {Episode} alert
- */
-function began(alert) {
-  return day(link.time_s(alert.device, alert.since_s), link.now_s());
+  return active[0] ?? all.filter(isLatched).sort(byEnd)[0] ?? all.filter(isListed).sort(byEnd)[0];
 }
 
 /** @param {Episode} alert */
@@ -306,5 +303,10 @@ function life(alert) {
       h("span", {}, text),
     );
   });
-  return h("section", { class: "stack" }, h("h2", {}, "What happened"), h("ul", { class: "life" }, ...steps));
+  return h(
+    "section",
+    { class: "stack", hidden: steps.length === 0 },
+    h("h2", {}, "What happened"),
+    h("ul", { class: "life" }, ...steps),
+  );
 }

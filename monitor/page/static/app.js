@@ -7,10 +7,10 @@ import { Sound } from "./sound.js";
 import { badge } from "./pieces.js";
 import { openFleet } from "./fleet.js";
 import { openDevice } from "./device.js";
-import { byUrgency, isOpen, openAlerts } from "./alerts.js";
+import { openAlerts } from "./alerts.js";
+import { byUrgency, headline, isOpen, latchedOf, latchedOfDevices } from "./urgency.js";
 import { openTrial } from "./trial.js";
 import { openMonitor } from "./monitor.js";
-import { kindName } from "./words.js";
 
 const MOST_ALARMS = 12;
 const VIEWS = /** @type {[string, string, (argument: string) => View][]} */ ([
@@ -47,9 +47,9 @@ function buildHeader() {
   const anchors = VIEWS.filter(([, title]) => title).map(([name, title]) => h("a", { href: `#/${name}` }, title));
   const soundButton = h("button", { "aria-pressed": false });
   const nameSound = () => {
-    setText(soundButton, sound.isOn ? "♪ on" : "♪ off");
+    setText(soundButton, sound.isOn ? "♪ sound on" : "♪ sound off");
     setAttribute(soundButton, "aria-pressed", String(sound.isOn));
-    setAttribute(soundButton, "aria-label", `${soundButton.textContent}: sound for alerts of high priority`);
+    setAttribute(soundButton, "aria-label", `${soundButton.textContent}: for alerts of high priority`);
   };
   nameSound();
   soundButton.addEventListener("click", () => {
@@ -119,27 +119,36 @@ function updateHealth() {
   setText(health, text || "monitor online");
 }
 
-/** Show what nobody has answered, and sound for what is high. */
+/** Show what nobody has answered or seen, and sound for what is high and active. */
 function updateAlarms() {
   const open = [...link.alerts.values()].filter((alert) => isOpen(alert) && alert.severity !== "technical");
   const urgent = open.filter((alert) => alert.severity !== "low").sort(byUrgency);
   if (urgent.some((alert) => alert.severity === "high")) sound.ring();
-  const key = urgent.map((alert) => `${alert.episode}${alert.severity}${deviceName(alert.device)}`).join();
-  if (key === shownAlarms) return;
-  shownAlarms = key;
-  const items = urgent
-    .slice(0, MOST_ALARMS)
-    .map((alert) =>
-      h(
-        "a",
-        { class: "alarm", href: `#/alerts/${encodeURIComponent(alert.episode)}` },
-        badge(alert.severity, { flashes: alert.severity === "high" }),
-        h("span", {}, `${kindName(alert.kind)} · ${deviceName(alert.device)}`),
-      ),
-    );
-  const more =
-    urgent.length > MOST_ALARMS && h("a", { class: "alarm", href: "#/alerts" }, `${urgent.length - MOST_ALARMS} more`);
-  fill(alarms, [...items, more]);
+  const unseen = [...latchedOfDevices().keys()].flatMap((device) => latchedOf(device).slice(0, 1));
+  const all = [...urgent, ...unseen];
+  const shown = all.slice(0, MOST_ALARMS);
+  const key = all.map((alert) => [alert.episode, alert.severity, alert.ended_s]).join();
+  if (key !== shownAlarms) {
+    shownAlarms = key;
+    const more =
+      all.length > MOST_ALARMS && h("a", { class: "alarm", href: "#/alerts" }, `${all.length - MOST_ALARMS} more`);
+    fill(alarms, [...shown.map(alarmOf), more]);
+  }
+  shown.forEach((alert, i) => {
+    const { what, when } = headline(alert);
+    const text = alarms.children[i].lastElementChild;
+    if (text) setText(text, `${what} · ${deviceName(alert.device)} · ${when}`);
+  });
+}
+
+/** @param {Episode} alert */
+function alarmOf(alert) {
+  return h(
+    "a",
+    { class: "alarm", href: `#/alerts/${encodeURIComponent(alert.episode)}` },
+    badge(alert.severity, { flashes: alert.severity === "high" && !alert.ended_s, isQuiet: Boolean(alert.ended_s) }),
+    h("span", {}),
+  );
 }
 
 async function start() {

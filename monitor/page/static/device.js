@@ -6,7 +6,8 @@ import { Sweep } from "./sweep.js";
 import { MM, drawChart, drawGrid } from "./paper.js";
 import { act, badge, openRename, openSilence } from "./pieces.js";
 import { qualityText, seenText, sinceText } from "./fleet.js";
-import { alertItem, byUrgency, isListed, isOpen, sinceBegin } from "./alerts.js";
+import { alertItem, isListed } from "./alerts.js";
+import { byUrgency, headline, isLatched, isOpen } from "./urgency.js";
 import { showLimits } from "./limits.js";
 import { CONNECTIONS, className, clock, kindName, percent, rate, sentence } from "./words.js";
 
@@ -203,7 +204,7 @@ class Device {
 
   updateAlerts() {
     const own = [...link.alerts.values()].filter((alert) => alert.device === this.id && isListed(alert));
-    this.updateAlarms(own.filter((alert) => !alert.ended_s).sort(byUrgency));
+    this.updateAlarms(own.filter((alert) => !alert.ended_s || isLatched(alert)).sort(byUrgency));
     own.sort((a, b) => Number(Boolean(a.ended_s)) - Number(Boolean(b.ended_s)) || b.since_s - a.since_s);
     const key = own.map((alert) => `${alert.episode}${alert.ended_s}${alert.acknowledged_by}${alert.time_s}`).join();
     if (this.alerts.dataset.key === key) return;
@@ -212,7 +213,7 @@ class Device {
       this.alerts,
       own.length === 0
         ? [h("p", { class: "dim" }, "None since this page was started. That does not mean no disease.")]
-        : [h("ul", { class: "life" }, ...own.slice(0, 12).map((alert) => h("li", {}, alertItem(alert, false))))],
+        : [h("ul", { class: "life" }, ...own.slice(0, 12).map((alert) => h("li", {}, alertItem(alert, false, ""))))],
     );
   }
 
@@ -221,19 +222,16 @@ class Device {
    * @param {Episode[]} active
    */
   updateAlarms(active) {
-    const texts = active.map((alert) => `${kindName(alert.kind)} for ${sinceBegin(alert)}`);
-    const key = texts.join() + active.map(isOpen).join();
-    if (this.alarms.dataset.key === key) return;
-    this.alarms.dataset.key = key;
-    const items = active.map((alert, i) =>
-      h(
-        "a",
-        { class: "alarm", href: `#/alerts/${encodeURIComponent(alert.episode)}` },
-        badge(alert.severity, { isQuiet: !isOpen(alert) }),
-        h("span", {}, texts[i]),
-      ),
-    );
-    fill(this.alarms, items);
+    const key = active.map((alert) => [alert.episode, alert.severity, isOpen(alert), isLatched(alert)]).join();
+    if (this.alarms.dataset.key !== key) {
+      this.alarms.dataset.key = key;
+      fill(this.alarms, active.map(ownAlarm));
+    }
+    active.forEach((alert, i) => {
+      const { what, when } = headline(alert);
+      const text = this.alarms.children[i].querySelector("a > :last-child");
+      if (text) setText(text, alert.ended_s ? `${what} ${when}` : `${what} for ${when}`);
+    });
   }
 
   /**
@@ -358,6 +356,31 @@ function stored(name, allowed, usual) {
  */
 function fact(name, text) {
   return h("div", {}, h("span", {}, name), h("span", {}, text));
+}
+
+/**
+ * An alert of the device, with the nearest way to answer it.
+ * @param {Episode} alert
+ */
+function ownAlarm(alert) {
+  const { device, episode } = alert;
+  const isAnswerable = (isOpen(alert) || isLatched(alert)) && link.mayAnswer;
+  return h(
+    "div",
+    { class: "own-alarm" },
+    h(
+      "a",
+      { class: "alarm", href: `#/alerts/${encodeURIComponent(episode)}` },
+      badge(alert.severity, { isQuiet: !isOpen(alert) }),
+      h("span", {}),
+    ),
+    isAnswerable &&
+      h(
+        "button",
+        { "aria-label": `Acknowledge ${kindName(alert.kind)}`, onclick: () => act("acknowledge", { device, episode }) },
+        "Acknowledge",
+      ),
+  );
 }
 
 function legend() {

@@ -4,7 +4,8 @@ import { h, setText, setAttribute, fill } from "./dom.js";
 import { link } from "./link.js";
 import { Sweep } from "./sweep.js";
 import { badge } from "./pieces.js";
-import { CONNECTIONS, RANKS, day, kindName, percent, rate, span } from "./words.js";
+import { UNANSWERED, headline, isSilenced, latchedOf, need } from "./urgency.js";
+import { CONNECTIONS, day, percent, rate, span } from "./words.js";
 
 const TILE = { width: 400, height: 104, perSecond: 55, perMv: 20 };
 const ROW = { width: Infinity, height: 42, perSecond: 40, perMv: 13 };
@@ -12,32 +13,14 @@ const OVERSCAN = 1;
 const SORT_MS = 2000;
 /** A list does not change its order while somebody points at it. */
 const HOLD_MS = 1500;
-const TROUBLES = /** @type {Record<string, number>} */ ({ "lead-off": 13, silent: 12, offline: 11 });
+const PRIORITIES = ["technical", "low", "medium", "high"];
+const NO_DEVICE =
+  "No device has been heard yet. One appears with its first packet: let yours publish (docs/DEVICE.md), or try “ecgwatch replay”.";
 
 /** @returns {View} */
 export function openFleet() {
   const fleet = new Fleet();
   return { element: fleet.element, title: "Fleet", close: () => fleet.close() };
-}
-
-/** From here on a device has an alert that nobody has answered. */
-const UNANSWERED = 20;
-
-/**
- * How much a device needs a person, the higher the more: unanswered alerts by priority, then devices that send nothing,
- * then answered alerts.
- * @param {Row} row
- */
-export function need(row) {
-  let most = TROUBLES[row.connection ?? "streaming"] ?? 0;
-  for (const episode of row.alerts ?? []) {
-    const alert = link.alerts.get(episode);
-    if (!alert) continue;
-    const rank = RANKS[alert.severity] ?? RANKS.medium;
-    const isAnswered = Boolean(alert.acknowledged_by) || isSilenced(row, alert);
-    most = Math.max(most, isAnswered ? 1 + rank : UNANSWERED + rank);
-  }
-  return most;
 }
 
 /** @type {Map<string, string>} */
@@ -55,18 +38,6 @@ function inOrder(name) {
   const order = name.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
   orders.set(name, order);
   return order;
-}
-
-/**
- * Whether somebody has silenced an alert.
- * @param {Row | undefined} row
- * @param {Episode} alert
- */
-export function isSilenced(row, alert) {
-  const now_s = link.now_s();
-  return (row?.silenced ?? []).some(
-    (silence) => silence.until_s > now_s && (silence.kind === null || silence.kind === alert.kind),
-  );
 }
 
 class Fleet {
@@ -91,7 +62,10 @@ class Fleet {
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(this.scroller);
     this.ends = [link.on("rows", () => this.onRows()), link.on("alerts", () => this.onAlerts())];
-    this.timer = setInterval(() => this.sort(), SORT_MS);
+    this.timer = setInterval(() => {
+      this.sort();
+      for (const tile of this.tiles.values()) tile.update(); // ages go on
+    }, SORT_MS);
     this.frame = 0;
     this.isDirty = true;
     this.soon = 0;
@@ -160,22 +134,25 @@ class Fleet {
     const keyed = found.map((row) => ({ row, need: need(row), name: inOrder(row.name || row.id) }));
     keyed.sort((a, b) => b.need - a.need || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     this.sorted = keyed.map((one) => one.row);
-    this.summarise(rows, keyed.filter((one) => one.need >= UNANSWERED).length);
+    this.summarise(rows);
     this.layout();
   }
 
-  /**
-   * @param {Row[]} rows
-   * @param {number} needing
-   */
-  summarise(rows, needing) {
+  /** @param {Row[]} rows */
+  summarise(rows) {
+    const counts = [0, 0, 0, 0];
+    for (const row of rows) {
+      const most = need(row);
+      if (most >= UNANSWERED) counts[most - UNANSWERED]++;
+    }
+    const open = counts.map((count, rank) => count && `${count} ${PRIORITIES[rank]}`).filter(Boolean);
     const missing = rows.filter((row) => (row.connection ?? "streaming") !== "streaming").length;
     const words = [`${rows.length} device${rows.length === 1 ? "" : "s"}`];
-    words.push(needing ? `${needing} need${needing === 1 ? "s" : ""} a person` : "no unanswered alert");
+    words.push(open.length ? `unanswered: ${open.reverse().join(", ")}` : "no unanswered alert");
     if (missing) words.push(`${missing} not sending`);
     setText(this.summary, words.join(" · "));
     this.empty.hidden = this.sorted.length > 0;
-    setText(this.empty, this.query ? "No device of that name." : "No device has been heard yet.");
+    setText(this.empty, this.query ? "No device of that name." : NO_DEVICE);
   }
 
   schedule() {
@@ -238,7 +215,10 @@ class Tile {
     this.look = look;
     this.place = "";
     this.name = h("span", { class: "tile-name" });
-    this.alert = h("span", { class: "tile-alert" });
+    this.badge = h("span", { class: "tile-badge" });
+    this.what = h("span", { class: "tile-what" });
+    this.when = h("span", { class: "tile-when" });
+    this.alert = h("span", { class: "tile-alert" }, this.badge, this.what, this.when);
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.rate = h("span", {});
     this.rhythm = h("span", {});
@@ -310,7 +290,7 @@ class Tile {
     setText(this.name, row.name || row.id);
     setText(this.rate, connection === "streaming" ? rate(row.heart_rate_bpm) : "––");
     setText(this.rhythm, unwatched ? unwatched.what : isKnown ? (row.rhythm ?? "") : CONNECTIONS[connection]);
-    setText(this.quality, isKnown ? qualityText(row.judged) : "");
+    setText(this.quality, isKnown && qualityText(row.judged) ? `signal ${qualityText(row.judged)}` : "");
     setText(this.seen, unwatched ? sinceText(unwatched.since_s) : seenText(row));
     this.link.toggleAttribute("data-unwatched", Boolean(unwatched));
     setAttribute(this.link, "data-connection", connection);
@@ -323,17 +303,23 @@ class Tile {
    */
   updateAlert(row, connection) {
     const alerts = (row.alerts ?? []).map((id) => link.alerts.get(id)).filter((alert) => alert !== undefined);
-    const top = alerts.find((alert) => !alert.acknowledged_by && !isSilenced(row, alert)) ?? alerts[0];
-    const isQuiet = top !== undefined && (Boolean(top.acknowledged_by) || isSilenced(row, top));
+    const isAnswered = (/** @type {Episode} */ alert) => Boolean(alert.acknowledged_by) || isSilenced(row, alert);
+    const seen = latchedOf(this.id);
+    const top = alerts.find((alert) => !isAnswered(alert)) ?? seen[0] ?? alerts[0];
+    const isQuiet = top !== undefined && (Boolean(top.ended_s) || isAnswered(top));
     setAttribute(this.link, "data-severity", top && !isQuiet ? top.severity : "");
-    const more = alerts.length > 1 ? ` +${alerts.length - 1}` : "";
-    const suffix = isQuiet ? (top?.acknowledged_by ? " (acknowledged)" : " (silenced)") : "";
-    const text = top ? `${kindName(top.kind)}${more}${suffix}` : "";
-    const key = `${top?.severity} ${text} ${connection}`;
+    this.link.toggleAttribute("data-latched", Boolean(top?.ended_s));
+    const count = alerts.length + seen.length;
+    const more = count > 1 ? ` +${count - 1}` : "";
+    const suffix = top && isAnswered(top) ? (top.acknowledged_by ? " (acknowledged)" : " (silenced)") : "";
+    const { what, when } = top ? headline(top) : { what: "", when: "" };
+    setText(this.what, top ? `${what}${more}${suffix}` : "");
+    setText(this.when, when);
+    const key = `${top?.severity} ${isQuiet} ${connection}`;
     if (key === this.shownAlert) return;
     this.shownAlert = key;
     const flashes = top?.severity === "high" && !isQuiet;
-    fill(this.alert, top ? [badge(top.severity, { isQuiet, flashes }), h("span", {}, text)] : []);
+    fill(this.badge, top ? [badge(top.severity, { isQuiet, flashes })] : []);
   }
 }
 
@@ -345,14 +331,13 @@ export function sinceText(since_s) {
   return since_s === null ? "for how long is not known" : `since ${day(since_s, link.now_s())}`;
 }
 
-/** @param {number | null | undefined} judged */
+/**
+ * How much of the signal could be judged.
+ * @param {number | null | undefined} judged
+ */
 export function qualityText(judged) {
   if (judged === null || judged === undefined) return "";
-  return judged >= 0.9
-    ? "signal good"
-    : judged >= 0.6
-      ? `signal fair, ${percent(judged)}`
-      : `signal poor, ${percent(judged)}`;
+  return judged >= 0.9 ? "good" : judged >= 0.6 ? `fair, ${percent(judged)}` : `poor, ${percent(judged)}`;
 }
 
 /**
@@ -360,7 +345,7 @@ export function qualityText(judged) {
  * @param {Row} row
  */
 export function seenText(row) {
-  if (row.connection === undefined || row.connection === "streaming")
+  if (["streaming", "lead-off", undefined].includes(row.connection))
     return row.has_state || row.seen_s ? "live" : "not heard yet";
   return row.seen_s ? `${span(link.now_s() - row.seen_s)} ago` : "not heard yet";
 }

@@ -20,6 +20,8 @@ class Link {
     this.rows = new Map();
     /** @type {Map<string, Episode>} */
     this.alerts = new Map();
+    /** Grows with each change of alerts. */
+    this.alertsVersion = 0;
     /** @type {Record<string, MonitorStatus>} */
     this.monitors = {};
     /** @type {Map<string, Signal>} */
@@ -226,6 +228,7 @@ class Link {
       this.alerts.clear();
       this.tell("alerts", []);
     }
+    if (news.alerts || news.all) this.alertsVersion++;
     if (news.alerts) {
       for (const alert of news.alerts) this.alerts.set(alert.episode, alert);
       this.tell("alerts", news.alerts);

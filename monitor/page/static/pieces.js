@@ -2,6 +2,7 @@
 
 import { h, fill, setText } from "./dom.js";
 import { link, ownName, setOwnName } from "./link.js";
+import { isLatched, latchedOf } from "./urgency.js";
 import { MARKS, kindName } from "./words.js";
 
 const LENGTHS = /** @type {[string, number][]} */ ([
@@ -42,17 +43,17 @@ export function toast(text) {
  * Do something for a person, and tell them what came of it. Who does it stands in the record: where nobody logs in, the
  * first time asks for a name.
  * @param {string} verb
- * @param {Record<string, unknown>} fields
+ * @param {...Record<string, unknown>} fields Of each request.
  */
-export async function act(verb, fields) {
+export async function act(verb, ...fields) {
   if (needsName() && !ownName()) {
     openForm("Who are you?", [h("p", {}, "What people do with alerts is recorded with their names.")], "Go on", () =>
-      send(verb, fields),
+      sendAll(verb, fields),
     );
     return;
   }
   try {
-    await send(verb, fields);
+    await sendAll(verb, fields);
   } catch (error) {
     toast(messageOf(error));
   }
@@ -65,6 +66,14 @@ export async function act(verb, fields) {
  */
 export async function send(verb, fields) {
   toast(await link.request(verb, fields));
+}
+
+/**
+ * @param {string} verb
+ * @param {Record<string, unknown>[]} fields
+ */
+async function sendAll(verb, fields) {
+  await Promise.all(fields.map((one) => send(verb, one)));
 }
 
 function needsName() {
@@ -216,13 +225,16 @@ export function answers(alert) {
   const { device, episode } = alert;
   const isOff = !link.mayAnswer;
   const judge = (/** @type {boolean} */ right) => act("judge", { device, episode, right });
+  const alike = latchedOf(device).filter((one) => one.kind === alert.kind && one.episode !== episode);
+  const all = isLatched(alert) ? [alert, ...alike] : [alert];
+  const acknowledge = () => act("acknowledge", ...all.map((one) => ({ device, episode: one.episode })));
   const element = h("div", { class: "bar stretch" });
   fill(element, [
     !alert.acknowledged_by &&
       h(
         "button",
-        { class: "primary", disabled: isOff, onclick: () => act("acknowledge", { device, episode }) },
-        "Acknowledge",
+        { class: "primary", disabled: isOff, onclick: acknowledge },
+        all.length > 1 ? `Acknowledge all ${all.length}` : "Acknowledge",
       ),
     h("button", { disabled: isOff, onclick: () => openSilence(device, alert.kind) }, "Silence …"),
     h("button", { disabled: isOff, onclick: () => openComment(alert) }, "Comment …"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
@@ -19,7 +20,7 @@ from monitor.state.sqlite import SqliteStore
 from monitor.state.store import HourlyRow
 from simulator.broker import free_port
 from tests.monitor.page.browser import DESKTOP, PHONE, FakeMonitor, PageProcess, PageServer
-from tests.monitor.page.messages import STRIP, alert, state
+from tests.monitor.page.messages import STRIP, active, alert, state
 from tests.monitor.page.test_app import ROW
 from tests.monitor.state.saving import save
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -140,11 +141,11 @@ def test_without_a_monitor_no_number_looks_as_if_it_were_of_now(page: Page, moni
     monitor.show(state("bed-1", heart_rate_bpm=96.0, rhythm="regular", judged=1.0))
     page.wait_for_selector(".tile:not([data-unwatched]) .tile-rate:has-text('96')")
     page.click(".tile")
-    page.wait_for_selector(".facts:has-text('signal good')")
+    page.wait_for_selector(".facts:has-text('good')")
     monitor.leave()
     page.wait_for_selector("[data-unwatched] .facts:has-text('Not watched')")
     assert "since" in page.inner_text(".device-head .facts")
-    assert "signal good" not in page.inner_text(".device-head .facts")
+    assert "good" not in page.inner_text(".device-head .facts")
     struck = page.evaluate("() => getComputedStyle(document.querySelector('.device-head .rate')).textDecorationLine")
     assert struck == "line-through"
     page.goto(f"{page.url.partition('#')[0]}#/fleet")
@@ -227,6 +228,14 @@ def test_devices_that_need_nobody_stand_in_the_order_in_which_people_count(page:
     ]
 
 
+def test_alerts_are_listed_with_names_however_late_these_come(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a"))
+    page.get_by_role("link", name="Alerts").first.click()
+    page.wait_for_selector(".alert-item")
+    monitor.show(state("a", name="Bed 7", alerts=[active(alert("a"))]))
+    page.wait_for_selector(".alert-item:has-text('Bed 7')")
+
+
 def test_rows_on_a_phone_tell_who_is_ill_of_what_and_who_does_not_send(
     browser: Browser, server: PageServer, monitor: FakeMonitor
 ) -> None:
@@ -296,6 +305,56 @@ def test_the_heart_rate_from_before_the_page_was_started_is_that_of_the_monitor_
         page.wait_for_function("() => document.querySelector('main')?.textContent.includes('the mean of each hour')")
         assert page.locator("canvas.chart").first.evaluate(INK)
     server.end()
+
+
+def test_what_is_alerted_is_said_with_since_when_on_tile_and_in_the_header(page: Page, monitor: FakeMonitor) -> None:
+    now_s = time.time()
+    monitor.show(state("a", name="Bed 7"))
+    monitor.alert(alert("a", since_s=now_s - 130, time_s=now_s - 127, completed_s=now_s))
+    page.wait_for_selector(".tile-alert:has-text('Asystole'):has-text('2 min')")
+    page.wait_for_selector(".alarm:has-text('Asystole · Bed 7 · 2 min')")
+    page.wait_for_selector("main:has-text('1 device · unanswered: 1 high')")
+
+
+def test_a_grave_alert_that_is_over_stays_until_somebody_has_seen_it(page: Page, monitor: FakeMonitor) -> None:
+    now_s = time.time()
+    monitor.show(state("a", name="Bed 7"), state("b"))
+    for number, since_s in enumerate((now_s - 600, now_s - 300)):
+        told = alert("a", episode=f"e{number}", id=f"{number}", since_s=since_s, time_s=since_s + 3, completed_s=now_s)
+        monitor.publish("a", "alerts", wire.encode(told))
+        over = structs.replace(told, id=f"{number}-end", state="end", time_s=since_s + 12)
+        monitor.publish("a", "alerts", wire.encode(over))
+    monitor.publish("b", "alerts", wire.encode(alert("b", severity="medium", completed_s=now_s)))
+    monitor.publish("b", "alerts", wire.encode(alert("b", severity="medium", state="end", completed_s=now_s)))
+    page.wait_for_selector(".alarm:has-text('Asystole, over · Bed 7 · 4 min ago')")
+    page.wait_for_selector(".tile[data-latched]:has-text('Bed 7'):has-text('Asystole, over +1')")
+    assert page.locator(".alarm").count() == 1, "neither each time it happened, nor what is medium"
+    page.locator(".alarm").click()
+    page.wait_for_selector("h2:has-text('Over, and seen by nobody (2)')")
+    page.get_by_role("button", name="Acknowledge all 2").click()
+    page.locator("dialog input").fill("Ada")
+    page.keyboard.press("Enter")
+    _wait_for(lambda: len(monitor.requests) == 2)
+    assert {(verb, request.episode) for verb, request in monitor.requests} == {
+        ("acknowledge", "e0"),
+        ("acknowledge", "e1"),
+    }
+    for number in (0, 1):
+        seen = alert("a", episode=f"e{number}", id=f"{number}-seen", state="acknowledged", by="Ada", time_s=now_s)
+        monitor.publish("a", "alerts", wire.encode(seen))
+    page.wait_for_function("() => document.querySelectorAll('.alarm').length === 0")
+    page.wait_for_selector("h2:has-text('Past (3)')")
+
+
+def test_an_alert_is_answered_beside_the_live_strip(page: Page, monitor: FakeMonitor) -> None:
+    monitor.alert(alert("a", kind="pause", severity="medium"))
+    page.wait_for_selector(".alarm")
+    page.goto(page.url.split("#")[0] + "#/device/a")
+    page.get_by_role("button", name="Acknowledge Pause").click()
+    page.locator("dialog input").fill("Ada")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".alert-item:has-text('acknowledged by Ada')")
+    assert page.get_by_role("button", name="Acknowledge Pause").count() == 0
 
 
 def test_priority_is_told_by_words_as_well_as_by_colour(page: Page, monitor: FakeMonitor) -> None:
@@ -470,7 +529,7 @@ def test_who_is_not_seen_is_neither_built_nor_subscribed(page: Page, monitor: Fa
 def test_the_sound_is_off_until_it_is_clicked(page: Page, monitor: FakeMonitor) -> None:
     monitor.alert(alert("a"))
     page.wait_for_selector(".alarm")
-    button = page.get_by_role("button", name="sound for alerts")
+    button = page.get_by_role("button", name="for alerts of high priority")
     assert button.get_attribute("aria-pressed") == "false"
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
