@@ -152,7 +152,7 @@ class Page:
             while True:
                 self._take_wish(viewer, await socket.receive_text())
         except (WebSocketDisconnect, RuntimeError, KeyError, ValueError):  # RuntimeError: it was closed here
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                 await socket.close(1003)
         finally:
             self.hub.leave(viewer, self._now())

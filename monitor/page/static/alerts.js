@@ -144,7 +144,7 @@ class Alerts {
         { class: "bar" },
         h("h1", {}, "Alerts"),
         technical > 0 &&
-          h("button", { "aria-pressed": showsTechnical(), onclick: toggle }, `Past technical (${technical})`),
+          h("button", { "aria-pressed": showsTechnical(), onclick: toggle }, `Show past technical (${technical})`),
       ),
       h("h2", {}, `Active (${active.length})`),
       active.length ? items(active) : h("p", { class: "empty" }, "No active alert. That does not mean no disease."),
@@ -184,8 +184,8 @@ class Alerts {
   fillDetail(alert, strips) {
     this.papers = [];
     const named = /** @type {[string, Strip | undefined][]} */ ([
-      ["Signal around the begin", strips.new],
-      ["Signal around the end", strips.end],
+      ["Signal when it began", strips.new],
+      ["Signal when it ended", strips.end],
       ["The beat", strips.new ? undefined : strips.beat],
     ]);
     fill(this.detail, [

@@ -230,7 +230,7 @@ class Device {
     active.forEach((alert, i) => {
       const { what, when } = headline(alert);
       const text = this.alarms.children[i].querySelector("a > :last-child");
-      if (text) setText(text, alert.ended_s ? `${what} ${when}` : `${what} for ${when}`);
+      if (text) setText(text, alert.ended_s ? `${what}, ${when}` : `${what} for ${when}`);
     });
   }
 

@@ -308,6 +308,7 @@ class Tile {
     const top = alerts.find((alert) => !isAnswered(alert)) ?? seen[0] ?? alerts[0];
     const isQuiet = top !== undefined && (Boolean(top.ended_s) || isAnswered(top));
     setAttribute(this.link, "data-severity", top && !isQuiet ? top.severity : "");
+    this.link.toggleAttribute("data-alert", top !== undefined);
     this.link.toggleAttribute("data-latched", Boolean(top?.ended_s));
     const count = alerts.length + seen.length;
     const more = count > 1 ? ` +${count - 1}` : "";
@@ -345,7 +346,8 @@ export function qualityText(judged) {
  * @param {Row} row
  */
 export function seenText(row) {
-  if (["streaming", "lead-off", undefined].includes(row.connection))
+  if (row.connection === "lead-off") return "sending";
+  if (row.connection === undefined || row.connection === "streaming")
     return row.has_state || row.seen_s ? "live" : "not heard yet";
   return row.seen_s ? `${span(link.now_s() - row.seen_s)} ago` : "not heard yet";
 }

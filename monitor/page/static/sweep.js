@@ -35,6 +35,8 @@ export class Sweep {
     this.penX = NaN;
     this.penY = 0;
     this.gain = 1;
+    /** Whether the signal went beyond the strip. */
+    this.clips = false;
     this.marked = 0;
     /** Called with a mark when it is drawn. @type {((mark: import("./signal.js").Mark) => void) | null} */
     this.onmark = null;
@@ -71,7 +73,10 @@ export class Sweep {
     this.erase(this.drawn_s, until_s);
     this.stroke(this.drawn_s, until_s);
     this.drawn_s = until_s;
-    if (this.look.marks) this.mark();
+    if (this.clips && this.fit(until_s) < this.gain)
+      this.begin(until_s); // the first of it was small
+    else if (this.look.marks) this.mark();
+    this.clips = false;
   }
 
   /** How much a strip shows. */
@@ -180,6 +185,7 @@ export class Sweep {
     }
     const x = this.x(time_s);
     const y = Math.max(1, Math.min(this.height - 1, middle - value * scale));
+    if (this.look.fits && (y === 1 || y === this.height - 1)) this.clips = true;
     if (Number.isNaN(this.penX) || x < this.penX) this.context.moveTo(x, y);
     else this.context.lineTo(x, y);
     this.penX = x;

@@ -112,10 +112,8 @@ function endedAgo_s(alert) {
  * @param {Episode} alert
  */
 export function headline(alert) {
-  const kind = kindName(alert.kind);
-  return alert.ended_s
-    ? { what: `${kind}, over`, when: `${span(endedAgo_s(alert))} ago` }
-    : { what: kind, when: sinceBegin(alert) };
+  const when = alert.ended_s ? `over ${span(endedAgo_s(alert))} ago` : sinceBegin(alert);
+  return { what: kindName(alert.kind), when };
 }
 
 /**
