@@ -364,12 +364,13 @@ class AmqpSource(Source):
 
     def _pass_on(self, request: Delivery) -> None:
         """Put a request into the partition of its device; what is acknowledged here is there."""
-        assert self._connection is not None
-        device = _addressee(request)
+        connection, device = self._connection, _addressee(request)
+        assert connection is not None
         if device is not None:
             payload = request.key.encode() + b"\n" + request.payload[: wire.MAX_PAYLOAD + 1]
-            self._connection.write(encode_publish(REQUESTS, self._topology.hash, self._topology.key(device), payload))
-        self._connection.write(encode_acks([(REQUESTS, request.tag)], multiple=False))
+            exchange, key = self._topology.hash, self._topology.key(device)
+            connection.write(encode_publish(REQUESTS, exchange, key, payload, connection.frame_bytes))
+        connection.write(encode_acks([(REQUESTS, request.tag)], multiple=False))
 
     def _note_owned(self, partition: int, channel: int) -> None:
         """Note that a partition is ours, perhaps again."""

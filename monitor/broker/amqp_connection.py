@@ -155,6 +155,8 @@ class Connection:
         self._is_closed = threading.Event()
         self._output = bytearray()
         self._replies: list[Reply] = []
+        self.frame_bytes = FRAME_BYTES
+        """Most bytes of a frame, as agreed with the server."""
         self._sock = self._open_socket()
         try:
             self.server = self._greet()
@@ -318,9 +320,8 @@ class Connection:
         about = {"product": "ecgwatch", "connection_name": login.name, "capabilities": capabilities}
         response = f"\0{user}\0{password}"
         tune = self.call(0, spec.Connection.StartOk(about, "PLAIN", response, "en_US"), spec.Connection.Tune)
-        most = tune.frame_max or FRAME_BYTES
-        frame_bytes = min(most, FRAME_BYTES)
-        self._sock.sendall(encode(0, spec.Connection.TuneOk(tune.channel_max, frame_bytes, self._heartbeat_s)))
+        self.frame_bytes = min(tune.frame_max or FRAME_BYTES, FRAME_BYTES)
+        self._sock.sendall(encode(0, spec.Connection.TuneOk(tune.channel_max, self.frame_bytes, self._heartbeat_s)))
         self.call(0, spec.Connection.Open(login.url.vhost), spec.Connection.OpenOk)
         properties: dict[str, Any] = start.server_properties
         return properties

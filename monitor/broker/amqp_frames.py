@@ -29,6 +29,8 @@ _TAG = Struct(">QB")
 _SIZE = Struct(">Q")
 _ACK = Struct(">BHIHHQBB")
 HEARTBEAT_FRAME = b"\x08\0\0\0\0\0\0\xce"
+FRAME_AROUND = len(HEARTBEAT_FRAME)
+"""Bytes of a frame that are not its payload."""
 
 
 class FrameError(ConnectionError):
@@ -171,11 +173,12 @@ def encode(channel: int, *methods: amqp_object.Method) -> bytes:
     return b"".join(frame.Method(channel, method).marshal() for method in methods)
 
 
-def encode_publish(channel: int, exchange: str, key: str, payload: bytes) -> bytes:
-    """Encode a message that is kept on the disk; it must fit into one frame."""
-    properties = spec.BasicProperties(delivery_mode=2)
-    header = frame.Header(channel, len(payload), properties).marshal()
-    return encode(channel, spec.Basic.Publish(0, exchange, key)) + header + frame.Body(channel, payload).marshal()
+def encode_publish(channel: int, exchange: str, key: str, payload: bytes, frame_bytes: int) -> bytes:
+    """Encode a message that is kept on the disk, in frames of so many bytes at most: larger ones end a connection."""
+    properties, most = spec.BasicProperties(delivery_mode=2), frame_bytes - FRAME_AROUND
+    method = encode(channel, spec.Basic.Publish(0, exchange, key))
+    bodies = [frame.Body(channel, payload[at : at + most]).marshal() for at in range(0, len(payload), most)]
+    return b"".join([method, frame.Header(channel, len(payload), properties).marshal(), *bodies])
 
 
 def encode_acks(tags: Iterable[tuple[int, int]], *, multiple: bool = True) -> bytes:

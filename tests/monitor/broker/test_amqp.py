@@ -134,6 +134,16 @@ def test_a_request_meets_the_process_that_has_its_device_behind_what_that_has_se
     assert sum(message.topic == topic for messages in got for message in messages) == DEVICES + 1
 
 
+@pytest.mark.parametrize("size", [200_000, 600_000])
+def test_a_request_of_any_size_costs_nobody_the_connection(bench: _Bench, size: int) -> None:
+    first, second = bench.source(), bench.source()
+    bench.ask("rename", {"device": "d1", "by": "anna", "more": "x" * size})
+    bench.ask("rename", {"device": "d1", "by": "anna"})
+    got = _poll([first, second], _got(2))
+    assert sorted(len(message.payload) > 100_000 for messages in got for message in messages) == [False, True]
+    assert (first.connections, second.connections) == (1, 1)
+
+
 def test_no_device_can_make_what_it_sends_a_request(bench: _Bench) -> None:
     source = bench.source()
     payload = f"{bench.name}.v1.monitor.{bench.name}.request.rename\n{{}}".encode()

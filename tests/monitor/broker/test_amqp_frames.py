@@ -93,7 +93,7 @@ def test_what_is_acknowledged_at_the_front_is_acknowledged_together_and_the_rest
 
 
 def test_what_is_published_reads_like_what_is_delivered() -> None:
-    sent = encode_publish(3, "exchange", "key", b"payload")
+    sent = encode_publish(3, "exchange", "key", b"payload", 4096)
     size, method = frame.decode_frame(sent)
     assert isinstance(method, frame.Method)
     assert (method.method.exchange, method.method.routing_key) == ("exchange", "key")
@@ -103,6 +103,18 @@ def test_what_is_published_reads_like_what_is_delivered() -> None:
             frame.Body(3, b"payload").marshal(),
         ]
     )
+
+
+def test_what_is_published_is_cut_into_frames_that_the_server_takes() -> None:
+    payload, sizes, body = bytes(range(256)) * 3, list[int](), b""
+    left = encode_publish(3, "exchange", "key", payload, FRAME_BYTES)
+    while left:
+        size, found = frame.decode_frame(left)
+        sizes.append(size)
+        body += found.fragment if isinstance(found, frame.Body) else b""
+        left = left[size:]
+    assert max(sizes) == FRAME_BYTES
+    assert body == payload
 
 
 @given(st.permutations(range(1, 9)), st.lists(st.integers(1, 8), max_size=3))
