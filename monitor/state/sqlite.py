@@ -340,15 +340,13 @@ class SqliteStore(ThreadedStore):
         self._others_open = []
 
     def _erase_and_write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
-        """Delete devices from the files of all workers, and write the rest; may be tried again as a whole."""
+        """Delete devices from the files of all workers, then write the rest: what fails may be tried again as a whole.
+
+        In that order, since what was written would be written twice.
+        """
         for path in _find(self._path.parent, self._name, ".db"):
-            if path != self._path:
-                _erase(path, transaction.erased)
-        connection.execute("PRAGMA secure_delete = ON")
-        self._write(connection, transaction)
-        _overwrite(connection)
-        connection.execute("PRAGMA secure_delete = OFF")
-        return True
+            _erase(path, transaction.erased)
+        return self._write(connection, transaction)
 
     def _write(self, connection: sqlite3.Connection, transaction: Transaction) -> bool:
         now_s = time.time()
@@ -356,7 +354,6 @@ class SqliteStore(ThreadedStore):
         rows_forgotten = [(device, now_s, FORGOTTEN) for device in self._saved_elsewhere(transaction.forgotten)]
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            _delete_devices(connection, transaction.erased)
             _delete(connection, "device", transaction.forgotten)
             _insert(connection, "INSERT OR REPLACE INTO device VALUES", rows_forgotten + rows_saved)
             rows = [

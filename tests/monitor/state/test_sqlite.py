@@ -15,9 +15,11 @@ from typing import NoReturn
 
 import pytest
 
+from monitor.state import sqlite
 from monitor.state.sqlite import SqliteLocation, SqliteStore
-from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage
-from tests.monitor.state.saving import find, prune, retry, save
+from monitor.state.store import KEEP_STATE_S, HourlyRow, OutboxMessage, Transaction
+from tests.monitor.state.saving import WAIT_S, find, prune, retry, save
+from tests.monitor.state.slow import outcomes_of
 
 ALERT = OutboxMessage("a-1", "a", 5.0, "ecg/v1/a/alerts", b"{}")
 
@@ -63,6 +65,27 @@ def test_a_full_disk_is_a_fault_until_there_is_room_and_what_was_saved_can_be_re
     retry(store)
     assert store.fault is None
     assert save(store, {"b": b"state"})
+
+
+def test_what_is_saved_with_an_erasure_that_must_wait_is_saved_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.1)
+    store, hour = SqliteStore(tmp_path, "m"), int(time.time() // 3600)
+    save(store, {"a": b"state", "b": b"state"})
+    counted = Transaction({"b": b"later"}, hourly=[HourlyRow(hour, "b", "N", 100, 80_000)], erased={"a"})
+    with closing(sqlite3.connect(tmp_path / "m.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM device").fetchone() == (2,)
+        store.submit(counted)
+        assert [one.is_saved for one in outcomes_of(store, 1, WAIT_S)] == [False]
+        assert "somebody reads it for long" in (store.fault or "")
+    retry(store)
+    store.submit(counted)
+    assert [one.is_saved for one in outcomes_of(store, 1, WAIT_S)] == [True]
+    assert SqliteLocation(tmp_path).read_hourly("m", 0.0) == counted.hourly
+    assert (find(store, "a"), find(store, "b")) == (None, b"later")
+    store.close()
 
 
 @pytest.mark.parametrize("was_closed", [True, False])
