@@ -241,7 +241,8 @@ class Intake:
     def _take_request(self, requests: Requests, message: Message) -> str | None:
         """Hand a request on, once its device is as it was saved; return the device if that is waited for."""
         device = _device_of(message.payload)
-        if device is None or not self._is_ours(device) or not self._may_be_saved(device, message.partition):
+        is_for_others = device is None or requests.is_for_others(device, message.partition)
+        if device is None or is_for_others or not self._may_be_saved(device, message.partition):
             requests.take(message)
             return None
         self._look_up(device, message.partition).requests.append(message)

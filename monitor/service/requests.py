@@ -264,7 +264,7 @@ class Requests:
                 self._reload(wire.decode(message.payload, wire.Reload), message.payload)
                 return
             request = wire.decode(message.payload, wire.Request)
-            if self._is_for_others(request.device, message.partition):
+            if self.is_for_others(request.device, message.partition):
                 if verb == "forget" and not (self._is_shared and self._tools.engine.knows(request.device)):
                     self._drop(request.device)
                 return
@@ -281,10 +281,17 @@ class Requests:
         """Whether it is for this process to say what is wrong with a request that names no device."""
         return partition is not None if self._is_shared else not self._shard[0]
 
-    def _is_for_others(self, device: str, partition: int | None) -> bool:
+    def is_for_others(self, device: str, partition: int | None) -> bool:
         """Whether another process answers a request; where the fleet is dealt out, that to which it comes by partition.
 
         It may be this one, which hears it twice.
+
+        Parameters
+        ----------
+        device
+            Which the request is about.
+        partition
+            By which it came.
         """
         return partition is None if self._is_shared else not self._is_ours(device)
 
@@ -468,6 +475,7 @@ class Requests:
             )
         if tools.store is not None and tools.store.fault is not None:
             raise Refusal(f"{device} cannot be forgotten while nothing can be saved: {tools.store.fault}.")
+        tools.engine.erase(device)
         self._drop(device)
         tools.checkpoint.erase(device)
         tools.states.clear([device])
@@ -475,10 +483,11 @@ class Requests:
         return "A device was forgotten."
 
     def _drop(self, device: str) -> None:
-        """Drop what this process remembers of a device; of its limits, what the configuration file says stays."""
+        """Drop what is remembered of a device beside its record; of its limits, what the configuration file says stays.
+
+        A process that does not answer may do so, too, even if the request is refused: its owner has all that is saved.
+        """
         tools = self._tools
-        if self._is_ours(device):
-            tools.engine.erase(device)
         tools.publisher.erase(device)
         tools.decisions.erase(device)
         self._set_limits([device])

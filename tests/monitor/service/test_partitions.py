@@ -13,16 +13,18 @@ from monitor.broker.memory import MemoryBroker, MemorySource
 from monitor.broker.source import Message
 from monitor.service.decisions import DeviceDecisions
 from monitor.state.worker import ThreadedStore
-from tests.monitor.service.one_monitor import CALM, Monitor, running
+from tests.monitor.service.one_monitor import CALM, TOPICS, Monitor, running
 
 
 class _Dealt(MemorySource):
     """All that comes over it belongs to one partition."""
 
     lost: bool = False
+    partition: int | None = 1
+    """None: over MQTT, as what all processes hear."""
 
     def poll(self, wait_s: float, most: int) -> list[Message]:
-        return [message._replace(partition=1) for message in super().poll(wait_s, most)]
+        return [message._replace(partition=self.partition) for message in super().poll(wait_s, most)]
 
     def take_lost(self) -> list[int]:
         lost, self.lost = [1] * self.lost, False
@@ -113,3 +115,20 @@ def test_what_was_decided_since_a_partition_is_ours_is_newer_than_what_came_with
             _rename(first, device, "after")
             first.loop._parts.requests.adopt({device: read["heard"]})
             assert _decided(first, device).name == "after"
+
+
+def test_what_is_asked_of_others_lets_nobody_take_their_devices_over_or_forget_what_is_saved(database_url: str) -> None:
+    with _processes(database_url) as (first, second):
+        first.play("heard", CALM)
+        first.turn()
+        store, source = first.loop._parts.store, second.service.source
+        assert store is not None
+        assert isinstance(source, _Dealt)
+        saved, source.partition = store.read_states(["heard"]), None
+        assert second.ask("forget", "heard") is None
+        assert not second.service.engine.knows("heard")
+        second.loop._parts.checkpoint.owe(second.service.engine.tick(time.monotonic() + 1000.0))
+        second.turn()
+        assert not second.messages(TOPICS.of("heard", "state"))
+        assert not second.alerts("heard")
+        assert store.read_states(["heard"]) == saved != {}
