@@ -350,15 +350,25 @@ class Requests:
         self._waiting[row.id] = row, topic
 
     def _answer_again(self, verb: str, request: wire.Request | wire.Reload, payload: bytes) -> bool:
-        """Answer a request that was granted before, and return whether it was."""
+        """Answer a request that was granted before, if that is saved, else later; return whether it was granted."""
         before = None if request.id is None else self._find(request.id)
         if before is None:
             return False
         row, _ = before
-        if row.verb != verb or (verb != "forget" and row.payload != payload):
+        is_same = self._is_forgotten(row, request) if verb == "forget" else row.payload == payload
+        if row.verb != verb or not is_same:
             raise Refusal(f"The id {row.id} was that of another request: give each its own, such as a UUID.")
-        self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
+        if row.id not in self._waiting:
+            self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
         return True
+
+    def _is_forgotten(self, row: RequestRow, request: wire.Request | wire.Reload) -> bool:
+        """Whether a request to forget that was granted may be of the device that is named now: it is not kept which."""
+        device = request.device if isinstance(request, wire.Request) else ""
+        if row.id in self._waiting:
+            return self._forgotten.get(row.id) == device
+        left = self._count_left(device)
+        return left is not None and not left.total() - left["packet"]  # the request itself is one
 
     def _find(self, id_: str) -> tuple[RequestRow, str | None] | None:
         """Return a request that was granted before, saved or not."""
@@ -495,22 +505,28 @@ class Requests:
 
     def _prove(self, row: RequestRow, device: str, fault: str | None) -> wire.Answer:
         """Say what is left of a device that was forgotten."""
-        tools = self._tools
-        left = Counter({"memory": int(tools.engine.knows(device)), "decision": int(tools.decisions.knows(device))})
-        left.update(tools.checkpoint.count(device))
-        saved = {} if tools.store is None else tools.store.count(device)
-        left.update(saved or {})
+        left = None if fault is not None else self._count_left(device)
+        if left is None:
+            why = fault or "it cannot be read"
+            text = f"{device} is not deleted from what is saved, or that cannot be seen: {why}."
+            return wire.Answer(id=_id_of(row), ok=False, text=text)
         told = ", ".join(f"{what}: {number}" for what, number in sorted(left.items()) if number)
         text = f"{device} is forgotten: {told or 'nothing of it'} is left in memory, states, history, outbox and audit."
-        if fault is not None or saved is None:
-            text = (
-                f"{device} is not deleted from what is saved, or that cannot be seen: {fault or 'it cannot be read'}."
-            )
-        is_proved = not told and fault is None and saved is not None
-        if is_proved:
+        if not told:
             said = wire.Forgotten(device=device, time_s=round(time.time(), 3))
-            tools.source.publish(self._topics.forgotten(self._name), wire.encode(said), qos=1)
-        return wire.Answer(id=_id_of(row), ok=is_proved, text=text)
+            self._tools.source.publish(self._topics.forgotten(self._name), wire.encode(said), qos=1)
+        return wire.Answer(id=_id_of(row), ok=not told, text=text)
+
+    def _count_left(self, device: str) -> Counter[str] | None:
+        """Return how much there is of a device, by what it is; None if that cannot be seen."""
+        tools = self._tools
+        saved = {} if tools.store is None else tools.store.count(device)
+        if saved is None:
+            return None
+        found = Counter({"memory": int(tools.engine.knows(device)), "decision": int(tools.decisions.knows(device))})
+        found.update(tools.checkpoint.count(device))
+        found.update(saved)
+        return found
 
     def _check_kind(self, kind: wire.Kind) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -507,3 +508,34 @@ def test_a_refresh_publishes_all_states_and_the_status_again(alerted: Monitor) -
     alerted.broker.publish(TOPICS.request("monitor", wire.REFRESH), b"{}")  # too soon
     alerted.turn()
     assert [one for one in alerted.broker.published if one.topic.endswith("/state")] == []
+
+
+def test_a_request_to_forget_that_comes_twice_is_answered_once_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.state.worker.FIND_S", 0.01)
+    with running(MemoryBroker(), state=tmp_path) as monitor:
+        monitor.play("a", CALM)
+        _go_quiet(monitor)
+        store, may_go_on = monitor.loop._parts.store, threading.Event()
+        assert isinstance(store, ThreadedStore)
+        asked = {"by": "nurse", "device": "a", "id": "twice", "response_topic": ANSWERS}
+        store.later(may_go_on.wait)
+        for _ in range(2):
+            monitor.broker.publish(TOPICS.request("monitor", "forget"), json.dumps(asked).encode())
+            monitor.loop.turn(0.0)
+        assert monitor.messages(ANSWERS) == []
+        may_go_on.set()
+        monkeypatch.undo()
+        monitor.turn()
+        [answer] = monitor.messages(ANSWERS)
+        assert "nothing of it is left" in wire.decode(answer, wire.Answer).text
+
+
+def test_no_device_is_called_forgotten_by_the_id_of_a_request_about_another(monitor: Monitor) -> None:
+    for device in "ab":
+        monitor.play(device, CALM)
+        _go_quiet(monitor, device)
+    assert "nothing of it is left" in _text(monitor.ask("forget", "a", id="same"))
+    assert "was that of another request" in _text(monitor.ask("forget", "b", id="same"), ok=False)
+    assert monitor.service.engine.knows("b")
