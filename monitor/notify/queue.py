@@ -40,6 +40,12 @@ CREATE INDEX IF NOT EXISTS waiting ON jobs (target, rank, tries, number) WHERE d
 """
 
 
+_STATE = "new|update|end|(?:acknowledged|silenced|commented)-[!-~]+"
+_REST = rf"-(?:-\d{{1,8}}|\d+)-[a-z]+(?:-[a-z]+)*-(?:{_STATE})"
+"""Of an alert's id after that of its device: milliseconds, at most a day before 1970, kind, state, and the request that
+it answers."""
+
+
 class Job(NamedTuple):
     """Something to be delivered to a target."""
 
@@ -156,8 +162,8 @@ class Queue:
 
 
 def of_device(alert: str, device: str) -> bool:
-    """Whether the id of an alert is that of a device's."""
-    return re.fullmatch(re.escape(device) + r"-\d{9,}-.*", alert) is not None
+    """Whether an alert's id is of a device, whose clock may begin at 0, and not of one with a longer name."""
+    return re.fullmatch(re.escape(device) + _REST, alert) is not None
 
 
 def erase(file: Path, device: str) -> int:

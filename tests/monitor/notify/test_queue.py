@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.alerts.finding import make_id
 from monitor.notify.queue import KEEP_DONE_S, NewJob, Queue
 
 
@@ -83,3 +84,15 @@ def test_a_file_that_is_no_queue_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "bad.sqlite").write_text("this is no database" * 100)
     with pytest.raises(OSError, match=r"The queue .*bad\.sqlite cannot be used"):
         Queue(tmp_path / "bad.sqlite")
+
+
+@pytest.mark.parametrize("time_s", [-0.2, 0.0, 12.5, 1.7e9])
+@pytest.mark.parametrize("what", ["gap-new", "ventricular-run-end", "pause-commented-7f3a", "pause-silenced-x-1-new"])
+def test_a_device_is_forgotten_whatever_its_clock_says_and_none_with_a_longer_name(
+    queue: Queue, time_s: float, what: str
+) -> None:
+    queue.add([_job(f"{make_id('bed', time_s)}-{what}")], 0.0)
+    others = [f"{make_id(device, 1.7e9)}-{what}" for device in ("bed-4", "bed-4-x", "bed-4-x-y", "be", "bed_")]
+    queue.add([_job(one) for one in others], 0.0)
+    queue.forget("bed")
+    assert _order(queue) == others
