@@ -86,8 +86,13 @@ class Monitors:
         return status.fleet
 
     def shown(self) -> dict[str, wire.MonitorStatus]:
-        """Return one status for each monitor and each fleet, by its name."""
-        return self._alone | {name: _add_up_fleet(name, members) for name, members in self._fleets.items() if members}
+        """Return one status for each monitor and each fleet, by its name.
+
+        Of a monitor that has the name of a fleet that was, its own: what a broker retains of processes stays.
+        """
+        fleets = {name: _add_up_fleet(name, members) for name, members in self._fleets.items() if members}
+        online = {name: one for name, one in self._alone.items() if one.state != "offline"}
+        return self._alone | {name: one for name, one in fleets.items() if one.state != "offline" or name not in online}
 
     def processes(self, fleet: str) -> dict[str, wire.MonitorStatus]:
         """Return the statuses of the processes of a fleet that are online, by their names."""

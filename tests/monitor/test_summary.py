@@ -53,3 +53,15 @@ def test_a_monitor_that_shares_with_nobody_stands_for_itself() -> None:
     assert monitors.take("ward", b"") == "ward"
     assert monitors.take("f-host-1", b"") == "f"
     assert monitors.shown() == {}
+
+
+def test_a_monitor_of_the_name_of_a_fleet_that_was_stands_for_itself_while_it_is_online() -> None:
+    monitors = Monitors()
+    monitors.take("f", _status(fleet=None, devices=9))
+    for retained in ("f-host-1", "f-host-2"):
+        monitors.take(retained, _status(state="offline"))
+    assert (monitors.shown()["f"].state, monitors.shown()["f"].devices) == ("online", 9)
+    monitors.take("f", _status(fleet=None, state="offline"))
+    assert monitors.shown()["f"].state == "offline"
+    monitors.take("f-host-3", _status(devices=2))
+    assert (monitors.shown()["f"].state, monitors.shown()["f"].devices) == ("online", 2)
