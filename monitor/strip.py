@@ -57,6 +57,8 @@ def _find_end(tapes: Tapes, device: Device, finding: Finding) -> int | None:
     """Return the number of the sample before which the strip ends; None: all that there is."""
     if isinstance(finding, SeenBeat):
         return int(finding.beats.known[finding.i])
+    if finding.what in ("vf", "no-vf"):
+        return tapes.place(device, finding.time_s)
     return tapes.number(device, finding.time_s) if _is_inside(finding) else None
 
 

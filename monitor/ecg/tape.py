@@ -138,11 +138,16 @@ class Tapes:
 
     def number(self, device: Owner, time_s: float) -> int | None:
         """Return up to which sample the signal is known at a moment of the device's clock, however packets are cut."""
+        place = self.place(device, time_s)
+        return None if place is None else place - LAG
+
+    def place(self, device: Owner, time_s: float) -> int | None:
+        """Return the number of the last sample that is not after a moment of the device's clock."""
         if device.tape < 0:
             return None
         row = self._table[device.tape]
         behind = (float(row["end_s"]) - time_s) / float(row["pace"]) * RATE_HZ if row["known"] else 0.0
-        return int(row["end"]) - int(np.ceil(behind - GRAIN)) - LAG
+        return int(row["end"]) - int(np.ceil(behind - GRAIN))
 
     def drop(self, device: Owner) -> None:
         """Forget a device."""

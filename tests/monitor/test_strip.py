@@ -151,6 +151,20 @@ def test_an_electrode_that_comes_off_ends_the_strip_whatever_the_packets() -> No
     assert strips[25].start_s < START_S + 20.0 < _end_s(strips[25])
 
 
+@pytest.mark.parametrize("state", ["new", "end"])
+def test_fibrillation_is_shown_up_to_where_it_was_known_whatever_the_packets(state: str) -> None:
+    at = np.arange(round(20.0 * RATE_HZ)) / RATE_HZ
+    waves = 600 * np.sin(2 * np.pi * 5.0 * at + 2 * np.sin(at))
+    ecg = np.concatenate([ECG[: round(20.0 * RATE_HZ)], waves.astype(np.int16), ECG[: round(25.0 * RATE_HZ)]])
+    strips = []
+    for sizes, saved_at in (([25], ()), ([90, 237, 411], (60, 70, 90)), ([2500], ())):
+        alerts = _play(_packets(ecg, sizes), saved_at=saved_at)
+        [one] = [a for a in alerts if (a.kind, a.state) == ("ventricular-fibrillation", state)]
+        strips.append(_strip(one))
+        assert _end_s(strips[-1]) == pytest.approx(one.time_s, abs=0.005)
+    assert strips[0] == strips[1] == strips[2]
+
+
 def test_a_device_that_falls_silent_shows_its_last_signal() -> None:
     engine = _engine()
     for packet in _packets(ECG)[:20]:
