@@ -71,6 +71,7 @@ class Discovery:
         self._source, self._topics, self._monitor = source, topics, monitor
         self._prefix = check_prefix(prefix)
         self._offered: dict[str, bytes] = {}
+        self._connections = 0
 
     def turn(self, wait_s: float) -> None:
         """Take what has come, and offer what is new or has another name.
@@ -81,6 +82,9 @@ class Discovery:
             The broker refuses the login.
         """
         messages = self._source.poll(wait_s, MOST)
+        if self._source.connections != self._connections:  # the broker may have lost what it retained
+            self._connections = self._source.connections
+            self._offered.clear()
         for message in messages:
             try:
                 self._take(message)

@@ -210,6 +210,17 @@ def test_a_device_is_offered_once_and_again_when_its_name_changes() -> None:
     assert topic == "homeassistant/device/ecgwatch-monitor-monitor/config"
 
 
+def test_a_broker_that_has_lost_what_it_retained_is_offered_it_again() -> None:
+    bench = Bench()
+    assert bench.turn(STATE, wire.encode(_state()))
+    bench.broker.retained.clear()
+    bench.broker.cut("home-assistant")
+    bench.discovery.turn(0.0)  # it sees that, and connects again
+    bench.discovery.turn(0.0)
+    [(topic, _)] = bench.turn(STATE, wire.encode(_state()))
+    assert topic == CONFIG in bench.broker.retained
+
+
 def test_garbage_offers_nothing_and_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     for topic in (STATE, STATUS):
