@@ -140,6 +140,7 @@ class States:
             self._told.discard(device)
             self._due.discard(device)
             self._publish(device, b"")
+            self._drop({device})
 
     def _choose(self, ids: list[str], changed: npt.NDArray[np.bool_]) -> list[int]:
         """Return which of the devices to tell of, by their positions."""

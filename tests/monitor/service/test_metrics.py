@@ -187,6 +187,18 @@ def test_the_metrics_of_a_device_are_its_latest_state_and_go_with_it() -> None:
         assert monitor.service.board.states is None
 
 
+def test_no_metric_names_a_device_that_was_forgotten_on_request() -> None:
+    with running(MemoryBroker(), metrics_devices=True) as monitor:
+        monitor.play("a", SLOW)
+        known = monitor.service.engine.record("a")
+        assert known is not None
+        known.arrived_s -= 11.0  # it has been quiet for so long
+        answer = monitor.ask("forget", "a")
+        assert answer is not None
+        assert "nothing of it is left in memory" in answer.text
+        assert monitor.service.board.states == {}
+
+
 @pytest.mark.parametrize("words", [[], ["--metrics", "0", "--workers", "2"]])
 def test_metrics_of_devices_without_metrics_or_of_several_workers_are_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
