@@ -51,6 +51,7 @@ class Keeper:
         self._journal = Journal(root)
         self._waiting: list[Entry] = []
         self._committed: dict[str, list[Entry]] = {}
+        self._asked: set[str] = set()  # devices to be forgotten of which nothing older waits any more
         for entry in self._journal.recover():
             self._committed.setdefault(entry.device, []).append(entry)
 
@@ -71,10 +72,12 @@ class Keeper:
             self._waiting.append(Entry(device, leaf, arrived_s, payload))
 
     def ask_to_forget(self, device: str) -> None:
-        """Have a device forgotten with the next `fold`, also after a crash."""
+        """Have a device forgotten with the next `fold`, also after a crash; what is taken of it from now on is kept."""
         request = self._root / FORGET / device
         request.parent.mkdir(exist_ok=True)
         request.touch()
+        self._drop(device)
+        self._asked.add(device)
 
     def commit(self) -> bool:
         """Write what waits to the journal; return whether it is safe."""
@@ -120,12 +123,18 @@ class Keeper:
 
     def _forget(self, request: Path) -> None:
         device = request.name
-        self._waiting = [entry for entry in self._waiting if entry.device != device]
-        self._committed.pop(device, None)
+        if device not in self._asked:
+            self._drop(device)
         self.archive.forget(device)
         self._journal.replace([entry for entries in self._committed.values() for entry in entries])
         request.unlink()
+        self._asked.discard(device)
         log.info("forgot the record of %s", device)
+
+    def _drop(self, device: str) -> None:
+        """Forget what was taken of a device and is not in the archive yet."""
+        self._waiting = [entry for entry in self._waiting if entry.device != device]
+        self._committed.pop(device, None)
 
     def _try(self, what: str, write: object) -> bool:
         try:

@@ -284,3 +284,17 @@ def test_device_that_a_monitor_has_forgotten_is_forgotten_here_too(tmp_path: Pat
     broker.publish(TOPICS.forgotten("ward"), wire.encode(wire.Forgotten(device="a", time_s=NOW_S)))
     _record(broker, tmp_path)
     assert Archive(tmp_path).devices() == ["b"]
+
+
+def test_what_comes_of_a_forgotten_device_with_that_news_is_kept(tmp_path: Path) -> None:
+    """As after the recorder was away: it is somebody else's by now."""
+    broker, packets = MemoryBroker(), make_packets()
+    _record(broker, tmp_path, turns=1)
+    _publish(broker, "a", packets[:10])
+    _record(broker, tmp_path)
+    _publish(broker, "a", packets[10:15])
+    broker.publish(TOPICS.forgotten("ward"), wire.encode(wire.Forgotten(device="a", time_s=NOW_S)))
+    _publish(broker, "a", packets[15:])
+    _record(broker, tmp_path)
+    same(Archive(tmp_path).read("a").packets, packets[15:])
+    assert not list((tmp_path / FORGET).iterdir())
