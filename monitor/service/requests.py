@@ -32,7 +32,7 @@ from uuid import uuid4
 import msgspec
 
 from monitor import counters, wire
-from monitor.alerts.override import find
+from monitor.alerts.override import find, override
 from monitor.broker.source import Message, Source
 from monitor.engine import SILENT_S, Engine
 from monitor.nearest import nearest
@@ -197,10 +197,21 @@ class Requests:
 
     def _set_limits(self, devices: Iterable[str]) -> None:
         for device in devices:
+            self._drop_unusable(device)
             try:
                 self._tools.engine.set_limits(device, self._tools.decisions.limits_of(device))
             except ValueError as error:
                 log.warning("the limits of device %s are not used: %s", device, error)
+
+    def _drop_unusable(self, device: str) -> None:
+        """Forget limits of a device that were saved, and can be set no more: they would be shown as if they held."""
+        tools = self._tools
+        for kind, values in list(tools.decisions.of(device).limits.items()):
+            try:
+                override(tools.engine.detectors, {kind: values})
+            except ValueError as error:
+                log.warning("device %s has the %s limits of all devices: %s", device, kind, error)
+                del tools.decisions.change(device).limits[kind]
 
     def is_request(self, topic: str) -> bool:
         """Whether what comes on a topic is a request."""

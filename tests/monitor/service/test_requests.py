@@ -14,8 +14,10 @@ import pytest
 
 from monitor import counters, wire
 from monitor.broker.memory import MemoryBroker
+from monitor.service.decisions import Decisions
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
+from monitor.state.store import Transaction
 from monitor.state.worker import ThreadedStore
 from tests.monitor.service.one_monitor import ANSWERS, CALM, SLOW, TOPICS, Monitor, running
 
@@ -539,3 +541,17 @@ def test_no_device_is_called_forgotten_by_the_id_of_a_request_about_another(moni
     assert "nothing of it is left" in _text(monitor.ask("forget", "a", id="same"))
     assert "was that of another request" in _text(monitor.ask("forget", "b", id="same"), ok=False)
     assert monitor.service.engine.knows("b")
+
+
+def test_a_saved_limit_that_can_be_set_no_more_takes_no_other_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    decisions, store = Decisions(), locate(tmp_path).open("monitor")
+    decisions.change("a").limits = {"asystole": {"limit_s": 3.0}, "bradycardia": {"below_bpm": 30.0}}
+    store.submit(Transaction(decisions={"a": decisions.save("a")}))
+    store.close()
+    with running(MemoryBroker(), state=tmp_path) as monitor:
+        monitor.play("a", SLOW)
+        assert monitor.alerts("a") == []
+        assert _state(monitor).limits == {"bradycardia": {"below_bpm": 30.0}}
+    assert "a has the asystole limits of all devices" in caplog.text
