@@ -132,6 +132,7 @@ class Health:
         self._parts = parts
         self._report = report
         self._since_s = time.time()
+        self._lateness_s: float | None = None  # as published last
         self._alive, self._note = Timer(ALIVE_S), Timer(NOTE_S)
 
     def turn(self, now_s: float) -> None:
@@ -157,14 +158,15 @@ class Health:
         self._publish("offline", time.monotonic())
 
     def _publish(self, state: wire.MonitorState, now_s: float) -> None:
-        status = self.status(state, now_s, lateness_s=self._parts.intake.take_lateness())
+        self._lateness_s = self._parts.intake.take_lateness()
+        status = self.status(state, now_s)
         if self._report is not None:
             self._report(status)
             return
         topic = wire.Topics(self._settings.prefix).monitor_status(self._settings.status_name)
         self._parts.source.publish(topic, wire.encode(status), qos=1, retain=True)
 
-    def status(self, state: wire.MonitorState, now_s: float, lateness_s: float | None = None) -> wire.MonitorStatus:
+    def status(self, state: wire.MonitorState, now_s: float) -> wire.MonitorStatus:
         """Return the status."""
         parts, attention = self._parts, self.attention
         behind_s = round(attention.behind_s(now_s), 3)
@@ -186,7 +188,7 @@ class Health:
             unsettled=parts.checkpoint.uncommitted,
             unsaved_s=round(parts.checkpoint.waited_s(now_s), 3),
             heard_s=None if attention.heard_s is None else round(since_epoch_s + attention.heard_s, 3),
-            lateness_s=lateness_s,
+            lateness_s=self._lateness_s,
             behind_s=behind_s,
             overloaded_since_s=round(since_epoch_s + now_s - behind_s, 3) if state == "overloaded" else None,
             fault=None if parts.store is None else parts.store.fault or parts.store.delay,

@@ -199,6 +199,18 @@ def test_no_metric_names_a_device_that_was_forgotten_on_request() -> None:
         assert monitor.service.board.states == {}
 
 
+def test_how_late_packets_are_is_a_metric_between_two_published_statuses() -> None:
+    with running(MemoryBroker(), metrics=Address("127.0.0.1", 0)) as monitor:
+        monitor.play("a", SLOW)
+        health = monitor.loop._health
+        health.turn(time.monotonic() + 60.0)
+        (*_, told) = monitor.messages(wire.Topics().monitor_status("monitor"))
+        noted = monitor.service.board.status
+        assert noted is not None
+        assert noted.lateness_s is not None
+        assert noted.lateness_s == wire.decode(told, wire.MonitorStatus).lateness_s
+
+
 @pytest.mark.parametrize("words", [[], ["--metrics", "0", "--workers", "2"]])
 def test_metrics_of_devices_without_metrics_or_of_several_workers_are_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
