@@ -37,11 +37,13 @@ CLIENTS = frozenset(
     }
 )
 """Commands that go by the shared keys."""
+READERS = frozenset({"export-ecg", "strip", "report", "rerun"})
+"""Commands that read what the monitor and the recorder have kept."""
 BROKER = ("broker", "password-file", "cafile", "certfile", "keyfile", "prefix")
 SHARED: dict[str, frozenset[str]] = {
     **dict.fromkeys(BROKER, CLIENTS),
-    "name": CLIENTS - {"record"},  # a recorder has a name of its own
-    "state": CLIENTS,
+    "name": CLIENTS - {"record"} | {"strip"},  # a recorder has a name of its own
+    "state": CLIENTS | READERS,
     **dict.fromkeys(("model", "shape", "provider"), frozenset({"run", "doctor"})),
 }
 """Keys at the top, and the commands for which they hold."""
@@ -325,7 +327,7 @@ def _convert_one(document: Document, keys: Words, action: argparse.Action, value
 def _resolve(document: Document, action: argparse.Action, read: Any) -> Any:
     """Return a value that may name a file, relative to where the configuration file lies."""
     folder = document.path.absolute().parent
-    if action.type is Path:
+    if isinstance(read, Path):
         return folder / read
     if action.metavar == NAMED_FILE:
         name, equals, file = read.rpartition("=")

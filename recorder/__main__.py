@@ -134,15 +134,16 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _root(options: argparse.Namespace) -> Path:
-    from monitor.state.location import default_directory
+    from monitor.state.location import directory
 
-    root: Path = options.record or default_directory() / "record"
+    root: Path = options.record or directory(options.state) / "record"
     return root
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
     """Add where the record lies."""
     parser.add_argument("--record", type=Path, metavar="DIR", help="of the record; if not given, beside the states")
+    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its states and history")
 
 
 def _add_login(parser: argparse.ArgumentParser) -> None:
@@ -219,7 +220,6 @@ def _add_strip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=".svg, .png or .pdf; named for the alert if not given"
     )
-    parser.add_argument("--state", metavar="DIR|URL", help="where the monitor keeps its history")
     parser.add_argument("--name", default="monitor", help="of the monitor")
     add_record(parser)
 
@@ -249,7 +249,6 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
 
 def _add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("device", metavar="DEVICE", help="id of the device")
-    parser.add_argument("--state", type=place, metavar="PLACE", help="where the monitor keeps its states and history")
     parser.add_argument("--name", default="monitor", help="of the monitor")
     parser.add_argument(
         "--broker", metavar="URL", help="where the monitor listens, if it runs; its retained messages are cleared"

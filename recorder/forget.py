@@ -19,7 +19,7 @@ from monitor import wire
 from monitor.broker.connection import BrokerUrl, TlsFiles
 from monitor.broker.mqtt import MqttSource
 from monitor.notify.queue import erase
-from monitor.state.location import locate
+from monitor.state.location import directory, locate
 from monitor.state.lock import held_at_once
 from monitor.tools.ask import Asker, NoAnswer, fetch, read_retained
 from recorder.archive import Archive
@@ -56,9 +56,9 @@ class ForgetSettings:
 
     @property
     def folders(self) -> list[Path]:
-        """Those that are searched in the end."""
+        """Those that are searched in the end: of the record, and of the states or what lies beside their database."""
         is_folder = isinstance(self.state, Path) or "://" not in self.state
-        return [self.root, *([Path(self.state)] if is_folder else [])]
+        return [self.root, directory(Path(self.state) if is_folder else None)]
 
 
 def run_forget(settings: ForgetSettings) -> int:

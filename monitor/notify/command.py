@@ -7,11 +7,10 @@ import signal
 import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.command import Group, Verb
-from monitor.flags import add_broker, duration
+from monitor.flags import add_broker, duration, place
 
 if TYPE_CHECKING:
     from monitor.notify.rules import Quiet, Rule
@@ -28,14 +27,14 @@ def run(options: argparse.Namespace) -> None:
     from monitor.notify.run import NotifySettings
     from monitor.notify.run import run as run_notifier
     from monitor.service.logs import set_up
-    from monitor.state.location import default_directory
+    from monitor.state.location import directory
 
     rules = Rules(tuple(options.rule) or (Rule(),), options.quiet, options.quiet_passes)
     targets = read_targets(options)
     check_names(rules.rules, targets)
     settings = NotifySettings(
         broker=BrokerUrl.parse(options.broker),
-        state=options.state or default_directory(),
+        state=directory(options.state),
         password_file=options.password_file,
         tls=TlsFiles(options.cafile, options.certfile, options.keyfile),
         prefix=options.prefix,
@@ -165,7 +164,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--session", default="notify", metavar="NAME", help="of this notifier: its session and its queue are kept by it"
     )
-    parser.add_argument("--state", type=Path, metavar="DIR", help="where its queue is kept")
+    parser.add_argument(
+        "--state", type=place, metavar="PLACE",
+        help="where the monitor keeps its state; its queue lies there, or in the usual directory beside a database",
+    )  # fmt: skip
     parser.add_argument("--log", choices=("text", "json"), default="text", help="format of the log lines on stderr")
     add_broker(parser)
 

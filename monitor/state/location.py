@@ -43,3 +43,19 @@ def default_directory() -> Path:
     named = os.environ.get("XDG_STATE_HOME", "")
     home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
     return home / "ecgwatch"
+
+
+def directory(where: Path | str | None) -> Path:
+    """Return where files lie that belong beside the states.
+
+    Parameters
+    ----------
+    where
+        What the user named for the states: a directory, or the URL of a database; None for nothing.
+
+    Returns
+    -------
+    Path
+        That directory; `default_directory` if it is none.
+    """
+    return where if isinstance(where, Path) else default_directory()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ecgwatch.__main__
-from ecgwatch.settle import CLIENTS, Settler
+from ecgwatch.settle import CLIENTS, READERS, Settler
 from monitor.classify import find_model
 from monitor.command import Group, Program, Verb, build_parser, run_program
 from monitor.configuration import Document, find_line
@@ -114,9 +114,20 @@ def test_a_flag_undoes_its_opposite_in_the_file(
     assert (got.state, got.no_state) == expected
 
 
+def test_a_place_in_the_file_is_relative_to_it_where_it_is_no_url(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.toml"
+    for command in "run", "history", "labels", "notify run", "record", "export-ecg", "strip", "report", "rerun":
+        for text, place in ("st", str(tmp_path / "st")), ("postgresql://db/ecg", "postgresql://db/ecg"):
+            file.write_text(f'state = "{text}"')
+            assert ecgwatch.__main__.main(["config", "show", command, "--config", str(file)]) == 0
+            assert f'\nstate = "{place}"\n' in capsys.readouterr().out
+
+
 def test_every_client_that_is_named_exists() -> None:
     clients = {" ".join(path) for path in _paths(ecgwatch.__main__.PROGRAM.commands)}
-    assert clients >= CLIENTS
+    assert clients >= CLIENTS | READERS
 
 
 def _paths(commands: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

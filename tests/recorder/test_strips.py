@@ -46,6 +46,21 @@ def test_alert_is_found_in_the_record_by_its_id_and_by_its_episode(tmp_path: Pat
         find_alert(settings(tmp_path, "dev-1-5"))
 
 
+def test_record_lies_beside_the_states_that_the_configuration_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(tmp_path / "st" / "record", alert())
+    (tmp_path / "ecgwatch.toml").write_text('state = "st"')
+    config = ["--config", str(tmp_path / "ecgwatch.toml")]
+    since = ["--since", "2026-09-01"]
+    assert main(["strip", "dev-1-1790000030000-bradycardia", "-o", str(tmp_path / "x.svg"), *config]) == 0
+    assert main(["export-ecg", "dev-1", *since, "--format", "csv", "-o", str(tmp_path / "x.csv"), *config]) == 0
+    assert (tmp_path / "x.svg").exists()
+    assert (tmp_path / "x.csv").exists()
+    assert main(["export-ecg", "dev-1", *since, "--state", str(tmp_path / "other"), *config]) == 2
+    assert str(tmp_path / "other" / "record") in capsys.readouterr().err
+
+
 def test_strip_is_cut_out_of_the_record(tmp_path: Path) -> None:
     keep(tmp_path / "record", alert())
     strip = make_strip(alert(), tmp_path / "record")

@@ -18,7 +18,7 @@ import pytest
 from monitor import wire
 from monitor.__main__ import main
 from monitor.broker import connection
-from monitor.state.location import default_directory
+from monitor.state.location import default_directory, directory
 from monitor.tools.doctor import examine, probe
 from monitor.tools.doctor.visit import Target, Visit, may_publish
 from simulator.broker import HOST, EmbeddedBroker, free_port
@@ -340,6 +340,12 @@ def test_state_is_kept_where_systemd_says_else_where_the_user_keeps_it(monkeypat
     assert default_directory() == Path("/state/ecgwatch")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/ecgwatch:/var/lib/other")
     assert default_directory() == Path("/var/lib/ecgwatch")
+
+
+def test_what_belongs_beside_a_database_lies_in_the_usual_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/ecgwatch")
+    assert directory("postgresql://db.example.org/ecgwatch") == directory(None) == Path("/var/lib/ecgwatch")
+    assert directory(Path("/elsewhere")) == Path("/elsewhere")
 
 
 def test_each_check_is_one_line_and_what_to_do_is_one_below(capsys: pytest.CaptureFixture[str]) -> None:
