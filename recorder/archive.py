@@ -165,6 +165,11 @@ class Archive:
                     messages += [one for one in found if isinstance(one, Message)]
         return Kept(device, choose(packets, since_s, until_s), messages, damaged)
 
+    def span(self, device: str) -> tuple[float, float] | None:
+        """Return from when to when there are samples of a device, on its clock; None if there are none."""
+        places = [place for path in self.files(device) for place in blocks.scan(path) if place.kind == SAMPLES]
+        return (min(place.begin_s for place in places), max(place.end_s for place in places)) if places else None
+
     def forget(self, device: str) -> int:
         """Delete all that is kept of a device; return the bytes that were freed."""
         freed = 0

@@ -15,7 +15,7 @@ from monitor.engine import warm_up
 from monitor.panel import DEFAULT_MODEL, Panel, load_panel
 from recorder.archive import Kept
 from recorder.assemble import Assembled, assemble, join_packets, published_beats, to_export
-from recorder.kept import read_kept
+from recorder.kept import none_kept, read_kept, read_span
 from recordings import export
 from recordings.annotations import Note, note_beats
 
@@ -38,8 +38,11 @@ class Wanted:
             raise ValueError(f"The end must come after the begin: got {self.since_s:g} and {self.until_s:g}.")
 
     def read(self) -> Kept:
-        """Read it; `ValueError` if nothing is kept."""
-        return read_kept(self.root, self.device, self.since_s, self.until_s)
+        """Read it; `ValueError` if nothing is kept, or nothing of that time: with the time of which there is."""
+        kept = read_kept(self.root, self.device, self.since_s, self.until_s)
+        if not kept.packets and read_span(self.root, self.device) is not None:
+            raise none_kept(self.root, self.device)
+        return kept
 
 
 def run_export(wanted: Wanted, name: str, output: Path | None) -> Path:

@@ -14,7 +14,7 @@ from monitor import wire
 from monitor.classify import Classifier
 from recorder.archive import Archive, Kept, Message
 from recorder.assemble import assemble, join_packets, spells
-from recorder.hand_out import moment
+from recorder.hand_out import Wanted, moment
 from recordings import formats
 from tests.recorder.test_archive import NOW_S, make_packets
 
@@ -97,6 +97,11 @@ def test_export_writes_the_kept_signal_with_its_beats(
         (["export-ecg", "nobody"], "Nothing is kept of device nobody"),
         (["export-ecg", "a/b"], "A device id must match"),
         (["export-ecg", "a", "--since", "yesterday"], "expected a time ago such as 24h"),
+        (
+            ["export-ecg", "a", "--since", "2037-01-01"],
+            "of that time: got 1970-01-01T00:16:40 to 1970-01-01T00:17:10 (UTC",
+        ),
+        (["report", "a", "--since", "2037-01-01"], "No sample of device a is kept of that time: got 1970-01-01"),
         (["export-ecg", "a", "--since", "1h", "--until", "2h"], "The end must come after the begin"),
     ],
 )
@@ -108,6 +113,12 @@ def test_what_cannot_be_handed_out_is_one_line(
     shown = capsys.readouterr().err
     assert message in shown
     assert shown.count("\n") == 1
+
+
+def test_a_device_that_only_said_what_it_is_says_of_which_time_there_is_signal(tmp_path: Path) -> None:
+    Archive(tmp_path).add("a", make_packets(), [INFO], NOW_S)
+    with pytest.raises(ValueError, match=r"got 1970-01-01T00:16:40 to 1970-01-01T00:17:10"):
+        Wanted(tmp_path, "a", since_s=NOW_S).read()
 
 
 def test_joined_packets_give_the_same_beats_and_alerts(tmp_path: Path) -> None:
