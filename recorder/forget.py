@@ -18,6 +18,7 @@ from pathlib import Path
 from monitor import wire
 from monitor.broker.connection import BrokerUrl, TlsFiles
 from monitor.broker.mqtt import MqttSource
+from monitor.nearest import nearest
 from monitor.notify.queue import erase
 from monitor.state.location import directory, locate
 from monitor.state.lock import held_at_once
@@ -73,6 +74,7 @@ def run_forget(settings: ForgetSettings) -> int:
     OSError
         Something cannot be deleted.
     """
+    doubt = _doubt(settings)
     is_sure = _forget_states(settings)
     for what, count in {**_forget_record(settings), **_forget_queues(settings)}.items():
         print(f"deleted  {what}: {count}")
@@ -84,7 +86,36 @@ def run_forget(settings: ForgetSettings) -> int:
         print(f"left  {one} still names {settings.device}")
     if not left:
         print(f"proved  no file in {' or '.join(map(str, settings.folders))} names {settings.device}")
+    if doubt:
+        print(doubt)
     return 0 if is_sure and not left else 1
+
+
+def _doubt(settings: ForgetSettings) -> str:
+    """Return that nothing names the device even before it is forgotten, as where its id is misspelt; else nothing."""
+    if any(any(holding(folder, settings.device)) for folder in settings.folders):
+        return ""
+    known = set(Archive(settings.root).devices())
+    if settings.broker is not None:
+        asker = Asker(
+            settings.broker, wire.Topics(settings.prefix), settings.name, settings.password, settings.tls or TlsFiles()
+        )
+        known |= _retained(asker, "+", "state")
+        if settings.device not in known:
+            known |= _retained(asker, settings.device, "+")
+    if settings.device in known:
+        return ""
+    return f"unknown  nothing named {settings.device} before, either{nearest(settings.device, known) or '.'}"
+
+
+def _retained(asker: Asker, device: str, leaf: str) -> set[str]:
+    """Return the devices of which a broker retains a message."""
+    reader = asker.connect(asker.topics.of(device, leaf))
+    try:
+        kept = [message.topic for message in read_retained(reader) if message.payload and message.retained]
+    finally:
+        reader.close()
+    return {topic.split("/")[-2] for topic in kept}
 
 
 def _forget_states(settings: ForgetSettings) -> bool:

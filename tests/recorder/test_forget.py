@@ -61,6 +61,7 @@ def test_nothing_of_a_device_is_left_and_the_others_are_untouched(
     shown = capsys.readouterr().out
     assert "proved  no file in" in shown
     assert "deleted  alert: 1" in shown
+    assert "unknown" not in shown
     assert list(holding(tmp_path, "dev-1")) == []
     location = locate(tmp_path / "state")
     assert len(location.read_history("monitor", 0.0)) == 2
@@ -136,5 +137,6 @@ def test_queue_of_a_notifier_forgets_as_well(tmp_path: Path) -> None:
 def test_device_that_nobody_knows_is_proved_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = _fill(tmp_path)
     assert main(["forget", "dev", *where]) == 0
-    assert "proved" in capsys.readouterr().out
+    assert "proved" in (shown := capsys.readouterr().out)
+    assert "unknown  nothing named dev before, either, did you mean dev-1?" in shown
     assert len(Archive(tmp_path / "record").devices()) == 3
