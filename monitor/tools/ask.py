@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -18,6 +19,7 @@ from monitor.broker import connection
 from monitor.broker.connection import TlsFiles
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source, Subscription
+from monitor.summary import Monitors
 from monitor.tools.watch import plain
 
 ANSWER_S = 10.0
@@ -43,12 +45,11 @@ class Asker:
         """Topic on which answers come: by the user's name, which the broker may hold users to."""
         return self.topics.answer(self.monitor, self.broker.user or f"ecgwatch-ask-{os.getpid()}")
 
-    def connect(self, topic: str) -> Source:
-        """Return an open source of one topic."""
+    def connect(self, *topics: str) -> Source:
+        """Return an open source of these topics."""
         client = f"ecgwatch-ask-{os.getpid()}-{uuid4().hex[:8]}"
-        source = MqttSource(
-            self.broker, client, [Subscription(topic, 1)], password=self.password, tls=self.tls, clean=True
-        )
+        wanted = [Subscription(topic, 1) for topic in topics]
+        source = MqttSource(self.broker, client, wanted, password=self.password, tls=self.tls, clean=True)
         source.open()
         return source
 
@@ -130,11 +131,17 @@ def parse_limits(texts: Sequence[str]) -> dict[str, dict[str, float]]:
 
 def list_devices(asker: Asker, as_json: bool) -> int:
     """Print the retained states of all devices, those that need a person first; return the exit status."""
-    source = asker.connect(asker.topics.of("+", "state"))
+    source = asker.connect(asker.topics.of("+", "state"), asker.topics.monitor_status("+"))
     try:
-        messages = read_retained(source, asker.topics.request(asker.monitor, wire.REFRESH))
+        found = read_retained(source, asker.topics.request(asker.monitor, wire.REFRESH))
     finally:
         source.close()
+    messages = [message for message in found if message.topic.endswith("/state")]
+    for name in find_offline([message for message in found if message.topic.endswith("/status")]):
+        print(
+            plain(f"the monitor {name} is offline: what it said of devices is old, and nobody is watched by it"),
+            file=sys.stderr,
+        )
     states = read_states([message for message in messages if message.payload])
     if not states and not any(message.payload for message in messages):
         print("no device has a state: does the monitor run, and may this user read states?", file=sys.stderr)
@@ -146,6 +153,15 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     if lines:
         print(*map(plain, lines), sep="\n")
     return 0
+
+
+def find_offline(messages: Sequence[Message]) -> list[str]:
+    """Return the names of monitors, and of fleets, that are offline by their statuses."""
+    monitors = Monitors()
+    for message in messages:
+        with contextlib.suppress(wire.PacketError):
+            monitors.take(message.topic.split("/")[-2], message.payload)
+    return sorted(name for name, status in monitors.shown().items() if status.state == "offline")
 
 
 def read_states(messages: Sequence[Message]) -> list[wire.DeviceState]:
@@ -167,13 +183,17 @@ def read_retained(source: Source, refresh: str | None = None) -> list[Message]:
     source
         The source.
     refresh
-        Where to ask the monitor to publish it again, if the broker hands out nothing; None does not.
+        Where to ask the monitor to publish it again, if the broker hands out no state of a device; None does not.
     """
+
+    def has_state(message: Message) -> bool:
+        return message.retained and message.topic.endswith("/state")
+
     latest: dict[str, Message] = {}
     now_s = time.monotonic()
     until_s, ask_s = now_s + STATES_S, now_s + QUIET_S
     while (now_s := time.monotonic()) < until_s:
-        if refresh is not None and now_s > ask_s and not any(message.retained for message in latest.values()):
+        if refresh is not None and now_s > ask_s and not any(has_state(message) for message in latest.values()):
             ask_s, until_s = math.inf, now_s + STATES_S
             source.publish(refresh, b"{}", qos=1)
         messages = source.poll(POLL_S, MOST)

@@ -113,6 +113,23 @@ def test_a_state_that_cannot_be_read_is_named_and_hides_no_other_device(
     assert f"left out, on {topic}: Not a message of kind DeviceState" in told.err
 
 
+def test_states_of_a_monitor_that_is_offline_are_called_old(
+    broker_url: BrokerUrl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = wire.MonitorStatus(state="offline", version="1", model="m", model_sha256="", since_s=0.0)
+    topic = TOPICS.monitor_status("gone")
+    with Subscriber(broker_url, topic) as client:
+        client.publish(topic, wire.encode(gone), retain=True)
+        _wait(lambda: bool(client.received))
+        try:
+            assert main(["devices", "--json", "--broker", str(broker_url)]) == 0
+            shown = capsys.readouterr()
+            assert "the monitor gone is offline: what it said of devices is old" in shown.err
+            assert "gone" not in shown.out
+        finally:
+            client.publish(topic, b"", retain=True)
+
+
 def test_a_refusal_is_said_on_stderr_with_exit_status_1(
     broker_url: BrokerUrl, asked: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
