@@ -24,6 +24,11 @@ def acknowledge(options: argparse.Namespace) -> int:
 
 def silence(options: argparse.Namespace) -> int:
     """Silence a device, or one kind of alert of it, for a time."""
+    from monitor import wire
+
+    if not 0 < options.time <= wire.MOST_SILENCE_S:
+        days = wire.MOST_SILENCE_S // 86400
+        raise ValueError(f"silence --for: got {options.time:.0f} s, expected more than 0 and at most {days}d.")
     return _ask(options, "silence", kind=options.kind, for_s=options.time, reason=options.reason)
 
 
@@ -155,7 +160,9 @@ def _add_acknowledge(parser: argparse.ArgumentParser) -> None:
 def _add_silence(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
     _add_kind(parser)
-    parser.add_argument("--for", dest="time", type=duration, required=True, metavar="TIME", help="such as 10m or 24h")
+    parser.add_argument(
+        "--for", dest="time", type=duration, required=True, metavar="TIME", help="such as 10m or 24h, at most 7d"
+    )
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why it need make no noise")
     _add_asking(parser)
 

@@ -336,6 +336,10 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
+MOST_SILENCE_S = 7 * 86400
+"""How long a silence may last at most."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What a person asks of a monitor; the last word of the topic says what: see `Verb`.
 
@@ -354,7 +358,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     device: Annotated[str, msgspec.Meta(pattern=f"^{DEVICE_ID}$")]
     episode: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     kind: Kind | None = None
-    for_s: Annotated[float, msgspec.Meta(gt=0, le=7 * 86400)] | None = None
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=MOST_SILENCE_S)] | None = None
     reason: Remark | None = None
     name: Text | None = None
     limits: Limits | None = None

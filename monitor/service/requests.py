@@ -563,7 +563,9 @@ class Requests:
             raise Refusal(f"Alerts that are over cannot be looked up now: {store.delay}. Try again later.")
         payload = None if store is None else store.find_alert(request.device, episode)
         if payload is None:
-            raise Refusal(f"{request.device} has had no alert {episode!r}.")
+            raise Refusal(
+                f"{request.device} has had no alert {episode!r}: expected an 'episode' of its messages, not an 'id'."
+            )
         past = wire.decode(payload, wire.Alert)
         return wire.ActiveAlert(
             episode=episode, kind=past.kind, severity=past.severity, since_s=past.since_s, text=past.text

@@ -86,8 +86,8 @@ def test_an_alert_that_is_over_can_still_be_acknowledged(alerted: Monitor) -> No
     [
         ("acknowledge", {}, "b has no active alert."),
         ("acknowledge", {"kind": "pause"}, "b has no active alert pause."),
-        ("acknowledge", {"episode": "b-1-pause"}, "b has had no alert 'b-1-pause'."),
-        ("comment", {"episode": "b-1-pause", "text": "?"}, "b has had no alert 'b-1-pause'."),
+        ("acknowledge", {"episode": "b-1-pause"}, "b has had no alert 'b-1-pause': expected an 'episode'"),
+        ("comment", {"episode": "b-1-pause", "text": "?"}, "b has had no alert 'b-1-pause': expected an 'episode'"),
         ("comment", {"episode": "b-1-pause"}, "A comment needs an episode and a text."),
         ("judge", {"episode": "b-1-pause"}, "whether it was right"),
         ("silence", {"for_s": 600}, "A silence needs for_s, in seconds, and a reason."),

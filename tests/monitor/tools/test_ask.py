@@ -140,7 +140,7 @@ def test_a_refusal_is_said_on_stderr_with_exit_status_1(
 def test_what_is_no_request_is_said_before_anybody_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     for words, why in (
         (["ack", "no device"], "at `$.device`"),
-        (["silence", "a", "--for", "30d", "--reason", "r"], "at `$.for_s`"),
+        (["silence", "a", "--for", "30d", "--reason", "r"], "got 2592000 s, expected more than 0 and at most 7d"),
         (["device", "set", "a"], "expected --name NAME, --limits KIND.PARAMETER=VALUE, or both"),
         (["device", "set", "a", "--limits", "pause"], "Not a limit: got 'pause'"),
         (["device", "set", "a", "--limits", "pause.limit_s=x"], "expected KIND.PARAMETER=NUMBER"),
