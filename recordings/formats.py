@@ -107,6 +107,8 @@ def find_format(path: Path) -> Format:
     ValueError
         There is no such file, it is empty, or of no known format.
     """
+    if path.is_dir() and not (path.name and _is_wfdb(path, b"")):
+        raise ValueError(f"{path} is a folder, expected a file, or the name of a WFDB record.")
     if not path.is_file():
         if _is_wfdb(path, b""):
             return _by_name("wfdb")

@@ -14,6 +14,8 @@ from recordings.marks import Mark
 Signal = npt.NDArray[np.float64]
 """(n,) microvolts; NaN where there is no signal."""
 
+RATES_HZ = (50.0, 4000.0)
+"""Rates that an ECG may have."""
 RANGE_UV = 32_767.0
 """What 16 bits of 1 uV per ADC count hold, to either side of zero."""
 OFFSET_UV = 1000.0
@@ -39,6 +41,11 @@ class Choices:
     """Of text that names none."""
     time: str | None = None
     """Column of the times, in text: its name, or its number counted from 0."""
+
+    def __post_init__(self) -> None:
+        if self.rate_hz is not None and not RATES_HZ[0] <= self.rate_hz <= RATES_HZ[1]:
+            least, most = RATES_HZ
+            raise ValueError(f"Rate: got {self.rate_hz:g} Hz, expected {least:g} to {most:g}.")
 
 
 @dataclass(frozen=True, eq=False)

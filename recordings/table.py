@@ -2,8 +2,9 @@
 
 Rules
 -----
-* Columns stand apart by semicolons, tabs, commas or blanks; lines that begin with # or % are comments. Where columns do
-  not stand apart by commas, or fields are in quotes, a comma in a number is a decimal point.
+* Columns stand apart by semicolons, tabs, commas or blanks; lines that begin with # or % are comments, and so is a
+  first line ``sep=;``. Where columns do not stand apart by commas, or fields are in quotes, a comma in a number is a
+  decimal point.
 * A row of words before the numbers names the columns, a second one their units, as PhysioNet writes them. A unit may
   also stand in a name: ``ecg [uV]``, ``ECG (mV)``, ``ecg_mv``.
 * The ECG is the column that is named so, or the only one that is no time. The time is the column that is named so:
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recordings import leads, moments
-from recordings.recording import Choices, Recording, Signal, make_recording
+from recordings.recording import RATES_HZ, Choices, Recording, Signal, make_recording
 from recordings.text import number, read_text
 from recordings.timeline import lay_out
 
@@ -35,10 +36,12 @@ COUNTER = re.compile(r"(sample|index|seq|nseq|no|nr|row|#|n|i)([ _]*(number|no|n
 """Names, in lower case and without their units, of columns that are no signal."""
 MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
 SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-RATES_HZ = (50.0, 4000.0)
-"""Rates that an ECG may have."""
 SPANS_UV = (50.0, 20_000.0)
 """Least and most of what an ECG spans in two seconds: by it the unit is guessed."""
+MOST_UV = 1e6
+"""Beyond that a unit is doubted, also one that is stated."""
+_excel = re.compile(r"sep=[;,\t|]", re.IGNORECASE)
+"""The first line of a table, where it is for Excel alone."""
 _UNIT = r"(nv|uv|mv|v|µv|μv|ns|us|ms|s|sec|seconds|volts?|millivolts?|microvolts?)"
 _unit_in_name = re.compile(rf"^(.*?)[ _]*(?:[\[(]\s*{_UNIT}\s*[\])]|(?<=[ _]){_UNIT})$")
 
@@ -95,6 +98,8 @@ def read_table(path: Path, choices: Choices) -> Recording:
 
 def _take_apart(text: str) -> _Table:
     lines = text.splitlines()
+    if lines and _excel.fullmatch(lines[0].strip(' "')):
+        lines[0] = ""
     kept = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith(("#", "%"))]
     if not kept:
         raise ValueError("got no rows but comments")
@@ -237,16 +242,13 @@ def _find_scale(
     table: _Table, position: int, samples: Signal, choices: Choices, rate_hz: float
 ) -> tuple[float, list[str]]:
     """Microvolts in one of a column's unit, and what to note if that was guessed."""
-    unit = choices.unit or table.units[position]
+    unit, span = choices.unit or table.units[position], _span(samples, rate_hz)
     if unit is not None:
         scale = leads.microvolts(unit)
         if scale is None:
             raise ValueError(f"got unit {unit!r}, expected {leads.EXPECTED_UNITS}")
-        return scale, []
-    size = max(2, round(2 * rate_hz))
-    whole = samples[: samples.size // size * size].reshape(-1, size) if samples.size >= size else samples[None, :]
-    known = whole[np.isfinite(whole).all(axis=1)]
-    span = float(np.median(np.ptp(known, axis=1))) if known.size else 0.0
+        notes = [f"the signal spans {span * scale / 1000:.2g} mV in {unit}: is that its unit?"]
+        return scale, notes if span * scale > MOST_UV else []
     for guess in ("uV", "mV", "V"):
         scale = leads.MICROVOLTS[guess.lower()]
         if SPANS_UV[0] <= span * scale <= SPANS_UV[1]:
@@ -254,6 +256,14 @@ def _find_scale(
                 f"no unit stated: {guess} is guessed, by which the signal spans {span * scale / 1000:.2g} mV"
             ]
     raise ValueError(f"got a signal without a unit that spans {span:g}: expected --unit {leads.EXPECTED_UNITS}")
+
+
+def _span(samples: Signal, rate_hz: float) -> float:
+    """Median of what a signal spans in two seconds."""
+    size = max(2, round(2 * rate_hz))
+    whole = samples[: samples.size // size * size].reshape(-1, size) if samples.size >= size else samples[None, :]
+    known = whole[np.isfinite(whole).all(axis=1)]
+    return float(np.median(np.ptp(known, axis=1))) if known.size else 0.0
 
 
 def _read_times(
@@ -287,4 +297,7 @@ def _time_unit(table: _Table, position: int, times: npt.NDArray[np.float64], cho
     for unit in ("s", "ms", "us", "ns"):
         if RATES_HZ[0] <= known.size / (span * SECONDS[unit]) <= RATES_HZ[1]:
             return unit, [] if unit == "s" else [f"times in {unit} are guessed, by which the rate is one of an ECG"]
-    raise ValueError(f"got {known.size} times over {span:g}, which are no s, ms, us or ns of an ECG: expected --rate")
+    raise ValueError(
+        f"got {known.size} times over {span:g}, {known.size / span:.3g} a second if they are s: "
+        f"expected {RATES_HZ[0]:g} to {RATES_HZ[1]:g}, in s, ms, us or ns"
+    )

@@ -327,6 +327,7 @@ MV = SIGNAL / 1000
         (["# a comment", "unix_time (ns),heart rate,ecg (V)"], "{ns:.0f},60,{v:.6f}"),
         (["index,time_us,value"], "{i},{us:.0f},{uv:.0f}"),
         (["Zeit,EKG (mV)"], '"{s_comma}","{mv_comma}"'),  # a German spreadsheet
+        (["sep=;", "Zeit;EKG (mV)"], "{s_comma};{mv_comma}"),
         (["time (ms);ECG (mV)"], '"{ms:.0f}";"{mv_comma}"'),
         ([], "{s:.3f};{mv:.3f}"),
         ([], '"{s_comma}","{mv_comma}"'),
@@ -362,6 +363,30 @@ def test_numbers_alone_need_a_rate_and_their_unit_is_guessed_and_said(tmp_path: 
     np.testing.assert_allclose(got.samples_uv, SIGNAL, atol=0.6)
     told = read(path, Choices(rate_hz=250.0, unit="uV"))
     np.testing.assert_allclose(told.samples_uv, MV, atol=6e-4)
+
+
+def test_a_stated_unit_that_makes_no_ecg_is_doubted(tmp_path: Path) -> None:
+    path = _table(tmp_path / "x.csv", "time,ecg (mV)", *(f"{i / 250:.3f},{uv * 1e4}" for i, uv in enumerate(SIGNAL)))
+    assert any("mV in mv: is that its unit?" in note for note in read(path).notes)
+    assert not any("its unit" in note for note in read(path, Choices(unit="nV")).notes)
+
+
+def test_times_too_far_apart_for_an_ecg_are_refused_with_their_rate(tmp_path: Path) -> None:
+    path = _table(tmp_path / "x.csv", "time,ecg", *(f"{i / 25:.3f},{value}" for i, value in enumerate(SIGNAL[::10])))
+    with pytest.raises(ValueError, match="25 a second if they are s: expected 50 to 4000"):
+        read(path)
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -250.0, 25.0, 1e4, np.nan, np.inf])
+def test_a_rate_that_no_ecg_has_cannot_be_chosen(rate_hz: float) -> None:
+    with pytest.raises(ValueError, match=r"^Rate: got .* Hz, expected 50 to 4000\.$"):
+        Choices(rate_hz=rate_hz)
+
+
+def test_a_folder_is_no_recording(tmp_path: Path) -> None:
+    for path in tmp_path, Path():
+        with pytest.raises(ValueError, match="is a folder, expected a file"):
+            read(path)
 
 
 @pytest.mark.parametrize(
