@@ -20,8 +20,10 @@ kept: dict[int, str] = {}  # packets that the monitor may still need, by sequenc
 
 
 def on_connect(client: mqtt.Client, *_: Any) -> None:
-    """Subscribe, and send again what the monitor may not have."""
-    client.subscribe([(f"{TOPIC}/ack", 0), (f"{TOPIC}/error", 0)])
+    """Subscribe, say what the device is, and send again what the monitor may not have."""
+    client.subscribe([(f"{TOPIC}/ack", 0), (f"{TOPIC}/error", 0)])  # first: what is wrong with the rest comes there
+    client.publish(f"{TOPIC}/info", json.dumps({"rate_hz": RATE_HZ, "lead": "II", "resolution_uv": 1.0}), 1, True)
+    client.publish(f"{TOPIC}/status", '{"state": "online"}', 1, True)
     for seq in sorted(kept):
         client.publish(f"{TOPIC}/samples", kept[seq], qos=1)
 
@@ -45,8 +47,6 @@ except OSError as error:
     sys.exit(f"no broker at {host}:{port}: {error}")
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at Ctrl-C without a traceback
 client.loop_start()
-client.publish(f"{TOPIC}/info", json.dumps({"rate_hz": RATE_HZ, "lead": "II", "resolution_uv": 1.0}), 1, True)
-client.publish(f"{TOPIC}/status", '{"state": "online"}', 1, True)
 begin_s = time.time()
 for seq in range(10**9):
     phases_s = [(seq + i / RATE_HZ) % 0.8 - 0.4 for i in range(RATE_HZ)]  # a second of 75 beats a minute

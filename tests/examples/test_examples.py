@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from monitor import wire
 from simulator.broker import EmbeddedBroker
+from tests.conftest import find_mosquitto, run_mosquitto
 from tests.simulator.recorder import wait_for
 from tests.subscriber import Subscriber
 
@@ -78,3 +81,26 @@ def test_the_device_in_python_publishes_what_the_contract_wants_and_keeps_it_unt
             process.communicate()
         wait_for(lambda: listener.payloads(TOPICS.of("patch", "status"))[-1:] == [b'{"state": "offline"}'], 20)
         listener.close()
+
+
+def test_the_device_in_python_is_online_again_after_a_lost_connection(tmp_path: Path) -> None:
+    with run_mosquitto(find_mosquitto(), tmp_path) as url:
+        listener = Subscriber(url, TOPICS.of("patch", "status"))
+
+        def wait_until_said(state: str, times: int) -> None:
+            payload = f'{{"state": "{state}"}}'.encode()
+            wait_for(lambda: listener.payloads(TOPICS.of("patch", "status")).count(payload) == times, 20)
+
+        words = [sys.executable, str(EXAMPLES / "device.py"), "patch", url.host, str(url.port)]
+        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        try:
+            wait_until_said("online", 1)
+            other = mqtt.Client(CallbackAPIVersion.VERSION2, "patch")  # the broker ends the device's connection
+            other.connect(url.host, url.port)
+            wait_until_said("offline", 1)
+            other.disconnect()
+            wait_until_said("online", 2)
+        finally:
+            process.kill()
+            process.wait()
+            listener.close()
