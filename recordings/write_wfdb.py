@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from recordings.reader import open_wfdb
 
 def write(export: Export, path: Path) -> None:
     """Write a record; see `recordings.export.write`."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", path.stem):
+        raise ValueError(f"A WFDB record: got the name {path.stem!r}, expected letters, digits, - and _.")
     start = datetime.fromtimestamp(export.start_s, UTC).replace(tzinfo=None)
     with folder_beside(path) as folder:
         with open_wfdb(f"{path} cannot be written as a WFDB record") as wfdb:

@@ -167,6 +167,13 @@ def test_edf_of_a_device_whose_clock_is_not_set_is_refused(tmp_path: Path) -> No
         write(Export("d", "ECG", 250.0, 0.0, np.zeros(500, np.int16), 1.0), tmp_path / "x", "edf")
 
 
+@pytest.mark.parametrize("name", ["x.1", "a b"])
+def test_a_name_that_no_wfdb_record_has_is_refused_with_what_is_expected(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"got the name '{name}', expected letters, digits, - and _"):
+        write(made(), tmp_path / f"{name}.hea", "wfdb")
+    assert os.listdir(tmp_path) == []
+
+
 def test_names_written_twice_are_the_same() -> None:
     assert recorder.__main__.FORMATS == export.NAMES
     with pytest.raises(ValueError, match="got 'doc', expected wfdb, edf"):
