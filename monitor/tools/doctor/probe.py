@@ -213,13 +213,14 @@ class Probe:
                 advice = "In the broker's ACL, for this user: " + ", ".join(f"topic read {topic}" for topic in wanted)
                 return Check("samples", "FAIL", "the subscription was refused", advice)
             visit.until(lambda: False, LISTEN_S)
-            devices = {message.topic.removeprefix(self._topics.prefix).split("/")[1] for message in visit.received}
+            sent = [message for message in visit.received if not message.retain and message.topic.endswith("/samples")]
+            devices = {message.topic.removeprefix(self._topics.prefix).split("/")[1] for message in sent}
         if devices:
             return Check("samples", "ok", f"heard {len(devices)} device{'s' * (len(devices) != 1)} in {LISTEN_S:g} s")
         return Check(
             "samples",
             "ok",
-            f"may subscribe; no device was heard in {LISTEN_S:g} s, so nothing proves yet that packets pass",
+            f"may subscribe; no device sent samples in {LISTEN_S:g} s, so nothing proves yet that packets pass",
         )
 
     def alerts(self) -> Check:

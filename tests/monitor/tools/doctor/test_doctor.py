@@ -228,10 +228,24 @@ def _wait_for_last(recorder: Recorder) -> None:
         time.sleep(0.01)
 
 
-def test_devices_that_are_there_are_counted(ask: Any, secured: Secured) -> None:
+def test_devices_that_send_are_counted_and_not_those_that_were_there_once(ask: Any, secured: Secured) -> None:
+    over = threading.Event()
+
+    def send(device: Client) -> None:
+        while not over.wait(0.1):
+            device.publish(TOPICS.of("patch-1", "samples"), b"{}")
+
     with Client(secured, "patch-1") as device:
         device.publish(TOPICS.of("patch-1", "info"), b"{}", retain=True)
         told = ask(secured.url("monitor"), *_options(secured, "monitor"))
+        assert "no device sent samples in 1 s" in told.checks["samples"]["found"]
+        sender = threading.Thread(target=send, args=(device,))
+        sender.start()
+        try:
+            told = ask(secured.url("monitor"), *_options(secured, "monitor"))
+        finally:
+            over.set()
+            sender.join()
         device.publish(TOPICS.of("patch-1", "info"), b"", retain=True)
     assert told.checks["samples"]["found"] == "heard 1 device in 1 s"
 
