@@ -89,7 +89,7 @@ intervals around it are so short and there are so many ventricular ones. For eve
 counts with the run."""
 LONG_RUN, SURE_OF_RUN = 5, 2
 """A run of ventricular beats is unlike what was there before, so the gate may withhold some of it as noise. What looks
-ventricular of that counts with a run that is so long with it, if so many of it were judged, and most beats before it."""
+ventricular of that counts with a run that is so long with it, if so many of it were judged and most beats before it."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
@@ -484,13 +484,8 @@ def _steady_rate(state: Any) -> float:
             return np.nan
         total += rr_s
         is_slow = total > (back + 1) * SLOW_S
-        if (
-            back + 1 == EQUAL_RUN
-            and poor == 0
-            and is_slow
-            and longest <= PAUSE_S
-            and _is_slow(state, shortest, longest)
-        ):
+        are_three = back + 1 == EQUAL_RUN and poor == 0 and longest <= PAUSE_S
+        if are_three and is_slow and _is_slow(state, shortest, longest):
             return 60 * EQUAL_RUN / total
         if back + 1 == SLOW_RATE_OVER:
             if longest > PAUSE_S and longest > SLOW_WITHIN * shortest:
@@ -537,7 +532,7 @@ def _run(state: Any, back: int) -> tuple[int, float]:
 
 @compiled
 def _count_run(state: Any, back: int, with_poor: bool) -> tuple[int, float, int, int]:
-    """The same, with beats of bad signal that look ventricular or without; how many were judged; which was the first."""
+    """The same, with or without beats of bad signal that look ventricular; how many were judged; which was first."""
     beats, strict, unsure, poor, intervals, seconds, first = 0, 0, 0, 0, 0, 0.0, back
     bridge, open_intervals, open_s = UNKNOWN, 0, 0.0  # what lies before the earliest ventricular beat so far
     for k in range(back, KEPT):

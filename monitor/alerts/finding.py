@@ -156,8 +156,10 @@ class Beats(Protocol):
 
     @property
     def ventricular(self) -> npt.NDArray[np.float64]:
-        """(n,) probability of being of the class V, also of beats withheld as noise; 0 of other withheld ones, or where
-        the model has no such class."""
+        """(n,) probability of being of the class V, also of beats withheld as noise.
+
+        0 of other withheld ones, or where the model has no such class.
+        """
 
     @property
     def threshold(self) -> float:
