@@ -348,7 +348,7 @@ def _follow(
         out.number[i] = state.count
         out.interval_s[i] = interval_s if is_sure else np.nan
         out.rate_bpm[i] = _mean_rate(state)
-        out.steady_bpm[i] = _steady_rate(state)
+        out.steady_bpm[i], out.spread[i] = _steady_rate(state)
         _note_p_waves(state, p_wave[i])
         out.fibrillation[i] = _fibrillation(state, window, linked, numbers, network)
         out.run[i], out.run_bpm[i] = _run(state, 0)
@@ -470,10 +470,11 @@ def _mean_rate(state: Any) -> float:
 
 
 @compiled
-def _steady_rate(state: Any) -> float:
+def _steady_rate(state: Any) -> tuple[float, float]:
     """Mean rate of the latest beats, NaN where too many of them are no beats to count on, or one comes after a pause.
 
-    Where all intervals are as long as the longest, those are no pauses: the heart is that slow.
+    Where all intervals are as long as the longest, those are no pauses: the heart is that slow. Beside it, how many
+    times as long as the shortest of the intervals the longest is.
     """
     total, poor, shortest, longest = 0.0, 0, np.inf, 0.0
     for back in range(STEADY_OVER):
@@ -481,18 +482,18 @@ def _steady_rate(state: Any) -> float:
         poor += _is_poor(_code(state, back))
         shortest, longest = min(shortest, rr_s), max(longest, rr_s)
         if rr_s == 0 or poor > STEADY_POOR:
-            return np.nan
+            return np.nan, np.inf
         total += rr_s
         is_slow = total > (back + 1) * SLOW_S
         are_three = back + 1 == EQUAL_RUN and poor == 0 and longest <= PAUSE_S
         if are_three and is_slow and _is_slow(state, shortest, longest):
-            return 60 * EQUAL_RUN / total
+            return 60 * EQUAL_RUN / total, longest / shortest
         if back + 1 == SLOW_RATE_OVER:
             if longest > PAUSE_S and longest > SLOW_WITHIN * shortest:
-                return np.nan
+                return np.nan, np.inf
             if is_slow:
-                return 60 * SLOW_RATE_OVER / total
-    return 60 * STEADY_OVER / total if longest <= PAUSE_S else np.nan
+                return 60 * SLOW_RATE_OVER / total, longest / shortest
+    return (60 * STEADY_OVER / total if longest <= PAUSE_S else np.nan), longest / shortest
 
 
 @compiled

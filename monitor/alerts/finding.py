@@ -90,6 +90,8 @@ class Rhythm(NamedTuple):
     steady_bpm: Floats
     """Mean over the last eight RR intervals, or four of a slow heart; NaN where one is not known or long, or beats are
     of bad signal."""
+    spread: Floats
+    """How many times as long as the shortest of those intervals the longest is; no meaning where the mean is NaN."""
     fibrillation: Floats
     """Log odds of atrial fibrillation, by the RR intervals and by whether there are P waves, where that is known; NaN
     where too few intervals are known."""

@@ -128,29 +128,37 @@ class NoBeats(EpisodeDetector):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate(EpisodeDetector):
-    """The mean rate of the last beats is below or above a limit; it ends once it is clear of that for `m` beats."""
+    """The mean rate of the last beats is below or above a limit; it ends once it is clear of that for `m` beats.
+
+    A fast mean of intervals that differ too much (`within`) is none: of beats that were found where there are none, or
+    of single early ones.
+    """
 
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"below_bpm": (15, 300), "above_bpm": (15, 300)}
     needs: frozenset[Need] = frozenset({"beats", "lead-off"})
     below_bpm: float = 0.0
     above_bpm: float = math.inf
-    clear: float = 0.05
+    within: float = math.inf
+    """How many times as long as the shortest of the intervals the longest may be."""
+    clear: float = 0.1
     """How far from the limit it must be to end, as a share of it."""
 
     def select(self, beats: Beats) -> npt.NDArray[np.bool_]:
         """See `Detector.select`."""
-        rate_bpm = beats.rhythm.steady_bpm
-        return (rate_bpm < self.below_bpm) | (rate_bpm > self.above_bpm)
+        rhythm = beats.rhythm
+        rate_bpm = rhythm.steady_bpm
+        return ((rate_bpm < self.below_bpm) | (rate_bpm > self.above_bpm)) & (rhythm.spread <= self.within)
 
     def read(self, finding: Finding) -> Sign:
         """See `EpisodeDetector.read`."""
         if not isinstance(finding, SeenBeat):
             return Sign.OVER if finding.what == "lead-off" else Sign.NOTHING
-        rate_bpm = float(finding.beats.rhythm.steady_bpm[finding.i])
+        rhythm = finding.beats.rhythm
+        rate_bpm = float(rhythm.steady_bpm[finding.i])
         if math.isnan(rate_bpm):
-            return self._read_doubtful(float(finding.beats.rhythm.rate_bpm[finding.i]))
+            return self._read_doubtful(float(rhythm.rate_bpm[finding.i]))
         if rate_bpm < self.below_bpm or rate_bpm > self.above_bpm:
-            return Sign.EVENT
+            return Sign.EVENT if rhythm.spread[finding.i] <= self.within else Sign.NEITHER
         is_clear = self.below_bpm * (1 + self.clear) < rate_bpm < self.above_bpm * (1 - self.clear)
         return Sign.CALM if is_clear else Sign.NEITHER
 

@@ -85,6 +85,36 @@ def test_a_rate_beyond_a_limit_is_alerted_and_ends_back_inside(rr_s: float, kind
     assert mine == [f"{kind} new", f"{kind} end"]
 
 
+def _each(*rr_s: float) -> list[Step]:
+    return [step for one in rr_s for step in _beats(one, 1)]
+
+
+@pytest.mark.parametrize("rr_s", [(0.36,), (0.41, 0.3, 0.42, 0.38), (0.5, 0.35, 0.41, 0.35)])
+def test_a_fast_rate_is_told_by_three_means_of_eight_intervals(rr_s: tuple[float, ...]) -> None:
+    """By the tenth fast beat, or the eleventh where some of its intervals are longer."""
+    fast = _each(*rr_s * 16)[:12]
+    assert _play(_beats(0.8, 20), fast[:8]) == []
+    assert _play(_beats(0.8, 20), fast) == ["tachycardia new"]
+
+
+@pytest.mark.parametrize("rr_s", [(0.22, 0.58), (0.25, 0.25, 0.25, 0.65), (0.3, 0.2, 0.6, 0.4)])
+def test_a_fast_mean_of_intervals_that_differ_too_much_is_no_fast_rate(rr_s: tuple[float, ...]) -> None:
+    told = _play(_beats(0.8, 20), _each(*rr_s * 10), _beats(0.8, 20))
+    assert not any("tachycardia" in one for one in told)
+
+
+@pytest.mark.parametrize(("rr_s", "other_s"), [(0.40, 0.46), (1.6, 1.4)])
+def test_a_rate_that_stays_near_its_limit_is_told_once(rr_s: float, other_s: float) -> None:
+    told = _play(_beats(0.8, 20), [*_beats(rr_s, 14), *_beats(other_s, 14)] * 6)
+    assert [one.split()[1] for one in told if not one.endswith("update")] == ["new"]
+
+
+@pytest.mark.parametrize("rr_s", [0.36, 1.7])
+def test_a_rate_that_comes_back_after_half_a_minute_is_told_again(rr_s: float) -> None:
+    told = _play(_beats(0.8, 20), _beats(rr_s, 20), _beats(0.8, 50), _beats(rr_s, 20))
+    assert [one.split()[1] for one in told] == ["new", "end", "new"]
+
+
 @pytest.mark.parametrize("rr_s", [1.52, 1.6, 1.9])
 def test_a_slow_heart_is_told_after_three_equal_intervals(rr_s: float) -> None:
     assert _play(_beats(0.8, 20), _beats(rr_s, 2)) == []
