@@ -42,7 +42,7 @@ def _graver(kind: wire.Kind) -> frozenset[wire.Kind]:
     return frozenset(one for chain in CHAINS if kind in chain for one in chain[: chain.index(kind)])
 
 
-_FAST: dict[str, Any] = {"n": 3, "m": 10, "within": 2.5}
+_FAST: dict[str, Any] = {"n": 3, "m": 20, "within": 2.5}
 """Chosen on MIT-BIH DS1 and svdb, false alerts against true ones, at rates of eight intervals that were annotated."""
 
 
@@ -53,8 +53,8 @@ def _rates(limits: Limits) -> tuple[Detector, ...]:
         Rate(kind="extreme-bradycardia", severity="high", below_bpm=limits.extreme_bradycardia_bpm, m=5),
         Rate(kind="extreme-tachycardia", severity="high", above_bpm=limits.extreme_tachycardia_bpm, **_FAST),
         Pause(kind="pause", severity="medium", limit_s=limits.pause_s),
-        Rate(kind="bradycardia", severity="medium", below_bpm=limits.bradycardia_bpm, m=5, refractory_s=30),
-        Rate(kind="tachycardia", severity="medium", above_bpm=limits.tachycardia_bpm, refractory_s=30, **_FAST),
+        Rate(kind="bradycardia", severity="medium", below_bpm=limits.bradycardia_bpm, m=10),
+        Rate(kind="tachycardia", severity="medium", above_bpm=limits.tachycardia_bpm, **_FAST),
     )
 
 

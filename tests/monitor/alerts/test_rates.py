@@ -110,7 +110,7 @@ def test_a_rate_that_stays_near_its_limit_is_told_once(rr_s: float, other_s: flo
 
 
 @pytest.mark.parametrize("rr_s", [0.36, 1.7])
-def test_a_rate_that_comes_back_after_half_a_minute_is_told_again(rr_s: float) -> None:
+def test_a_rate_that_comes_back_is_told_again(rr_s: float) -> None:
     told = _play(_beats(0.8, 20), _beats(rr_s, 20), _beats(0.8, 50), _beats(rr_s, 20))
     assert [one.split()[1] for one in told] == ["new", "end", "new"]
 
