@@ -27,6 +27,7 @@ difference. Times are counted in samples since the stream began. This module kno
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,25 @@ Chosen on MIT-BIH DS1 and svdb: 0.6 finds one more false beat in svdb, 0.75 and 
 SEARCH_BACK = 1.5
 """After this many RR intervals without a QRS complex, smaller peaks are looked at again."""
 SEARCH_BACK_THRESHOLD = 0.6
+SEARCH_BACK_SLOPE = 0.25
+"""They need this share of the usual slope: after a QRS complex that stays out there are P waves and a T wave to be
+found. Of the 26 that are searched back for in MIT-BIH DS1 and svdb, two true ones and a false one are less steep."""
+FAINT_AFTER, FAINT_EVERY = _samples(2.4), 32
+"""So long after the last QRS complex, and every so many samples until `RELEARN`, fainter ones of its shape are looked
+for: an electrode that comes loose, or a person who turns, takes its height away from one beat to the next."""
+FAINT_BEFORE, FAINT_LENGTH, FAINT_SHIFT = _samples(0.072), _samples(0.42), _samples(0.08)
+"""Their shape is so much of the signal before the main deflection, and so much in all, for T waves belong to it. How far
+off the main deflection a peak may be."""
+FAINT_LIKENESS, FAINT_UNLIKE = 0.85, 0.5
+"""So alike they must be, and what their shape leaves unexplained must be less than this share of what a smooth bump
+leaves: P waves go on where ventricles have stopped."""
+FAINT_BUMPS_S = (0.02, 0.028, 0.04)
+"""Widths of such bumps, standard deviations of a bell."""
+FAINT_HEIGHTS, FAINT_SPREAD = (0.05, 0.6), 2.0
+"""How high they may be, against the last one, and the highest against the lowest of them."""
+FAINT_FEWEST, FAINT_RHYTHM = 2, (0.6, 2.2)
+"""There must be so many, at intervals that are such shares of the usual one: the heart went on as it was, and one of
+them may be missed."""
 LEARN = _samples(2.0)
 LEARN_PARTS = 8
 CONTRAST = 3.0
@@ -471,7 +491,7 @@ def _moved_until_now(states: Any, row: int) -> float:
 @compiled
 def _make_way(state: Any) -> None:
     """Forget the samples at the begin of the buffer that nothing can ask for any more."""
-    oldest = state.n - RECENT
+    oldest = min(state.n - RECENT, state.last_fiducial - AROUND)  # fainter ones may be compared with the last
     if state.pending > 0:
         oldest = min(oldest, state.pending_fiducial[0] - AROUND)
     if state.candidates > 0:
@@ -779,9 +799,13 @@ def _search_back(state: Any) -> None:
     best, height = -1, SEARCH_BACK_THRESHOLD * _threshold(state)
     for i in range(state.candidates):
         late = state.candidate[i] - state.last >= T_WAVE
+        late = late and state.candidate_slope[i] >= SEARCH_BACK_SLOPE * state.usual_slope
         if late and state.candidate[i] > state.n - KEPT and state.candidate_height[i] > height:
             best, height = i, state.candidate_height[i]
     if best < 0:
+        since = state.n - state.last - LAG
+        if FAINT_AFTER <= since < RELEARN and since % FAINT_EVERY == 0:
+            _look_for_faint(state)
         return
     _accept(state, state.candidate[best], height, state.candidate_slope[best])
     kept = 0
@@ -789,6 +813,95 @@ def _search_back(state: Any) -> None:
         _move_candidate(state, i, kept)
         kept += 1
     state.candidates = kept
+
+
+@compiled
+def _look_for_faint(state: Any) -> None:
+    """Take the smaller peaks since the last QRS complex if they are of its shape and come in its rhythm."""
+    begin = state.last_fiducial - FAINT_BEFORE - state.base
+    if begin < 0:
+        return
+    template = _free_of_mean(state.signal[begin : begin + FAINT_LENGTH])
+    found, heights = np.empty(CANDIDATES, np.int64), np.empty(CANDIDATES)
+    count, before, last = 0, state.last_fiducial, state.n - LAG
+    for i in range(state.candidates):
+        fiducial, height = _find_shape(state, state.candidate[i], template)
+        if height == 0 or fiducial - before < REFRACTORY:
+            continue
+        if not FAINT_RHYTHM[0] * state.recent_rr <= fiducial - before <= FAINT_RHYTHM[1] * state.recent_rr:
+            return
+        found[count], heights[count], before = i, height, fiducial
+        count += 1
+    if count < FAINT_FEWEST or last - before > FAINT_RHYTHM[1] * state.recent_rr:
+        return
+    highest, lowest = heights[:count].max(), heights[:count].min()
+    if highest <= FAINT_SPREAD * lowest:
+        _take_faint(state, found[:count], (highest + lowest) / 2)
+
+
+@compiled
+def _take_faint(state: Any, found: Any, share: float) -> None:
+    """Take candidates as QRS complexes, which have that share of the height of those before."""
+    for k in range(8):
+        state.qrs_level[k] *= share
+    state.usual_slope *= share
+    for i in found:
+        _accept(state, state.candidate[i], state.candidate_height[i], state.candidate_slope[i])
+    kept = 0
+    for i in range(found[-1] + 1, state.candidates):
+        _move_candidate(state, i, kept)
+        kept += 1
+    state.candidates = kept
+
+
+@compiled
+def _find_shape(state: Any, centre: int, template: Any) -> tuple[int, float]:
+    """Where near a peak the shape of a QRS complex is, and how high against that; 0 if it is not there."""
+    best, at, height = 0.0, -1, 0.0
+    for fiducial in range(centre - FAINT_SHIFT, centre + FAINT_SHIFT + 1):
+        begin = fiducial - FAINT_BEFORE - state.base
+        if begin < 0 or begin + template.size > state.n - state.base:
+            continue
+        likeness, share = _compare_shapes(template, _free_of_mean(state.signal[begin : begin + template.size]))
+        if likeness > best:
+            best, at, height = likeness, fiducial, share
+    if best < FAINT_LIKENESS or not FAINT_HEIGHTS[0] <= height <= FAINT_HEIGHTS[1]:
+        return -1, 0.0
+    begin = at - FAINT_BEFORE - state.base
+    part = _free_of_mean(state.signal[begin : begin + template.size])
+    if 1 - best**2 > FAINT_UNLIKE * (1 - _likeness_to_bumps(part) ** 2):
+        return -1, 0.0
+    return at, height
+
+
+@compiled
+def _likeness_to_bumps(part: Any) -> float:
+    """The highest correlation, up or down, with a bell of any of some widths anywhere near the middle."""
+    best, bump = 0.0, np.empty(part.size, np.float32)
+    for width_s in FAINT_BUMPS_S:
+        for shift in range(-FAINT_SHIFT, FAINT_SHIFT + 1):
+            for k in range(part.size):
+                bump[k] = math.exp(-(((k - FAINT_BEFORE - shift) / RATE_HZ / width_s) ** 2) / 2)
+            best = max(best, abs(_compare_shapes(_free_of_mean(bump), part)[0]))
+    return best
+
+
+@compiled
+def _free_of_mean(part: Any) -> Any:
+    return part - part.mean()
+
+
+@compiled
+def _compare_shapes(template: Any, part: Any) -> tuple[float, float]:
+    """Correlation of two shapes without means, and the height of the second against the first."""
+    own = squares = both = 0.0
+    for k in range(template.size):
+        own += template[k] * template[k]
+        squares += part[k] * part[k]
+        both += template[k] * part[k]
+    if own * squares == 0:
+        return 0.0, 0.0
+    return both / math.sqrt(own * squares), both / own
 
 
 @compiled

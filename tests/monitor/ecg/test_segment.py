@@ -18,6 +18,7 @@ from monitor import beat2
 from monitor.alerts.limits import SHORTEST_SILENCE_S
 from monitor.beat import Signal, fit_window
 from monitor.classify import Classifier
+from monitor.ecg import segment
 from monitor.ecg.segment import AFTER, DECIDED_WITHIN, KEPT, LONGEST_RR, RELEARN, STATE
 from tests.monitor.one_stream import Heartbeat, Resampler, Segmenter
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
@@ -102,6 +103,41 @@ def test_a_sudden_change_of_gain_costs_no_beat(factor: float) -> None:
     _assert_found(times, _cut(signal, 250.0), missed=1)
 
 
+@pytest.mark.parametrize("rr_s", [0.6, 0.8, 1.1, [0.7, 0.9, 1.0, 0.6]])
+@pytest.mark.parametrize("factor", [0.08, 0.12, 0.2, 0.3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_qrs_complex_that_loses_its_height_is_found_before_a_silence_is_told(
+    factor: float, rr_s: float | list[float], sign: int
+) -> None:
+    times = beat_times(60.0, rr_s)
+    signal = sign * make_ecg(times, 60.0, 250.0).astype(np.float32)
+    fallen_s = times[np.searchsorted(times, 30.0)] - 0.3  # between a T and a P wave
+    signal[round(fallen_s * 250) :] *= factor
+    beats = _cut(signal, 250.0)
+    found = np.array([beat.fiducial / 125 for beat in beats])
+    assert all(np.abs(times - fiducial).min() < 0.03 for fiducial in found)
+    assert sum(np.abs(found - r_peak).min() > 0.03 for r_peak in times[:-2]) <= 1
+    decided = np.array([0.0, *(beat.decided / 125 for beat in beats)])
+    assert (np.diff(decided) < SHORTEST_SILENCE_S).all()
+
+
+@pytest.mark.parametrize("width_s", [0.02, 0.028, 0.035, 0.045])
+@pytest.mark.parametrize("height", [0.05, 0.12, 0.2])
+@pytest.mark.parametrize("rr_s", [0.6, 0.8, 1.1])
+def test_p_waves_that_go_on_in_the_rhythm_of_the_heart_are_no_qrs_complexes_that_lost_their_height(
+    width_s: float, height: float, rr_s: float
+) -> None:
+    times = beat_times(60.0, rr_s)
+    stopped = times < 30
+    signal = make_ecg(times[stopped], 60.0, 250.0).astype(np.float32)
+    t = np.arange(signal.size) / 250
+    for wave in times[~stopped]:
+        signal += 1000 * height * np.exp(-((t - wave) ** 2) / (2 * width_s**2)).astype(np.float32)
+    last = times[stopped][-1]
+    decided = [beat.decided / 125 for beat in _cut(signal, 250.0) if beat.fiducial / 125 > last + 0.1]
+    assert all(at > last + SHORTEST_SILENCE_S for at in decided)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_no_beats_are_found_in_the_noise_after_a_heart_has_stopped_until_that_is_reported(seed: int) -> None:
     times = beat_times(60.0)
@@ -183,13 +219,15 @@ _SIGNAL[3000:3010] = np.nan
 
 
 def _push_in_cuts(
-    signal: Signal, cuts: list[int], next_rr: bool = False, surroundings: bool = False
+    signal: Signal, cuts: list[int], next_rr: bool = False, surroundings: bool = False, is_saved: bool = False
 ) -> list[dict[str, Any]]:
     segmenter, at, i = Segmenter(next_rr, surroundings), 0, 0
     told: list[Heartbeat] = []
     while at < signal.size:
         told += segmenter.push(signal[at : at + cuts[i % len(cuts)]])
         at, i = at + cuts[i % len(cuts)], i + 1
+        if is_saved:
+            segment.compact(segmenter.state, 0)
     return _comparable(told + segmenter.finish())
 
 
@@ -210,6 +248,19 @@ def _comparable(beats: list[Heartbeat]) -> list[dict[str, Any]]:
 def test_cuts_make_no_difference(cuts: list[int], next_rr: bool, surroundings: bool) -> None:
     whole = _push_in_cuts(_SIGNAL, [_SIGNAL.size], next_rr, surroundings)
     assert _push_in_cuts(_SIGNAL, cuts, next_rr, surroundings) == whole
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 1500), min_size=1, max_size=8), st.booleans())
+def test_neither_cuts_nor_saving_make_a_difference_where_a_qrs_complex_loses_its_height(
+    cuts: list[int], is_saved: bool
+) -> None:
+    signal = make_ecg(beat_times(60.0), 60.0, 125.0).astype(np.float32)
+    signal[round(29.7 * 125) : round(31.3 * 125)] *= 0.01  # nothing is seen for a while
+    signal[round(31.3 * 125) :] *= 0.12
+    whole = _push_in_cuts(signal, [signal.size])
+    assert len(whole) > 68
+    assert _push_in_cuts(signal, cuts, is_saved=is_saved) == whole
 
 
 @pytest.mark.parametrize("next_rr", [False, True])
