@@ -87,8 +87,8 @@ FAINT_AFTER, FAINT_EVERY = _samples(2.4), 32
 """So long after the last QRS complex, and every so many samples until `RELEARN`, fainter ones of its shape are looked
 for: an electrode that comes loose, or a person who turns, takes its height away from one beat to the next."""
 FAINT_BEFORE, FAINT_LENGTH, FAINT_SHIFT = _samples(0.072), _samples(0.42), _samples(0.08)
-"""Their shape is so much of the signal before the main deflection, and so much in all, for T waves belong to it. How far
-off the main deflection a peak may be."""
+"""Their shape is so much of the signal before the main deflection, and so much in all: T waves belong to it. So far off
+the main deflection a peak may be."""
 FAINT_LIKENESS, FAINT_UNLIKE = 0.85, 0.5
 """So alike they must be, and what their shape leaves unexplained must be less than this share of what a smooth bump
 leaves: P waves go on where ventricles have stopped."""
