@@ -78,6 +78,9 @@ def read_table(path: Path, choices: Choices) -> Recording:
     time = _find_time(table, choices)
     position, notes = _find_ecg(table, time, choices)
     samples = _numbers(table, position)
+    if infinite := np.count_nonzero(np.isinf(samples)):
+        samples[np.isinf(samples)] = np.nan
+        notes.append(f"{infinite} infinite values are taken for missing samples")
     scale, more = _find_scale(table, position, samples, choices, _stated_rate(table, time, choices))
     samples_uv: Signal = scale * samples
     notes += [*more, *table.notes]

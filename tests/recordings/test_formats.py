@@ -371,6 +371,13 @@ def test_a_stated_unit_that_makes_no_ecg_is_doubted(tmp_path: Path) -> None:
     assert not any("its unit" in note for note in read(path, Choices(unit="nV")).notes)
 
 
+def test_infinite_values_are_missing_and_that_is_said(tmp_path: Path) -> None:
+    values = [f"{value}" if i % 100 else "-inf" for i, value in enumerate(SIGNAL)]
+    got = read(_table(tmp_path / "x.csv", "time,ecg_uv", *(f"{i / 250:.3f},{text}" for i, text in enumerate(values))))
+    assert np.flatnonzero(np.isnan(got.samples_uv)).tolist() == list(range(0, SIGNAL.size, 100))
+    assert any(f"{len(range(0, SIGNAL.size, 100))} infinite values" in note for note in got.notes)
+
+
 def test_times_too_far_apart_for_an_ecg_are_refused_with_their_rate(tmp_path: Path) -> None:
     path = _table(tmp_path / "x.csv", "time,ecg", *(f"{i / 25:.3f},{value}" for i, value in enumerate(SIGNAL[::10])))
     with pytest.raises(ValueError, match="25 a second if they are s: expected 50 to 4000"):
