@@ -133,6 +133,10 @@ class Judged:
         """(n,) withheld because the signal itself is bad, or nothing that the model could make sense of."""
         return _IS_POOR[self.found.reasons]
 
+    def reason(self, i: int) -> str | None:
+        """Why the beat at `i` is withheld; None if it is not."""
+        return REASONS[self.found.reasons[i]]
+
     @property
     def outdated(self) -> npt.NDArray[np.bool_]:
         """(n,) whether it was already found that the electrode came off after this beat."""
@@ -190,7 +194,7 @@ class Judged:
             label=None if withheld else self.classes[self.columns[i]],
             probability=None if withheld else float(self.probability[i]),
             shape_probability=None if math.isnan(self.shape[i]) else float(self.shape[i]),
-            reason=REASONS[found.reasons[i]],
+            reason=self.reason(i),
             rr_s=float(self.rr_s[i]) or None,
             heart_rate_bpm=None if math.isnan(rate_bpm) else round(rate_bpm, 1),
             seq=int(found.seq[i]),

@@ -211,6 +211,9 @@ class Beats(Protocol):
     def completed_s(self) -> npt.NDArray[np.float64]:
         """(n,) end of that packet."""
 
+    def reason(self, i: int) -> str | None:
+        """Why the beat at `i` is withheld, one of `monitor.ecg.quality.REASONS`; None if it is not."""
+
     def describe(self, i: int) -> dict[str, Any]:
         """What an alert says of the beat at `i`: fields of `wire.Alert`."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from monitor import wire
 from monitor.alerts.detection import Detection
 from monitor.alerts.detector import Detector, Tracker
-from monitor.alerts.finding import ABNORMAL, Beats, Rhythm
+from monitor.alerts.finding import ABNORMAL, WITHHELD, Beats, Rhythm
 from monitor.ecg.wearer import TOLD
 from monitor.rhythm import Rhythms, describe
 
@@ -38,6 +38,8 @@ class Beat(NamedTuple):
     ventricular: float = 0.0
     """Probability of class V."""
     p_wave: tuple[float, ...] = (np.nan,) * TOLD
+    reason: str = "noise"
+    """Of being withheld."""
 
 
 class Moment(NamedTuple):
@@ -92,6 +94,10 @@ class FakeBeats:
         self.unusual = np.array([beat.unusual for beat in beats], bool)
         self.is_poor = np.array([beat.is_poor for beat in beats])
         self.outdated = np.array([beat.outdated for beat in beats])
+        self._reasons = [beat.reason if beat.verdict == WITHHELD else None for beat in beats]
+
+    def reason(self, i: int) -> str | None:
+        return self._reasons[i]
 
     def describe(self, i: int) -> dict[str, Any]:
         return {"label": self.classes[self.columns[i]]}
