@@ -56,8 +56,11 @@ def record(options: argparse.Namespace) -> None:
         password=connection.read_password(url, options.password_file),
         tls=connection.TlsFiles(options.cafile, options.certfile, options.keyfile),
     )
+    log = logging.getLogger(__name__)
+    log.info("what comes is kept in %s", settings.root)
     keeper = run_record(settings, source, topics, stop.is_set)
-    logging.getLogger(__name__).info("kept: %s", dict(keeper.counts))
+    counts = ", ".join(f"{number} {what}" for what, number in keeper.counts.items())
+    log.info("kept in %s: %s", settings.root, counts or "nothing")
 
 
 def export_ecg(options: argparse.Namespace) -> None:

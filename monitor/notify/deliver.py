@@ -115,7 +115,7 @@ class Deliverer:
             return Outcome(False, f"{type(error).__name__}: {error}", is_refused=True)
 
     def _fail(self, job: Job, outcome: Outcome, now_s: float) -> float:
-        text = "%s was not told of %s, which was tried %d times: %s"
+        text = "%s was not told of %s at attempt %d: %s"
         if now_s - job.begun_s > self._keep_s:
             log.error(f"{text}; given up", self._target.name, job.id, job.tries + 1, outcome.text)
             self._queue.done(job, now_s)

@@ -249,6 +249,19 @@ def test_killed_recorder_misses_no_sample(kind: str, tmp_path: Path) -> None:
         assert sum(packet.samples.size for packet in kept) == 60 * 250
 
 
+def test_the_recorder_says_where_it_keeps_and_how_much(tmp_path: Path) -> None:
+    broker = Broker("mosquitto", tmp_path / "broker")
+    try:
+        words = ["record", "--broker", str(broker.url), "--state", str(tmp_path / "state"), "--for", "1s"]
+        done = subprocess.run([sys.executable, "-m", "ecgwatch", *words], capture_output=True, text=True, timeout=60)
+    finally:
+        broker.end()
+    assert done.returncode == 0
+    root = tmp_path / "state" / "record"
+    assert f"what comes is kept in {root}\n" in done.stderr
+    assert f"kept in {root}: nothing\n" in done.stderr
+
+
 def _kept(root: Path, devices: list[str]) -> int:
     """Packets of all devices, in the archive and in the journal."""
     known = {entry.device for entry in Journal(root).recover()} | set(Archive(root).devices())
