@@ -383,7 +383,8 @@ def test_a_pause_in_which_samples_are_missing_is_none() -> None:
     times = beat_times(60.0, 0.8)
     times = times[(times < 30) | (times > 40)]
     signal = make_ecg(times, 60.0, 125.0).astype(np.float32)
-    signal[round(30.4 * 125)] = np.nan  # after the window of the last beat before the pause, which ends at 30.3 s
+    # After the window of the last beat before the pause, which ends at 30.3 s.
+    signal[round(30.4 * 125) : round(30.44 * 125)] = np.nan
     beats = _cut(signal, 125.0, next_rr=True)
     [beat] = [beat for beat in beats if abs(beat.fiducial / 125 - times[times < 30][-1]) < 0.02]
     assert (beat.next_rr, beat.pause_after) == (None, False)
