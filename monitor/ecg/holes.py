@@ -31,16 +31,7 @@ def around(width: int) -> int:
 
 
 @compiled_exactly
-def are_in(x: Signal) -> bool:
-    """Whether any sample is missing."""
-    missing = np.int32(0)
-    for value in x:
-        missing += np.int32(np.isnan(value))
-    return bool(missing > 0)
-
-
-@compiled_exactly
-def bridge(x: Signal, clean: Signal, width: int) -> None:
+def repair(x: Signal, clean: Signal, latest: Signal, width: int) -> None:
     """Fill the short holes of a signal.
 
     Parameters
@@ -49,9 +40,34 @@ def bridge(x: Signal, clean: Signal, width: int) -> None:
         (n,) float32; NaN where a sample is missing.
     clean
         Where to, at least as long: as `x`, but for what was repaired otherwise.
+    latest
+        As `x`, too, for what must be used before it is known how long a hole is: the sample before it goes on.
     width
         Of `widest`.
     """
+    if _are_in(x):
+        bridge(x, clean, width)
+        _hold(latest[: x.size])
+
+
+@compiled_exactly
+def _are_in(x: Signal) -> bool:
+    missing = np.int32(0)
+    for value in x:
+        missing += np.int32(np.isnan(value))
+    return bool(missing > 0)
+
+
+@compiled_exactly
+def _hold(x: Signal) -> None:
+    for i in range(1, x.size):
+        if np.isnan(x[i]):
+            x[i] = x[i - 1]
+
+
+@compiled_exactly
+def bridge(x: Signal, clean: Signal, width: int) -> None:
+    """Fill the short holes of (n,) samples; see `repair`."""
     end = 0
     for begin in range(x.size):
         if begin < end or not np.isnan(x[begin]):
@@ -59,7 +75,7 @@ def bridge(x: Signal, clean: Signal, width: int) -> None:
         end = _next_valid(x, begin, 1)
         first, last = _next_valid(x, begin - 2, -1), _next_valid(x, end + 1, 1)
         if end - begin <= width and begin > 0 and first >= 0 and last < x.size and last - first - 3 <= width + OTHERS:
-            _fill(x, clean, (first, begin - 1, end, last))
+            fill(x, clean, (first, begin - 1, end, last))
 
 
 @compiled_exactly
@@ -71,8 +87,16 @@ def _next_valid(x: Signal, at: int, step: int) -> int:
 
 
 @compiled_exactly
-def _fill(x: Signal, clean: Signal, known: tuple[int, int, int, int]) -> None:
-    """Put the cubic through four samples where those between the second and the third of them are missing."""
+def fill(x: Signal, clean: Signal, known: tuple[int, int, int, int]) -> None:
+    """Put the cubic through four samples of a signal in the place of those between the second and the third of them.
+
+    Parameters
+    ----------
+    x, clean
+        (n,) signal, and where to.
+    known
+        Places of the four, in order.
+    """
     for at in range(known[1] + 1, known[2]):
         value = 0.0
         for one in known:
@@ -88,11 +112,3 @@ def _weight(known: tuple[int, int, int, int], one: int, at: int) -> float:
         if other != one:
             weight *= (at - other) / (one - other)
     return weight
-
-
-@compiled_exactly
-def hold(x: Signal) -> None:
-    """Let the last valid sample stand in for each missing one after it, in place."""
-    for i in range(1, x.size):
-        if np.isnan(x[i]):
-            x[i] = x[i - 1]

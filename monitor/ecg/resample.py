@@ -38,9 +38,9 @@ PHASES = 512
 """Positions between two input samples that have a filter of their own: 1/1024 of a sample is the largest error."""
 
 
-def _look_back(rate_hz: float) -> int:
-    """Samples before one that are remembered to decide whether it is part of an impulse or of a short hole."""
-    return max(impulses.BEFORE, holes.around(holes.widest(rate_hz)))
+def _around(rate_hz: float) -> int:
+    """Samples on either side of one that must be known to decide whether it is part of an impulse or a short hole."""
+    return max(impulses.around(impulses.widest(rate_hz)), holes.around(holes.widest(rate_hz)))
 
 
 Steps = npt.NDArray[np.int16]
@@ -54,7 +54,7 @@ STATE = np.dtype(
         ("produced", np.int64),
         ("kept", np.int64),  # samples in the history
         ("mains", mains.STATE),
-        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ) + _look_back(MAX_RATE_HZ)),
+        ("history", np.float32, math.ceil((2 * DELAY_S + 1 / RATE_HZ) * MAX_RATE_HZ) + _around(MAX_RATE_HZ)),
     ],
     align=True,
 )
@@ -83,10 +83,8 @@ class Kernel(NamedTuple):
     """Most samples of an impulse."""
     hole: int
     """Most samples of a hole that is bridged."""
-    before: int
-    """Samples before one that must be known to decide whether it is part of an impulse or of such a hole, ..."""
-    after: int
-    """... and after it."""
+    around: int
+    """Samples on either side of one that must be known to decide whether it is part of either."""
 
 
 @lru_cache(maxsize=1024)
@@ -100,8 +98,7 @@ def design_kernel(rate_hz: float) -> Kernel:
     slow = shared_hz < IMAGES_BELOW_HZ
     hum = mains.design(shared_hz if slow else RATE_HZ)
     impulse, hole = impulses.widest(shared_hz), holes.widest(shared_hz)
-    after = max(impulses.after(impulse), holes.around(hole))
-    return Kernel(_design_kernel(shared_hz), hum, slow, impulse, hole, _look_back(shared_hz), after)
+    return Kernel(_design_kernel(shared_hz), hum, slow, impulse, hole, _around(shared_hz))
 
 
 @lru_cache(maxsize=64)
@@ -151,7 +148,7 @@ def resample(
         outputs, most_outputs = outputs + most, max(most_outputs, most)
         longest = max(longest, ends[i] - start)
         start = ends[i]
-    room = np.empty((2, states[0].history.size + longest), np.float32)
+    room = np.empty((3, states[0].history.size + longest), np.float32)
     places = np.empty((2, most_outputs), np.int64)
     out = np.empty(outputs, np.float32)
     out_ends = np.empty_like(ends)
@@ -174,11 +171,11 @@ def _to_signal(samples: Any, signal: Signal) -> None:
 def _push(state: Any, samples: Any, kernel: Any, room: Signal, places: Any, out: Signal) -> int:
     """Write the outputs that are ready to `out`, return how many.
 
-    `room` is for the history and the samples, twice, `places` for what `_place` finds.
+    `room` is for the history and the samples, three times, `places` for what `_place` finds.
     """
     if samples.size == 0:
         return 0
-    x, clean = room[0], room[1]
+    x, clean, latest = room[0], room[1], room[2]
     half = kernel.filters.shape[1] // 2
     history, kept = state.history, state.kept
     if kept == 0:
@@ -191,16 +188,14 @@ def _push(state: Any, samples: Any, kernel: Any, room: Signal, places: Any, out:
     _to_signal(samples, x[kept:])
     if kernel.slow:
         mains.cancel(state.mains, kernel.hum, x[kept:size])
-    impulses.repair(x[:size], clean, kernel.impulse)
+    impulses.repair(x[:size], clean, latest, kernel.impulse)
+    holes.repair(x[:size], clean, latest, kernel.hole)
     ready, next_begin = _place(state, kernel.filters, size, places)
-    drop = min(max(0, next_begin - 1 - kernel.before), size)
+    _filter(kernel, latest, clean, places, out[:ready])
+    state.produced += ready
+    drop = min(max(0, next_begin - 1 - kernel.around), size)
     state.kept = size - drop
     copy(x[drop:size], history)
-    if holes.are_in(x[:size]):
-        holes.bridge(x[:size], clean, kernel.hole)
-        holes.hold(x[:size])
-    _filter(kernel, x, clean, places, out[:ready])
-    state.produced += ready
     state.consumed += drop
     if not kernel.slow:
         mains.cancel(state.mains, kernel.hum, out[:ready])
@@ -230,19 +225,19 @@ def _place(state: Any, filters: Signal, size: int, places: Any) -> tuple[int, in
 
 
 @compiled
-def _filter(kernel: Any, x: Signal, clean: Signal, places: Any, out: Signal) -> None:
+def _filter(kernel: Any, latest: Signal, clean: Signal, places: Any, out: Signal) -> None:
     """Compute outputs from where they lie, the signal and its copy without impulses and short holes.
 
     Whether the last samples belong to one is not known yet when they are first needed. They hardly count then, at the
-    end of the filter, and are taken as they are; for one that is missing the last valid one stands in.
+    end of the filter, and `latest` has there what was before.
     """
     filters, taps = kernel.filters.ravel(), np.uint64(kernel.filters.shape[1])
-    known = taps - np.uint64(kernel.after)
+    known = taps - np.uint64(kernel.around)
     for i in range(out.size):
         begin, row = np.uint64(places[0, i]), np.uint64(places[1, i])  # of no sign: numba need not look out for one
         total = np.float32(0)
         for k in range(known):
             total += filters[row + k] * clean[begin + k]
         for k in range(known, taps):
-            total += filters[row + k] * x[begin + k]
+            total += filters[row + k] * latest[begin + k]
         out[i] = total
