@@ -4,7 +4,7 @@ The samples given to a stretch wait until `Batch.advance`; then all stretches pa
 gate together, in one call each. That is what makes a packet cheap: the loops are compiled, and the Python around them
 is shared by all devices. At most one part of each stretch waits, so that how packets are batched makes no difference.
 
-The whole state of a stretch is a row of five arrays of plain records, 21 kB; rows that were never used take no
+The whole state of a stretch is a row of five arrays of plain records, 22 kB; rows that were never used take no
 memory. Knows nothing of packets' order, of models or of alerts.
 """
 
@@ -31,7 +31,7 @@ the same time in a packet of ten seconds, and noise that is found as beats later
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 27
+VERSION = 28
 """Of what is saved of a device besides the records; grows when any of it changes."""
 _RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]

@@ -36,7 +36,7 @@ from scipy import signal as filters
 
 from monitor import beat2
 from monitor.beat import LENGTH, MEDIAN_RR_OVER_S, RATE_HZ, RR_LIMIT, Signal, window_length
-from monitor.ecg import silence
+from monitor.ecg import pacing, silence
 from monitor.ecg.kernels import compiled, copy, median
 
 
@@ -189,6 +189,9 @@ STATE = np.dtype(
         ("last_slope", np.float64),
         ("usual_slope", np.float64),  # running mean of those of the latest eight
         ("last_fiducial", np.int64),
+        ("last_found", np.int64),  # the same, of a pacemaker's spike without a heartbeat as well, as `last`
+        ("last_beat", np.int64),  # centre of the last that was none
+        ("pacing", pacing.STATE),
         ("rr_count", np.int64),
         ("rr", np.int32, RR_KEPT),  # ring of RR intervals
         ("rr_end", np.int64, RR_KEPT),  # and of the fiducials that ended them
@@ -573,7 +576,7 @@ def _since_last(states: Any, rows: Any) -> Any:
     since = np.empty(rows.size, np.int64)
     for i in range(rows.size):
         state = states[rows[i]]
-        since[i] = state.n - max(0, state.last)
+        since[i] = state.n - max(0, state.last_beat)
     return since
 
 
@@ -587,7 +590,7 @@ def _begin(state: Any, first: float) -> None:
         state.signal[i] = value
         state.missing[i] = True
     state.peak = state.settled = state.pending_r_peak = -1
-    state.last = state.last_fiducial = state.last_r_peak = -BUFFER
+    state.last = state.last_beat = state.last_fiducial = state.last_found = state.last_r_peak = -BUFFER
     state.recent_rr = state.median_rr = state.pending_median = np.nan
     state.learn_at = LEARN + LAG
 
@@ -711,11 +714,17 @@ def _move_candidate(state: Any, i: int, j: int) -> None:
 
 @compiled
 def _accept(state: Any, centre: int, height: float, slope: float) -> None:
-    """A QRS complex: its height sets the threshold, its fiducial ends an RR interval, and its beat is pending."""
+    """A QRS complex: its height sets the threshold, its fiducial ends an RR interval, and its beat is pending.
+
+    Unless it is one of a row of spikes without heartbeats; see `monitor.ecg.pacing`.
+    """
     state.qrs_level[state.qrs_count % 8] = height
     state.qrs_count += 1
     state.qrs = median(state.qrs_level)
+    state.last, state.last_slope = centre, slope
     fiducial = max(0, _main_deflection(state, centre))  # before the first sample there is nothing
+    if _is_spike(state, fiducial):
+        return
     rr = fiducial - state.last_fiducial
     moved = _moved_before(state, fiducial, rr)
     if not 0 < rr <= LONGEST_RR:
@@ -724,7 +733,7 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
         state.rr[state.rr_count % RR_KEPT], state.rr_end[state.rr_count % RR_KEPT] = rr, fiducial
         state.rr_count += 1
         _update_rhythm(state)
-    state.last, state.last_slope, state.last_fiducial = centre, slope, fiducial
+    state.last_beat, state.last_fiducial = centre, fiducial
     state.usual_slope += (slope - state.usual_slope) / min(8, state.qrs_count)
     i, state.due = state.pending, 0
     state.pending_fiducial[i], state.pending_rr[i] = fiducial, rr
@@ -732,6 +741,14 @@ def _accept(state: Any, centre: int, height: float, slope: float) -> None:
     state.pending_moved[i] = moved
     state.pending_relearned[i], state.relearned = state.relearned, False
     state.pending += 1
+
+
+@compiled
+def _is_spike(state: Any, fiducial: int) -> bool:
+    """Whether it is one of a pacemaker, and no heartbeat, as far as the samples go back that are always at hand."""
+    last = state.last_found - state.base if state.last_found >= state.n - RECENT + pacing.BEFORE else -1
+    state.last_found = fiducial
+    return pacing.observe(state.pacing, state.signal, state.missing, last, fiducial - state.base)
 
 
 @compiled

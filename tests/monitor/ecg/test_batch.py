@@ -84,7 +84,7 @@ def test_more_stretches_than_lanes_are_refused() -> None:
 
 
 def test_what_is_remembered_of_a_stretch_is_small() -> None:
-    assert sum(states.dtype.itemsize for states in Batch(1, False, 6.0).states) < 22_000
+    assert sum(states.dtype.itemsize for states in Batch(1, False, 6.0).states) < 22_500
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=LENGTH), min_size=1, max_size=5))
