@@ -20,7 +20,7 @@ import simulator.__main__
 import training.__main__
 from ecgwatch.completion import SHELLS, answer_shell, script
 from ecgwatch.settle import Settled, Settler
-from monitor.command import Group, Parser, Program, Verb, run_program
+from monitor.command import Group, Parser, Program, Section, Verb, run_program
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,12 @@ PROGRAM = Program(
             "check and show the configuration file, and have it read again",
             (
                 Verb("check", "say what is wrong with it", ecgwatch.configuring.add_check, _check_configuration),
-                Verb("show", "print by what a command goes", ecgwatch.configuring.add_show, _show_configuration),
+                Verb(
+                    "show",
+                    "print the settings of a command, and where each comes from",
+                    ecgwatch.configuring.add_show,
+                    _show_configuration,
+                ),
                 Verb(
                     "reload",
                     "ask the running monitor to read it again",
@@ -74,6 +79,17 @@ PROGRAM = Program(
         Verb("completion", "print a script that lets a shell complete ecgwatch", _add_completion, _print_completion),
     ),
     _configure,
+    (
+        Section("To begin with", ("demo", "doctor", "run", "page")),
+        Section("Look at devices and alerts", ("watch", "devices", "history", "notify")),
+        Section("Answer alerts", ("ack", "silence", "unsilence", "comment", "judge", "device", "labels", "audit")),
+        Section(
+            "Keep the ECG, and look back", ("record", "export-ecg", "strip", "report", "rerun", "forget", "analyse")
+        ),
+        Section("Bring devices", ("gateway", "replay", "load", "broker", "fit-beats")),
+        Section("Models, and how good they are", ("models", "classify", "score", "bench", "train", "export")),
+        Section("Set it up", ("config", "cluster", "completion", "asyncapi")),
+    ),
 )
 
 

@@ -541,7 +541,7 @@ def _n_of_m(text: str) -> tuple[int, int]:
 
 VERBS = (
     Verb("run", "watch all devices and publish alerts", _add_run, run, extra="cluster"),
-    Verb("watch", "show the fleet on a terminal; print alerts as they are published elsewhere", _add_watch, watch),
+    Verb("watch", "show the fleet and its alerts on a terminal; in a pipe, a line for each alert", _add_watch, watch),
     Verb(
         "doctor",
         "check that broker and machine meet the monitor's needs; changes nothing",

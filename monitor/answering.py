@@ -228,7 +228,7 @@ VERBS: tuple[Verb | Group, ...] = (
     Verb("judge", "say whether an alert was right; kept as a label", _add_judge, judge),
     Group(
         "device",
-        "set what is known of a device",
+        "name a device, or set its limits",
         (Verb("set", "name a device, or set its limits", _add_set, set_device),),
     ),
     Verb("labels", "print the alerts that were judged, one JSON object a line, for training", _add_labels, labels),

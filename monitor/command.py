@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from monitor.nearest import nearest
 
@@ -62,6 +64,13 @@ class Group:
     aliases: tuple[str, ...] = ()
 
 
+class Section(NamedTuple):
+    """Commands that belong together, for those who look for one."""
+
+    title: str
+    commands: tuple[str, ...]
+
+
 Configure = Callable[["Parser", tuple[str, ...], Sequence[str]], Any]
 """Takes the parser of a command, what it is called, and its words; sets defaults, and returns what the command gets as
 ``options.settled``. May raise ValueError."""
@@ -79,13 +88,23 @@ class Program:
     commands: tuple[Verb | Group, ...]
     configure: Configure | None = None
     """Gives a command what it goes by beside its flags; None: nothing."""
+    sections: tuple[Section, ...] = ()
+    """How its help lists the commands, what a newcomer needs first; none: as one list."""
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but for those that say nothing: "default: None"."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default is None or action.default is False or action.default in ([], ())
+        return action.help if says_nothing else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and which shows defaults in its help."""
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        settings.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
@@ -158,23 +177,46 @@ def build_full_parser(program: Program) -> Parser:
 
 def _find(program: Program, words: list[str]) -> tuple[Verb, str, list[str]]:
     """Return the verb that was typed, the program and group before it, and the words after it."""
-    prog, description, commands = program.prog, program.description, program.commands
+    prog, description, commands, sections = program.prog, program.description, program.commands, program.sections
     while True:
         word = words[0] if words else ""
         found = next((one for one in commands if word in (one.name, *one.aliases)), None)
         if found is None:
-            _explain(_build_overview(prog, description, commands), words, commands)
+            overview = _build_overview(prog, description, commands, is_listed_elsewhere=bool(sections))
+            if sections:
+                _list_by_sections(overview, commands, sections)
+            _explain(overview, words, sections[0].commands if sections else (), commands)
         words = words[1:]
         if isinstance(found, Verb):
             return found, prog, words
-        prog, description, commands = f"{prog} {found.name}", _sentence(found.help), found.commands
+        prog, description, commands, sections = f"{prog} {found.name}", _sentence(found.help), found.commands, ()
 
 
-def _explain(overview: Parser, words: Sequence[str], commands: Sequence[Verb | Group]) -> NoReturn:
+def _list_by_sections(overview: Parser, commands: Iterable[Verb | Group], sections: Iterable[Section]) -> None:
+    """Let a parser's help list commands by sections."""
+    helps = {command.name: command.help for command in commands}
+    width = min(shutil.get_terminal_size().columns, 100) - 2
+    column = max(map(len, helps)) + 4
+    lines = []
+    for title, names in sections:
+        lines.append(f"\n{title}:")
+        for name in names:
+            lead = f"  {name:<{column - 2}}"
+            lines += textwrap.wrap(helps[name], width, initial_indent=lead, subsequent_indent=" " * column)
+    overview.formatter_class = argparse.RawDescriptionHelpFormatter
+    overview.usage = f"{overview.prog} COMMAND ..."
+    overview.description = "\n".join([*textwrap.wrap(overview.description or "", width), *lines])
+    overview.epilog = f"'{overview.prog} COMMAND --help' tells more of each."
+
+
+def _explain(
+    overview: Parser, words: Sequence[str], first: Sequence[str], commands: Sequence[Verb | Group]
+) -> NoReturn:
     """Exit, where no verb was typed: with the help or the version that was asked for, or with an error."""
     names = [name for command in commands for name in (command.name, *command.aliases)]
     if not words:
-        overview.error(f"expected a command: {', '.join(command.name for command in commands)}")
+        which = f", such as {', '.join(first)}" if first else f": {', '.join(command.name for command in commands)}"
+        overview.error(f"expected a command{which}")
     if not words[0].startswith("-"):
         overview.error(f"unknown command {words[0]!r}{nearest(words[0], names)}")
     overview.read(words[:1])
@@ -182,14 +224,20 @@ def _explain(overview: Parser, words: Sequence[str], commands: Sequence[Verb | G
 
 
 def _build_overview(
-    prog: str, description: str, commands: Iterable[Verb | Group], *, with_arguments: bool = False
+    prog: str,
+    description: str,
+    commands: Iterable[Verb | Group],
+    *,
+    with_arguments: bool = False,
+    is_listed_elsewhere: bool = False,
 ) -> Parser:
     """Return a parser that lists commands; it knows their flags only where `with_arguments` is set."""
     overview = Parser(prog=prog, description=description)
     overview.add_argument(
         "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the version and exit"
     )
-    listed = overview.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    shown = argparse.SUPPRESS if is_listed_elsewhere else None
+    listed = overview.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser, help=shown)
     for command in commands:
         made = listed.add_parser(command.name, help=command.help, aliases=command.aliases)
         if with_arguments and isinstance(command, Verb):

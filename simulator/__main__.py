@@ -282,8 +282,10 @@ def _add_fit_beats(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS = (
-    Verb("demo", "run broker, monitor and devices together, and report how well they agreed", _add_demo, demo),
-    Verb("replay", "play heartbeats as device streams", _add_replay, replay, extra="records"),
+    Verb(
+        "demo", "see it at work: devices, broker, monitor and web page on this machine, for a minute", _add_demo, demo
+    ),
+    Verb("replay", "be devices: play heartbeats to a broker", _add_replay, replay, extra="records"),
     Verb("load", "play ten thousand devices at next to no cost, to load a monitor with", _add_load, load),
     Verb(
         "score",

@@ -134,7 +134,10 @@ def run_demo(
         listener = _Listener(broker.url, topics, quiet)
         try:
             _wait_until_online(listener, monitor, log, stop)
-            print(f"{devices} devices stream to {broker.url} for {seconds:g} s; alerts as they arrive:", flush=True)
+            print(
+                f"{devices} devices stream to {broker.url} for {seconds:g} s (Ctrl-C ends); alerts as they arrive:",
+                flush=True,
+            )
             feeds = [open_feed(device, library) for device in fleet]
             sent = Replay(feeds, broker.url, on_beat=record).run(stop, seconds)
             _wait_until_quiet(listener)
@@ -180,7 +183,7 @@ def summarise(sent: Summary, played: dict[str, list[_Played]], listener: _Listen
     lines.append(_row("latency, alert", _quantiles(listener.alert_latency_s)))
     lines.append("")
     lines.append("Latency: from the end of the packet that completes a beat to its arrival at this subscriber.")
-    lines.append("Agreement on these beats is not a measure of diagnostic accuracy: see monitor/models/ptb.md.")
+    lines.append("Agreement on these beats is not a measure of diagnostic accuracy: see 'ecgwatch models ptb'.")
     lines.append("Research software, not a medical device.")
     return "\n".join(lines)
 
@@ -261,7 +264,12 @@ def _page(url: connection.BrokerUrl) -> Iterator[None]:
     assert process.stdout is not None
     try:
         address = process.stdout.readline().decode().strip()
-        print(f"web page: {address}" if address else "the web page did not start: ecgwatch page says why", flush=True)
+        print(
+            f"web page: {address}  (open it in a browser)"
+            if address
+            else "the web page did not start: ecgwatch page says why",
+            flush=True,
+        )
         yield
     finally:
         process.terminate()

@@ -107,7 +107,7 @@ class Library:
     def __str__(self) -> str:
         """Describe the beats that are played."""
         if self._beats is None:
-            return "no PTB files given: playing beats drawn from the shipped statistical model of PTB beats"
+            return "playing made-up beats, drawn from a model of those of the PTB database (--data DIR plays real ones)"
         counts = ", ".join(f"{len(chain.pool)} {label}" for label, chain in self._chains.items())
         return f"playing PTB beats from {self.directory}: {counts}"
 

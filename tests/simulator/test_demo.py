@@ -45,7 +45,7 @@ def _check(text: str) -> None:
 
 def test_demo_on_the_shipped_beats_detects_them_and_loses_nothing() -> None:
     text = _run_demo()
-    assert text.startswith("no PTB files given")
+    assert text.startswith("playing made-up beats")
     _check(text)
 
 

@@ -56,7 +56,7 @@ def test_device_in_episodes_keeps_its_heart_rate() -> None:
 
 
 def test_library_describes_the_beats_that_are_played(ecg_data: Path) -> None:
-    assert str(Library(None)).startswith("no PTB files given: playing beats drawn from the shipped statistical model")
+    assert str(Library(None)).startswith("playing made-up beats, drawn from a model")
     assert "161 normal, 771 abnormal" in str(Library(ecg_data / "ptbdb"))
 
 

@@ -53,7 +53,7 @@ def test_replay_prints_first_the_beats_it_plays_and_last_what_was_sent() -> None
         done = run("replay", "--broker", str(broker.url), "--devices", "2", "--duration", "2.5", "--fault", "duplicate")
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert lines[0].startswith("no PTB files given: playing beats drawn from the shipped statistical model")
+    assert lines[0].startswith("playing made-up beats, drawn from a model")
     assert "0 lost" in lines[-1]
     assert "lateness p50" in lines[-1]
     assert done.stderr == ""
