@@ -112,7 +112,10 @@ function endedAgo_s(alert) {
  * @param {Episode} alert
  */
 export function headline(alert) {
-  const when = alert.ended_s ? `over ${span(endedAgo_s(alert))} ago` : sinceBegin(alert);
+  const ago_s = alert.ended_s ? endedAgo_s(alert) : 0;
+  const when = alert.ended_s
+    ? `over ${ago_s < 3600 ? span(ago_s) : `${Math.floor(ago_s / 3600)} h`} ago`
+    : sinceBegin(alert);
   return { what: kindName(alert.kind), when };
 }
 
