@@ -24,8 +24,8 @@ from monitor.page.fleet import MOST_DEVICES, Fleet
 from monitor.page.signal import Signal
 from monitor.page.trend import Trend
 from monitor.page.viewer import Viewer
-from monitor.page.watch import Watch
 from monitor.summary import Monitors
+from monitor.watching import Watch
 
 log = logging.getLogger(__name__)
 

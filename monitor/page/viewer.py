@@ -20,7 +20,7 @@ import msgspec
 from monitor import wire
 from monitor.page.fleet import Fleet
 from monitor.page.signal import Chunk, encode_frame
-from monitor.page.watch import WatchNews
+from monitor.watching import WatchNews
 
 MOST_WATCHED = 64
 """Devices whose signal one page may watch at a time."""

@@ -16,6 +16,7 @@ from monitor import wire
 from monitor.broker.source import Message
 from monitor.summary import Monitors
 from monitor.tools.watch import format_alert
+from monitor.watching import Watch, WatchNews
 
 RANKS: dict[str, int] = {"high": 3, "medium": 2, "low": 1, "technical": 0}
 TROUBLES: dict[str, int] = {"lead-off": 13, "silent": 12, "offline": 11}
@@ -58,6 +59,9 @@ class Board:
         self.monitors: dict[str, wire.MonitorStatus] = {}
         """By name, each fleet as one."""
         self._monitors = Monitors()
+        self._watch = Watch()
+        self.doubtful: set[str] = set()
+        """Monitors and fleets that ought to be asked whether they are still there."""
         self.has_retained = False
         """Whether the broker has handed out what it retains."""
         self.is_connected = True
@@ -69,7 +73,7 @@ class Board:
         self._live_device: str | None = None
         self._live_at_s = 0.0
 
-    def take(self, message: Message, now_s: float) -> None:
+    def take(self, message: Message, now_s: float, time_s: float) -> None:
         """Take a message; what cannot be read is left out.
 
         Parameters
@@ -78,11 +82,13 @@ class Board:
             On one of the topics of `monitor.tools.watch.subscribe_all`, or samples of the device in focus.
         now_s
             On any clock that does not run back.
+        time_s
+            Seconds since 1970.
         """
         self.has_retained |= message.retained
         try:
             if message.topic.startswith(self._status[0]) and message.topic.endswith(self._status[1]):
-                self._take_status(message)
+                self._take_status(message, time_s)
                 return
             device, leaf = self._topics.parse(message.topic)
             if leaf == "state":
@@ -94,10 +100,13 @@ class Board:
         except wire.PacketError:
             return
 
-    def _take_status(self, message: Message) -> None:
+    def _take_status(self, message: Message, time_s: float) -> None:
         name = message.topic[len(self._status[0]) : -len(self._status[1])]
-        self._monitors.take(name, message.payload)
+        group = self._monitors.take(name, message.payload)
         self.monitors = self._monitors.shown()
+        status = wire.decode(message.payload, wire.MonitorStatus) if message.payload else None
+        if self._watch.take(name, status, message.retained, time_s):
+            self.doubtful.add(group)
 
     def _take_state(self, device: str, payload: bytes) -> None:
         if payload:
@@ -150,10 +159,9 @@ class Board:
         pairs.sort(key=lambda pair: (is_answered(*pair), -RANKS[pair[1].severity], -pair[1].since_s))
         return pairs
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether a monitor says that it is there: without one no alert means nothing."""
-        return any(status.state != "offline" for status in self.monitors.values())
+    def watch(self, time_s: float) -> WatchNews:
+        """Return who is watched, at a time in seconds since 1970: without a monitor no alert means nothing."""
+        return self._watch.judge(self.is_connected, time_s)
 
 
 def need(state: wire.DeviceState) -> int:

@@ -46,7 +46,7 @@ class Focus:
             return
         try:
             for message in self.source.poll(0.0, MOST):
-                board.take(message, now_s)
+                board.take(message, now_s, time.time())
             self.source.flush()
         except ConnectionError:  # it may not read signal, or the broker is away: the other connection says so
             self.close()
@@ -110,14 +110,15 @@ def _serve(watcher: Watcher, source: Source, board: Board, focus: Focus, live: L
         messages = source.poll(FRAME_S, MOST)
         now_s = time.monotonic()
         for message in messages:
-            board.take(message, now_s)
+            board.take(message, now_s, time.time())
         source.ack(message.token for message in messages if message.token is not None)
         source.flush()
         board.is_connected = source.connected
-        if not board.has_retained and (new := board.monitors.keys() - asked):
-            asked |= new
-            for name in new:  # the broker hands out nothing: the monitor shall say again how all devices are
-                source.publish(watcher.topics.request(name, wire.REFRESH), b"{}", qos=1)
+        new = set() if board.has_retained else board.monitors.keys() - asked
+        asked |= new
+        for name in new | board.doubtful:  # where the broker hands out nothing, or what is old
+            source.publish(watcher.topics.request(name, wire.REFRESH), b"{}", qos=1)
+        board.doubtful.clear()
         focus.turn(board, now_s)
         if now_s - drawn_s >= FRAME_S:
             drawn_s = now_s

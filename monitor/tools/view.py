@@ -6,7 +6,7 @@ Knows rich; whatever comes from elsewhere is text to it and never markup.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ from rich.text import Text
 from monitor import wire
 from monitor.tools.board import Board, Trace, is_answered
 from monitor.tools.watch import plain
+from monitor.watching import WatchNews
 
 MARKS = {"high": "!!!", "medium": "!!", "low": "!", "technical": "⚙"}
 BORDERS = {"high": "red", "medium": "yellow", "low": "cyan", "technical": "blue"}
 STYLES = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan", "technical": "blue"}
 CONNECTIONS = {"streaming": "live", "lead-off": "electrode off", "silent": "no signal", "offline": "offline"}
+AWAY = {"offline": "offline", "overdue": "does not answer", "doubtful": "has not answered yet"}
 DISCLAIMER = "Research use only, not a medical device. No alert does not mean no disease."
 STRIP_ROWS, RECENT_ROWS = 6, 4
 SMALL = 24
@@ -57,7 +59,8 @@ def draw(board: Board, focus: str | None, size: tuple[int, int], now_s: float, t
     if not is_small:
         parts.append(Layout(_strip(board, focus, width, now_s), size=STRIP_ROWS + 2))
     room = height - sum(part.size or 0 for part in parts) - 1 - (0 if is_small else RECENT_ROWS + 2)
-    parts.append(Layout(_fleet(states, focus, max(1, room - 3)), size=room))
+    unwatched = _unwatched(board, time_s)
+    parts.append(Layout(_fleet(states, focus, max(1, room - 3), unwatched), size=room))
     if not is_small:
         parts.append(Layout(_recent(board), size=RECENT_ROWS + 2))
     parts.append(Layout(Text(DISCLAIMER, style="dim", no_wrap=True, overflow="ellipsis"), size=1))
@@ -71,13 +74,24 @@ def _header(board: Board, time_s: float) -> Text:
     text.append("  Ctrl-C ends", style="dim")
     if not board.is_connected:
         text.append("  NO CONNECTION to the broker: what is shown is old", style=STYLES["high"])
-    elif not board.is_watched:
-        text.append("  NO MONITOR IS ONLINE: nobody is watched, no alert means nothing", style=STYLES["high"])
+    elif not (news := board.watch(time_s)).watched:
+        text.append(f"  {_why_unwatched(news)}, no alert means nothing", style=STYLES["high"])
+    away = board.watch(time_s).away
     for name, status in sorted(board.monitors.items()):
-        style = {"online": "green", "overloaded": STYLES["medium"]}.get(status.state, STYLES["high"])
+        how = AWAY[away[name].how] if name in away else status.state
+        style = {"online": "green", "overloaded": STYLES["medium"]}.get(how, STYLES["high"])
         many = "" if status.fleet is None else f", {status.processes} processes"
-        text.append(f"  {plain(name)} {status.state}{many}", style=style)
+        text.append(f"  {plain(name)} {how}{many}", style=style)
     return text
+
+
+def _why_unwatched(news: WatchNews) -> str:
+    hows = {one.how for one in news.away.values()}
+    if "doubtful" in hows:
+        return "NOT KNOWN YET whether anybody is watched"
+    since = "" if news.watched_s is None else time.strftime(" since %H:%M:%S", time.localtime(news.watched_s))
+    who = "THE MONITOR DOES NOT ANSWER" if "overdue" in hows else "NO MONITOR IS ONLINE"
+    return f"{who}{since}: nobody is watched"
 
 
 def _alerts(active: Sequence[tuple[wire.DeviceState, wire.ActiveAlert]], rows: int, time_s: float) -> Panel:
@@ -116,29 +130,40 @@ def _answer(state: wire.DeviceState, alert: wire.ActiveAlert) -> str:
     return ""
 
 
-def _fleet(states: Sequence[wire.DeviceState], focus: str | None, rows: int) -> Panel:
+def _unwatched(board: Board, time_s: float) -> set[str]:
+    """Return the devices of which what is shown is old."""
+    news = board.watch(time_s)
+    return {
+        state.device
+        for state in board.states.values()
+        if not news.watched or state.monitor in news.away or (state.monitor or "") not in {"", *board.monitors}
+    }
+
+
+def _fleet(states: Sequence[wire.DeviceState], focus: str | None, rows: int, unwatched: Container[str]) -> Panel:
     table = Table(box=None, expand=True, padding=(0, 1), show_edge=False, header_style="dim")
     for name, justify in ("", "left"), ("device", "left"), ("/min", "right"), ("signal", "left"), ("judged", "right"):
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
     table.add_column("rhythm", no_wrap=True, overflow="ellipsis", max_width=27)
     table.add_column("alerted", no_wrap=True, overflow="ellipsis", ratio=1)
     for state in states[:rows]:
-        table.add_row(*_cells(state, state.device == focus))
-    live = sum(state.connection == "streaming" for state in states)
+        table.add_row(*_cells(state, state.device == focus, state.device in unwatched))
+    live = sum(state.connection == "streaming" and state.device not in unwatched for state in states)
     hidden = f", {len(states) - rows} not shown" if len(states) > rows else ""
     title = f"Fleet: {len(states)} device{'s' * (len(states) != 1)}, {live} live{hidden}"
     return Panel(table, title=Text(title), title_align="left", border_style="dim", padding=(0, 1))
 
 
-def _cells(state: wire.DeviceState, is_in_focus: bool) -> Iterable[Text]:
+def _cells(state: wire.DeviceState, is_in_focus: bool, is_unwatched: bool) -> Iterable[Text]:
     worst = state.alerts[0] if state.alerts else None  # the monitor tells the gravest first
     style = STYLES[worst.severity] if worst is not None and not is_answered(state, worst) else ""
     rate = "--" if state.heart_rate_bpm is None else f"{state.heart_rate_bpm:.0f}"
     more = f" and {len(state.alerts) - 1} more" if len(state.alerts) > 1 else ""
     yield Text("▶" if is_in_focus else " ")
     yield Text(_name(state), style="bold")
-    yield Text(rate, style="bold green" if state.connection == "streaming" else "dim")
-    yield Text(CONNECTIONS[state.connection], style="" if state.connection == "streaming" else "yellow")
+    is_live = state.connection == "streaming" and not is_unwatched
+    yield Text(rate, style="bold green" if is_live else "dim strike" if is_unwatched else "dim")
+    yield Text("not watched" if is_unwatched else CONNECTIONS[state.connection], style="" if is_live else "yellow")
     yield Text("" if state.judged is None else f"{100 * state.judged:.0f} %")
     yield Text(plain(state.rhythm or ""))
     yield Text("" if worst is None else f"{MARKS[worst.severity]} {kind_name(worst.kind)}{more}", style=style)

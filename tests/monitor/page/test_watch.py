@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from monitor.page.hub import Heard, Hub
-from monitor.page.watch import OVERDUE_S, Away
 from monitor.service.settings import STATUS_S
+from monitor.watching import OVERDUE_S, Away
 from tests.monitor.page.fake_broker import FakeBroker
 from tests.monitor.page.messages import NOW_S, TOPICS, heard, state, status
 

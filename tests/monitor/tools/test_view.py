@@ -41,8 +41,8 @@ def _board(*states: wire.DeviceState, monitor: wire.MonitorState = "online") -> 
     return board
 
 
-def _take(board: Board, topic: str, payload: bytes, now_s: float = 0.0) -> None:
-    board.take(Message(topic, payload, 1, False), now_s)
+def _take(board: Board, topic: str, payload: bytes, now_s: float = 0.0, is_retained: bool = False) -> None:
+    board.take(Message(topic, payload, 1, is_retained), now_s, TIME_S)
 
 
 def _state(device: str, *alerts: wire.ActiveAlert, **fields: Any) -> wire.DeviceState:
@@ -120,6 +120,39 @@ def test_a_fleet_of_any_size_fits_the_terminal_and_says_what_is_left_out(size: t
     if size[0] >= 60:
         assert len(re.findall("not shown", "\n".join(lines))) == 2
     assert "d-0000" in "\n".join(lines)
+
+
+def _status(name: str = "ward", **fields: Any) -> bytes:
+    given: dict[str, Any] = {"state": "online", "version": "1", "model": "m", "model_sha256": "", "since_s": 0}
+    return wire.encode(wire.MonitorStatus(**(given | fields)))
+
+
+def test_a_monitor_that_stands_still_watches_nobody() -> None:
+    board = _board(_state("a", heart_rate_bpm=61.0))
+    console = Console(width=160, height=40, file=io.StringIO(), force_terminal=True, record=True)
+    console.print(draw(board, None, (160, 40), 0.0, TIME_S + 60))
+    text = console.export_text()
+    assert "THE MONITOR DOES NOT ANSWER since" in text.splitlines()[0]
+    assert "ward does not answer" in text.splitlines()[0]
+    assert re.search(r"a +61 +not watched", text)
+    assert "Fleet: 1 device, 0 live" in text
+
+
+def test_what_was_retained_long_ago_says_nothing_of_now_and_the_monitor_is_asked() -> None:
+    board = Board(TOPICS)
+    _take(board, TOPICS.monitor_status("ward"), _status(time_s=TIME_S - 600), is_retained=True)
+    assert board.doubtful == {"ward"}
+    assert "NOT KNOWN YET whether anybody is watched" in _lines(board)[0]
+    _take(board, TOPICS.monitor_status("ward"), _status(time_s=TIME_S))
+    assert "ward online" in _lines(board)[0]
+
+
+def test_of_two_monitors_only_the_devices_of_the_one_that_is_away_are_not_watched() -> None:
+    board = _board(_state("a", monitor="ward"), _state("b", monitor="west"))
+    _take(board, TOPICS.monitor_status("west"), _status("west", state="offline"))
+    lines = "\n".join(_lines(board))
+    assert re.search(r"a +-- +live", lines)
+    assert re.search(r"b +-- +not watched", lines)
 
 
 def test_nobody_takes_the_absence_of_a_monitor_for_the_absence_of_alerts() -> None:
@@ -270,7 +303,8 @@ def test_on_a_terminal_the_fleet_is_shown(broker_url: BrokerUrl) -> None:
     command = [sys.executable, "-m", "ecgwatch", "watch", "--broker", str(broker_url), "--prefix", "terminal"]
     with Subscriber(broker_url) as publisher:
         publisher.publish(topic, wire.encode(_state("a", name="Bed 4")), retain=True)
-        shown = _screen(command, "1 device, 1 live")
+        shown = _screen(command, "1 device, 0 live")
+        assert "NO MONITOR IS ONLINE" in shown
         assert "\x1b[?1049h" in shown  # a screen of its own: what stood there comes back
         assert "Bed 4" in shown
         publisher.publish(topic, b"", retain=True)

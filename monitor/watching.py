@@ -30,7 +30,7 @@ class Away(msgspec.Struct, frozen=True):
     how: How
     """"offline": it said so, or its last will did; "overdue": it says nothing; "doubtful": that is not known yet."""
     since_s: float | None
-    """When it was last known to watch, on the page's clock; None if that is not known."""
+    """When it was last known to watch, on the clock of whoever looks; None if that is not known."""
 
 
 class WatchNews(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class WatchNews(msgspec.Struct, frozen=True):
     watched: bool
     """Whether a monitor is online, and has said so lately."""
     watched_s: float | None = None
-    """When that was last known, on the page's clock; None if it never was."""
+    """When that was last known, on the clock of whoever looks; None if it never was."""
     overdue: list[str] = []
     """Monitors, or processes of a fleet, that ought to have said something, and have not."""
     away: dict[str, Away] = {}
@@ -57,7 +57,7 @@ class _Process(msgspec.Struct):
     """Name of the fleet; of the monitor, if it is none."""
     is_online: bool
     said_s: float | None
-    """When it last said so, on the page's clock; None if that is not known."""
+    """When it last said so, on the clock of whoever looks; None if that is not known."""
     doubted_s: float | None = None
     """When the broker handed out what it had said long ago."""
 
@@ -73,7 +73,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
-        """The monitor's clock minus the page's; 0 if they are in step."""
+        """The monitor's clock minus that of whoever looks; 0 if they are in step."""
         self._processes: dict[str, _Process] = {}
         self._watched_s: dict[str, float] = {}
         """By monitor or fleet: when it was last known to watch."""
