@@ -45,7 +45,7 @@ MARKS = """async () => {
   };
   window.alarms = {};
   new MutationObserver(() => {
-    for (const one of document.querySelectorAll(".alarm")) window.alarms[one.textContent] ??= Date.now() / 1000;
+    for (const one of document.querySelectorAll(".alarm")) window.alarms[one.href] ??= Date.now() / 1000;
   }).observe(document.getElementById("alarms"), { childList: true });
 }"""
 FRAMES = """() => {
@@ -162,8 +162,8 @@ def _measure_latency(browser: Browser, seconds: float) -> None:
     alerts = [
         when_s - told[kind]
         for kind in told
-        for text, when_s in alarms.items()
-        if kind.replace("-", " ") in text.lower()
+        for link, when_s in alarms.items()
+        if link.endswith(kind)
     ]
     _print("beat published to its mark drawn", beats)
     _print("alert published to the page showing it", alerts)
