@@ -159,12 +159,7 @@ def _measure_latency(browser: Browser, seconds: float) -> None:
         page.context.close()
     seen = {float(time_s): when_s for time_s, when_s in marks.items()}
     beats = [seen[time_s] - when_s for time_s, when_s in fleet.published_s.items() if time_s in seen]
-    alerts = [
-        when_s - told[kind]
-        for kind in told
-        for link, when_s in alarms.items()
-        if link.endswith(kind)
-    ]
+    alerts = [when_s - told[kind] for kind in told for link, when_s in alarms.items() if link.endswith(kind)]
     _print("beat published to its mark drawn", beats)
     _print("alert published to the page showing it", alerts)
 
