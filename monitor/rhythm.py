@@ -99,6 +99,8 @@ CYCLES = 3
 
 LOOK_BACK = 45
 """Beats among which the RR intervals must lie that tell atrial fibrillation."""
+LOOK_EVERY = 2
+"""At every second beat: in between, what was found holds. It costs as much as all else that is told of a rhythm."""
 SHARES_OVER = 32
 """Beats of which it is told how many were withheld, ventricular, supraventricular."""
 
@@ -118,6 +120,7 @@ STATE = np.dtype(
         ("supraventricular", np.int64),
         ("p_wave", np.float32, TOLD),  # see `monitor.ecg.wearer.observe_p_waves`
         ("has_p_wave", np.int32),  # whether that is known
+        ("fibrillation", np.float64),  # log odds, when they were last looked at
     ],
     align=True,
 )
@@ -350,7 +353,9 @@ def _follow(
         out.rate_bpm[i] = _mean_rate(state)
         out.steady_bpm[i], out.spread[i] = _steady_rate(state)
         _note_p_waves(state, p_wave[i])
-        out.fibrillation[i] = _fibrillation(state, window, linked, numbers, network)
+        if state.count % LOOK_EVERY == 1:
+            state.fibrillation = _fibrillation(state, window, linked, numbers, network)
+        out.fibrillation[i] = state.fibrillation
         out.run[i], out.run_bpm[i] = _run(state, 0)
         out.ended[i] = _ended(state)
         out.cycle[i] = _cycle(state)

@@ -38,7 +38,7 @@ from monitor.alerts.registry import make_detectors
 from monitor.engine import Engine, warm_up
 from monitor.fibrillation import CLIPPED, INPUTS, REGULAR, Network, answer
 from monitor.panel import Panel, load_panel
-from monitor.rhythm import LOOK_BACK, Rhythms
+from monitor.rhythm import LOOK_BACK, LOOK_EVERY, Rhythms
 from monitor.wire import NO_SAMPLE
 from recordings.reader import find_base, open_wfdb, read_recording
 from recordings.recording import RANGE_UV
@@ -297,10 +297,11 @@ def _fit_one(scaled: Floats, labels: Floats, share: Floats, seed: int) -> tuple[
 
 def odds_of(one: Told, network: Network) -> Floats:
     """(n,) log odds at each beat, as `monitor.rhythm` tells them; NaN where they are not known."""
-    odds = one.numbers[:, 0].copy()
+    looked = one.numbers[::LOOK_EVERY]
+    odds = looked[:, 0].copy()
     for i in np.flatnonzero(odds > REGULAR):
-        odds[i] = answer(one.numbers[i], network)
-    return odds
+        odds[i] = answer(looked[i], network)
+    return np.repeat(odds, LOOK_EVERY)[: len(one.numbers)]
 
 
 def detector(limit: float) -> AtrialFibrillation:

@@ -33,7 +33,7 @@ from monitor.fibrillation import (
     answer,
     find_features,
 )  # fmt: skip
-from monitor.rhythm import KEPT, STATE, Rhythms
+from monitor.rhythm import KEPT, LOOK_EVERY, STATE, Rhythms
 from tests.monitor.alerts.player import START_S, Beat, Device, Event, FakeBeats
 
 
@@ -196,8 +196,14 @@ def test_regular_intervals_are_none_with_or_without_p_waves() -> None:
 
 def test_nine_intervals_are_enough_where_p_waves_are_known() -> None:
     assert np.isnan(_odds(CHANCE[:9], NONE))
-    assert np.isfinite(_odds(CHANCE[:10], NONE))
-    assert np.isnan(_odds(CHANCE[:10], NOT_KNOWN))
+    assert np.isfinite(_odds(CHANCE[:11], NONE))
+    assert np.isnan(_odds(CHANCE[:11], NOT_KNOWN))
+
+
+def test_odds_are_looked_at_at_every_second_beat_however_beats_come_in_batches() -> None:
+    odds = _follow(CHANCE).fibrillation[17:]
+    assert (odds[1::2] == odds[2::2]).all() or (odds[0::2] == odds[1::2]).all()
+    assert np.unique(odds).size > odds.size // 3
 
 
 def test_what_looks_like_fibrillation_in_noise_and_between_withheld_beats_does_so_less() -> None:
@@ -209,7 +215,7 @@ def test_what_is_measured_is_what_the_odds_are_of() -> None:
     beats = [Beat(rr, NORMAL, p_wave=NONE) for rr in [*CHANCE, *[0.8] * 40]]
     times_s = (START_S + np.cumsum([beat.after_s for beat in beats])).tolist()
     fake = cast(Beats, FakeBeats(Device(), beats, times_s))
-    odds, numbers = Rhythms().follow(fake).fibrillation, Rhythms().measure(fake)
+    odds, numbers = Rhythms().follow(fake).fibrillation[::LOOK_EVERY], Rhythms().measure(fake)[::LOOK_EVERY]
     np.testing.assert_array_equal(np.isnan(odds), np.isnan(numbers[:, 0]))
     is_regular = odds == REGULAR
     assert is_regular.any()
@@ -278,7 +284,7 @@ def test_what_is_saved_is_small_and_of_this_version() -> None:
     assert rhythms.save(device) == b""
     rhythms.follow(cast(Beats, FakeBeats(device, [Beat(0.8, NORMAL)] * KEPT, [START_S + k for k in range(KEPT)])))
     saved = rhythms.save(device)
-    assert len(saved) == STATE.itemsize < 720
+    assert len(saved) == STATE.itemsize < 730
     with pytest.raises(ValueError, match="buffer size"):
         Rhythms().restore(Device(), saved[:-1])
 
