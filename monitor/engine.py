@@ -158,7 +158,8 @@ class Engine:
         self._batch = Batch(MAX_DEVICES, _waits(self._panel), SHORTEST_SILENCE_S)
         self._devices = Devices(self._batch, self.counts)
         settings = alerts or AlertSettings()
-        self._rhythms, self._wearers = Rhythms(), Table(wearer.STATE)
+        self._rhythms = Rhythms(waits_for_p_waves=self._panel.class_model is not None)
+        self._wearers = Table(wearer.STATE)
         self._tapes = Tapes(MAX_DEVICES)
         self._detection = Detection(make_detectors(settings), partial(make_strip, self._tapes))
         self._silent_s = settings.silent_s

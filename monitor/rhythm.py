@@ -45,7 +45,6 @@ from monitor.fibrillation import (
     PLAINLY_REGULAR,
     REGULAR,
     WINDOW,
-    Network,
     answer,
     find_features,
     regress,
@@ -155,13 +154,14 @@ class Rhythms:
 
     Parameters
     ----------
-    network
-        What tells atrial fibrillation.
+    waits_for_p_waves
+        Whether nothing is said of atrial fibrillation before P waves are known of, as where a class model judges.
+        Else RR intervals alone tell it until then: in motion, these are often wrong.
     """
 
-    def __init__(self, network: Network = NETWORK) -> None:
+    def __init__(self, waits_for_p_waves: bool = False) -> None:
         self._table = Table(STATE)
-        self._network = network
+        self._waits_for_p_waves = waits_for_p_waves
 
     def __contains__(self, device: Hashable) -> bool:
         return device in self._table
@@ -170,9 +170,7 @@ class Rhythms:
         """Take beats, in order per device; return what those before each say of it."""
         rows = self._table.find_all(beats.devices)[beats.streams]
         columns = Rhythm(*np.zeros((len(Rhythm._fields), rows.size)))
-        times_s = beats.begun_s, beats.qrs_s, beats.rr_s
-        states, codes = self._table.states, _codes(beats)
-        _follow(states, rows, times_s, beats.doubtful, codes, beats.p_wave, self._network, columns)
+        _follow(self._table.states, rows, _given(beats), NETWORK, self._waits_for_p_waves, columns)
         return columns
 
     def measure(self, beats: Beats) -> Floats:
@@ -186,8 +184,7 @@ class Rhythms:
         """
         rows = self._table.find_all(beats.devices)[beats.streams]
         numbers = np.full((rows.size, len(INPUTS)), np.nan)
-        times_s = beats.begun_s, beats.qrs_s, beats.rr_s
-        _measure(self._table.states, rows, times_s, beats.doubtful, _codes(beats), beats.p_wave, numbers)
+        _measure(self._table.states, rows, _given(beats), numbers)
         return numbers
 
     def observe(self, device: Hashable, moment: Found) -> Seen:
@@ -267,7 +264,7 @@ def warm_up() -> None:
     columns = Rhythm(*(np.zeros(0) for _ in Rhythm._fields))
     rows, codes, p_wave = np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros((0, TOLD))
     _find_codes(_codes_of(("N",)), rows, (none, 0.0), np.zeros(0, np.bool_), codes, codes)
-    _follow(table, rows, (none, none, none), codes, codes, p_wave, NETWORK, columns)
+    _follow(table, rows, (none, none, none, codes, codes, p_wave), NETWORK, False, columns)
     _rate(table, 0)
     _is_fit(table, 0)
     _summarise(table, np.zeros(1, np.int64), np.zeros(1), np.zeros(1))
@@ -277,6 +274,11 @@ def warm_up() -> None:
 def describe(rate_bpm: float, recent: list[wire.RecentBeat]) -> dict[str, Any]:
     """What an alert says of the heart: fields of `wire.Alert`."""
     return {"heart_rate_bpm": None if np.isnan(rate_bpm) else round(rate_bpm, 1), "recent": recent}
+
+
+def _given(beats: Beats) -> tuple[Any, ...]:
+    """What the loops see of beats."""
+    return beats.begun_s, beats.qrs_s, beats.rr_s, beats.doubtful, _codes(beats), beats.p_wave
 
 
 def _codes(beats: Beats) -> npt.NDArray[np.uint8]:
@@ -315,8 +317,8 @@ def _make_room() -> tuple[Any, Any, Any]:
 
 
 @compiled
-def _measure(table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wave: Any, out: Any) -> None:
-    begun_s, qrs_s, rr_s = times_s
+def _measure(table: Any, rows: Any, given: Any, out: Any) -> None:
+    begun_s, qrs_s, rr_s, doubtful, codes, p_wave = given
     window, linked, numbers = _make_room()
     for i in range(rows.size):
         state = table[rows[i]]
@@ -336,10 +338,8 @@ def _note_p_waves(state: Any, p_wave: Any) -> None:
 
 
 @compiled
-def _follow(
-    table: Any, rows: Any, times_s: Any, doubtful: Any, codes: Any, p_wave: Any, network: Any, out: Any
-) -> None:
-    begun_s, qrs_s, rr_s = times_s
+def _follow(table: Any, rows: Any, given: Any, network: Any, waits_for_p_waves: bool, out: Any) -> None:
+    begun_s, qrs_s, rr_s, doubtful, codes, p_wave = given
     window, linked, numbers = _make_room()
     for i in range(rows.size):
         state = table[rows[i]]
@@ -354,7 +354,10 @@ def _follow(
         out.steady_bpm[i], out.spread[i] = _steady_rate(state)
         _note_p_waves(state, p_wave[i])
         if state.count % LOOK_EVERY == 1:
-            state.fibrillation = _fibrillation(state, window, linked, numbers, network)
+            if state.has_p_wave:
+                state.fibrillation = _fibrillation(state, window, linked, numbers, network)
+            else:
+                state.fibrillation = np.nan if waits_for_p_waves else _irregularity(state, window, linked, numbers)
         out.fibrillation[i] = state.fibrillation
         out.run[i], out.run_bpm[i] = _run(state, 0)
         out.ended[i] = _ended(state)
@@ -604,8 +607,6 @@ def _in_a_minute(times_s: Any, count: int, now_s: float) -> int:
 @compiled
 def _fibrillation(state: Any, window: Any, linked: Any, numbers: Any, network: Any) -> float:
     """Log odds of atrial fibrillation, NaN while too little is known."""
-    if not state.has_p_wave:
-        return _irregularity(state, window, linked, numbers)
     known = _describe_rhythm(state, window, linked, numbers)
     if known == KNOWN:
         return answer(numbers, network)

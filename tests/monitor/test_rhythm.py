@@ -200,6 +200,15 @@ def test_nine_intervals_are_enough_where_p_waves_are_known() -> None:
     assert np.isnan(_odds(CHANCE[:11], NOT_KNOWN))
 
 
+def test_nothing_is_said_before_anything_is_known_of_p_waves_where_a_class_model_judges() -> None:
+    beats = [Beat(rr, NORMAL, p_wave=NOT_KNOWN) for rr in CHANCE] + [Beat(rr, NORMAL, p_wave=NONE) for rr in CHANCE]
+    fake = cast(Beats, FakeBeats(Device(), beats, (START_S + np.cumsum([beat.after_s for beat in beats])).tolist()))
+    odds = Rhythms(waits_for_p_waves=True).follow(fake).fibrillation
+    assert np.isnan(odds[: len(CHANCE)]).all()
+    assert odds[-1] > Limits().fibrillation_odds
+    assert np.isfinite(Rhythms().follow(fake).fibrillation[len(CHANCE) - 1])
+
+
 def test_odds_are_looked_at_at_every_second_beat_however_beats_come_in_batches() -> None:
     odds = _follow(CHANCE).fibrillation[17:]
     assert (odds[1::2] == odds[2::2]).all() or (odds[0::2] == odds[1::2]).all()
