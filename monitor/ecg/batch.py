@@ -31,7 +31,7 @@ the same time in a packet of ten seconds, and noise that is found as beats later
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 28
+VERSION = 29
 """Of what is saved of a device besides the records; grows when any of it changes."""
 _RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]
