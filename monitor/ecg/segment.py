@@ -80,9 +80,9 @@ Chosen on MIT-BIH DS1 and svdb: 0.6 finds one more false beat in svdb, 0.75 and 
 SEARCH_BACK = 1.5
 """After this many RR intervals without a QRS complex, smaller peaks are looked at again."""
 SEARCH_BACK_THRESHOLD = 0.6
-SEARCH_BACK_SLOPE = 0.25
-"""They need this share of the usual slope: after a QRS complex that stays out there are P waves and a T wave to be
-found. Of the 26 that are searched back for in MIT-BIH DS1 and svdb, two true ones and a false one are less steep."""
+SEARCH_BACK_SLOPE, SEARCH_BACK_HEIGHT = 0.25, 0.3
+"""They need this share of the usual slope, or this one of the QRS level, as broad ventricular ones have: after a QRS
+complex that stays out there are P waves and a T wave to be found."""
 FAINT_AFTER, FAINT_EVERY = _samples(2.4), 32
 """So long after the last QRS complex, and every so many samples until `RELEARN`, fainter ones of its shape are looked
 for: an electrode that comes loose, or a person who turns, takes its height away from one beat to the next."""
@@ -816,7 +816,8 @@ def _search_back(state: Any) -> None:
     best, height = -1, SEARCH_BACK_THRESHOLD * _threshold(state)
     for i in range(state.candidates):
         late = state.candidate[i] - state.last >= T_WAVE
-        late = late and state.candidate_slope[i] >= SEARCH_BACK_SLOPE * state.usual_slope
+        is_steep = state.candidate_slope[i] >= SEARCH_BACK_SLOPE * state.usual_slope
+        late = late and (is_steep or state.candidate_height[i] >= SEARCH_BACK_HEIGHT * state.qrs)
         if late and state.candidate[i] > state.n - KEPT and state.candidate_height[i] > height:
             best, height = i, state.candidate_height[i]
     if best < 0:
