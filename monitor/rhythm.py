@@ -89,6 +89,10 @@ counts with the run."""
 LONG_RUN, SURE_OF_RUN = 5, 2
 """A run of ventricular beats is unlike what was there before, so the gate may withhold some of it as noise. What looks
 ventricular of that counts with a run that is so long with it, if so many of it were judged and most beats before it."""
+STEADY_RUN, SAME_RATE, RATE_FOLLOWS = 10, 0.1, 16
+"""A run of so many goes on while the rate stays as it was, whatever the beats are called: what stays becomes usual for
+the wearer, and is called normal after a minute or two. The rate is followed as a mean of so many intervals, and the same
+within this share of it."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
@@ -120,6 +124,7 @@ STATE = np.dtype(
         ("p_wave", np.float32, TOLD),  # see `monitor.ecg.wearer.observe_p_waves`
         ("has_p_wave", np.int32),  # whether that is known
         ("fibrillation", np.float64),  # log odds, when they were last looked at
+        ("run_rr_s", np.float64),  # RR interval of the latest run of ventricular beats that was steady, as it went on
     ],
     align=True,
 )
@@ -360,6 +365,7 @@ def _follow(table: Any, rows: Any, given: Any, network: Any, waits_for_p_waves: 
                 state.fibrillation = np.nan if waits_for_p_waves else _irregularity(state, window, linked, numbers)
         out.fibrillation[i] = state.fibrillation
         out.run[i], out.run_bpm[i] = _run(state, 0)
+        out.goes_on[i] = _goes_on(state, out.run[i], out.run_bpm[i])
         out.ended[i] = _ended(state)
         out.cycle[i] = _cycle(state)
         if codes[i] == V:
@@ -563,6 +569,19 @@ def _count_run(state: Any, back: int, with_poor: bool) -> tuple[int, float, int,
     if beats < BRIDGED_AMONG and strict > 0:
         return strict, rate_bpm, strict, first
     return beats + min(unsure, beats // COUNTED_AMONG), rate_bpm, beats - poor, first
+
+
+@compiled
+def _goes_on(state: Any, run: float, run_bpm: float) -> bool:
+    """Whether the rate is still that of the latest run of ventricular beats that was long."""
+    if run >= STEADY_RUN:
+        state.run_rr_s = 60 / run_bpm
+        return True
+    away_s = _rr_s(state, 0) - state.run_rr_s
+    if not _is_rate(state) or abs(away_s) > SAME_RATE * state.run_rr_s:
+        return False
+    state.run_rr_s += away_s / RATE_FOLLOWS
+    return True
 
 
 @compiled

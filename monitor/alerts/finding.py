@@ -99,6 +99,8 @@ class Rhythm(NamedTuple):
     """Ventricular beats in a row up to this one,"""
     run_bpm: Floats
     """and their mean rate; NaN where there is none."""
+    goes_on: Floats
+    """1 while the rate is that of the latest long run, whatever the beats are called since; else 0."""
     ended: Floats
     """How long a run of ventricular beats was that this beat ended; else 0."""
     cycle: Floats

@@ -46,7 +46,7 @@ def _is_ventricular(finding: Finding) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VentricularRun(EpisodeDetector):
-    """So many ventricular beats in a row, fast enough."""
+    """So many ventricular beats in a row, fast enough; it goes on while a long run's rate does."""
 
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"beats": (3, 30), "above_bpm": (15, 300)}
     needs: frozenset[Need] = _NEEDS
@@ -60,11 +60,12 @@ class VentricularRun(EpisodeDetector):
 
     def read(self, finding: Finding) -> Sign:
         """See `EpisodeDetector.read`."""
-        is_event = False
+        is_event = is_part = False
         if isinstance(finding, SeenBeat):
             rhythm = finding.beats.rhythm
             is_event = bool(rhythm.run[finding.i] >= self.beats and rhythm.run_bpm[finding.i] >= self.above_bpm)
-        return _read(finding, is_event, _is_ventricular(finding))
+            is_part = bool(rhythm.run[finding.i] > 0 or rhythm.goes_on[finding.i])
+        return _read(finding, is_event, is_part)
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""

@@ -67,6 +67,32 @@ def test_a_run_of_which_the_gate_withholds_most_is_a_tachycardia_until_others_ar
     assert "ventricular-tachycardia" in _kinds("n" * 12 + "vv" + noise + "nnnnn", ("end",))
 
 
+def _played(*steps: Step) -> list[str]:
+    player = Player(make_detectors(AlertSettings()))
+    player.play(steps)
+    return [f"{alert.kind} {alert.state}" for alert in player.alerts if alert.kind == "ventricular-tachycardia"]
+
+
+@pytest.mark.parametrize("rr_s", [0.4, 0.5, 0.58])
+def test_a_steady_tachycardia_that_becomes_usual_goes_on_while_its_rate_does(rr_s: float) -> None:
+    before, run = [N] * 20, [V._replace(after_s=rr_s)] * 20
+    drifting = [N._replace(after_s=rr_s * (1 - 0.001 * k)) for k in range(200)]
+    assert not any("end" in one for one in _played(*before, *run, *drifting))
+    assert any("end" in one for one in _played(*before, *run, *drifting, *[N] * 8))
+
+
+@pytest.mark.parametrize("rr_s", [0.4, 0.5, 0.58])
+def test_a_short_tachycardia_is_over_with_its_beats_whatever_the_rate(rr_s: float) -> None:
+    run, after = [V._replace(after_s=rr_s)] * 7, [N._replace(after_s=rr_s)] * 8
+    assert any("end" in one for one in _played(*[N] * 20, *run, *after))
+
+
+@pytest.mark.parametrize("change", [0.85, 1.15, 1.5])
+def test_a_tachycardia_is_over_once_others_come_at_another_rate(change: float) -> None:
+    run, after = [V._replace(after_s=0.5)] * 20, [N._replace(after_s=0.5 * change)] * 8
+    assert any("end" in one for one in _played(*[N] * 20, *run, *after))
+
+
 def test_noise_alone_is_no_tachycardia_however_ventricular_it_looks() -> None:
     assert "ventricular-tachycardia" not in _kinds("n" * 12 + "!" * 40)
 
