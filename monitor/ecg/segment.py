@@ -103,6 +103,10 @@ LEARN = _samples(2.0)
 LEARN_PARTS = 8
 CONTRAST = 3.0
 """Thresholds are learned only from signal whose peaks stand out this much over the valleys between them."""
+FAST_STEP, FAST_CONTRAST, FAST_EQUAL = 3, 5.0, 0.5
+"""Before anything was learned also from signal that bends sharply in each of its parts: the highest bends, over so many
+samples, must stand out this much over the median one, and the lowest of the parts reach this share of the highest. So
+do the QRS complexes of 230/min and more, between which the moving average finds no valleys; neither noise nor flutter."""
 FAINTEST = 30.0
 """Learned again, the QRS level falls at most by this factor: what is fainter is the hiss of a silent electrode."""
 RELEARN = _samples(7.0)
@@ -793,7 +797,8 @@ def _learn(state: Any) -> None:
         maxima[i] = latest[i * part : (i + 1) * part].max()
         minima[i] = latest[i * part : (i + 1) * part].min()
     qrs, valley = np.sort(maxima)[-2], np.sort(minima)[1]
-    if qrs <= CONTRAST * valley or (state.learned and FAINTEST * qrs < state.qrs):
+    has_peaks = qrs > CONTRAST * valley or (not state.learned and _is_fast(state))
+    if not has_peaks or (state.learned and FAINTEST * qrs < state.qrs):
         return
     noise = min(np.median(latest), qrs / CONTRAST)
     state.qrs_level[:] = state.qrs = qrs
@@ -806,6 +811,20 @@ def _learn(state: Any) -> None:
         centre, height, slope = state.candidate[i], state.candidate_height[i], state.candidate_slope[i]
         if centre - state.last >= REFRACTORY and centre > state.n - KEPT:
             _judge(state, centre, height, slope)
+
+
+@compiled
+def _is_fast(state: Any) -> bool:
+    """Whether there are sharp peaks in each part of the last two seconds."""
+    at = state.n - LEARN - state.base
+    signal = state.signal[at : at + LEARN]
+    bends = np.abs(signal[2 * FAST_STEP :] - 2 * signal[FAST_STEP:-FAST_STEP] + signal[: -2 * FAST_STEP])
+    part = bends.size // LEARN_PARTS
+    maxima = np.empty(LEARN_PARTS, np.float32)
+    for i in range(LEARN_PARTS):
+        maxima[i] = bends[i * part : (i + 1) * part].max()
+    highest, lowest = np.sort(maxima)[-2], np.sort(maxima)[1]
+    return bool(lowest > FAST_EQUAL * highest and highest > FAST_CONTRAST * np.median(bends))
 
 
 @compiled
