@@ -84,7 +84,7 @@ class Link {
     if (watched) return null;
     const hows = Object.values(away).map((one) => one.how);
     if (hows.includes("doubtful")) {
-      const why = "it is not known yet whether anybody is watched: the monitor has not said so since this page asked";
+      const why = "not known yet whether anybody is watched: the monitor has been asked";
       return { why, what: DOUBTFUL, since_s };
     }
     const why = hows.includes("overdue") ? "the monitor does not answer" : "no monitor is online";
