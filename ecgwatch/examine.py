@@ -6,8 +6,11 @@ Everything is looked at as the commands themselves would, but for what only a ru
 from __future__ import annotations
 
 import argparse
+import ssl
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgwatch.settle import MODELS, Settler, beside
@@ -94,9 +97,22 @@ def _broker(table: Mapping[str, Any]) -> BrokerUrl | None:
 
 
 def _read_tls(files: TlsFiles, url: BrokerUrl | None) -> None:
-    files.context()
+    if (
+        files.certfile is not None and files.keyfile is None
+    ):  # its key may come by a flag, as that of the unit in deploy/
+        _read_certificate(files.certfile)
+        replace(files, certfile=None).context()
+    else:
+        files.context()
     if url is not None and not url.tls:
         raise ValueError(f"A {files.first_given()} is only used with TLS: got {url}, expected mqtts://.")
+
+
+def _read_certificate(file: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except OSError as error:
+        raise ValueError(f"The client certificate {file} cannot be used: {error}.") from None
 
 
 def _check_models(document: Document, where: Keys, table: Mapping[str, Any]) -> Iterator[Check]:
