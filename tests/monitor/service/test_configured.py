@@ -68,7 +68,7 @@ def test_no_beat_is_lost_and_an_open_alert_goes_on(file: Path) -> None:
         whole.play("a", CALM)
     with running(MemoryBroker(), publish_beats=True, configuration=file) as monitor:
         monitor.play("a", SLOW)
-        _reload(monitor, file, "[limits]\nbradycardia-bpm = 42\n[devices.a]\nname = 'Bed 4'")
+        _reload(monitor, file, "[limits]\ntachycardia-bpm = 130\n[devices.a]\nname = 'Bed 4'")
         monitor.play("a", CALM)
     assert _beats(monitor, "a") == _beats(whole, "a")
     assert [one.id for one in monitor.alerts("a")] == [one.id for one in whole.alerts("a")]
