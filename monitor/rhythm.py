@@ -91,8 +91,8 @@ LONG_RUN, SURE_OF_RUN = 5, 2
 ventricular of that counts with a run that is so long with it, if so many of it were judged and most beats before it."""
 STEADY_RUN, SAME_RATE, RATE_FOLLOWS = 10, 0.1, 16
 """A run of so many goes on while the rate stays as it was, whatever the beats are called: what stays becomes usual for
-the wearer, and is called normal after a minute or two. The rate is followed as a mean of so many intervals, and the same
-within this share of it."""
+the wearer, and is called normal after a minute or two. The rate is followed as a mean of so many intervals, and is the
+same within this share of it."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
@@ -654,7 +654,12 @@ def _describe_rhythm(state: Any, window: Any, linked: Any, numbers: Any) -> int:
 
 @compiled
 def _irregularity(state: Any, window: Any, linked: Any, numbers: Any) -> float:
-    """The same log odds by the RR intervals alone."""
+    """The same log odds by the RR intervals alone; NaN where most beats are withheld: noise is irregular, too."""
+    beats, withheld = min(state.count, SHARES_OVER), 0
+    for back in range(beats):
+        withheld += _is_withheld(_code(state, back))
+    if 2 * withheld > beats:
+        return np.nan
     n = _collect(state, window, linked, False)
     known = find_features(window[:n], linked[:n], numbers) if n >= FEWEST_RR else 0
     if known == KNOWN:

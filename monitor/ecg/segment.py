@@ -106,7 +106,7 @@ CONTRAST = 3.0
 FAST_STEP, FAST_CONTRAST, FAST_EQUAL = 3, 5.0, 0.5
 """Before anything was learned also from signal that bends sharply in each of its parts: the highest bends, over so many
 samples, must stand out this much over the median one, and the lowest of the parts reach this share of the highest. So
-do the QRS complexes of 230/min and more, between which the moving average finds no valleys; neither noise nor flutter."""
+do QRS complexes of 230/min and more, between which the moving average finds no valleys; neither noise nor flutter."""
 FAINTEST = 30.0
 """Learned again, the QRS level falls at most by this factor: what is fainter is the hiss of a silent electrode."""
 RELEARN = _samples(7.0)
