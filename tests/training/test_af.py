@@ -99,8 +99,9 @@ def test_a_person_is_in_one_fold_whatever_was_added_to_the_signal() -> None:
 def test_the_limit_leaves_enough_recordings_of_each_label_quiet() -> None:
     least = {"N": np.linspace(-3, 1, 101).tolist(), "O": np.linspace(-3, 3, 101).tolist()}
     limit = choose_limit(least)
-    for label, share in af.SPECIFICITY.items():
-        assert np.mean(np.array(least[label]) <= limit) >= share
+    for label, limits in least.items():
+        assert np.mean(np.array(limits) <= limit) >= af.SPECIFICITY[label]
+    assert choose_limit(least | {af.MOTION: [0.0, limit + 1]}) == limit + 1
 
 
 def test_the_odds_are_those_of_the_engine() -> None:
