@@ -36,6 +36,7 @@ from monitor import wire
 from monitor.broker.amqp_connection import Connection, Connector, Login, Refused
 from monitor.broker.amqp_frames import Delivery, Reply, encode, encode_acks, encode_publish
 from monitor.broker.backoff import Backoff
+from monitor.broker.gather import Gathering
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source
 from monitor.broker.topology import SWAP, TOPIC_EXCHANGE, Topology
@@ -118,6 +119,7 @@ class AmqpSource(Source):
         self._kept_s: dict[int, float] = {}  # until when partitions are kept that nobody wanted
         self._lost: list[int] = []
         self._inbox: list[Message] = []
+        self._gathering = Gathering()
         self._backoff = Backoff()
         self._retry_s = self._survey_s = 0.0
         self._fault: str | None = None
@@ -338,9 +340,13 @@ class AmqpSource(Source):
         writing = [connection] if connection.has_output else []
         readable, _, _ = select.select(sockets, writing, [], 0.0 if connection.has_pending else wait_s)
         self.is_quiet = not readable and not self._inbox
+        if connection in readable and wait_s:
+            time.sleep(self._gathering.wait_s())
+        before = len(self._inbox)
         try:
             for found in connection.read():
                 self._take(found)
+            self._gathering.note(len(self._inbox) - before, time.monotonic())
             self._survey(connection)
             connection.flush()
         except ConnectionError as error:
