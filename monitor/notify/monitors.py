@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from monitor import summary, wire
 
@@ -13,12 +14,19 @@ AWAY_S = 60.0
 
 
 class Monitors:
-    """Which monitors are gone, and for how long."""
+    """Which monitors are gone, and for how long.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    told_s
+        What `told_s` was before a restart.
+    """
+
+    def __init__(self, told_s: Mapping[str, float] | None = None) -> None:
+        self.told_s = dict(told_s or {})
+        """Monitors that were told to be gone, and since when: it must outlive a restart, or it is told again."""
         self._statuses = summary.Monitors()
         self._gone_s: dict[str, float] = {}
-        self._told: dict[str, wire.Alert] = {}
 
     def take(self, name: str, payload: bytes, now_s: float) -> list[wire.Alert]:
         """Take a monitor's status; return that it, or its fleet, is back, if it was told that it is gone."""
@@ -30,22 +38,22 @@ class Monitors:
         status = self._statuses.shown().get(name)
         if status is None:  # its name is given up for good
             self._gone_s.pop(name, None)
-            self._told.pop(name, None)
+            self.told_s.pop(name, None)
             return []
         if status.state == "offline":
             self._gone_s.setdefault(name, now_s)
             return []
         self._gone_s.pop(name, None)
-        begun = self._told.pop(name, None)
-        return [] if begun is None else [_alert(name, begun.since_s, "end", now_s, "The monitor is back.")]
+        begun_s = self.told_s.pop(name, None)
+        return [] if begun_s is None else [_alert(name, begun_s, "end", now_s, "The monitor is back.")]
 
     def turn(self, now_s: float) -> list[wire.Alert]:
         """Return those that have been gone for too long by now, once each."""
         text = "The monitor is offline: nobody is watched by it."
-        late = [name for name, since_s in self._gone_s.items() if now_s - since_s >= AWAY_S and name not in self._told]
-        alerts = {name: _alert(name, self._gone_s[name], "new", now_s, text) for name in late}
-        self._told |= alerts
-        return list(alerts.values())
+        gone = {name: since_s for name, since_s in self._gone_s.items() if name not in self.told_s}
+        late = {name: since_s for name, since_s in gone.items() if now_s - since_s >= AWAY_S}
+        self.told_s |= late
+        return [_alert(name, since_s, "new", now_s, text) for name, since_s in late.items()]
 
 
 def _alert(name: str, since_s: float, state: wire.AlertState, now_s: float, text: str) -> wire.Alert:

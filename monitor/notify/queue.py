@@ -1,4 +1,4 @@
-"""What is to be delivered, and what devices are called, in a file: it survives a restart and kill -9.
+"""What is to be delivered, what devices are called, which monitors are gone, in a file: it survives kill -9.
 
 Rules
 -----
@@ -12,10 +12,11 @@ Knows SQL; nothing of alerts or of how anything is delivered.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     UNIQUE (id, target)
 );
 CREATE TABLE IF NOT EXISTS names (device TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, gone_s REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS waiting ON jobs (target, rank, tries, number) WHERE done_s IS NULL;
 """
 
@@ -139,6 +141,16 @@ class Queue:
         """Delete all there is of a device; see `erase`."""
         with self._lock:
             erase(self._file, device)
+
+    def monitors(self) -> dict[str, float]:
+        """Return which monitors were told to be gone, and since when."""
+        return dict(self._run("SELECT name, gone_s FROM monitors"))
+
+    def save_monitors(self, told_s: Mapping[str, float]) -> None:
+        """Save it; see `monitor.notify.monitors.Monitors.told_s`."""
+        self._run("DELETE FROM monitors WHERE name NOT IN (SELECT value FROM json_each(?))", json.dumps([*told_s]))
+        for name, gone_s in told_s.items():
+            self._run("INSERT OR REPLACE INTO monitors VALUES (?, ?)", name, gone_s)
 
     def waiting(self) -> dict[str, int]:
         """Return how many jobs there are for each target."""

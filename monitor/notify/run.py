@@ -85,7 +85,8 @@ class Notifier:
         self._with_signal = with_signal
         self._source, self._queue, self._rules, self._targets, self._topics = source, queue, rules, targets, topics
         self._names = queue.names()  # what still waits may be sent before the states come
-        self._monitors = Monitors()
+        self._told_s = queue.monitors()
+        self._monitors = Monitors(self._told_s)
         self._unsaved: list[NewJob] = []
         self._tokens: list[int] = []
 
@@ -109,6 +110,9 @@ class Notifier:
                 self._plan(alert, wire.encode(alert), now_s)
         added = self._queue.add(self._unsaved, now_s) if self._unsaved else 0
         self._unsaved.clear()
+        if self._monitors.told_s != self._told_s:
+            self._queue.save_monitors(self._monitors.told_s)
+            self._told_s = dict(self._monitors.told_s)
         self._source.ack(self._tokens)
         self._tokens.clear()
         self._source.flush()

@@ -19,7 +19,7 @@ from monitor.broker.connection import BrokerUrl
 from monitor.broker.memory import MemoryBroker, MemorySource
 from monitor.notify.monitors import AWAY_S
 from monitor.notify.queue import Queue
-from monitor.notify.rules import Rules, parse_quiet
+from monitor.notify.rules import Rules, parse_quiet, parse_rule
 from monitor.notify.run import Notifier, subscriptions
 from tests.conftest import find_mosquitto, run_mosquitto
 from tests.monitor.notify.receiver import Receiver, wait
@@ -170,6 +170,31 @@ def test_a_monitor_that_is_gone_for_a_minute_is_told_of_as_one_alert_and_that_it
     _status(bench, "online")
     assert bench.turn(NOW_S + 310) == 0, "it was restarted"
     assert bench.turn(NOW_S + 900) == 0
+
+
+def test_a_notifier_that_is_restarted_tells_of_no_monitor_twice(bench: Bench) -> None:
+    _restart(bench)
+    _status(bench, "offline")
+    bench.turn(NOW_S)
+    assert bench.turn(NOW_S + AWAY_S) == 1
+    [alert] = bench.waiting()
+    _restart(bench)
+    assert [bench.turn(NOW_S + 500), bench.turn(NOW_S + 900)] == [0, 0]
+    _status(bench, "online")
+    assert bench.turn(NOW_S + 910) == 1
+    [end] = bench.waiting()
+    assert (end["state"], end["episode"]) == ("end", alert["episode"])
+    _restart(bench)
+    _status(bench, "offline")
+    bench.turn(NOW_S + 1000)
+    assert bench.turn(NOW_S + 1000 + AWAY_S) == 1, "it is gone again"
+
+
+def _restart(bench: Bench) -> None:
+    """Start another notifier on the same queue, which tells of ends as well."""
+    bench.source = MemorySource(bench.broker, "notify-again", subscriptions(TOPICS))
+    bench.source.open()
+    bench.notifier = Notifier(bench.source, bench.queue, Rules((parse_rule("state=new,end"),)), ["x"], TOPICS)
 
 
 def _start(url: BrokerUrl, folder: Path, *words: str) -> subprocess.Popen[bytes]:
