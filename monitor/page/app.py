@@ -28,7 +28,7 @@ from monitor.page.hub import Heard, Hub
 from monitor.page.login import Login
 from monitor.page.past import Past
 from monitor.page.phones import Phones
-from monitor.page.sessions import Sessions
+from monitor.page.sessions import LOGGED_OUT, Sessions
 from monitor.page.settings import PageSettings
 from monitor.page.users import UserFile, users_file
 from monitor.page.viewer import MOST_WATCHED, Viewer
@@ -40,8 +40,6 @@ RETAINED_S = 2.0
 FRAME_S = 1 / 30
 """A page is sent something no more often than that."""
 MOST_VIEWERS = 200
-LOGGED_OUT = 4401
-"""Why a WebSocket is closed."""
 
 
 class Broker(Protocol):

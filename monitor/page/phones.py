@@ -3,7 +3,7 @@
 Rules
 -----
 * A page that streams says first what it is, then sends packets as they are on the wire, in JSON. Each is checked
-  before it is published.
+  before it is published. Nothing is published once the login's session is over, and the connection is closed soon.
 * Its device's id begins with `PREFIX`, so that no page can pass for another kind of device; and one page at a time is a
   device. Who opens another for the same device takes it over; somebody else may not.
 * The page keeps its packets until the monitor's `ack`, which is passed on, and sends them again over a new connection.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Protocol
 
 import msgspec
@@ -26,12 +26,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from monitor import wire
 from monitor.page.hub import Heard
-from monitor.page.sessions import Session
+from monitor.page.sessions import LOGGED_OUT, Session
 
 PREFIX = "phone-"
 """Of the ids of these devices."""
 HELLO_S = 10.0
 """How long a page may take to say what it is."""
+CHECK_S = 0.5
+"""How often it is looked whether the session still holds."""
+SESSION_OVER = LOGGED_OUT, "You are logged out: log in, and start again."
 MOST_PHONES = 100
 MOST_NEWS = 1000
 """Messages for a page that waits to take them."""
@@ -43,10 +46,10 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What a page says first."""
 
     device: Annotated[str, msgspec.Meta(pattern=rf"^{PREFIX}[A-Za-z0-9_-]{{1,58}}$")]
-    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=4000)]
+    rate_hz: wire.Rate
     lead: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "ECG"
     resolution_uv: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
-    first_seen_s: float
+    first_seen_s: wire.Time
     """When it began to stream."""
 
 
@@ -68,6 +71,7 @@ class _Phone:
 
     def __init__(self, user: str, socket: WebSocket) -> None:
         self.user, self.socket = user, socket
+        self.may_go_on: Callable[[], bool] = socket.scope["may_go_on"]
         self.news: asyncio.Queue[str] = asyncio.Queue(MOST_NEWS)
 
     def tell(self, message: str) -> None:
@@ -76,8 +80,10 @@ class _Phone:
 
     async def send(self) -> None:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            while True:
-                await self.socket.send_text(await self.news.get())
+            while self.may_go_on():
+                with contextlib.suppress(TimeoutError):
+                    await self.socket.send_text(await asyncio.wait_for(self.news.get(), CHECK_S))
+            await self.socket.close(*SESSION_OVER)
 
 
 class Phones:
@@ -163,6 +169,8 @@ class Phones:
             while True:
                 packet = (await phone.socket.receive_text()).encode()
                 wire.decode_packet(packet)
+                if not phone.may_go_on():
+                    return SESSION_OVER
                 self._broker.publish(of(hello.device, "samples"), packet)
         except WebSocketDisconnect:
             return 1000, ""

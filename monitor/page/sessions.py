@@ -16,6 +16,8 @@ from monitor.page.users import Role, User
 
 LASTS_S = 12 * 3600.0
 MOST_SESSIONS = 10_000
+LOGGED_OUT = 4401
+"""Why a WebSocket is closed whose session is over."""
 FREE_FAILURES = 5
 """Failed logins of a name or an address before it must wait."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0

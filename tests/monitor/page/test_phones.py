@@ -11,7 +11,8 @@ from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from monitor import wire
-from tests.monitor.page.client import Page, open_page
+from monitor.page.sessions import LOGGED_OUT
+from tests.monitor.page.client import Page, make_users, open_page
 from tests.monitor.page.messages import NOW_S, TOPICS, heard
 
 HELLO: dict[str, Any] = {"device": "phone-anna", "rate_hz": 130, "first_seen_s": NOW_S}
@@ -72,7 +73,9 @@ def test_a_phone_is_a_device_and_hears_what_devices_hear() -> None:
         ({"device": "phone-a/b"}, "device"),
         ({"device": "phone-"}, "device"),
         ({"rate_hz": 0}, "rate_hz"),
+        ({"rate_hz": 0.001}, "rate_hz"),
         ({"first_seen_s": "now"}, "first_seen_s"),
+        ({"first_seen_s": -1e300}, "first_seen_s"),
         ({"prefix": "x"}, "unknown field"),
     ],
 )
@@ -157,3 +160,18 @@ def test_no_phone_may_stream_where_the_page_was_not_told_so() -> None:
         assert page.client.get("/phone").status_code == 404
         with pytest.raises(WebSocketDisconnect), _open(page):
             pass
+
+
+@pytest.mark.parametrize("goes_on_sending", [True, False])
+def test_a_phone_whose_session_is_over_publishes_nothing_more(tmp_path: Path, goes_on_sending: bool) -> None:
+    with open_page(make_users(tmp_path), phones=True) as page:
+        page.log_in("rex")
+        page.begin()
+        with _open(page) as socket:
+            _begin(socket)
+            socket.send_text(_packet(0))
+            page.post("/api/logout")
+            if goes_on_sending:
+                socket.send_text(_packet(1))
+            assert _closed(socket)[0] == LOGGED_OUT
+        assert len(_published(page, "samples")) == 1
