@@ -51,6 +51,8 @@ class Device:
     """How much it may send."""
     taken_s: float = field(init=False)
     """When a packet of it was last found taken, or it was first heard, on the same clock."""
+    sent_s: float = field(init=False)
+    """When it last sent samples, whether they could be used or not, or was first heard, on the same clock."""
     taken: tuple[int, float] | None = None
     """That packet; see `Stream.latest`."""
     refused_s: float | None = None
@@ -87,7 +89,7 @@ class Device:
     """For `monitor.service.publisher`: sequence number in the last acknowledgement to the device."""
 
     def __post_init__(self) -> None:
-        self.taken_s = self.arrived_s
+        self.taken_s = self.sent_s = self.arrived_s
 
     @property
     def latest(self) -> tuple[int, float] | None:

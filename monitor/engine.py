@@ -250,6 +250,7 @@ class Engine:
         known = self._devices.obtain(device, arrived_s)
         if known is None:
             return
+        known.sent_s = arrived_s
         if known.is_away:
             self._welcome(known, packet)
         else:
@@ -266,7 +267,10 @@ class Engine:
             The same in seconds since 1970.
         """
         known = self._devices.obtain(device, arrived_s)
-        if known is not None and known.refused_s is None:
+        if known is None:
+            return
+        known.sent_s = arrived_s
+        if known.refused_s is None:
             known.refused_s = time_s
 
     def status(self, device: str, status: wire.DeviceStatus, arrived_s: float) -> None:
@@ -300,8 +304,9 @@ class Engine:
         for known in heard:
             if (latest := known.stream.latest) != known.taken:
                 known.taken, known.taken_s = latest, known.arrived_s
-        silent = [known for known in heard if known.arrived_s < since_s]
-        unusable = [known for known in heard if known.taken_s < since_s <= known.arrived_s]
+        idle = [known for known in heard if known.taken_s < since_s]
+        silent = [known for known in idle if known.sent_s < since_s]
+        unusable = [known for known in idle if known.sent_s >= since_s]
         self._miss(silent, "silent")
         self._miss(unusable, "unusable")
         oldest_s = min((known.taken_s for known in heard if not known.is_away), default=now_s)

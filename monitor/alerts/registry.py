@@ -136,7 +136,7 @@ def _technical(limits: Limits) -> tuple[Detector, ...]:
         DeviceSilent(
             kind="device-silent",
             severity="technical",
-            text="Nothing comes from the device.",
+            text="No samples come from the device.",
             unusable="The device sends nothing that can be used: its error topic says why.",
             over="The device sends again.",
         ),

@@ -1138,6 +1138,18 @@ def test_a_device_is_found_silent_once_until_a_packet_comes_that_was_not_taken_b
     assert engine.tick(361.0) == ["a"]
 
 
+def test_a_device_that_stops_its_samples_and_repeats_its_info_is_told_as_silent() -> None:
+    engine, packets = _engine(), _packets(CALM)
+    engine.feed("a", packets[0], 0.0)
+    alerts = []
+    for second in range(1, 100):
+        engine.describe("a", _info(START_S), second)
+        engine.tick(second)
+        alerts += engine.flush().alerts
+    [alert] = alerts
+    assert (alert.kind, alert.text) == ("device-silent", "No samples come from the device.")
+
+
 def test_a_device_that_sends_the_same_packet_for_ever_is_told_as_sending_nothing_usable() -> None:
     engine, packets = _engine(), _packets(CALM)
     alerts, told = [], []
