@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,16 @@ class Heartbeat:
     """Whether the window is; a stream that ends leaves the last ones short."""
     surroundings: Signal | None
     """(120,) around the fiducial; None if they were not waited for, or the stream does not have all of them."""
+
+
+def resample_cut(resampler: Resampler, samples: Signal, sizes: Sequence[int]) -> Signal:
+    """Return what a resampler makes of samples that come in parts of these sizes, over and over."""
+    parts, at, turn = [], 0, 0
+    while at < samples.size:
+        part = samples[at : at + sizes[turn % len(sizes)]]
+        parts.append(resampler.push(part))
+        at, turn = at + part.size, turn + 1
+    return np.concatenate(parts)
 
 
 class Segmenter:

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor import wire
-from monitor.classify import Classifier
-from monitor.engine import Engine
-from tests.monitor.one_device import BEGIN_S, play
+from tests.monitor.one_device import BEGIN_S, play, play_cut
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 RATE_HZ, SECONDS = 125.0, 70.0
@@ -111,16 +109,7 @@ def test_a_heart_that_is_seen_to_stand_still_long_enough_after_a_gap_is_told() -
 
 def _play(ecg: npt.NDArray[np.int16], sizes: list[int], stop: int) -> list[tuple[str, str, float]]:
     """Play in packets of these sizes over and over, saved and restored once; return what does not hang on packets."""
-    engine, alerts = Engine(Classifier(provider="cpu")), []
-    at = seq = 0
-    while at < ecg.size:
-        part = ecg[at : at + sizes[seq % len(sizes)]]
-        engine.feed("a", wire.Packet(seq, BEGIN_S + at / RATE_HZ, RATE_HZ, part), 0.0)
-        alerts += engine.flush().alerts
-        at, seq = at + part.size, seq + 1
-        if at - part.size <= stop < at:
-            saved, engine = engine.save("a"), Engine(Classifier(provider="cpu"))
-            engine.restore("a", saved, 0.0)
+    _, alerts = play_cut(ecg, RATE_HZ, sizes, stop)
     seen = {"bradycardia", "extreme-bradycardia", "pause", "lead-off"}
     return [(one.kind, one.state, one.time_s) for one in alerts if one.kind in seen]
 

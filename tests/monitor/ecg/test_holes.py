@@ -10,13 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import wire
-from monitor.classify import Classifier
 from monitor.ecg import holes
-from monitor.engine import Engine
 from monitor.wire import NO_SAMPLE
-from tests.monitor.one_device import BEGIN_S, play
-from tests.monitor.one_stream import Resampler
+from tests.monitor.one_device import BEGIN_S, play, play_cut
+from tests.monitor.one_stream import Resampler, resample_cut
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 RATES_HZ = (100.0, 125.0, 128.0, 130.0, 200.0, 250.0, 256.0, 360.0, 500.0, 512.0, 1000.0)
@@ -149,25 +146,11 @@ def test_with_holes_and_damaged_samples_cuts_make_no_difference_to_the_bit(
     for begin in np.flatnonzero(chance.random(3000) < share / 2):
         signal[begin : begin + chance.integers(1, 2 * holes.widest(rate_hz) + 1)] = np.nan
     whole = Resampler(rate_hz, 5.001).push(signal)
-    cutting, parts, at, i = Resampler(rate_hz, 5.001), [], 0, 0
-    while at < signal.size:
-        parts.append(cutting.push(signal[at : at + cuts[i % len(cuts)]]))
-        at, i = at + cuts[i % len(cuts)], i + 1
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(resample_cut(Resampler(rate_hz, 5.001), signal, cuts), whole)
 
 
 def _play_in(samples: Samples, rate_hz: float, sizes: list[int], stop: int) -> list[tuple[str, str, float | None]]:
-    """Play in packets of these sizes over and over, saved and restored once."""
-    engine, found = Engine(Classifier(provider="cpu")), []
-    at = seq = 0
-    while at < samples.size:
-        part = samples[at : at + sizes[seq % len(sizes)]]
-        engine.feed("a", wire.Packet(seq, BEGIN_S + at / rate_hz, rate_hz, part), 0.0)
-        found += engine.flush().beats
-        at, seq = at + part.size, seq + 1
-        if at - part.size <= stop < at:
-            saved, engine = engine.save("a"), Engine(Classifier(provider="cpu"))
-            engine.restore("a", saved, 0.0)
+    found, _ = play_cut(samples, rate_hz, sizes, stop)
     return [(beat.id, beat.verdict, beat.probability) for beat in found]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.monitor.one_stream import BeatQuality, Heartbeat, Resampler, Segmenter
+from tests.monitor.one_stream import BeatQuality, Heartbeat, Resampler, Segmenter, resample_cut
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
 
 RATES = [104.0, 125.0, 128.0, 130.061, 200.0, 250.0, 360.0, 512.617, 1000.0]
@@ -106,8 +106,4 @@ def test_cuts_make_no_difference_to_the_bit(rate_hz: float, cuts: list[int]) -> 
     signal = np.asarray(make_ecg(TIMES, SECONDS, rate_hz) + _hum(rate_hz, 50.0, 200.0), np.float32)[:4000]
     signal[1000:1003] = np.nan
     whole = Resampler(rate_hz, 5.001).push(signal)
-    cutting, parts, at, i = Resampler(rate_hz, 5.001), [], 0, 0
-    while at < signal.size:
-        parts.append(cutting.push(signal[at : at + cuts[i % len(cuts)]]))
-        at, i = at + cuts[i % len(cuts)], i + 1
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(resample_cut(Resampler(rate_hz, 5.001), signal, cuts), whole)

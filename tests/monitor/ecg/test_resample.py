@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from monitor.ecg.resample import DELAY_S, PHASES, design_kernel
 from monitor.wire import NO_SAMPLE
-from tests.monitor.one_stream import Resampler
+from tests.monitor.one_stream import Resampler, resample_cut
 
 RATES = [100.0, 125.0, 130.061, 250.0, 360.0, 512.617, 1000.0, 2000.0]
 
@@ -50,11 +50,7 @@ def test_what_would_be_folded_back_is_down_by_55_db(rate_hz: float, frequency_hz
 def test_cuts_make_no_difference_to_the_bit(rate_hz: float, cuts: list[int]) -> None:
     signal = np.random.default_rng(3).normal(size=3000).astype(np.float32)
     whole = Resampler(rate_hz, 5.001).push(signal)
-    cutting, parts, at, i = Resampler(rate_hz, 5.001), [], 0, 0
-    while at < signal.size:
-        parts.append(cutting.push(signal[at : at + cuts[i % len(cuts)]]))
-        at, i = at + cuts[i % len(cuts)], i + 1
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(resample_cut(Resampler(rate_hz, 5.001), signal, cuts), whole)
 
 
 @pytest.mark.parametrize("rate_hz", [130.061, 250.0, 1000.0])
