@@ -189,10 +189,17 @@ class AmqpSource(Source):
         return messages
 
     def publish(
-        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        key: str | None = None,
+        correlation: bytes | None = None,
     ) -> None:
         """Take a message to be sent; see `Source.publish`."""
-        self._out.publish(topic, payload, qos, retain=retain, key=key)
+        self._out.publish(topic, payload, qos, retain=retain, key=key, correlation=correlation)
 
     def take_confirmed(self) -> list[str]:
         """Return the keys of messages that the broker has confirmed; see `Source.take_confirmed`."""

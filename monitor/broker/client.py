@@ -3,21 +3,25 @@
 paho asks the kernel for each packet byte by byte, and sends each acknowledgement by itself: system calls were more than
 half of what a message cost. Here one call fetches all that has come, and one call sends all that follows from it.
 
-It overrides internals of paho 2 (`_create_socket`, `_handle_publish`, `_mid_generate`): `pyproject.toml` holds paho
-below 3.
+It overrides internals of paho 2 (`_create_socket`, `_handle_publish`, `_mid_generate`, `_send_connect`):
+`pyproject.toml` holds paho below 3.
 """
 
 from __future__ import annotations
 
 import select
 import ssl
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MQTTException
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties, VariableByteIntegers
 
-from monitor.broker.source import Message
+from monitor.broker.source import Message, ReplyTo
 
 CHUNK = 256 * 1024
 """Bytes that are read at a time."""
@@ -29,6 +33,10 @@ TOKEN_BITS = 16
 """A token is the number of the connection and, in its last bits, the packet id."""
 CLOSING_S = 1.0
 """How long a socket that is closed tries to send what waits."""
+NEVER = 0xFFFFFFFF
+"""A session of MQTT 5 that ends so many seconds after its connection does not end: as those of MQTT 3.1.1."""
+RESPONSE_TOPIC, CORRELATION_DATA = 8, 9
+"""Identifiers of properties: MQTT 5, section 2.2.2.2."""
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -139,22 +147,55 @@ class Client(paho.Client):
         """Messages that came and were not taken out."""
         self.connection = 0
         """Number of the connection, part of every message's token."""
+        self.is_newest = False
+        """Whether it greets the broker in MQTT 5."""
+
+    def greet_in(self, version: MQTTProtocolVersion) -> None:
+        """Speak that version of MQTT from the next connection on."""
+        self._protocol = version
+        self.is_newest = version == paho.MQTTv5
+
+    def _send_connect(self, keepalive: int) -> MQTTErrorCode:
+        if self.is_newest:
+            self._clean_start = self._clean_session
+            self._connect_properties = Properties(PacketTypes.CONNECT)
+            if not self._clean_session:
+                self._connect_properties.SessionExpiryInterval = NEVER
+        return super()._send_connect(keepalive)
 
     def _create_socket(self) -> BufferedSocket:  # type: ignore[override]
         return BufferedSocket(super()._create_socket())
 
     def _handle_publish(self) -> MQTTErrorCode:
-        # MQTT 3.1.1, section 3.3: two bytes of length and the topic, the packet id if QoS > 0, the payload. paho's own
-        # way builds an object, formats a line for a log that nobody reads and takes three locks for each message.
+        # Section 3.3 of the standards: two bytes of length and the topic, the packet id if QoS > 0, the properties in
+        # MQTT 5 (a byte where there are none), the payload. paho's own way builds an object, formats a line for a log
+        # that nobody reads and takes three locks for each message.
         header, packet = self._in_packet["command"], self._in_packet["packet"]
         end = 2 + int.from_bytes(packet[:2], "big")
         topic, token = packet[2:end].decode("utf-8", "backslashreplace"), None
         if header & 0b110:
             token = self.connection << TOKEN_BITS | int.from_bytes(packet[end : end + 2], "big")
             end += 2
-        if end > len(packet):
+        if end > len(packet) - self.is_newest:
             return paho.MQTT_ERR_PROTOCOL
+        if self.is_newest:
+            if packet[end]:
+                return self._take_with_properties(topic, packet[end:], token, bool(header & 1))
+            end += 1
         self.inbox.append(Message(topic, bytes(packet[end:]), token, bool(header & 1)))
+        return paho.MQTT_ERR_SUCCESS
+
+    def _take_with_properties(self, topic: str, rest: bytearray, token: int | None, retained: bool) -> MQTTErrorCode:
+        """Take a message whose properties and payload those are."""
+        try:
+            length, begin = VariableByteIntegers.decode(rest)
+        except IndexError:
+            return paho.MQTT_ERR_PROTOCOL
+        end = begin + length
+        if end > len(rest):
+            return paho.MQTT_ERR_PROTOCOL
+        reply_to = _read_reply_to(bytes(rest[:end]))
+        self.inbox.append(Message(topic, bytes(rest[end:]), token, retained, reply_to=reply_to))
         return paho.MQTT_ERR_SUCCESS
 
     @property
@@ -182,3 +223,15 @@ class Client(paho.Client):
         """Whether that is still the socket."""
         current: Any = self.socket()
         return current is sock
+
+
+def _read_reply_to(properties: bytes) -> ReplyTo | None:
+    """Return where the sender of a message wants to be answered; None if it does not say so, or not as it should."""
+    if RESPONSE_TOPIC not in properties and CORRELATION_DATA not in properties:
+        return None  # whatever else they say, it is not looked at
+    try:
+        read, _ = Properties(PacketTypes.PUBLISH).unpack(properties)
+    except (MQTTException, LookupError, UnicodeError, struct.error):
+        return None  # ending the connection would bring it again
+    topic, correlation = getattr(read, "ResponseTopic", None), getattr(read, "CorrelationData", None)
+    return None if topic is None and correlation is None else ReplyTo(topic, correlation)

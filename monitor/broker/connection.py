@@ -6,8 +6,8 @@ Rules
 * A password comes from the environment or a file, never from a flag or the URL, where other users of the machine
   and shell histories would show it.
 * With TLS the broker must show a certificate for its name; a client certificate is shown to it if there is one.
-* The protocol is MQTT 3.1.1: every broker speaks it, nothing of the wire needs more, and paho reads it in two thirds
-  of the time that MQTT 5 takes.
+* The protocol is MQTT 3.1.1, which every broker speaks; the monitor's own source greets in MQTT 5 first
+  (`monitor.broker.mqtt`).
 
 Knows nothing of topics, messages, threads or reconnecting.
 """
@@ -187,6 +187,10 @@ def make_client(
     return client
 
 
+class GreetingEnded(ConnectionError):
+    """A broker ended a connection over TLS instead of answering the greeting."""
+
+
 def connect(client: paho.Client, url: BrokerUrl, keepalive_s: int = 30) -> None:
     """Open the connection and send the MQTT greeting; the broker's answer comes to ``client.on_connect``.
 
@@ -196,6 +200,8 @@ def connect(client: paho.Client, url: BrokerUrl, keepalive_s: int = 30) -> None:
     ------
     ConnectionError
         There is no broker at that address, or TLS fails.
+    GreetingEnded
+        The broker ends the connection after TLS has begun.
     """
     logged: list[str] = []
     client.on_log = lambda _client, _data, _level, text: logged.append(text)
@@ -207,7 +213,7 @@ def connect(client: paho.Client, url: BrokerUrl, keepalive_s: int = 30) -> None:
     client.on_log = None
     if not answered:
         reasons = [text.partition("on socket: ")[2] for text in logged if "on socket: " in text]
-        raise ConnectionError(
+        raise GreetingEnded(
             f"The broker at {url} ended the TLS connection: {reasons[-1] if reasons else 'it gave no reason'}. "
             "Does it want a client certificate, or one of another authority?"
         )
@@ -277,7 +283,7 @@ def _await_answer(client: paho.Client) -> bool:
         if _readable(sock, ANSWER_S):
             result = client.loop_read()
             if result != MQTTErrorCode.MQTT_ERR_SUCCESS:  # a refusal in MQTT has come to `on_connect`
-                return result == MQTTErrorCode.MQTT_ERR_CONN_REFUSED
+                return result in (MQTTErrorCode.MQTT_ERR_CONN_REFUSED, MQTTErrorCode.MQTT_ERR_PROTOCOL)  # in MQTT 5
     return True
 
 

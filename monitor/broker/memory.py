@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monitor.broker.source import Message, Source, Subscription
+from monitor.broker.source import Message, ReplyTo, Source, Subscription
 
 
 class Published(NamedTuple):
@@ -22,6 +22,7 @@ class Published(NamedTuple):
     payload: bytes
     qos: int
     retained: bool = False
+    reply_to: ReplyTo | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +49,11 @@ class MemoryBroker:
         self.is_up = True
         self._tokens = 0
 
-    def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 1, retain: bool = False, reply_to: ReplyTo | None = None
+    ) -> None:
         """Deliver a message to whoever has subscribed to it."""
-        message = Published(topic, payload, qos)
+        message = Published(topic, payload, qos, reply_to=reply_to)
         self.published.append(message)
         if retain and payload:
             self.retained[topic] = message._replace(retained=True)
@@ -86,10 +89,10 @@ class MemoryBroker:
             return None
         message = session.queue.popleft()
         if not message.qos:
-            return Message(message.topic, message.payload, None, message.retained)
+            return Message(message.topic, message.payload, None, message.retained, reply_to=message.reply_to)
         self._tokens += 1
         session.delivered[self._tokens] = message
-        return Message(message.topic, message.payload, self._tokens, message.retained)
+        return Message(message.topic, message.payload, self._tokens, message.retained, reply_to=message.reply_to)
 
     def cut(self, client_id: str) -> None:
         """Lose the connection to a client, and publish its last will."""
@@ -158,11 +161,19 @@ class MemorySource(Source):
         return self._is_attached() and bool(self._session.queue)
 
     def publish(
-        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        key: str | None = None,
+        correlation: bytes | None = None,
     ) -> None:
         """Take a message to be sent."""
         if qos or self._is_attached():
-            self._outgoing.append((Published(topic, payload, qos), retain, key))
+            reply_to = None if correlation is None else ReplyTo(None, correlation)
+            self._outgoing.append((Published(topic, payload, qos, reply_to=reply_to), retain, key))
 
     def take_confirmed(self) -> list[str]:
         """Return the keys of messages that were published."""
@@ -182,7 +193,7 @@ class MemorySource(Source):
         """Publish what waits, if the broker is there."""
         while self._outgoing and self._is_attached():
             message, retain, key = self._outgoing.popleft()
-            self._broker.publish(message.topic, message.payload, message.qos, retain)
+            self._broker.publish(message.topic, message.payload, message.qos, retain, message.reply_to)
             if key is not None:
                 self._confirmed.append(key)
         return not self._outgoing

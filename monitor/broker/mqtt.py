@@ -8,6 +8,9 @@ the greeting and the subscriptions. What may be wrong with a broker is found by 
   their highest QoS. After two such ends, weaker wills are tried. One that is accepted proves nothing, since a broker
   that restarts ends connections as well: the full will is tried once more, and only then counts as refused.
 * A connection that ends whenever a certain message is published: the message is too large (`monitor.broker.size`).
+* The monitor greets in MQTT 5, in which a request says by its properties where it is to be answered. A broker that does
+  not speak it says so, or ends the connection: it is greeted in MQTT 3.1.1 from then on. In MQTT 5 a broker says how
+  many messages it takes before it has confirmed one, whether it keeps retained ones, and what it drops.
 * A subscription that is refused: nothing will ever come. One that is granted with QoS 0: what is sent with a higher QoS
   would end the connection, so QoS 0 is used for everything.
 
@@ -18,13 +21,17 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import select
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from monitor.broker import connection
@@ -41,6 +48,10 @@ BRIEF_S = 5.0
 """After a connection that lived no longer, the next one is not made at once."""
 UNAVAILABLE = (136, 137)
 """Reasons by which a broker refuses a connection for now: server unavailable, server busy."""
+UNSPOKEN = 132
+"""Reason by which a broker refuses a version of MQTT that it does not speak."""
+NO_WILL = (154, 155)
+"""Reasons by which a broker refuses a last will: retained, or with that QoS."""
 MOST_AT_START = 65_536
 """Messages that may come before the broker has answered: no more can be under way."""
 PAUSE_S = 0.2
@@ -55,6 +66,7 @@ class Outgoing(NamedTuple):
     qos: int
     retain: bool
     key: str | None
+    correlation: bytes | None = None
 
     @property
     def size(self) -> int:
@@ -113,6 +125,9 @@ class MqttSource(Source):
         self._subscriptions = list(subscriptions)
         self._client = self._make_client(client_id, password, tls or connection.TlsFiles(), clean)
         self._link = _Link(will)
+        self._most = math.inf  # messages that the broker takes before it has confirmed one of them
+        self._later: deque[Outgoing] = deque()  # what it does not take yet
+        self._is_unspoken = False  # whether the broker has said so of MQTT 5
         self._keys: dict[int, str] = {}  # keys of messages that the broker has not confirmed, by packet id
         self._held: list[Outgoing] = []  # with a key, while QoS 0 is all there is
         self._confirmed: list[str] = []
@@ -158,6 +173,11 @@ class MqttSource(Source):
         """The socket, for `select`, if there is a connection."""
         return self._client.socket()
 
+    def prefer_newest(self) -> None:
+        """Speak MQTT 5 where the broker does, and 3.1.1 elsewhere; before it is opened."""
+        self._client.greet_in(paho.MQTTv5)
+        self._most = 0
+
     def name_hosts(self, hosts: Sequence[tuple[str, int]]) -> None:
         """Name hosts and ports of the same cluster, to try in turn when a connection is lost."""
         self._hosts = itertools.cycle(hosts)
@@ -165,14 +185,15 @@ class MqttSource(Source):
     @property
     def unconfirmed(self) -> int:
         """Messages with QoS 1 that the broker has not confirmed yet."""
-        return self._client.unconfirmed + len(self._held)
+        return self._client.unconfirmed + len(self._held) + len(self._later)
 
     def open(self) -> None:
         """Connect, and wait for the broker's answer; see `Source.open`."""
         for _ in range(MOST_TRIES):
             self._prepare_will()
             self._link.greet()
-            connection.connect(self._client, self._url)
+            if not self._connect():
+                continue
             until_s = time.monotonic() + ANSWER_S
             while not self._link.is_up and not self._link.is_over and time.monotonic() < until_s:
                 if not self._turn(0.1, MOST_AT_START):
@@ -183,7 +204,7 @@ class MqttSource(Source):
                 return
             if not self._link.is_over:
                 raise ConnectionError(self._no_answer())
-            self._link.count_unanswered()
+            self._note_unanswered()
             time.sleep(PAUSE_S)
         raise ConnectionError(
             f"The broker at {self._url} ended the connection instead of answering the MQTT greeting: {_WRONG_PORT}"
@@ -205,10 +226,17 @@ class MqttSource(Source):
         return messages
 
     def publish(
-        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        key: str | None = None,
+        correlation: bytes | None = None,
     ) -> None:
         """Take a message to be sent; see `Source.publish`."""
-        self._publish(Outgoing(topic, payload, qos, retain, key))
+        self._publish(Outgoing(topic, payload, qos, retain, key, correlation))
 
     def take_confirmed(self) -> list[str]:
         """Return the keys of messages that the broker has confirmed; see `Source.take_confirmed`."""
@@ -227,7 +255,9 @@ class MqttSource(Source):
                 self._client.publish(message.topic, message.payload, 0)
                 self._confirmed.extend([message.key] if message.key is not None else [])
             self._held.clear()
-        return self._send() and self._link.is_up
+        while self._later and self._client.unconfirmed < self._most:
+            self._publish_now(self._later.popleft())
+        return self._send() and self._link.is_up and not self._later
 
     def ack(self, tokens: Iterable[int]) -> None:
         """Acknowledge messages; see `Source.ack`."""
@@ -261,6 +291,12 @@ class MqttSource(Source):
         return client
 
     def _publish(self, message: Outgoing) -> None:
+        if message.qos and (self._later or self._client.unconfirmed >= self._most):
+            self._later.append(message)
+        else:
+            self._publish_now(message)
+
+    def _publish_now(self, message: Outgoing) -> None:
         if not self._size.admits(message.size):
             self._size.hold(message) if self._size.is_on_trial else self._refused.append(message.key)
             return
@@ -268,15 +304,27 @@ class MqttSource(Source):
         if message.key is not None and not qos:
             self._held.append(message)
             return
-        mid = self._client.publish(message.topic, message.payload, qos, message.retain and self._link.may_retain).mid
+        self._hand_over(message, qos, retain=message.retain and self._link.may_retain)
+
+    def _hand_over(self, message: Outgoing, qos: int, *, retain: bool) -> int:
+        """Publish a message; return its packet id."""
+        properties = None
+        if message.correlation is not None and self._client.is_newest:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.CorrelationData = message.correlation
+        mid = self._client.publish(message.topic, message.payload, qos, retain, properties).mid
         if message.key is not None:
             self._keys[mid] = message.key
+        return mid
 
-    def _withdraw(self, least: int) -> list[Outgoing]:
-        """Take back the messages of at least that size that the broker has not confirmed."""
+    def _withdraw(self, least: int, after: int = 0) -> list[Outgoing]:
+        """Take back the messages of at least that size that the broker has not confirmed, but for the first ones."""
         withdrawn = []
-        for mid, message in list(self._client.waiting()):
-            outgoing = Outgoing(message.topic, bytes(message.payload), message.qos, message.retain, self._keys.get(mid))
+        for mid, message in list(self._client.waiting())[after:]:
+            correlation = getattr(message.properties, "CorrelationData", None)
+            outgoing = Outgoing(
+                message.topic, bytes(message.payload), message.qos, message.retain, self._keys.get(mid), correlation
+            )
             if outgoing.size >= least:
                 self._client.withdraw(mid)
                 self._keys.pop(mid, None)
@@ -307,7 +355,35 @@ class MqttSource(Source):
                 return False
         return client.loop_misc() == paho.MQTT_ERR_SUCCESS
 
-    def _on_connect(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _props: Any) -> None:
+    def _connect(self) -> bool:
+        """Greet the broker; return whether it may have an answer, False if it is to be greeted in another version."""
+        try:
+            connection.connect(self._client, self._url)
+        except connection.GreetingEnded:
+            self._link.end()
+            if not self._step_down():
+                raise
+            return False
+        return True
+
+    def _step_down(self) -> bool:
+        """Speak MQTT 3.1.1 from the next connection on; return whether another version was spoken till now."""
+        if not self._client.is_newest or (self._link.number and not self._is_unspoken):
+            return False
+        log.info("the broker %s does not answer in MQTT 5: greeting it in MQTT 3.1.1", self._url)
+        self._client.greet_in(paho.MQTTv311)
+        self._most = math.inf
+        return True
+
+    def _note_unanswered(self) -> None:
+        """Note that a connection ended instead of an answer, and draw a conclusion."""
+        if not self._step_down():
+            self._link.count_unanswered()
+
+    def _on_connect(self, client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, props: Any) -> None:
+        if reason.value == UNSPOKEN or reason.value in NO_WILL:
+            self._is_unspoken = reason.value == UNSPOKEN
+            return  # and the connection ends: see `_note_unanswered`
         if reason.value in UNAVAILABLE:
             self._link.is_unavailable = True
             log.info("the broker %s answers: %s", self._url, reason)
@@ -319,11 +395,20 @@ class MqttSource(Source):
             client.disconnect()
             return
         self._client.connection = self._link.accept(resumed=flags.session_present)
+        self._heed(props)
         if self._subscriptions:  # each time: the broker may have forgotten a session, and does not remember a clean one
             client.subscribe([(one.topic, one.qos) for one in self._subscriptions])
         is_usual = flags.session_present and self._link.how == WILLS[0]
         if is_usual or not self._subscriptions:  # what was kept may come before the answer to that
             self._come_up()
+
+    def _heed(self, announced: Any) -> None:
+        """Keep to what a broker of MQTT 5 says that it takes: section 3.2.2.3."""
+        if not self._client.is_newest:
+            return
+        self._most = max(1, getattr(announced, "ReceiveMaximum", MOST_AT_START))
+        self._later.extendleft(reversed(self._withdraw(0, after=self._most)))  # before the client publishes it again
+        self._link.keeps_retained = bool(getattr(announced, "RetainAvailable", 1))
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _props: Any) -> None:
         refused, lowered = _check_grants(self._subscriptions, codes)
@@ -341,10 +426,13 @@ class MqttSource(Source):
         """Note that the broker has answered."""
         self._link.is_up = self._link.is_listening = True
         self._faults.set("greeting", None)
+        self._faults.set("refusal", None)
         self._faults.set("will", self._link.weaker_will(self._url))
         log.info("connected to %s", self._url)
 
-    def _on_publish(self, _client: Any, _data: Any, mid: int, _reason: ReasonCode, _props: Any) -> None:
+    def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _props: Any) -> None:
+        if reason.is_failure:  # in MQTT 3.1.1 it confirms what it drops like anything else
+            self._faults.set("refusal", _DROPPED.format(url=self._url, reason=str(reason).lower()))
         if (key := self._keys.pop(mid, None)) is not None:
             self._confirmed.append(key)
         if mid == self._tested:
@@ -359,7 +447,7 @@ class MqttSource(Source):
             self._link.is_unavailable = False
             self._link.postpone()
         elif lived_s is None:
-            self._link.count_unanswered()
+            self._note_unanswered()
         elif lived_s < BRIEF_S:
             name = self._client._client_id.decode()
             text = "the broker %s ended the connection after %.1f s; is another client called %s?"
@@ -383,10 +471,7 @@ class MqttSource(Source):
         """Publish a message of suspected size on a connection that lives; return its packet id."""
         if message is None:
             return None
-        mid = self._client.publish(message.topic, message.payload, message.qos, message.retain).mid
-        if message.key is not None:
-            self._keys[mid] = message.key
-        return mid
+        return self._hand_over(message, message.qos, retain=message.retain)
 
     def _acquit(self) -> None:
         """The messages that were held back are not too large: publish them."""
@@ -450,11 +535,15 @@ _TOO_LARGE = (
     "the broker {url} ends the connection when a message of {size} bytes is published: let it take larger ones "
     "(mosquitto: max_packet_size)"
 )
+_DROPPED = "the broker {url} drops messages of this monitor ({reason}): let this user write what it publishes"
 _WRONG_PORT = "if this port speaks TLS, write mqtts://; WebSockets and HTTP are not supported."
 
 
-make_source = MqttSource
-"""For `monitor.broker.connection.SCHEMES`."""
+def make_source(*args: Any, **kwargs: Any) -> MqttSource:
+    """Return the monitor's source, which speaks MQTT 5 where the broker does; for `connection.SCHEMES`."""
+    source = MqttSource(*args, **kwargs)
+    source.prefer_newest()
+    return source
 
 
 MOST_TRIES, RETRY_S = 2 * len(WILLS), 0.4
@@ -482,6 +571,8 @@ class _Link:
         self.is_unavailable = False
         """Whether the broker has answered that it cannot serve anybody now."""
         self.most_qos = 1
+        self.keeps_retained = True
+        """Whether the broker says that it keeps retained messages."""
         self.retry_at_s = 0.0
         self._unanswered = 0  # connections in a row that ended instead of an answer
         self._accepted_will: Will | None = None  # weaker than it should be
@@ -513,7 +604,7 @@ class _Link:
     @property
     def may_retain(self) -> bool:
         """Whether the broker takes retained messages."""
-        return self.how.retain
+        return self.how.retain and self.keeps_retained
 
     def greet(self) -> None:
         """A connection was opened, and the greeting sent."""

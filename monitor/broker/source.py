@@ -22,6 +22,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
+class ReplyTo(NamedTuple):
+    """Where the sender of a message wants to be answered, by the properties of MQTT 5."""
+
+    topic: str | None
+    """Response Topic."""
+    correlation: bytes | None
+    """Correlation Data, to be sent back with the answer."""
+
+
 class Message(NamedTuple):
     """A message as it came."""
 
@@ -33,6 +42,8 @@ class Message(NamedTuple):
     """Whether the broker had kept it from before the subscription: it may be of any age."""
     partition: int | None = None
     """Which part of the fleet it belongs to, where the broker deals the devices out to processes."""
+    reply_to: ReplyTo | None = None
+    """Where its sender wants to be answered, if the protocol tells."""
 
 
 class Subscription(NamedTuple):
@@ -88,7 +99,14 @@ class Source(ABC):
 
     @abstractmethod
     def publish(
-        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        key: str | None = None,
+        correlation: bytes | None = None,
     ) -> None:
         """Take a message to be sent; what the broker confirms is kept until then, also over a lost connection.
 
@@ -102,6 +120,8 @@ class Source(ABC):
             Whether the broker gives it to later subscribers as well.
         key
             Returned by `take_confirmed` once the broker has the message; only with QoS 1.
+        correlation
+            `ReplyTo.correlation` of the message that this one answers; left out where the protocol has no place for it.
         """
 
     @abstractmethod

@@ -30,6 +30,12 @@ class Manners:
     """What it answers to each subscription: QoS, 0x80 for a refusal; None: nothing."""
     confirms: bool = True
     """It confirms what is published with QoS 1."""
+    speaks_5: bool = True
+    """It takes greetings in MQTT 5 for what it takes itself,"""
+    refusal: bytes | None = None
+    """or else answers this to them; None: it ends the connection."""
+    versions: list[int] = field(default_factory=list)
+    """Of MQTT, of all greetings so far: 4 is 3.1.1."""
     greetings: list[int] = field(default_factory=list)
     """Connect flags of all greetings so far."""
 
@@ -66,8 +72,11 @@ def _serve(sock: socket.socket, manners: Manners) -> None:
 def _reply(packet: tuple[int, bytes], manners: Manners) -> bytes | None:
     kind, body = packet
     if kind == 0x10:
-        flags = body[7]
+        version, flags = body[6:8]
+        manners.versions.append(version)
         manners.greetings.append(flags)
+        if version == 5 and not manners.speaks_5:
+            return manners.refusal
         if flags & manners.refuses_will:
             return None
         time.sleep(manners.after_s)

@@ -21,6 +21,7 @@ from tests.monitor.broker.fake_broker import Manners, fake_broker
 from tests.monitor.service.proxy import Proxy
 
 WITHIN_S = 10.0
+in_both_versions = pytest.mark.parametrize("newest", [False, True], ids=["MQTT 3.1.1", "MQTT 5"])
 PLUGINS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib")
 
 
@@ -34,8 +35,10 @@ def _mosquitto(folder: Path, *settings: str, port: int | None = None) -> Iterato
 
 
 @contextmanager
-def _source(url: BrokerUrl, will: bool = True, is_open: bool = True) -> Iterator[MqttSource]:
+def _source(url: BrokerUrl, will: bool = True, is_open: bool = True, newest: bool = False) -> Iterator[MqttSource]:
     made = MqttSource(url, "monitor", [Subscription("in", 1)], will=("will", b"gone") if will else None)
+    if newest:
+        made.prefer_newest()
     if is_open:
         made.open()
     yield made
@@ -119,7 +122,8 @@ def test_a_subscription_that_is_refused_or_lowered_is_a_fault(grants: int, caplo
     assert sum(words in message for message in caplog.messages) == 1
 
 
-def test_mosquitto_that_denies_the_subscription_is_a_fault_and_not_a_connection(tmp_path: Path) -> None:
+@in_both_versions
+def test_mosquitto_that_denies_the_subscription_is_a_fault_and_not_a_connection(tmp_path: Path, newest: bool) -> None:
     plugin = next((p for f in PLUGINS if (p := Path(f) / "mosquitto_dynamic_security.so").exists()), None)
     if plugin is None:
         pytest.skip("mosquitto's dynamic security plugin is not installed")
@@ -127,12 +131,13 @@ def test_mosquitto_that_denies_the_subscription_is_a_fault_and_not_a_connection(
     file = tmp_path / "rights.json"
     file.write_text(json.dumps({"defaultACLAccess": rights, "clients": [], "groups": [], "roles": []}))
     settings = f"plugin {plugin}", f"plugin_opt_config_file {file}"
-    with _mosquitto(tmp_path, *settings) as url, _source(url) as source:
+    with _mosquitto(tmp_path, *settings) as url, _source(url, newest=newest) as source:
         assert (source.connected, source.listening) == (True, False)
         assert "refuses the subscription" in str(source.fault)
 
 
-def test_mosquitto_with_qos_0_only_gets_a_will_and_alerts_that_it_takes(tmp_path: Path) -> None:
+@in_both_versions
+def test_mosquitto_with_qos_0_only_gets_a_will_and_alerts_that_it_takes(tmp_path: Path, newest: bool) -> None:
     received: list[bytes] = []
     with _mosquitto(tmp_path, "max_qos 0") as url:
         other = connection.make_client(url, "other")
@@ -141,7 +146,7 @@ def test_mosquitto_with_qos_0_only_gets_a_will_and_alerts_that_it_takes(tmp_path
         connection.connect(other, url)
         other.loop_start()
         begin_s = time.monotonic()
-        with _source(url) as source:
+        with _source(url, newest=newest) as source:
             assert "grants QoS 0 only" in str(source.fault)
             time.sleep(0.2)
             source.publish("out", b"alert", qos=1, key="k")
@@ -154,11 +159,12 @@ def test_mosquitto_with_qos_0_only_gets_a_will_and_alerts_that_it_takes(tmp_path
         other.loop_stop()
 
 
+@in_both_versions
 @pytest.mark.parametrize("largest", [300, 2000])
 def test_a_message_that_is_too_large_for_mosquitto_is_found_out_and_the_others_pass(
-    tmp_path: Path, largest: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, largest: int, newest: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with _mosquitto(tmp_path, f"max_packet_size {largest}") as url, _source(url) as source:
+    with _mosquitto(tmp_path, f"max_packet_size {largest}") as url, _source(url, newest=newest) as source:
         refused: list[str | None] = []
         confirmed: list[str] = []
 
@@ -249,3 +255,72 @@ def test_a_subscription_that_is_not_required_makes_nobody_deaf() -> None:
         assert (source.connected, source.listening) == (True, True)
         assert "refuses the subscription to in" in str(source.fault)
         source.close()
+
+
+@pytest.mark.parametrize("answer", [None, b"\x20\x02\x00\x01", b"\x20\x03\x00\x84\x00"])
+def test_a_broker_that_does_not_speak_mqtt_5_is_greeted_in_the_older_version_from_then_on(
+    answer: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    manners = Manners(speaks_5=False, refusal=answer)
+    with (
+        fake_broker(manners) as url,
+        Proxy(url.port) as proxy,
+        _source(proxy.url, is_open=False, newest=True) as source,
+    ):
+        source.publish("out", b"x", qos=1, key="before")
+        source.open()
+        assert (manners.versions, source.fault) == ([5, 4], None)
+        _until(source, lambda: source.take_confirmed() == ["before"])
+        proxy.cut()
+        _until(source, partial(_has_connected, source, 2))
+        assert manners.versions == [5, 4, 4]
+    assert "last will" not in caplog.text
+
+
+def test_a_broker_that_keeps_nothing_says_so_in_mqtt_5_and_gets_a_will_that_it_takes(tmp_path: Path) -> None:
+    with _mosquitto(tmp_path, "retain_available false") as url, _source(url, newest=True) as source:
+        assert "accepted: QoS 1, not retained" in str(source.fault)
+        source.publish("out", b"x", qos=1, retain=True, key="k")
+        _until(source, lambda: source.take_confirmed() == ["k"])
+        assert source.connections == 1
+
+
+@pytest.mark.parametrize("most", [1, 20])
+def test_a_broker_gets_no_more_unconfirmed_messages_than_it_takes(tmp_path: Path, most: int) -> None:
+    received: list[bytes] = []
+    with _mosquitto(tmp_path, f"max_inflight_messages {most}") as url, Proxy(url.port) as proxy:
+        other = connection.make_client(url, "other")
+        other.on_message = lambda _c, _d, message: received.append(bytes(message.payload))
+        other.on_connect = lambda client, *_: client.subscribe("out", 1)
+        connection.connect(other, url)
+        other.loop_start()
+        wanted = [b"%d" % i for i in range(300)]
+        with _source(proxy.url, is_open=False, newest=True) as source:
+            for payload in wanted[:100]:
+                source.publish("out", payload, qos=1)
+            source.open()
+            for payload in wanted[100:200]:
+                source.publish("out", payload, qos=1)
+            assert not source.flush()
+            assert len(list(source._client.waiting())) == most
+            proxy.cut()
+            for payload in wanted[200:]:
+                source.publish("out", payload, qos=1)
+            _until(source, lambda: source.unconfirmed == 0)
+            _until(source, lambda: wanted[-1] in received)
+            assert source.connections == 2
+        other.disconnect()
+        other.loop_stop()
+    assert sorted(set(received), key=received.index) == wanted
+
+
+def test_what_the_broker_drops_is_a_fault_in_mqtt_5(tmp_path: Path) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic readwrite in\ntopic write allowed\ntopic write will\n")
+    with _mosquitto(tmp_path, f"acl_file {rules}") as url, _source(url, newest=True) as source:
+        source.publish("allowed", b"x", qos=1, key="k")
+        _until(source, lambda: source.take_confirmed() == ["k"])
+        assert source.fault is None
+        source.publish("forbidden", b"x", qos=1, key="l")
+        _until(source, lambda: source.take_confirmed() == ["l"])
+        assert "drops messages of this monitor (not authorized)" in str(source.fault)

@@ -9,15 +9,19 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from pika import spec
 
 from monitor.broker import connection
 from monitor.broker.amqp import AmqpSource
 from monitor.broker.amqp_connection import ClusterUrl, Login, connect_to_any
 from monitor.broker.memory import MemoryBroker, MemorySource
-from monitor.broker.mqtt import MqttSource
-from monitor.broker.source import Message, Source, Subscription
+from monitor.broker.mqtt import MqttSource, make_source
+from monitor.broker.source import Message, ReplyTo, Source, Subscription
 from monitor.broker.topology import Topology
 from monitor.tools.cluster import declare
 from simulator.broker import HOST, EmbeddedBroker
@@ -38,6 +42,8 @@ class Bench(ABC):
     """Whether the broker hands over retained messages."""
     has_sessions = True
     """Whether the broker keeps a session for each client, instead of queues that many share."""
+    has_replies = False
+    """Whether a message says where its sender wants to be answered."""
 
     @abstractmethod
     def source(self, client_id: str, topic: str, will: tuple[str, bytes] | None = None, clean: bool = False) -> Source:
@@ -55,8 +61,18 @@ class Bench(ABC):
     def cut(self, client_id: str) -> None:
         """Break the connection of a source."""
 
+    def ask(self, topic: str, payload: bytes, reply_to: ReplyTo) -> None:
+        """Publish a message that wants an answer."""
+        raise NotImplementedError
+
+    def correlations(self, topic: str) -> list[bytes | None]:
+        """Return what correlated the messages on a topic with what they answer."""
+        raise NotImplementedError
+
 
 class _InMemory(Bench):
+    has_replies = True
+
     def __init__(self) -> None:
         self._broker = MemoryBroker()
 
@@ -71,6 +87,13 @@ class _InMemory(Bench):
 
     def cut(self, client_id: str) -> None:
         self._broker.cut(client_id)
+
+    def ask(self, topic: str, payload: bytes, reply_to: ReplyTo) -> None:
+        self._broker.publish(topic, payload, reply_to=reply_to)
+
+    def correlations(self, topic: str) -> list[bytes | None]:
+        found = [one.reply_to for one in self._broker.published if one.topic == topic]
+        return [None if one is None else one.correlation for one in found]
 
 
 class _Mqtt(Bench):
@@ -105,6 +128,41 @@ class _Mqtt(Bench):
         self._client.loop_stop()
 
 
+class _Mqtt5(_Mqtt):
+    """Sources speak MQTT 5, and so does a third client that asks."""
+
+    has_replies = True
+
+    def __init__(self, url: connection.BrokerUrl, proxy: Proxy) -> None:
+        super().__init__(url, proxy)
+        self._answers: list[tuple[str, bytes | None]] = []
+        self._asker = paho.Client(CallbackAPIVersion.VERSION2, f"asker-{next(_ids)}", protocol=paho.MQTTv5)
+        self._asker.on_message = self._note_answer
+        self._asker.on_connect = lambda client, *_: client.subscribe("+/out", 1)
+        connection.connect(self._asker, url)
+        self._asker.loop_start()
+
+    def source(self, client_id: str, topic: str, will: tuple[str, bytes] | None = None, clean: bool = False) -> Source:
+        return make_source(self._proxy.url, client_id, [Subscription(topic, 1)], will=will, clean=clean)
+
+    def ask(self, topic: str, payload: bytes, reply_to: ReplyTo) -> None:
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ResponseTopic, properties.CorrelationData = reply_to
+        properties.UserProperty = ("a", "b")
+        self._asker.publish(topic, payload, 1, properties=properties).wait_for_publish(WAIT_S)
+
+    def correlations(self, topic: str) -> list[bytes | None]:
+        return [correlation for name, correlation in self._answers if name == topic]
+
+    def close(self) -> None:
+        super().close()
+        self._asker.disconnect()
+        self._asker.loop_stop()
+
+    def _note_answer(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        self._answers.append((message.topic, getattr(message.properties, "CorrelationData", None)))
+
+
 class _Amqp(_Mqtt):
     """The other client speaks MQTT to RabbitMQ; sources consume over one proxy, and publish over another."""
 
@@ -129,7 +187,7 @@ class _Amqp(_Mqtt):
         self._proxy.cut()
 
 
-@pytest.fixture(scope="module", params=["memory", "iotcore", "mosquitto", "rabbitmq"])
+@pytest.fixture(scope="module", params=["memory", "iotcore", "mosquitto", "mosquitto in MQTT 5", "rabbitmq"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Return a broker with all that a test needs of it."""
     if request.param == "memory":
@@ -147,7 +205,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         else:
             folder: Path = tmp_path_factory.mktemp("mosquitto")
             url = stack.enter_context(run_mosquitto(find_mosquitto(), folder))
-        made = _Mqtt(url, stack.enter_context(Proxy(url.port)))
+        kind = _Mqtt5 if request.param == "mosquitto in MQTT 5" else _Mqtt
+        made = kind(url, stack.enter_context(Proxy(url.port)))
         made.raises_qos = request.param == "iotcore"
         stack.callback(made.close)
         yield made
@@ -358,3 +417,21 @@ def test_asking_for_the_same_again_loses_and_repeats_nothing(bench: Bench, sourc
         [message] = _poll(source, 1)
         assert message.payload == b"%d" % i
         source.ack(_tokens([message]))
+
+
+def test_who_asks_says_where_and_is_answered_with_its_own_correlation_data(
+    bench: Bench, source: Source, name: str
+) -> None:
+    if not bench.has_replies:
+        pytest.skip("nobody says in MQTT 3.1.1 or in AMQP where to answer")
+    asked = ReplyTo(f"{name}/out", b"\x00\xff\x08")
+    bench.publish(f"{name}/in", b"plain")
+    bench.ask(f"{name}/in", b"{}", asked)
+    plain, message = _poll(source, 2)
+    assert (plain.payload, plain.reply_to) == (b"plain", None)
+    assert (message.payload, message.reply_to) == (b"{}", asked)
+    source.publish(f"{name}/out", b"no answer", qos=1)
+    source.publish(f"{name}/out", b"answer", qos=1, correlation=asked.correlation)
+    _until(lambda: source.poll(0.02, 10) == [] and source.flush() and len(bench.correlations(f"{name}/out")) == 2)
+    assert bench.correlations(f"{name}/out") == [None, asked.correlation]
+    source.ack(_tokens([plain, message]))

@@ -31,12 +31,19 @@ class _NarrowSource(MemorySource):
         self._refused: list[str | None] = []
 
     def publish(
-        self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, key: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        key: str | None = None,
+        correlation: bytes | None = None,
     ) -> None:
         if len(payload) > self.most:
             self._refused.append(key)
         else:
-            super().publish(topic, payload, qos, retain=retain, key=key)
+            super().publish(topic, payload, qos, retain=retain, key=key, correlation=correlation)
 
     def take_refused(self) -> list[str | None]:
         refused, self._refused = self._refused, []
