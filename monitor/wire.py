@@ -368,7 +368,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Comes back in the answer. Each request needs one of its own, such as a UUID: what comes with one that was
     answered before is answered again, and not done again."""
     response_topic: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    """Where the answer shall go: below `Topics.answer`, and nowhere else."""
+    """Where the answer shall go: below `Topics.answer`, and nowhere else; in MQTT 5 the property of this name says so,
+    if there is one."""
 
 
 class Reload(msgspec.Struct, frozen=True, kw_only=True):

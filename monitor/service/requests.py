@@ -13,7 +13,8 @@ Rules
 * Who asks to forget a device is answered once nothing of it is left, in memory or saved. The audit trail then says who
   asked and when, and not of which device. Every worker drops what it knows of it, and one deletes what is saved.
 * Who asks for a refresh gets no answer: what was published is published again.
-* An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere.
+* An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere. Who wants
+  one elsewhere is refused. In MQTT 5 a request says where by its properties; its correlation data comes back.
 
 Knows the wire, the engine and the store; nothing of how requests come in.
 """
@@ -51,6 +52,15 @@ REFRESH_S = 2.0
 
 class Refusal(ValueError):
     """A request cannot be granted, for a reason that its sender understands."""
+
+
+class Reply(NamedTuple):
+    """Where a request is to be answered."""
+
+    topic: str | None
+    """None: not at all."""
+    correlation: bytes | None
+    """To be sent back with the answer."""
 
 
 class Task(NamedTuple):
@@ -116,7 +126,7 @@ class Requests:
         self._decided: dict[str, int] = {}  # partitions of the devices about which was decided since they are ours
         self._allowance = Allowance()
         self._came: list[tuple[str, Message]] = []
-        self._waiting: dict[str, tuple[RequestRow, str | None]] = {}  # granted ones, and where their answers go
+        self._waiting: dict[str, tuple[RequestRow, Reply]] = {}  # granted ones, and where their answers go
         self._forgotten: dict[str, str] = {}  # devices, by the request that is not answered yet
         self._reloads: deque[str | None] = deque(maxlen=RELOADS)  # ids of the latest
         self._dropped: list[str] = []  # those that were forgotten in this turn
@@ -246,7 +256,8 @@ class Requests:
             if message.retained or not self._allowance.admits(now_s):
                 self._count_refused(verb, "retained requests are ignored" if message.retained else "too many requests")
                 continue
-            self._allowance.charge(len(message.payload), 0.0, now_s)
+            correlation = b"" if message.reply_to is None else message.reply_to.correlation or b""
+            self._allowance.charge(len(message.payload) + len(correlation), 0.0, now_s)
             self._take(verb, message)
         dropped, self._dropped = self._dropped, []
         return dropped
@@ -261,32 +272,32 @@ class Requests:
     def answer(self, rows: Sequence[tuple[RequestRow, str | None]]) -> None:
         """Answer requests of which what was decided is saved now, or cannot be for a reason."""
         for row, fault in rows:
-            _, topic = self._waiting.pop(row.id, (row, None))
+            _, reply = self._waiting.pop(row.id, (row, NOWHERE))
             if (device := self._forgotten.pop(row.id, None)) is not None:
-                self._answer(topic, self._prove(row, device, fault))
+                self._answer(reply, self._prove(row, device, fault))
                 continue
             text = row.answer if fault is None else f"{row.answer} But it is not saved: {fault}."
-            self._answer(topic, wire.Answer(id=_id_of(row), ok=True, text=text))
+            self._answer(reply, wire.Answer(id=_id_of(row), ok=True, text=text))
 
     def _take(self, verb: str, message: Message) -> None:
-        id_, topic = _read_sender(message.payload)
+        id_, reply = _read_sender(message)
         try:
             if verb == wire.RELOAD:
-                self._reload(wire.decode(message.payload, wire.Reload), message.payload)
+                self._reload(wire.decode(message.payload, wire.Reload), message.payload, reply)
                 return
             request = wire.decode(message.payload, wire.Request)
             if self.is_for_others(request.device, message.partition):
                 if verb == "forget" and not (self._is_shared and self._tools.engine.knows(request.device)):
                     self._drop(request.device)
                 return
-            self._handle(verb, request, message.payload)
+            self._handle(verb, request, message.payload, reply)
             if message.partition is not None:
                 self._decided[request.device] = message.partition
         except (Refusal, wire.PacketError) as error:
             if isinstance(error, wire.PacketError) and not self._speaks_for_all(message.partition):
                 return
             self._count_refused(verb, str(error))
-            self._answer(topic, wire.Answer(id=id_, ok=False, text=str(error)))
+            self._answer(reply, wire.Answer(id=id_, ok=False, text=str(error)))
 
     def _speaks_for_all(self, partition: int | None) -> bool:
         """Whether it is for this process to say what is wrong with a request that names no device."""
@@ -310,15 +321,16 @@ class Requests:
         number, workers = self._shard
         return workers == 1 or zlib.crc32(device.encode()) % workers == number
 
-    def _handle(self, verb: str, request: wire.Request, payload: bytes) -> None:
+    def _handle(self, verb: str, request: wire.Request, payload: bytes, reply: Reply) -> None:
         tools = self._tools
         named = next((one for one in wire.VERBS if one == verb), None)
         if named is None:
             raise Refusal(f"There is no request {verb[:64]!r}{nearest(verb[:64], [*wire.VERBS, wire.RELOAD]) or '.'}")
         for name in ("by", "reason", "name", "text", "episode"):
             _check_word(name, getattr(request, name))
+        self._check_reply(reply)
         task = Task(named, request, request.id or uuid4().hex, time.time())
-        if self._answer_again(verb, request, payload):
+        if self._answer_again(verb, request, payload, reply):
             return
         text = self._grant[task.verb](task)
         if named == "forget":
@@ -330,18 +342,19 @@ class Requests:
             )
             tools.checkpoint.decided.add(request.device, tools.decisions.save(request.device), row)
             tools.states.touch([request.device])
-        self._granted(row, request.response_topic)
+        self._granted(row, reply)
         log.info("%s by %s: %s", verb, request.by, text, extra={"device": row.device})
 
-    def _reload(self, request: wire.Reload, payload: bytes) -> None:
+    def _reload(self, request: wire.Reload, payload: bytes, reply: Reply) -> None:
         """Let the configuration file be read again, by this worker; the first one answers for all."""
         _check_word("by", request.by)
+        self._check_reply(reply)
         is_first = self._shard[0] == 0
         if self._is_shared:
             if request.id is not None and request.id in self._reloads:  # the broker delivers it twice
                 return
             self._reloads.append(request.id)
-        elif is_first and self._answer_again(wire.RELOAD, request, payload):
+        elif is_first and self._answer_again(wire.RELOAD, request, payload, reply):
             return
         try:
             text = self._tools.reload()
@@ -351,16 +364,16 @@ class Requests:
             raise Refusal(str(error)) from None
         if is_first:
             row = RequestRow(request.id or uuid4().hex, time.time(), "", wire.RELOAD, request.by, payload, text)
-            self._granted(row, request.response_topic)
+            self._granted(row, reply)
             self._tools.checkpoint.decided.note(row)
             log.info("%s by %s", wire.RELOAD, request.by)
 
-    def _granted(self, row: RequestRow, topic: str | None) -> None:
+    def _granted(self, row: RequestRow, reply: Reply) -> None:
         """Count a request that was granted, and let it be answered once it is saved."""
         self._tools.engine.counts[counters.REQUESTS] += 1
-        self._waiting[row.id] = row, topic
+        self._waiting[row.id] = row, reply
 
-    def _answer_again(self, verb: str, request: wire.Request | wire.Reload, payload: bytes) -> bool:
+    def _answer_again(self, verb: str, request: wire.Request | wire.Reload, payload: bytes, reply: Reply) -> bool:
         """Answer a request that was granted before, if that is saved, else later; return whether it was granted."""
         before = None if request.id is None else self._find(request.id)
         if before is None:
@@ -370,7 +383,7 @@ class Requests:
         if row.verb != verb or not is_same:
             raise Refusal(f"The id {row.id} was that of another request: give each its own, such as a UUID.")
         if row.id not in self._waiting:
-            self._answer(request.response_topic, wire.Answer(id=request.id, ok=True, text=row.answer))
+            self._answer(reply, wire.Answer(id=request.id, ok=True, text=row.answer))
         return True
 
     def _is_forgotten(self, row: RequestRow, request: wire.Request | wire.Reload) -> bool:
@@ -381,13 +394,13 @@ class Requests:
         left = self._count_left(device)
         return left is not None and not left.total() - left["packet"]  # the request itself is one
 
-    def _find(self, id_: str) -> tuple[RequestRow, str | None] | None:
+    def _find(self, id_: str) -> tuple[RequestRow, Reply] | None:
         """Return a request that was granted before, saved or not."""
         if id_ in self._waiting:
             return self._waiting[id_]
         store = self._tools.store
         row = None if store is None or store.delay is not None else store.find_request(id_)  # the loop would wait
-        return None if row is None else (row, None)
+        return None if row is None else (row, NOWHERE)
 
     def _acknowledge(self, task: Task) -> str:
         request, device = task.request, task.request.device
@@ -597,13 +610,23 @@ class Requests:
         self._tools.engine.counts[counters.REQUESTS_REFUSED] += 1
         log.info("refused a request to %s: %s", verb[:64], why)
 
-    def _answer(self, topic: str | None, answer: wire.Answer) -> None:
-        if topic is None:
+    def _check_reply(self, reply: Reply) -> None:
+        """Refuse what is to be answered where no answers go."""
+        if not self._may_answer(reply):
+            expected = self._topics.answer(self._name, "")
+            raise Refusal(f"Answers go below {expected} only: got the response topic {str(reply.topic)[:200]!r}.")
+
+    def _may_answer(self, reply: Reply) -> bool:
+        below, topic = self._topics.answer(self._name, ""), reply.topic
+        return topic is None or (topic.startswith(below) and topic != below and not set(topic) & set("+#\0"))
+
+    def _answer(self, reply: Reply, answer: wire.Answer) -> None:
+        if reply.topic is None:
             return
-        if not topic.startswith(self._topics.answer(self._name, "")) or "+" in topic or "#" in topic:
+        if not self._may_answer(reply):
             self._tools.engine.counts[counters.ANSWERS_NOWHERE] += 1
             return
-        self._tools.source.publish(topic, wire.encode(answer), qos=1)
+        self._tools.source.publish(reply.topic, wire.encode(answer), qos=1, correlation=reply.correlation)
 
 
 def _check_word(name: str, word: str | None) -> None:
@@ -612,13 +635,17 @@ def _check_word(name: str, word: str | None) -> None:
         raise Refusal(f"{name} must be printable text: got {word[:40]!r}.")
 
 
-def _read_sender(payload: bytes) -> tuple[str | None, str | None]:
-    """Return the id and the response topic of a request, be the rest as it may."""
+NOWHERE = Reply(None, None)
+
+
+def _read_sender(message: Message) -> tuple[str | None, Reply]:
+    """Return the id of a request and where to answer it, be the rest as it may; what MQTT 5 says comes first."""
+    topic, correlation = message.reply_to or (None, None)
     try:
-        read = wire.decode(payload, _Sender)
+        read = wire.decode(message.payload, _Sender)
     except wire.PacketError:
-        return None, None
-    return read.id, read.response_topic
+        return None, Reply(topic, correlation)
+    return read.id, Reply(read.response_topic if topic is None else topic, correlation)
 
 
 class _Sender(msgspec.Struct):

@@ -191,7 +191,20 @@ def _message(name: str, message: type[msgspec.Struct]) -> dict[str, Any]:
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{message.__name__}"},
         "examples": [{"payload": msgspec.to_builtins(EXAMPLES[message])}],
+        **_properties(message),
     }
+
+
+def _properties(message: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return what of the properties of MQTT 5 has a meaning."""
+    correlation = {"type": "string", "format": "binary", "description": "Comes back with the answer as it was sent."}
+    topic = {"type": "string", "description": "Where the answer shall go, instead of `response_topic`."}
+    found = {
+        wire.Request: {"responseTopic": topic, "correlationData": correlation},
+        wire.Reload: {"responseTopic": topic, "correlationData": correlation},
+        wire.Answer: {"correlationData": correlation | {"description": "That of the request, if it had any."}},
+    }.get(message)
+    return {} if found is None else {"bindings": {"mqtt": found | {"bindingVersion": "0.2.0"}}}
 
 
 def _field_docstrings() -> dict[str, dict[str, str]]:

@@ -13,7 +13,8 @@ from uuid import uuid4
 import pytest
 
 from monitor import counters, wire
-from monitor.broker.memory import MemoryBroker
+from monitor.broker.memory import MemoryBroker, Published
+from monitor.broker.source import ReplyTo
 from monitor.service.decisions import Decisions
 from monitor.state.location import locate
 from monitor.state.memory import MemoryLocation
@@ -237,12 +238,57 @@ def test_every_granted_request_is_in_the_audit_trail(tmp_path: Path) -> None:
     assert json.loads(rows[0].payload)["name"] == "Bed 4"
 
 
-def test_an_answer_goes_nowhere_else_than_where_answers_go(monitor: Monitor) -> None:
-    for topic in ("ecg/v1/a/alerts", TOPICS.monitor_status("monitor"), TOPICS.answer("other", "x"), f"{ANSWERS}/#"):
+ELSEWHERE = ("ecg/v1/a/alerts", TOPICS.monitor_status("monitor"), TOPICS.answer("other", "x"), f"{ANSWERS}/#", "")
+
+
+@pytest.mark.parametrize("in_properties", [False, True])
+def test_who_wants_an_answer_where_none_goes_is_refused(
+    monitor: Monitor, in_properties: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for topic in ELSEWHERE:
         before = len(monitor.messages(topic))
-        assert monitor.ask("rename", "a", name="x", response_topic=topic) is None
+        if in_properties:
+            assert _ask_by_properties(monitor, ReplyTo(topic, None), response_topic=ANSWERS) == []
+        else:
+            assert monitor.ask("rename", "a", name="x", response_topic=topic) is None
         assert len(monitor.messages(topic)) == before
-    assert monitor.service.engine.counts[counters.ANSWERS_NOWHERE] == 4
+        assert f"Answers go below ecg/v1/monitor/monitor/answer/ only: got the response topic {topic!r}" in caplog.text
+    counts = monitor.service.engine.counts
+    assert (counts[counters.ANSWERS_NOWHERE], counts[counters.REQUESTS_REFUSED]) == (len(ELSEWHERE), len(ELSEWHERE))
+    assert counts[counters.REQUESTS] == 0
+
+
+def _ask_by_properties(monitor: Monitor, reply_to: ReplyTo, verb: str = "rename", **fields: Any) -> list[Published]:
+    """Ask as a client of MQTT 5; return what comes below the topic of answers."""
+    asked = {"by": "nurse", "device": "a", "id": uuid4().hex, "name": "x"} | fields
+    before = len(monitor.broker.published)
+    monitor.broker.publish(TOPICS.request("monitor", verb), json.dumps(asked).encode(), reply_to=reply_to)
+    monitor.turn()
+    below = TOPICS.answer("monitor", "")
+    return [one for one in monitor.broker.published[before:] if one.topic.startswith(below)]
+
+
+def test_a_request_in_mqtt_5_is_answered_where_its_properties_say_with_its_correlation_data(monitor: Monitor) -> None:
+    there, data = TOPICS.answer("monitor", "hall/7"), b"\x00\xff"
+    [answer] = _ask_by_properties(monitor, ReplyTo(there, data), name="Bed 4", response_topic=ANSWERS)
+    assert (answer.topic, answer.reply_to) == (there, ReplyTo(None, data))
+    assert wire.decode(answer.payload, wire.Answer).text.startswith("a is called Bed 4.")
+    [answer] = _ask_by_properties(monitor, ReplyTo(there, None), name=" ")
+    assert (answer.topic, answer.reply_to) == (there, None)
+    assert not wire.decode(answer.payload, wire.Answer).ok
+    [answer] = _ask_by_properties(monitor, ReplyTo(None, data), response_topic=ANSWERS)
+    assert (answer.topic, answer.reply_to) == (ANSWERS, ReplyTo(None, data))
+    [answer] = _ask_by_properties(monitor, ReplyTo(there, data), "reload")
+    assert (answer.topic, answer.reply_to) == (there, ReplyTo(None, data))
+
+
+def test_a_request_that_comes_twice_is_answered_to_whoever_asks_again(monitor: Monitor) -> None:
+    for name in ("first", "second"):
+        reply_to = ReplyTo(TOPICS.answer("monitor", name), name.encode())
+        [answer] = _ask_by_properties(monitor, reply_to, id="same")
+        assert (answer.topic, answer.reply_to) == (reply_to.topic, ReplyTo(None, name.encode()))
+    assert monitor.service.engine.counts[counters.REQUESTS] == 1
 
 
 def test_garbage_and_retained_requests_are_refused_and_disturb_nobody(monitor: Monitor) -> None:
