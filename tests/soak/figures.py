@@ -2,12 +2,15 @@
 
 cost: processor time of all monitors for each packet, with 1, 2 and 4 of them on one RabbitMQ and one PostgreSQL.
 latency: from the end of a packet to the message about a beat in it: a monitor on mosquitto with its state in a file,
-and one on RabbitMQ and PostgreSQL, one after the other, at the same rate.
+and one on RabbitMQ and PostgreSQL, in turn, at the same rate.
+
+Each round measures all of them once; what is given at the end is the median of the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -31,6 +34,8 @@ from tests.soak.cluster import NAME, Listener, cut, make_signals, play, run_clus
 
 WARM_S = 20.0
 """The first beats come after some seconds, and what is new is looked up."""
+START_S = 180.0
+"""How long a monitor may take to start: one whose compiled loops are not cached compiles them."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -42,24 +47,31 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--monitors", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--each", action="store_true", help="of cost: so many devices for each monitor")
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args(words)
+    gc.disable()  # a collection stops the sender and the listener for 0.3 s
     print(f"{cpu_name()}, load {os.getloadavg()[0]:.1f}, {options.devices} devices", flush=True)
     if options.what == "cost":
-        for monitors in options.monitors:
-            _measure_cost(options, monitors)
+        rounds = [[_measure_cost(options, monitors) for monitors in options.monitors] for _ in range(options.rounds)]
+        medians = np.median(rounds, axis=0)
+        _say(f"medians of {options.rounds}: " + ", ".join(f"{one:.0f}" for one in medians) + " us a packet")
     else:
-        _measure_latency(options)
+        added_ms = np.array([_measure_latency(options) for _ in range(options.rounds)])
+        p50, p99 = np.median(added_ms, axis=0)
+        _say(f"median of {options.rounds}: added p50 {p50:.1f}, p99 {p99:.1f} ms")
 
 
-def _measure_cost(options: argparse.Namespace, monitors: int) -> None:
+def _measure_cost(options: argparse.Namespace, monitors: int) -> float:
+    """Return the processor time of a packet in microseconds."""
     devices = options.devices * (monitors if options.each else 1)
     with run_cluster(options.nodes, monitors) as cluster, _playing(cluster.nodes[0].url, devices, options.seconds):
         time.sleep(WARM_S)
         before_s, began_s = _cpu_s(cluster.monitors), time.monotonic()
         time.sleep(options.seconds - WARM_S)
         spent_s, passed_s = _cpu_s(cluster.monitors) - before_s, time.monotonic() - began_s
-    packet_us, share = spent_s / (passed_s * devices) * 1e6, 100 * spent_s / passed_s
-    print(f"{monitors} monitors, {devices} packets a second: {packet_us:.0f} us a packet, {share:.0f} % of a core")
+    packet_us, share = float(spent_s / (passed_s * devices) * 1e6), 100 * spent_s / passed_s
+    _say(f"{monitors} monitors, {devices} packets a second: {packet_us:.0f} us a packet, {share:.0f} % of a core")
+    return packet_us
 
 
 def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
@@ -67,7 +79,8 @@ def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
     return float(sum(one.user + one.system for one in times))
 
 
-def _measure_latency(options: argparse.Namespace) -> None:
+def _measure_latency(options: argparse.Namespace) -> Sequence[float]:
+    """Return what is added in ms at p50 and p99."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         broker = Broker("mosquitto", Path(folder) / "broker")
@@ -81,7 +94,8 @@ def _measure_latency(options: argparse.Namespace) -> None:
         shared_ms = _listen(cluster.nodes[0].url, options)
     _print(f"RabbitMQ with {options.nodes} nodes, PostgreSQL", shared_ms)
     added = np.percentile(shared_ms, [50, 99]) - np.percentile(alone_ms, [50, 99])
-    print(f"added: p50 {added[0]:.1f}, p99 {added[1]:.1f} ms")
+    _say(f"added: p50 {added[0]:.1f}, p99 {added[1]:.1f} ms")
+    return list(added)
 
 
 @contextmanager
@@ -90,8 +104,12 @@ def _alone(url: BrokerUrl, state: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "monitor", "run", "--broker", str(url), "--state", str(state), "--name", NAME]
     command += ["--beats", "--provider", "cpu", "--alert", f"{ALERTS.n}/{ALERTS.m}", "--silent", "3600"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        time.sleep(WARM_S)
         try:
+            with Listener(url) as listener:
+                until_s = time.monotonic() + START_S
+                while not listener.on_statuses():
+                    assert time.monotonic() < until_s, "the monitor did not start"
+                    time.sleep(0.1)
             yield
         finally:
             process.send_signal(signal.SIGTERM)
@@ -122,7 +140,11 @@ def _playing(url: BrokerUrl, devices: int, seconds: float) -> Iterator[None]:
 
 def _print(what: str, late_ms: Sequence[float]) -> None:
     p50, p99, longest = np.percentile(late_ms, [50, 99, 100])
-    print(f"{what:36} {len(late_ms)} beats: p50 {p50:.1f}, p99 {p99:.1f}, max {longest:.1f} ms", flush=True)
+    _say(f"{what:36} {len(late_ms)} beats: p50 {p50:.1f}, p99 {p99:.1f}, max {longest:.1f} ms")
+
+
+def _say(text: str) -> None:
+    print(f"load {os.getloadavg()[0]:.1f}: {text}", flush=True)
 
 
 if __name__ == "__main__":
