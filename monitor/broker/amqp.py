@@ -145,6 +145,11 @@ class AmqpSource(Source):
         return bool(self._inbox)
 
     @property
+    def wants_acks(self) -> bool:
+        """Whether so much of a partition is unacknowledged that RabbitMQ will soon hand out no more of it."""
+        return any(len(unacked.tags) >= PREFETCH // 2 for unacked in self._unacked.values())
+
+    @property
     def unconfirmed(self) -> int:
         """Messages with QoS 1 that the broker has not confirmed yet."""
         return self._out.unconfirmed

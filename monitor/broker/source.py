@@ -146,6 +146,14 @@ class Source(ABC):
         """Acknowledge messages, in the order in which they came."""
 
     @property
+    def wants_acks(self) -> bool:
+        """Whether the broker may be waiting for acknowledgements before it hands out more.
+
+        Where nobody knows how many it hands out, silence may mean that.
+        """
+        return self.is_quiet
+
+    @property
     def surplus(self) -> list[int]:
         """Partitions of which others could take over some, so that all have equally many."""
         return []

@@ -100,7 +100,7 @@ class Loop:
         parts.intake.report(parts.engine.take_notices(), now_s)
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
-            self._commit(now_s, idle=parts.source.is_quiet)
+            self._commit(now_s, idle=parts.source.wants_acks)
         if parts.store is not None and parts.store.is_fenced:
             raise Superseded(f"{parts.store.fault}. Starting over is safe: what was not saved is found again.")
         if parts.source.connected and self._status.is_due(now_s):

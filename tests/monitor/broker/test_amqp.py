@@ -249,6 +249,21 @@ def test_a_loop_that_may_take_nothing_keeps_its_partitions_and_gets_what_has_com
     assert not first.take_lost()
 
 
+def test_it_wants_acknowledgements_before_rabbitmq_holds_a_partition_back(
+    bench: _Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = bench.source()
+    bench.publish("samples", b"1")
+    [messages] = _poll([source], _got(DEVICES))
+    while source.poll(0.1, 1000) or not source.is_quiet:
+        source.flush()
+    assert not source.wants_acks  # though nothing comes
+    monkeypatch.setattr(amqp, "PREFETCH", 4)
+    assert source.wants_acks
+    source.ack([message.token for message in messages if message.token is not None])
+    assert not source.wants_acks
+
+
 def test_a_loop_that_hangs_loses_its_partitions_to_those_in_line(
     bench: _Bench, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
