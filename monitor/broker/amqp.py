@@ -57,6 +57,8 @@ FEW = 100
 NOBODY = "monitor"
 """A request that names no device goes where one of this name would be."""
 TOPIC = TOPIC_EXCHANGE.encode()
+MOST_HEARD = 1000
+"""Requests that all processes hear are taken in such pieces."""
 TAG_BITS, CHANNEL_BITS = 48, 16
 """A token is the numbers of the connection, of the channel, and of the delivery; those of MQTT are shorter."""
 MOST_CHANNELS = 2000
@@ -188,8 +190,7 @@ class AmqpSource(Source):
             self._inbox += self._out.poll(min(wait_s, 0.02), max(1, most))
             self.is_quiet = not self._inbox
         else:  # even if nothing may be returned: there are heartbeats, too
-            self._read(connection, wait_s)
-            self._inbox += self._out.poll(0.0, max(1, most))
+            self._wait(connection, wait_s)
         messages, self._inbox = self._inbox[:most], self._inbox[most:]
         return messages
 
@@ -346,14 +347,30 @@ class AmqpSource(Source):
             self._connector.start()
         return self._connection
 
-    def _read(self, connection: Connection, wait_s: float) -> None:
-        """Wait for something, and take it."""
+    def _wait(self, connection: Connection, wait_s: float) -> None:
+        """Wait for messages, and for others if they can be expected soon; what else comes is no reason to return."""
+        until_s = time.monotonic() + wait_s
+        self.is_quiet = not self._inbox
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            readable = self._select(connection, left_s)
+            self.is_quiet = self.is_quiet and not readable
+            if connection in readable and left_s:
+                time.sleep(self._gathering.wait_s(time.monotonic()))
+            self._read(connection)
+            self._inbox += self._out.poll(0.0, MOST_HEARD)
+            if self._inbox or not readable or self._connection is None or not self._out.connected:
+                return
+
+    def _select(self, connection: Connection, wait_s: float) -> list[Any]:
+        """Wait until there is something to read, or what waits can be sent; return where."""
         sockets: list[Any] = [connection] if self._out.socket is None else [connection, self._out.socket]
         writing = [connection] if connection.has_output else []
         readable, _, _ = select.select(sockets, writing, [], 0.0 if connection.has_pending else wait_s)
-        self.is_quiet = not readable and not self._inbox
-        if connection in readable and wait_s:
-            time.sleep(self._gathering.wait_s())
+        return readable
+
+    def _read(self, connection: Connection) -> None:
+        """Take what has come of the partitions."""
         before = len(self._inbox)
         try:
             for found in connection.read():

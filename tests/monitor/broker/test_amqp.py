@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
@@ -262,6 +263,20 @@ def test_it_wants_acknowledgements_before_rabbitmq_holds_a_partition_back(
     assert source.wants_acks
     source.ack([message.token for message in messages if message.token is not None])
     assert not source.wants_acks
+
+
+def test_what_the_broker_confirms_ends_no_wait_for_packets(bench: _Bench) -> None:
+    source = bench.source()
+    bench.publish("samples", b"1")
+    _poll([source], _got(DEVICES))
+    source.publish(f"{bench.name}/v1/d0/alerts", b"alert", 1, key="alert")
+    source.flush()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(source.poll, WAIT_S, 1000)
+        time.sleep(1.0)  # meanwhile the alert is confirmed
+        bench.publish("samples", b"2")
+        assert {message.payload for message in waiting.result()} == {b"2"}
+    assert source.take_confirmed() == ["alert"]
 
 
 def test_a_loop_that_hangs_loses_its_partitions_to_those_in_line(
