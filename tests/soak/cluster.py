@@ -1,8 +1,9 @@
 """A cluster on one machine, a fleet on it, and what faults cost: `python -m tests.soak.cluster`, `make cluster-demo`.
 
 Starts RabbitMQ, PostgreSQL and three monitors, plays devices in real time, and meanwhile kills a monitor, lets another
-join, and freezes a third past its takeover; or, with `--faults database`, kills and restarts PostgreSQL, and takes it
-away for a minute. At the end every beat and every alert is compared with what one engine finds that nothing befalls.
+join, has one leave, and freezes one past its takeover; with three nodes one of them is killed, too, and started again.
+With `--faults database` it kills and restarts PostgreSQL instead, and takes it away for a minute. At the end every beat
+and every alert is compared with what one engine finds that nothing befalls.
 RabbitMQ and PostgreSQL must be installed, but need not run: they get ports and directories of their own.
 """
 
@@ -42,6 +43,8 @@ HEARTS = 40
 INFO = wire.Info(rate_hz=RATE_HZ, lead="II", resolution_uv=1.0, first_seen_s=1e9)
 LATE_S = 60.0
 """How long the last beats may take."""
+THAWED_S = 10.0
+"""So soon a monitor that was frozen finds that others have its devices, if anything was on its way to the store."""
 TOLD_S = 12.0
 """After so long every status tells what is wrong, or that nothing is: they come every 10 s."""
 
@@ -178,9 +181,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=1, help="of RabbitMQ; with 3, one of them is killed as well")
     parser.add_argument("--monitors", type=int, default=3)
     parser.add_argument("--faults", choices=FAULTS, default="monitors", help="what they are done to")
+    parser.add_argument("--freeze", type=float, default=20.0, help="seconds for which a monitor is frozen")
     parser.add_argument("--away", type=float, default=60.0, help="seconds for which the database is away")
     parser.add_argument("--logs", type=Path, help="directory for what the monitors log")
     options = parser.parse_args(words)
+    if options.monitors < 3 and options.faults == "monitors":
+        parser.error(
+            f"one each is killed, told to stop and frozen: got {options.monitors} monitors, expected at least 3"
+        )
     print("starting RabbitMQ, PostgreSQL and the monitors (half a minute)", flush=True)
     signals = make_signals(options.devices, options.seconds)
     with run_cluster(options.nodes, options.monitors, options.logs) as cluster:
@@ -226,27 +234,34 @@ def _tells(listener: Listener, began_s: float, ended_s: float) -> bool:
 
 
 def _disturb_monitors(cluster: Cluster, options: argparse.Namespace) -> None:
-    """Kill, join, freeze and thaw, evenly over the time."""
-    seconds = options.seconds
-    first, second = cluster.monitors[:2]
-    time.sleep(seconds / 5)
+    """Kill, join, leave, freeze and thaw monitors, and kill and restart a node if there are more."""
+    first, second, third = cluster.monitors[:3]
+    pause_s = max(1.0, (options.seconds - options.freeze - THAWED_S) / 8)
+    time.sleep(2 * pause_s)
     _say("a monitor is killed with -9")
     first.kill()
-    time.sleep(seconds / 10)
+    time.sleep(pause_s)
     _say("another joins")
     cluster.start_monitor()
     if len(cluster.nodes) > 1:
-        time.sleep(seconds / 10)
+        time.sleep(pause_s)
         _say("a node of RabbitMQ is killed with -9")
         cluster.nodes[-1].end(signal.SIGKILL)
-    time.sleep(seconds / 10)
-    _say("a monitor is frozen")
+        time.sleep(pause_s)
+        _say("and started again")
+        cluster.nodes[-1].start()
+    time.sleep(pause_s)
+    _say("a monitor is told to stop, and another is started")
+    third.terminate()
+    cluster.start_monitor()
+    time.sleep(pause_s)
+    _say(f"a monitor is frozen for {options.freeze:g} s")
     second.send_signal(signal.SIGSTOP)
-    time.sleep(max(20.0, seconds / 5))  # RabbitMQ gives it up after two heartbeats
+    time.sleep(options.freeze)
     _say("and thawed: others have had its devices for a while")
     second.send_signal(signal.SIGCONT)
     try:
-        second.wait(10)
+        second.wait(THAWED_S)
     except subprocess.TimeoutExpired:
         return  # nothing of it was on its way to the store
     _say("it has found that it was superseded, and ends; another is started, as systemd would")
