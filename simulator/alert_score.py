@@ -10,6 +10,9 @@ Records go straight through the engine, as in `simulator.score`. Rules:
 * An event is found if an alert of its kind, or of a graver one, was on from `SOONEST_S` before it began until
   `LATEST_S` after it ended. Its delay is from its begin to the message, on the device's clock.
 * False alerts are counted an hour, beside what was found: neither figure means anything alone.
+* An episode is a stretch with `EPISODE` abnormal beats; it is alerted if any alert that is not technical was on from
+  `AROUND_S` before it until `AROUND_S` after it. Time is calm further than that from anything abnormal: beats, events,
+  rhythms other than "(N".
 * A record without annotations is not scored: nobody knows what of its alerts is true.
 * Technical alerts are counted, and are neither true nor false: nobody annotated the recording itself.
 """
@@ -72,7 +75,10 @@ EVENTS = (
     "extreme-bradycardia", "bradycardia", "extreme-tachycardia", "tachycardia", "atrial-fibrillation",
 )  # fmt: skip
 """Kinds whose truth is a stretch of time; that of all others is any abnormal beat."""
-AROUND_BEAT_S = 0.3
+EPISODE, EPISODE_GAP_S = (3, 5), 30.0
+"""Abnormal beats of how many in a row; how near such stretches are one."""
+AROUND_BEAT_S, AROUND_S = 0.3, 10.0
+SINUS = "(N"
 UNANNOTATED = "not scored, for want of annotations"
 MERGED_S = 5.0
 """Stretches of one kind nearer than this are one event."""
@@ -123,6 +129,16 @@ class Reference:
     """Around each beat of a class other than N."""
     rhythms: list[tuple[str, Span]]
     """The rhythm in words of the annotations, such as "(N"; from mark to mark."""
+    episodes: list[Span] = field(default_factory=list)
+    """Stretches full of abnormal beats."""
+
+    def calm(self, end_s: float) -> list[Span]:
+        """Stretches in which nothing is abnormal near by."""
+        marked = [span for name, span in self.rhythms if name != SINUS]
+        known = [*self.abnormal, *marked, *(span for spans in self.events.values() for span in spans)]
+        wide = merge([(begin - AROUND_S, end + AROUND_S) for begin, end in known])
+        edges = zip([0.0, *(end for _, end in wide)], [*(begin for begin, _ in wide), end_s], strict=True)
+        return [(begin, min(end, end_s)) for begin, end in edges if begin < min(end, end_s)]
 
     def of(self, kind: str) -> list[Span]:
         """Stretches that make an alert of this kind true."""
@@ -145,6 +161,10 @@ class Tally:
     rhythm_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     alerting_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Time in any alert that is not technical, by annotated rhythm."""
+    episodes: int = 0
+    episodes_alerted: int = 0
+    calm_s: float = 0.0
+    calm_alerting_s: float = 0.0
 
 
 def run_alert_score(settings: AlertScoreSettings) -> None:
@@ -224,7 +244,10 @@ def read_reference(path: Path, record: Record, annotator: str | None = None) -> 
     _add_runs(events, times_s, [played.label in "VE" for played in record.beats])
     _add_rates(events, times_s)
     abnormal = [(t - AROUND_BEAT_S, t + AROUND_BEAT_S) for t, one in zip(times_s, classes, strict=True) if one != "N"]
-    return Reference({kind: merge(spans, MERGED_S) for kind, spans in events.items()}, merge(abnormal), rhythms)
+    episodes = _find_episodes(times_s, [one != "N" for one in classes])
+    return Reference(
+        {kind: merge(spans, MERGED_S) for kind, spans in events.items()}, merge(abnormal), rhythms, episodes
+    )
 
 
 def _read_rhythms(path: Path, annotator: str | None, end_s: float) -> list[tuple[str, Span]]:
@@ -280,6 +303,12 @@ def _add_rates(events: dict[str, list[Span]], times_s: Sequence[float]) -> None:
                 events[kind].append((begin, end))
 
 
+def _find_episodes(times_s: Sequence[float], abnormal: Sequence[bool]) -> list[Span]:
+    n, m = EPISODE
+    begins = [i for i in range(len(times_s) - m + 1) if sum(abnormal[i : i + m]) >= n]
+    return merge([(times_s[i], times_s[i + m - 1]) for i in begins], EPISODE_GAP_S)
+
+
 def graver(kind: str) -> list[str]:
     """Return a kind, and those before it in its chains."""
     before = [one for chain in CHAINS if kind in chain for one in chain[: chain.index(kind)]]
@@ -317,13 +346,23 @@ def add(tally: Tally, published: Published, reference: Reference) -> None:
             tally.found[kind] += bool(hits)
             if hits:
                 tally.delays_s[kind].append(min(hits) - span[0])
-    _add_times(tally, merge([one.span for one in heart]), reference)
+    alerting = merge([one.span for one in heart])
+    tally.episodes += len(reference.episodes)
+    tally.episodes_alerted += sum(overlaps((a - AROUND_S, b + AROUND_S), alerting) for a, b in reference.episodes)
+    _add_times(tally, alerting, reference, published.seconds)
 
 
-def _add_times(tally: Tally, alerting: list[Span], reference: Reference) -> None:
-    for name, (begin, end) in reference.rhythms:
-        tally.rhythm_s[name] += end - begin
-        tally.alerting_s[name] += sum(max(0.0, min(end, b) - max(begin, a)) for a, b in alerting)
+def _add_times(tally: Tally, alerting: list[Span], reference: Reference, end_s: float) -> None:
+    for name, span in reference.rhythms:
+        tally.rhythm_s[name] += span[1] - span[0]
+        tally.alerting_s[name] += _shared_s(span, alerting)
+    for span in reference.calm(end_s):
+        tally.calm_s += span[1] - span[0]
+        tally.calm_alerting_s += _shared_s(span, alerting)
+
+
+def _shared_s(span: Span, spans: Sequence[Span]) -> float:
+    return sum(max(0.0, min(span[1], end) - max(span[0], begin)) for begin, end in spans)
 
 
 def overlaps(span: Span, spans: Sequence[Span]) -> bool:
@@ -370,6 +409,8 @@ def to_json(tally: Tally) -> dict[str, Any]:
             name: {"seconds": round(known_s, 1), "alerting_seconds": round(tally.alerting_s[name], 1)}
             for name, known_s in tally.rhythm_s.items()
         },
+        "episodes": {"there": tally.episodes, "alerted": tally.episodes_alerted},
+        "calm_time": {"seconds": round(tally.calm_s, 1), "alerting_seconds": round(tally.calm_alerting_s, 1)},
     }
 
 
@@ -385,7 +426,7 @@ def format_record(name: str, tally: Tally) -> str:
 
 
 def format_tally(tally: Tally) -> list[str]:
-    """Three tables: events, alerts, and time in alert by rhythm."""
+    """Three tables: events, alerts, and time in alert by rhythm, calm time last; then the episodes."""
     hours = tally.seconds / 3600
     lines = [f"{'event':<26}{'there':>7}{'found':>7}{'false/h':>9}{'delay s':>9}"]
     for kind in EVENTS:
@@ -402,6 +443,10 @@ def format_tally(tally: Tally) -> list[str]:
     for name, known_s in sorted(tally.rhythm_s.items(), key=lambda item: -item[1]):
         share = tally.alerting_s[name] / known_s if known_s else 0.0
         lines.append(f"{name:<26}{known_s / 3600:>7.2f}{share:>10.1%}")
+    calm = tally.calm_alerting_s / tally.calm_s if tally.calm_s else 0.0
+    lines.append(f"{'calm':<26}{tally.calm_s / 3600:>7.2f}{calm:>10.1%}")
+    n, m = EPISODE
+    lines += ["", f"episodes of {n} abnormal in {m} beats: {tally.episodes_alerted} of {tally.episodes} alerted"]
     return lines
 
 

@@ -212,7 +212,30 @@ def play_record(record: Record, models: Classifier | Panel, rate_hz: float | Non
     start_s = time.perf_counter()
     outputs = list(_feed(engine, packets))
     computing_s = time.perf_counter() - start_s
-    beats = sorted((found for output in outputs for found in output.beats), key=lambda found: found.qrs_s)
+    beats = [found for output in outputs for found in output.beats]
+    alerts = [alert for output in outputs for alert in output.alerts]
+    return assess(record, models, beats, alerts, computing_s)
+
+
+def assess(
+    record: Record,
+    models: Classifier | Panel,
+    beats: Sequence[wire.Beat],
+    alerts: Sequence[wire.Alert],
+    computing_s: float,
+) -> Outcome:
+    """Compare what the engine published of a record, in whatever order, with the record's annotations.
+
+    Parameters
+    ----------
+    record, models
+        What was played, and what judged its beats.
+    beats, alerts
+        Its clock begins with the record.
+    computing_s
+        What the engine took for it.
+    """
+    beats = sorted(beats, key=lambda found: found.qrs_s)
     comparison = compare(record, find_places(record, beats)) if record.annotated else None
     answers = None
     if comparison is not None and is_comparable(models.info.classes):
@@ -220,7 +243,7 @@ def play_record(record: Record, models: Classifier | Panel, rate_hz: float | Non
     return Outcome(
         record.lead,
         beats,
-        Counter(alert.kind for output in outputs for alert in output.alerts if alert.state == "new"),
+        Counter(alert.kind for alert in alerts if alert.state == "new"),
         record.samples_uv.size / record.rate_hz,
         computing_s,
         comparison,

@@ -155,6 +155,31 @@ def test_low_alerts_are_true_by_any_abnormal_beat_and_technical_ones_are_neither
     assert tally.alerting_s["(N"] == pytest.approx(36.0)
 
 
+def test_episodes_are_stretches_with_three_abnormal_of_five_beats(tmp_path: Path) -> None:
+    symbols = "NNNNNNNVNVNVNNNNNNNNVNNNVNNN" + "N" * 20
+    episodes = _reference(tmp_path, _every(1.0, len(symbols)), symbols).episodes
+    assert episodes == [pytest.approx((7.5, 11.5))]  # two in five are none
+    near = _reference(tmp_path, _every(0.8, 90), "VVV" + "N" * 30 + "VVV" + "N" * 54).episodes
+    assert near == [pytest.approx((0.5, 0.5 + 0.8 * 37))]
+
+
+@pytest.mark.parametrize(("begin_s", "alerted"), [(95.0, 1), (111.0, 1), (113.0, 0)])
+def test_an_episode_is_alerted_by_any_alert_about_the_heart_around_it(begin_s: float, alerted: int) -> None:
+    reference = Reference({}, [(99.7, 102.3)], [], [(100.0, 102.0)])
+    tally = _tally(
+        reference, _alert("couplet", "new", begin_s, begin_s, "low"), _alert("gap", "new", 100.0, 100.0, "technical")
+    )
+    assert (tally.episodes, tally.episodes_alerted) == (1, alerted)
+
+
+def test_time_is_calm_far_from_abnormal_beats_events_and_rhythms() -> None:
+    rhythms = [("(N", (0.0, 3000.0)), ("(AFIB", (3000.0, 3600.0))]
+    reference = Reference({"pause": [(500.0, 504.0)]}, [(5.0, 5.6), (100.0, 100.6)], rhythms)
+    assert reference.calm(3600.0) == [pytest.approx(span) for span in [(15.6, 90.0), (110.6, 490.0), (514.0, 2990.0)]]
+    alerts = _alert("couplet", "new", 101.0, 101.0, "low"), _alert("couplet", "end", 120.6, 101.0, "low")
+    assert _tally(reference, *alerts).calm_alerting_s == pytest.approx(10.0)
+
+
 def test_neighbouring_stretches_are_joined() -> None:
     assert merge([(5.0, 6.0), (0.0, 1.0), (5.5, 9.0)]) == [(0.0, 1.0), (5.0, 9.0)]
     assert merge([(0.0, 1.0), (3.0, 4.0)], 2.0) == [(0.0, 4.0)]
