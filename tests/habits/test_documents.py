@@ -19,6 +19,7 @@ import simulator.__main__
 import training.__main__
 from monitor.command import Program, _find, build_parser
 from simulator.broker import free_port
+from tests.alerts.__main__ import FAMILIES
 from tests.brokers import listens
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ PROGRAMS: dict[str, Program] = {
     "python -m training": training.__main__.PROGRAM,
     "python -m export": export.__main__.PROGRAM,
 }
-_STARTS = "|".join([*map(re.escape, PROGRAMS), r"python -m tests\.soak", "make", "pytest"])
+_STARTS = "|".join([*map(re.escape, PROGRAMS), r"python -m tests\.(?:soak|alerts)", "make", "pytest"])
 _COMMAND = re.compile(rf"^(?:\$ )?(?:sudo )?({_STARTS}) (.+)$")
 _FILE = re.compile(r"`((?:monitor|simulator|training|export|recordings|tests|deploy|examples)/[\w/.-]+\.\w+)`")
 ON_PAPER = {"monitor/broker/amqp.py"}
@@ -96,6 +97,12 @@ def test_every_row_of_the_soak_that_is_named_exists() -> None:
     named = {row for _, program, text in COMMANDS if "soak" in program for row in re.findall(r"--only (\w+)", text)}
     assert named
     assert all(row in done.stdout for row in named)
+
+
+def test_every_figure_about_alerts_that_is_named_exists() -> None:
+    named = {one for _, program, text in COMMANDS if "alerts" in program for one in re.findall(r"--only (\w+)", text)}
+    assert named
+    assert named <= FAMILIES.keys()
 
 
 def test_every_file_that_is_linked_or_named_exists() -> None:

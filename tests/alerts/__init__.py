@@ -1,0 +1,1 @@
+"""What is alerted on real people, measured: `python -m tests.alerts DATA_DIR`."""
