@@ -1,25 +1,31 @@
 """What pages that are open cost the monitor: ``python -m tests.monitor.page.cost [--rounds N] [--pages N]``.
 
-A real monitor, a fleet of the simulator, the page as users run it. Stretches with pages open in a browser, each on
-another view, and without any take turns, so that whatever else the machine does falls on both alike. Compared is the
-monitor's processor time for each packet, by its own account of both; the interval is that of the ratios' median, by
-bootstrap.
+A real monitor, a fleet of the simulator, the page as users run it. Stretches with open pages and without any take
+turns, each round in the order that the one before did not have, so that whatever else the machine does falls on both
+alike. Compared is the processor time that the kernel has given the monitor's threads (``/proc/PID/schedstat``, in
+nanoseconds) in stretches of equal length, and so of as many packets. The interval is that of the ratio of sums, by
+bootstrap over the rounds.
+
+A page is a WebSocket that wants what a browser's view wants, and reads it, in a process of its own: a browser that
+draws on the same cores costs the monitor caches, not work. ``--chromium`` opens real ones instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import psutil
+import numpy.typing as npt
 
 from monitor import wire
 from monitor.broker.connection import BrokerUrl
@@ -29,34 +35,123 @@ from tests.monitor.page.messages import TOPICS
 from tests.subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 DEVICES, PACKET_S = 100, 0.2
 VIEWS = ("fleet", "device/load-001", "alerts", "device/load-002", "monitor")
-SETTLE_S = 3.0
-"""After pages were opened or closed."""
+IN_VIEW = 24
+"""Tiles of a fleet that a screen shows."""
+OPEN_S, CLOSED_S = 2.0, 12.0
+"""How long to wait after pages were opened or closed: signal is heard for 10 s after it was last shown."""
 
 
-class Watched:
-    """A monitor's processor time, and the packets that it has counted."""
+class Spent(NamedTuple):
+    """What a process has spent so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], client: Subscriber) -> None:
-        self._process, self._client = psutil.Process(process.pid), client
+    busy_s: float
+    """Processor time."""
+    waits: int
+    """Times that it waited for something, as once in each turn of the monitor's loop."""
 
-    def read(self) -> tuple[float, int]:
-        """Return seconds of processor time and packets, both of the moment of the next status."""
-        topic = TOPICS.monitor_status("monitor")
-        before = len(self._client.payloads(topic))
-        while len(self._client.payloads(topic)) == before:
-            time.sleep(0.005)
-        times = self._process.cpu_times()
-        counts = wire.decode(self._client.payloads(topic)[-1], wire.MonitorStatus).counts
-        return times.user + times.system, counts["packets"]
+    @classmethod
+    def of(cls, pid: int) -> Spent:
+        """Return that of all threads of a process."""
+        busy_s, waits = 0.0, 0
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            busy_s += int((task / "schedstat").read_text().split()[0]) / 1e9
+            status = (task / "status").read_text()
+            waits += int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        return cls(busy_s, waits)
 
-    def cost_us(self) -> float:
-        """Return the processor time of a packet, over the next status's interval."""
-        (busy_s, packets), (busy_until_s, packets_until) = self.read(), self.read()
-        return 1e6 * (busy_until_s - busy_s) / (packets_until - packets)
+
+class Pages(Protocol):
+    """Pages that can be opened and closed."""
+
+    def open(self) -> None:
+        """Open them."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+class Sockets:
+    """Pages as far as the page's server knows, in a process of their own.
+
+    Parameters
+    ----------
+    url
+        Of the page.
+    pages
+        How many.
+    """
+
+    def __init__(self, url: str, pages: int) -> None:
+        self._command = [sys.executable, "-m", "tests.monitor.page.cost", "--read", url, "--pages", str(pages)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def open(self) -> None:
+        """Open them, and wait until all are there."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"open\n"
+
+    def close(self) -> None:
+        """Close them."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate()
+            self._process = None
+
+
+class Browsers:
+    """Pages in Chromium.
+
+    Parameters
+    ----------
+    browser
+        Where to open them.
+    url
+        Of the page.
+    pages
+        How many.
+    """
+
+    def __init__(self, browser: Browser, url: str, pages: int) -> None:
+        self._browser, self._url, self._pages = browser, url, pages
+        self._context: BrowserContext | None = None
+
+    def open(self) -> None:
+        """Open them."""
+        self._context = self._browser.new_context(viewport=DESKTOP)
+        for number in range(self._pages):
+            self._context.new_page().goto(f"{self._url}/#/{VIEWS[number % len(VIEWS)]}")
+
+    def close(self) -> None:
+        """Close them."""
+        if self._context is not None:
+            self._context.close()
+            self._context = None
+
+
+async def read_pages(url: str, pages: int) -> None:
+    """Want what so many views want, and read it without end."""
+    from websockets.asyncio.client import connect
+
+    async def read(view: str) -> None:
+        devices = [f"load-{number:03d}" for number in range(IN_VIEW)] if view == "fleet" else view.split("/")[1:]
+        async with connect(f"{url.replace('http', 'ws', 1)}/ws", origin=url, max_size=None) as socket:  # type: ignore[arg-type]
+            await socket.send(json.dumps({"watch": dict.fromkeys(devices, 0)}))
+            await socket.recv()
+            opened.release()
+            async for _ in socket:
+                pass
+
+    opened = asyncio.Semaphore(0)
+    reading = [asyncio.create_task(read(VIEWS[number % len(VIEWS)])) for number in range(pages)]
+    for _ in reading:
+        await opened.acquire()
+    print("open", flush=True)
+    await asyncio.gather(*reading)
 
 
 @contextmanager
@@ -74,44 +169,78 @@ def _running(broker: BrokerUrl, state: Path) -> Iterator[subprocess.Popen[bytes]
                 monitor.terminate()
 
 
-def _with_pages(browser: Browser, url: str, pages: int, watched: Watched) -> float:
-    context = browser.new_context(viewport=DESKTOP)
-    for number in range(pages):
-        context.new_page().goto(f"{url}/#/{VIEWS[number % len(VIEWS)]}")
-    time.sleep(SETTLE_S)
-    cost_us = watched.cost_us()
-    context.close()
-    return cost_us
+def _spend(pid: int, seconds: float) -> tuple[float, float]:
+    """Return what a process spends in a stretch: processor time and waits, each by the second."""
+    began_s, before = time.monotonic(), Spent.of(pid)
+    time.sleep(seconds)
+    after, lasted_s = Spent.of(pid), time.monotonic() - began_s
+    return (after.busy_s - before.busy_s) / lasted_s, (after.waits - before.waits) / lasted_s
+
+
+def _compare(pid: int, pages: Pages, rounds: int, seconds: float) -> npt.NDArray[np.float64]:
+    """Return what the monitor spends a second: (rounds, without and with pages, processor time and waits)."""
+    found = np.zeros((rounds, 2, 2))
+    is_open = False
+    for number in range(rounds):
+        for wants_open in (is_open, not is_open):  # so it changes once in a round
+            if wants_open and not is_open:
+                pages.open()
+                time.sleep(OPEN_S)
+            elif is_open and not wants_open:
+                pages.close()
+                time.sleep(CLOSED_S)
+            is_open = wants_open
+            found[number, int(is_open)] = _spend(pid, seconds)
+    pages.close()
+    return found
+
+
+def _report(found: npt.NDArray[np.float64], pages: int) -> None:
+    def ratio(rows: npt.NDArray[np.float64], what: int) -> float:
+        return float(rows[:, 1, what].sum() / rows[:, 0, what].sum())
+
+    rng, packets = np.random.default_rng(0), DEVICES / PACKET_S
+    for what, name, unit, scale in ((0, "processor time", "us", 1e6), (1, "waits", "", 1.0)):
+        drawn = [ratio(found[rng.integers(0, len(found), len(found))], what) for _ in range(10_000)]
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        without, with_pages = scale * found[:, :, what].mean(axis=0) / packets
+        print(f"{name} a packet: {without:.2f} {unit} without pages, {with_pages:.2f} {unit} with {pages}; ", end="")
+        print(f"ratio {ratio(found, what):.3f} (95 % interval {low:.3f} to {high:.3f}; {len(found)} rounds)")
+
+
+def _count_packets(client: Subscriber) -> int:
+    told = client.payloads(TOPICS.monitor_status("monitor"))
+    return wire.decode(told[-1], wire.MonitorStatus).counts.get("packets", 0) if told else 0
 
 
 def main() -> int:
     """Measure, and print it."""
     parser = argparse.ArgumentParser(prog="python -m tests.monitor.page.cost", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12, help="of a stretch with and one without pages")
+    parser.add_argument("--rounds", type=int, default=40, help="of a stretch with and one without pages")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a stretch")
     parser.add_argument("--pages", type=int, default=5)
+    parser.add_argument("--chromium", action="store_true", help="open the pages in a browser")
+    parser.add_argument("--read", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, launch() as browser:
+    if options.read:
+        asyncio.run(read_pages(options.read, options.pages))
+        return 0
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         broker = Broker("mosquitto", Path(folder) / "broker")
+        stack.callback(broker.end)
         page = PageProcess(broker.url)
-        with (
-            _running(broker.url, Path(folder) / "state") as monitor,
-            Subscriber(broker.url, TOPICS.monitor_status("monitor")) as client,
-        ):
-            watched = Watched(monitor, client)
-            time.sleep(30)  # until all devices are known
-            pairs = np.array(
-                [
-                    (watched.cost_us(), _with_pages(browser, page.url, options.pages, watched))
-                    for _ in range(options.rounds)
-                ]
-            )
-        page.end()
-        broker.end()
-    ratios = pairs[:, 1] / pairs[:, 0]
-    drawn = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
-    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
-    print(f"without pages {np.median(pairs[:, 0]):.0f} us a packet, with {options.pages} {np.median(pairs[:, 1]):.0f}")
-    print(f"ratio {np.median(ratios):.3f} (95 % interval {low:.3f} to {high:.3f}; {options.rounds} rounds)")
+        stack.callback(page.end)
+        pages: Pages = Sockets(page.url, options.pages)
+        if options.chromium:
+            pages = Browsers(stack.enter_context(launch()), page.url, options.pages)
+        monitor = stack.enter_context(_running(broker.url, Path(folder) / "state"))
+        client = stack.enter_context(Subscriber(broker.url, TOPICS.monitor_status("monitor")))
+        time.sleep(30)  # until all devices are known
+        began_s, packets = time.monotonic(), _count_packets(client)
+        found = _compare(monitor.pid, pages, options.rounds, options.seconds)
+        rate = (_count_packets(client) - packets) / (time.monotonic() - began_s)
+    print(f"{rate:.0f} packets a second of {DEVICES / PACKET_S:.0f}")
+    _report(found, options.pages)
     return 0
 
 
