@@ -76,10 +76,11 @@ class Api:
     async def device(self, request: Request) -> Response:
         """Trend and counts of a device."""
         device = request.path_params["device"]
-        if device not in self._hub.fleet.rows:
+        row = self._hub.fleet.rows.get(device)
+        if row is None:
             return _error("This device is not known here.", 404)
         info = self._hub.info(device)
-        hours = await asyncio.to_thread(self._past.hours, device)
+        hours = await asyncio.to_thread(self._past.hours, device, row.ahead_s)
         return _json({"trend": self._hub.trend(device).as_json(), "info": info, "hours": hours})
 
     async def limits(self, request: Request) -> Response:

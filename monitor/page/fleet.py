@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from monitor import wire
+from monitor.device_clock import DeviceClock
 
 MOST_DEVICES = 20_000
 MOST_EPISODES = 5_000
@@ -26,8 +27,6 @@ MOST_ACTIVE = 2 * MOST_DEVICES
 """Beyond so many the oldest active ones go, too."""
 SILENT_S = 10.0
 """From then on a device without a `DeviceState` counts as silent."""
-SLOW_S, SKEW_S = 60.0, 5.0
-"""What comes may be so late by a clock that is right; another clock is followed by such steps."""
 HEARD_S = 5.0
 """For so long the state of a device need not list an alert that was just heard."""
 _RANKS: dict[str, int] = {"high": 3, "medium": 2, "low": 1, "technical": 0}
@@ -123,6 +122,7 @@ class Fleet:
         self.gone: OrderedDict[str, int] = OrderedDict()
         """Devices that were forgotten, and in which version."""
         self.monitors: dict[str, wire.MonitorStatus] = {}
+        self._clocks: dict[str, DeviceClock] = {}
         self._strips: dict[str, dict[str, wire.Strip | wire.Waveform]] = {}
         self._of_device: defaultdict[str, dict[str, Episode]] = defaultdict(dict)
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -167,15 +167,16 @@ class Fleet:
     def note_clock(self, device: str, shown_s: float, now_s: float) -> None:
         """Note what a device's clock showed when something came of it that is of now."""
         row = self.rows.get(device)
-        ahead_s = shown_s - now_s
-        if abs(ahead_s) <= SLOW_S:
-            ahead_s = 0.0
-        if row is not None and abs(ahead_s - row.ahead_s) > SKEW_S:
-            row.ahead_s = ahead_s
+        if row is None:
+            return
+        clock = self._clocks.setdefault(device, DeviceClock())
+        if clock.note(shown_s, now_s):
+            row.ahead_s = clock.ahead_s
             self._touch(row)
 
     def forget(self, device: str) -> None:
         """Drop a device whose state was cleared; its alerts stay."""
+        self._clocks.pop(device, None)
         if self.rows.pop(device, None) is not None:
             self.version += 1
             self.gone[device] = self.version

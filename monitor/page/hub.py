@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from monitor import wire
+from monitor.device_clock import tells_time
 from monitor.page.fleet import MOST_DEVICES, Fleet
 from monitor.page.signal import Signal
 from monitor.page.trend import Trend
@@ -224,11 +225,12 @@ class Hub:
         beat = wire.decode(payload, wire.Beat)
         if beat.device != device:
             raise wire.PacketError(f"A beat must be of its topic's device: got {beat.device[:80]!r} on {device}.")
-        if self.fleet.see(device, now_s) is None:
+        row = self.fleet.see(device, now_s)
+        if row is None:
             return
         self.fleet.note_clock(device, beat.completed_s, now_s)
         trend = self.trend(device)
-        trend.note_beat(beat, now_s)
+        trend.note_beat(beat, now_s, row.ahead_s)
         self.fleet.take_beat(beat, trend.judged(), now_s)
         for viewer in self.viewers:
             if device in viewer.watched:
@@ -239,7 +241,7 @@ class Hub:
         if alert.device != device:
             raise wire.PacketError(f"An alert must be of its topic's device: got {alert.device[:80]!r} on {device}.")
         self.fleet.take_alert(alert, now_s)
-        if alert.state in ("new", "update"):
+        if tells_time(alert):
             self.fleet.note_clock(device, alert.completed_s, now_s)
         for viewer in self.viewers:
             viewer.hear_alert()
@@ -256,7 +258,7 @@ class Hub:
         before = self.fleet.version
         self.fleet.take_state(state, now_s, is_retained)
         if state.heart_rate_bpm is not None and device in self.fleet.rows:
-            self.trend(device).note_told(state.time_s, state.heart_rate_bpm, now_s)
+            self.trend(device).note_told(state.time_s - self.fleet.ahead_s, state.heart_rate_bpm, now_s)
         for viewer in self.viewers:
             if state.alerts and self.fleet.version > before + 1:
                 viewer.hear_alert()

@@ -42,10 +42,11 @@ class Past:
             except wire.PacketError:
                 continue  # of another version
 
-    def hours(self, device: str) -> list[dict[str, Any]]:
+    def hours(self, device: str, ahead_s: float = 0.0) -> list[dict[str, Any]]:
         """Return each hour of the last day in which a device had beats: how many of each class, and its heart rate.
 
-        `bpm` is that of the beats that were judged, None without one.
+        `bpm` is that of the beats that were judged, None without one. The hours are those of the device's clock, which
+        is so far ahead: `start_s` is when one began by ours.
         """
         if self._location is None:
             return []
@@ -63,7 +64,7 @@ class Past:
                 rr_ms[row.hour] += row.rr_ms
         return [
             {
-                "start_s": 3600 * hour,
+                "start_s": 3600 * hour - ahead_s,
                 "beats": dict(beats[hour]),
                 "bpm": round(60_000 * judged[hour] / rr_ms[hour], 1) if rr_ms[hour] else None,
             }

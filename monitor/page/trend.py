@@ -1,7 +1,8 @@
 """What a device's heart did in the last hours, in a few kilobytes: heart rate, RR intervals, classes of beats.
 
-Beats stand where their device's clock says, so that what was sent late is in its place; unless that clock cannot be
-right: then where they arrived. Rates that a monitor tells are on its clock, and count only while no beats come.
+All times are by the clock of whoever looks. Beats stand where their device's clock says, less by how much that is
+ahead, so that what was sent late is in its place; where that cannot be right, they stand where they arrived. Rates that
+a monitor tells are on its clock, and count only while no beats come.
 
 Takes the time from its caller; knows nothing of browsers.
 """
@@ -66,11 +67,12 @@ class Trend:
         if now_s - self._beat_s > MINUTE_S:
             self.note_rate(min(time_s, now_s), bpm)
 
-    def note_beat(self, beat: wire.Beat, now_s: float) -> None:
-        """Note a beat, in the order in which beats come."""
+    def note_beat(self, beat: wire.Beat, now_s: float, ahead_s: float = 0.0) -> None:
+        """Note a beat, in the order in which beats come, of a device whose clock is so far ahead."""
         self._beat_s = now_s
-        is_possible = now_s - BINS * BIN_S < beat.qrs_s < now_s + AHEAD_S
-        time_s = beat.qrs_s if is_possible else now_s
+        time_s = beat.qrs_s - ahead_s
+        if not now_s - BINS * BIN_S < time_s < now_s + AHEAD_S:
+            time_s = now_s
         label = "withheld" if beat.verdict == "withheld" else beat.label or beat.verdict
         self.recent.append(beat)
         self._beats.append(TrendBeat(time_s, beat.rr_s, label))

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -19,8 +19,8 @@ from monitor.broker import connection
 from monitor.broker.connection import TlsFiles
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source, Subscription
-from monitor.summary import Monitors
 from monitor.tools.watch import plain
+from monitor.watching import Away, Watch
 
 ANSWER_S = 10.0
 """How long an answer may take."""
@@ -134,14 +134,13 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     source = asker.connect(asker.topics.of("+", "state"), asker.topics.monitor_status("+"))
     try:
         found = read_retained(source, asker.topics.request(asker.monitor, wire.REFRESH))
+        statuses = [message for message in found if message.topic.endswith("/status")]
+        away = find_away(source, asker, statuses)
     finally:
         source.close()
     messages = [message for message in found if message.topic.endswith("/state")]
-    for name in find_offline([message for message in found if message.topic.endswith("/status")]):
-        print(
-            plain(f"the monitor {name} is offline: what it said of devices is old, and nobody is watched by it"),
-            file=sys.stderr,
-        )
+    for name, why in away.items():
+        print(plain(f"the monitor {name} {why}"), file=sys.stderr)
     states = read_states([message for message in messages if message.payload])
     if not states and not any(message.payload for message in messages):
         print("no device has a state: does the monitor run, and may this user read states?", file=sys.stderr)
@@ -155,13 +154,51 @@ def list_devices(asker: Asker, as_json: bool) -> int:
     return 0
 
 
-def find_offline(messages: Sequence[Message]) -> list[str]:
-    """Return the names of monitors, and of fleets, that are offline by their statuses."""
-    monitors = Monitors()
+def find_away(source: Source, asker: Asker, statuses: Iterable[Message]) -> dict[str, str]:
+    """Return what is wrong with monitors, and with fleets, that watch nobody, as far as is known; ask those in doubt.
+
+    Parameters
+    ----------
+    source
+        Hears the statuses of all monitors.
+    asker
+        Who asks.
+    statuses
+        What it has heard of them.
+    """
+    watch = Watch()
+    _note_statuses(watch, statuses)
+    doubtful = [name for name, away in watch.judge(True, time.time()).away.items() if away.how == "doubtful"]
+    for name in doubtful:
+        source.publish(asker.topics.request(name, wire.REFRESH), b"{}", qos=1)
+    until_s = time.monotonic() + STATES_S
+    while _are_away(watch, doubtful) and time.monotonic() < until_s:
+        source.flush()
+        messages = source.poll(POLL_S, MOST)
+        _note_statuses(watch, [message for message in messages if message.topic.endswith("/status")])
+        source.ack(message.token for message in messages if message.token is not None)
+    return {name: _describe_away(away) for name, away in watch.judge(True, time.time()).away.items()}
+
+
+def _note_statuses(watch: Watch, messages: Iterable[Message]) -> None:
     for message in messages:
         with contextlib.suppress(wire.PacketError):
-            monitors.take(message.topic.split("/")[-2], message.payload)
-    return sorted(name for name, status in monitors.shown().items() if status.state == "offline")
+            status = wire.decode(message.payload, wire.MonitorStatus) if message.payload else None
+            watch.take(message.topic.split("/")[-2], status, message.retained, time.time())
+
+
+def _are_away(watch: Watch, names: Iterable[str]) -> bool:
+    return not watch.judge(True, time.time()).away.keys().isdisjoint(names)
+
+
+def _describe_away(away: Away) -> str:
+    if away.how == "offline":
+        return "is offline: what it said of devices is old, and nobody is watched by it"
+    since = ""
+    if away.since_s is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(away.since_s))
+        since = f" has said nothing since {at}, {time.time() - away.since_s:.0f} s ago, and"
+    return f"{since.strip()} does not answer: what it said of devices may be old, and nobody be watched by it".strip()
 
 
 def read_states(messages: Sequence[Message]) -> list[wire.DeviceState]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.broker.source import Message
+from monitor.device_clock import DeviceClock, tells_time
 from monitor.summary import Monitors
 from monitor.tools.watch import format_alert
 from monitor.watching import Watch, WatchNews
@@ -69,6 +70,7 @@ class Board:
         self.recent: deque[tuple[wire.Severity, str]] = deque(maxlen=RECENT)
         """Lines of the latest alerts, oldest first, each with its priority."""
         self._strips: dict[str, wire.Strip] = {}
+        self._clocks: dict[str, DeviceClock] = {}
         self._live: deque[tuple[float, float, npt.NDArray[np.float64]]] = deque()
         self._live_device: str | None = None
         self._live_at_s = 0.0
@@ -94,7 +96,7 @@ class Board:
             if leaf == "state":
                 self._take_state(device, message.payload)
             elif leaf == "alerts":
-                self._take_alert(device, message.payload)
+                self._take_alert(device, message.payload, time_s)
             elif leaf == "samples" and device == self._live_device:
                 self._take_packet(wire.decode_packet(message.payload), now_s)
         except wire.PacketError:
@@ -114,13 +116,21 @@ class Board:
             return
         self.states.pop(device, None)
         self._strips.pop(device, None)
+        self._clocks.pop(device, None)
 
-    def _take_alert(self, device: str, payload: bytes) -> None:
+    def began_s(self, device: str, alert: wire.ActiveAlert) -> float:
+        """Return when an alert of a device began, by our clock as far as it is known how far ahead the device's is."""
+        clock = self._clocks.get(device)
+        return alert.since_s - (0.0 if clock is None else clock.ahead_s)
+
+    def _take_alert(self, device: str, payload: bytes, time_s: float) -> None:
         alert = wire.decode(payload, wire.Alert)
         if alert.strip is not None:
             self._strips[device] = alert.strip
         if alert.state != "update":
-            self.recent.append((alert.severity, format_alert(payload, as_json=False)))
+            self.recent.append((alert.severity, format_alert(payload, as_json=False, heard_s=time_s)))
+        if tells_time(alert):
+            self._clocks.setdefault(device, DeviceClock()).note(alert.completed_s, time_s)
 
     def _take_packet(self, packet: wire.Packet, now_s: float) -> None:
         if self._live and abs(packet.start_s - self._live[-1][0]) > STRIP_S:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from monitor import wire
 from monitor.state.location import locate
-from monitor.state.store import HourlyRow, StateLocation
+from monitor.state.store import HistoryAlert, HourlyRow, StateLocation
 from monitor.tools.watch import format_alert, plain
 
 WITHHELD: wire.Verdict = "withheld"
@@ -83,12 +83,12 @@ def run_history(settings: HistorySettings) -> int:
 
 def _format_alerts(settings: HistorySettings, location: StateLocation, since_s: float) -> list[str]:
     alerts = location.read_history(settings.name, since_s, settings.device)
-    return [_line(alert.payload, settings.as_json) for alert in alerts]
+    return [_line(alert, settings.as_json) for alert in alerts]
 
 
-def _line(payload: bytes, as_json: bool) -> str:
+def _line(alert: HistoryAlert, as_json: bool) -> str:
     try:
-        return format_alert(payload, as_json, dated=True)
+        return format_alert(alert.payload, as_json, dated=True, heard_s=alert.published_s)
     except ValueError as error:
         return plain(f"not an alert: {error}")
 

@@ -55,7 +55,10 @@ def draw(board: Board, focus: str | None, size: tuple[int, int], now_s: float, t
     states, active = board.sorted(), board.active()
     alert_rows = max(1, min(len(active), (height - 6) // 3))
     whole = Layout()
-    parts = [Layout(_header(board, time_s), size=1), Layout(_alerts(active, alert_rows, time_s), size=alert_rows + 2)]
+    parts = [
+        Layout(_header(board, time_s), size=1),
+        Layout(_alerts(board, active, alert_rows, time_s), size=alert_rows + 2),
+    ]
     if not is_small:
         parts.append(Layout(_strip(board, focus, width, now_s), size=STRIP_ROWS + 2))
     room = height - sum(part.size or 0 for part in parts) - 1 - (0 if is_small else RECENT_ROWS + 2)
@@ -94,7 +97,9 @@ def _why_unwatched(news: WatchNews) -> str:
     return f"{who}{since}: nobody is watched"
 
 
-def _alerts(active: Sequence[tuple[wire.DeviceState, wire.ActiveAlert]], rows: int, time_s: float) -> Panel:
+def _alerts(
+    board: Board, active: Sequence[tuple[wire.DeviceState, wire.ActiveAlert]], rows: int, time_s: float
+) -> Panel:
     table = Table.grid(padding=(0, 2), expand=True)
     for ratio in (None, None, None, None, 1):
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio)
@@ -104,7 +109,7 @@ def _alerts(active: Sequence[tuple[wire.DeviceState, wire.ActiveAlert]], rows: i
             Text(f"{MARKS[alert.severity]:<3}", style=STYLES[alert.severity]),
             Text(_name(state), style=f"bold {style}".strip()),
             Text(kind_name(alert.kind), style=style),
-            Text(f"for {span(time_s - alert.since_s)}", style=style),
+            Text(f"for {span(time_s - board.began_s(state.device, alert))}", style=style),
             Text(_answer(state, alert) or plain(alert.text), style=style),
         )
     if not active:

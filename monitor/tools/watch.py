@@ -15,6 +15,7 @@ from monitor.broker import connection
 from monitor.broker.connection import TlsFiles
 from monitor.broker.mqtt import MqttSource
 from monitor.broker.source import Message, Source, Subscription
+from monitor.device_clock import SLOW_S, tells_time
 from monitor.summary import Monitors
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ MOST = 1000
 """Alerts that are read before they are printed."""
 
 
-def format_alert(payload: bytes, as_json: bool, dated: bool = False) -> str:
+def format_alert(payload: bytes, as_json: bool, dated: bool = False, heard_s: float | None = None) -> str:
     """One line of an alert as it was published: the same again, or for a person; see `describe`.
 
     Raises
@@ -32,7 +33,7 @@ def format_alert(payload: bytes, as_json: bool, dated: bool = False) -> str:
     ValueError
         It is none.
     """
-    return plain(payload.decode() if as_json else describe(wire.decode(payload, wire.Alert), dated))
+    return plain(payload.decode() if as_json else describe(wire.decode(payload, wire.Alert), dated, heard_s))
 
 
 def plain(text: str) -> str:
@@ -40,10 +41,25 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
-def describe(alert: wire.Alert, dated: bool = False) -> str:
-    """One line of an alert, for a person; `dated` if it need not be of today."""
+def describe(alert: wire.Alert, dated: bool = False, heard_s: float | None = None) -> str:
+    """One line of an alert, for a person.
+
+    Parameters
+    ----------
+    alert
+        The alert.
+    dated
+        Whether it need not be of today.
+    heard_s
+        When it was published, on a clock that is right, if that is known: where its device's clock is another, or it
+        came late, both times are told.
+    """
+    at_s = alert.time_s
+    is_far = heard_s is not None and tells_time(alert) and abs(alert.completed_s - heard_s) > SLOW_S
+    if heard_s is not None and is_far:
+        at_s = heard_s
     words = [
-        time.strftime("%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S", time.localtime(alert.time_s)),
+        time.strftime("%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S", time.localtime(at_s)),
         f"{alert.device:<12}",
         f"{alert.state.upper():<6}",
         f"{alert.severity:<9}",
@@ -69,6 +85,8 @@ def describe(alert: wire.Alert, dated: bool = False) -> str:
         words.append(f"after {alert.time_s - alert.since_s:.0f} s")
     if alert.reason is not msgspec.UNSET:
         words.append(f"({'the device is gone' if alert.reason == 'gone' else alert.reason})")
+    if is_far:
+        words.append(time.strftime("(its clock: %Y-%m-%d %H:%M:%S)", time.localtime(alert.time_s)))
     return "  ".join(words).rstrip()
 
 
@@ -104,7 +122,7 @@ def watch(source: Source, as_json: bool, device: str | None = None) -> NoReturn:
 
 def _format(message: Message, as_json: bool) -> str:
     try:
-        return format_alert(message.payload, as_json)
+        return format_alert(message.payload, as_json, heard_s=time.time())
     except ValueError as error:
         return plain(f"not an alert, on {message.topic}: {error}")
 

@@ -5,7 +5,7 @@ import { deviceName, link } from "./link.js";
 import { drawStrip, stripWidth } from "./paper.js";
 import { answers, badge } from "./pieces.js";
 import { began, byUrgency, isLatched, isOpen, isSilenced, sinceBegin } from "./urgency.js";
-import { className, day, endReason, kindName, percent, span } from "./words.js";
+import { className, day, endReason, kindName, ownClock, percent, span } from "./words.js";
 
 const MOST_PAST = 300;
 const STEPS = /** @type {Record<string, string>} */ ({
@@ -164,7 +164,7 @@ class Alerts {
       ]);
       return;
     }
-    const key = JSON.stringify(alert) + String(isSilenced(link.rows.get(alert.device), alert));
+    const key = JSON.stringify([alert, isSilenced(link.rows.get(alert.device), alert), link.ahead_s(alert.device)]);
     if (key === this.shown) return;
     this.shown = key;
     /** @type {AlertDetail["strips"]} */
@@ -228,7 +228,8 @@ class Alerts {
   }
 
   redraw() {
-    for (const [canvas, strip, note] of this.papers) setText(note, drawStrip(canvas, strip));
+    const ahead_s = link.ahead_s(link.alerts.get(this.chosen)?.device ?? "");
+    for (const [canvas, strip, note] of this.papers) setText(note, drawStrip(canvas, strip, ahead_s));
   }
 }
 
@@ -267,7 +268,7 @@ function facts(alert) {
     : `active for ${sinceBegin(alert)}`;
   const items = /** @type {[string, string | null | undefined | false | 0][]} */ ([
     ["State", state],
-    ["Since", began(alert)],
+    ["Since", began(alert) + (link.ahead_s(alert.device) ? ` (${ownClock(alert.since_s)})` : "")],
     ["Acknowledged", alert.acknowledged_by ? `by ${alert.acknowledged_by}` : "no"],
     ["Silenced", silenced && "yes"],
     ["Heart rate", alert.heart_rate_bpm && `${Math.round(alert.heart_rate_bpm)} /min`],

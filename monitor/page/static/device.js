@@ -9,7 +9,7 @@ import { qualityText, seenText, sinceText } from "./fleet.js";
 import { alertItem, isListed } from "./alerts.js";
 import { byUrgency, headline, isLatched, isOpen } from "./urgency.js";
 import { showLimits } from "./limits.js";
-import { CONNECTIONS, className, clock, kindName, percent, rate, sentence } from "./words.js";
+import { CONNECTIONS, className, clock, kindName, percent, rate, sentence, span } from "./words.js";
 
 const SPEEDS = [12.5, 25, 50];
 const GAINS = [5, 10, 20];
@@ -176,6 +176,7 @@ class Device {
     setText(this.rate, connection === "streaming" ? rate(row?.heart_rate_bpm) : "––");
     const unwatched = link.unwatchedOf(row);
     this.element.toggleAttribute("data-unwatched", Boolean(unwatched));
+    const ahead_s = link.ahead_s(this.id);
     const silences = (row?.silenced ?? []).filter((silence) => silence.until_s > link.now_s());
     fill(this.facts, [
       unwatched && fact(sentence(unwatched.what), `${sinceText(unwatched.since_s)}: ${unwatched.why}`),
@@ -183,6 +184,7 @@ class Device {
       !unwatched && fact("Rhythm", row?.rhythm ?? "not named"),
       !unwatched && fact("Signal", qualityText(row?.judged) || "–"),
       !unwatched && connection !== "streaming" && fact("Last seen", row ? seenText(row) : "–"),
+      ahead_s !== 0 && fact("Its clock", `${span(Math.abs(ahead_s))} ${ahead_s > 0 ? "ahead" : "behind"}`),
       ...silences.map((silence) =>
         fact(
           `Silenced until ${clock(silence.until_s)}`,
@@ -259,8 +261,7 @@ class Device {
   draw() {
     if (!this.detail) return;
     const { trend, hours } = this.detail;
-    const newest_s = Math.max(trend.newest_s, ...trend.beats.slice(-1).map((beat) => beat[0]));
-    const until = newest_s > 0 ? newest_s : link.now_s();
+    const until = Math.max(link.now_s(), trend.newest_s);
     const first_s = trend.newest_s - (trend.bpm.length - 1) * trend.bin_s;
     const points = trend.bpm.map((value, i) => ({ x: first_s + i * trend.bin_s, y: value ?? NaN }));
     const from = until - this.span_s;

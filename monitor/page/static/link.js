@@ -65,12 +65,20 @@ class Link {
   }
 
   /**
+   * By how much a device's clock is ahead of the server's; 0 if they are in step.
+   * @param {string} device
+   */
+  ahead_s(device) {
+    return this.rows.get(device)?.ahead_s ?? 0;
+  }
+
+  /**
    * When something was that has its device's time, by the server's clock.
    * @param {string} device
    * @param {number} time_s
    */
   time_s(device, time_s) {
-    return time_s - (this.rows.get(device)?.ahead_s ?? 0);
+    return time_s - this.ahead_s(device);
   }
 
   /**

@@ -1,7 +1,7 @@
 // ECG paper: the grid, a still strip on it with its beats, and charts of the last hours.
 
 import { colours, markText } from "./sweep.js";
-import { clock } from "./words.js";
+import { clock, ownClock } from "./words.js";
 
 /** Pixels of a millimetre, as CSS defines it. */
 export const MM = 96 / 25.4;
@@ -49,8 +49,9 @@ export function drawGrid(canvas) {
  * Draw a strip with its beats; returns what it is drawn at, in words.
  * @param {HTMLCanvasElement} canvas
  * @param {Strip} strip
+ * @param {number} [ahead_s] By how much its device's clock is ahead.
  */
-export function drawStrip(canvas, strip) {
+export function drawStrip(canvas, strip, ahead_s = 0) {
   drawGrid(canvas);
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const height = canvas.clientHeight;
@@ -82,7 +83,8 @@ export function drawStrip(canvas, strip) {
   context.lineJoin = "round";
   context.stroke();
   drawBeats(context, strip, perSecond, height);
-  return `25 mm/s · ${strip.unit === "uV" ? `${perMv} mm/mV` : "not calibrated"} · from ${clock(strip.start_s)}`;
+  const from = `from ${clock(strip.start_s - ahead_s)}${ahead_s ? ` (${ownClock(strip.start_s)})` : ""}`;
+  return `25 mm/s · ${strip.unit === "uV" ? `${perMv} mm/mV` : "not calibrated"} · ${from}`;
 }
 
 /**
@@ -133,7 +135,7 @@ export function drawChart(canvas, chart) {
   context.font = "12px system-ui, sans-serif";
   context.fillStyle = colours.dim;
   if (values.length === 0) {
-    context.fillText("nothing heard yet", left, height / 2);
+    context.fillText("nothing heard in this time", left, height / 2);
     return;
   }
   const { low, high, step } = scaleOf(values, chart.least);

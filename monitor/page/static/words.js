@@ -53,6 +53,14 @@ export function clock(time_s) {
 }
 
 /**
+ * What a device's clock shows, where that is not what ours does.
+ * @param {number} time_s
+ */
+export function ownClock(time_s) {
+  return `its clock: ${new Date(time_s * 1000).toLocaleDateString()} ${clock(time_s)}`;
+}
+
+/**
  * A time; with its day, if that is not today's.
  * @param {number} time_s
  * @param {number} now_s

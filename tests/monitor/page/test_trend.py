@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from monitor.page.trend import BIN_S, BINS, Trend
 from tests.monitor.page.messages import NOW_S, beat
 
@@ -84,3 +86,12 @@ def test_the_judged_share_is_that_of_the_last_minute() -> None:
     trend.note_beat(beat(time_s=NOW_S), NOW_S)
     assert trend.judged() == 1.0
     assert Trend().judged() is None
+
+
+@pytest.mark.parametrize("ahead_s", [-86_400.0, 3600.0])
+def test_beats_of_a_clock_that_is_wrong_stand_where_they_were(ahead_s: float) -> None:
+    trend = Trend()
+    for i in range(3):
+        stamp_s = NOW_S + i * BIN_S + ahead_s - 4.0  # told four seconds later
+        trend.note_beat(beat(time_s=stamp_s, heart_rate_bpm=60.0 + i), NOW_S + i * BIN_S, ahead_s)
+    assert [one[0] for one in trend.as_json()["beats"]] == [NOW_S + i * BIN_S - 4.0 for i in range(3)]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ecgwatch.__main__ import main
@@ -128,6 +129,40 @@ def test_states_of_a_monitor_that_is_offline_are_called_old(
             assert "gone" not in shown.out
         finally:
             client.publish(topic, b"", retain=True)
+
+
+def test_a_monitor_that_stands_still_is_named_within_seconds(
+    broker_url: BrokerUrl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said_s, topic = time.time() - 90, TOPICS.monitor_status("frozen")
+    frozen = wire.MonitorStatus(
+        state="online", version="1", model="m", model_sha256="", since_s=0.0, time_s=said_s
+    )  # fmt: skip
+    with Subscriber(broker_url, topic) as client:
+        client.publish(topic, wire.encode(frozen), retain=True)
+        _wait(lambda: bool(client.received))
+        try:
+            began_s = time.monotonic()
+            assert main(["devices", "--broker", str(broker_url)]) == 0
+            assert time.monotonic() - began_s < 15
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said_s))
+            assert f"the monitor frozen has said nothing since {at}, 9" in capsys.readouterr().err
+        finally:
+            client.publish(topic, b"", retain=True)
+
+
+def test_a_monitor_that_only_says_so_seldom_is_asked_and_not_called_away(
+    broker_url: BrokerUrl, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topic = TOPICS.monitor_status("asked")
+    with Subscriber(broker_url, topic) as client:
+        _wait(lambda: bool(client.received))
+        old = msgspec.structs.replace(wire.decode(client.received[-1][1], wire.MonitorStatus), time_s=time.time() - 90)
+        client.publish(topic, wire.encode(old), retain=True)
+        assert main(["devices", "--monitor", "asked", "--broker", str(broker_url)]) == 0
+    shown = capsys.readouterr()
+    assert asked in shown.out
+    assert "monitor asked" not in shown.err
 
 
 def test_a_refusal_is_said_on_stderr_with_exit_status_1(

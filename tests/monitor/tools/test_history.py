@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitor import wire
@@ -176,3 +178,22 @@ def test_where_no_beats_were_counted_a_hint_is_given(folder: Path, capsys: pytes
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"no beats in {folder} since ")
+
+
+def test_an_alert_of_a_device_whose_clock_is_wrong_stands_where_it_was_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = SqliteStore(tmp_path, "monitor")
+    right, wrong = _alert("right", 60.0), _alert("wrong", 50.0)
+    shown = wire.decode(wrong.payload, wire.Alert)
+    shown = msgspec.structs.replace(shown, time_s=shown.time_s - HOUR_S, completed_s=shown.completed_s - HOUR_S)
+    silent = msgspec.structs.replace(shown, id="s", device="gone", kind="device-silent")
+    kept = [replace(wrong, id=one.id, device=one.device, payload=wire.encode(one)) for one in (shown, silent)]
+    save(store, published=[right, *kept])
+    store.close()
+    assert _history(tmp_path) == 0
+    lines = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()}
+    heard, own = (time.localtime(one) for one in (wrong.published_s, shown.time_s))
+    assert lines["wrong"].startswith(time.strftime("%Y-%m-%d %H:%M:%S", heard))
+    assert lines["wrong"].endswith(time.strftime("(its clock: %Y-%m-%d %H:%M:%S)", own))
+    assert "its clock" not in lines["right"] + lines["gone"]
