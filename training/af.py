@@ -308,8 +308,7 @@ def odds_of(one: Told, network: Network) -> Floats:
 def detector(limit: float) -> AtrialFibrillation:
     """Return the monitor's detector with another limit."""
     [usual] = [one for one in make_detectors(AlertSettings()) if one.kind == "atrial-fibrillation"]
-    usual = cast(AtrialFibrillation, usual)
-    return replace(usual, odds=limit, clear=usual.clear + limit - usual.odds)
+    return replace(cast(AtrialFibrillation, usual), odds=limit)
 
 
 def least_limit(one: Told, odds: Floats) -> float:

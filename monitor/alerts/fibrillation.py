@@ -23,9 +23,9 @@ class AtrialFibrillation(EpisodeDetector):
 
     needs: frozenset[Need] = frozenset({"beats", "lead-off"})
     odds: float
-    """Log odds from which a beat speaks for it,"""
-    clear: float
-    """and below which it speaks against it."""
+    """Log odds from which a beat speaks for it;"""
+    fall: float
+    """so much lower it speaks against it."""
 
     def select(self, beats: Beats) -> npt.NDArray[np.bool_]:
         """See `Detector.select`."""
@@ -41,7 +41,7 @@ class AtrialFibrillation(EpisodeDetector):
             return Sign.UNKNOWN
         if odds > self.odds:
             return Sign.EVENT
-        return Sign.CALM if odds < self.clear else Sign.NEITHER
+        return Sign.CALM if odds < self.odds - self.fall else Sign.NEITHER
 
     def describe(self, episode: Episode, finding: Finding) -> dict[str, Any]:
         """See `EpisodeDetector.describe`."""

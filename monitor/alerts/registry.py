@@ -64,9 +64,7 @@ def _ectopy(limits: Limits) -> tuple[Detector, ...]:
     return (
         VentricularRun(kind="ventricular-tachycardia", severity="high", beats=vt, above_bpm=bpm, m=5),
         VentricularRun(kind="ventricular-run", severity="medium", beats=run, above_bpm=bpm, m=5),
-        AtrialFibrillation(
-            kind="atrial-fibrillation", severity="medium", odds=odds, clear=odds - 1.5, n=3, m=10, update_s=600
-        ),
+        AtrialFibrillation(kind="atrial-fibrillation", severity="medium", odds=odds, fall=1.5, n=3, m=10, update_s=600),
         Couplet(kind="couplet", severity="low", m=3, update_s=600, refractory_s=120),
         Cycle(kind="bigeminy", severity="low", cycle=2, m=4, update_s=600, refractory_s=120),
         Cycle(kind="trigeminy", severity="low", cycle=3, m=4, update_s=600, refractory_s=120),

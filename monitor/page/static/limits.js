@@ -23,6 +23,7 @@ const PARAMETERS = /** @type {Record<string, string>} */ ({
   n: "so many beats ...",
   m: "... of the last",
   odds: "log odds from",
+  fall: "ends so much lower",
   clear: "ends this share beyond the limit",
   exit_ratio: "ends below this share of the begin",
   update_s: "told again every",
