@@ -33,6 +33,12 @@ def _add_classes(parser: argparse.ArgumentParser) -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for file and card")
     place.add_argument("--bundle", action="store_true", help="install it among the bundled models, replacing one")
+    parser.add_argument(
+        "--folds",
+        type=Path,
+        metavar="DIR",
+        help="also write the networks of the folds to this folder, and whom each has not met: for 'ecgwatch tradeoff'",
+    )
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
@@ -69,10 +75,12 @@ def _onnx(args: argparse.Namespace) -> None:
 
 
 def _classes(args: argparse.Namespace) -> None:
-    from export.classes import export
+    from export.classes import export, export_folds
     from monitor.classify import MODELS
 
     print(export(args.run, args.name, MODELS if args.bundle else args.out))
+    if args.folds:
+        print(export_folds(args.run, args.folds))
 
 
 def _verify(args: argparse.Namespace) -> None:

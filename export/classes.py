@@ -1,6 +1,6 @@
 """Export the network of a `training.classes` run: a self-describing ONNX file, proven, timed, with its card.
 
-``ecgwatch export classes RUN --name NAME --out DIR``.
+``ecgwatch export classes RUN --name NAME --out DIR``; with ``--folds DIR`` also those of its folds.
 """
 
 from __future__ import annotations
@@ -115,11 +115,11 @@ class WithProbabilities(nn.Module):
         return torch.softmax(self.network(windows, context), dim=1)
 
 
-def load_network(run: Path) -> ClassNetwork:
-    """Return the network of a run, in evaluation mode."""
+def load_network(weights: Path) -> ClassNetwork:
+    """Return the network of a file of weights, in evaluation mode."""
     width = len(beat2.CONTEXT)
     network = ClassNetwork(torch.zeros(width), torch.ones(width))
-    network.load_state_dict(torch.load(run / "weights.pt", weights_only=True))
+    network.load_state_dict(torch.load(weights, weights_only=True))
     return network.eval()
 
 
@@ -260,7 +260,7 @@ def _s_without(records: dict[str, list[list[int]]], without: Sequence[str]) -> f
 def export(run: Path, name: str, out: Path) -> str:
     """Write ``<name>.onnx`` and ``<name>.md`` to a folder; return a line about them."""
     about = json.loads((run / "classes.json").read_text())
-    network, path = load_network(run), out / f"{name}.onnx"
+    network, path = load_network(run / "weights.pt"), out / f"{name}.onnx"
     with np.load(run / "proof.npz") as stored:
         windows, context = stored["windows"], stored["context"]
     about["proven"] = len(windows)
@@ -275,3 +275,34 @@ def export(run: Path, name: str, out: Path) -> str:
     parameters = sum(weights.numel() for weights in network.parameters())
     (out / f"{name}.md").write_text(write_card(name, path, about, parameters, difference, us))
     return f"{path}: {path.stat().st_size} bytes, {us:.1f} us a beat, largest difference from PyTorch {difference:.1e}"
+
+
+def export_folds(run: Path, out: Path) -> str:
+    """Write the networks of a run's folds, ``fold0.onnx`` and so on, and ``people.json``; return a line about them.
+
+    Each has the offsets that were chosen on the other folds, so it knows nothing of the people who were held out of its
+    fold: `people.json` lists these.
+
+    Raises
+    ------
+    ValueError
+        The run has none, or a file does not answer as its network does.
+    """
+    about = json.loads((run / "classes.json").read_text())
+    if "people of folds" not in about:
+        raise ValueError(
+            f"{run}: got a run without fold networks, expected one of the present 'ecgwatch train classes'."
+        )
+    with np.load(run / "proof.npz") as stored:
+        windows, context = stored["windows"], stored["context"]
+    out.mkdir(parents=True, exist_ok=True)
+    people = {}
+    for k, held_out in enumerate(about["people of folds"]):
+        network, offsets = load_network(run / f"fold{k}.pt"), about["offsets of folds"][k]
+        network.bias.data = torch.tensor([0.0, *offsets])
+        path = out / f"fold{k}.onnx"
+        write_file(network, describe(path.stem, about | {"offsets": offsets}), path)
+        prove(path, network, windows, context)
+        people[f"{k}"] = held_out
+    (out / "people.json").write_text(json.dumps(people, indent=1) + "\n")
+    return f"{out}: {len(people)} fold networks, each with the people whom it has not met"

@@ -290,14 +290,16 @@ def judge_by_record(beats: Beats, predicted: Ints) -> dict[str, list[list[int]]]
 
 
 def run(folders: Sequence[Path], noise: Path, out: Path) -> None:
-    """Train one network for each fold and one on all beats; write weights and figures to a folder."""
+    """Train one network for each fold and one on all beats; write weights, those of the folds too, and figures."""
     beats, noises = load_beats(folders, noise), make_noises(noise)
     fold, rows = split(beats), np.arange(beats.labels.size)
+    out.mkdir(parents=True, exist_ok=True)
     print(f"{rows.size} beats of {np.unique(beats.person).size} people", flush=True)
     logits = np.zeros((rows.size, len(CLASSES)), np.float32)
     for k in range(FOLDS):
         network = train_network(beats, rows[fold != k], noises)
         logits[fold == k] = logits_of(network, beats, rows[fold == k])
+        torch.save(network.state_dict(), out / f"fold{k}.pt")
     predicted, tried = np.zeros(rows.size, np.int64), []
     for k in range(FOLDS):
         tried.append(choose_offsets(beats, logits, fold != k))
@@ -305,7 +307,6 @@ def run(folders: Sequence[Path], noise: Path, out: Path) -> None:
     offsets = choose_offsets(beats, logits, rows >= 0)
     network = train_network(beats, rows, noises)
     network.bias.data = torch.tensor([0.0, *offsets])
-    out.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), out / "weights.pt")
     about = {
         "folders": [folder.name for folder in folders],
@@ -315,6 +316,7 @@ def run(folders: Sequence[Path], noise: Path, out: Path) -> None:
         },
         "offsets": offsets,
         "offsets of folds": tried,
+        "people of folds": [np.unique(beats.person[fold == k]).tolist() for k in range(FOLDS)],
         "figures": figures_of(beats, predicted),
         "records": judge_by_record(beats, predicted),
         "missed": beats.missed,

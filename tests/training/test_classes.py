@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,38 @@ def test_the_exported_file_answers_as_the_network_does(tmp_path: Path) -> None:
     export_classes.write_file(network, make_info(), path)
     windows = beats.windows.astype(np.float32)
     assert export_classes.prove(path, network, windows, beats.context) <= export_classes.TOLERANCE
+
+
+def test_fold_networks_are_written_with_their_offsets_and_whom_they_have_not_met(tmp_path: Path) -> None:
+    run, out, beats = tmp_path / "run", tmp_path / "folds", make_beats()
+    run.mkdir()
+    networks = [make_network() for _ in range(2)]
+    for k, network in enumerate(networks):
+        torch.save(network.state_dict(), run / f"fold{k}.pt")
+    about = {
+        "figures": {},
+        "people": {"mitdb": 2},
+        "beats": {"mitdb": 400},
+        "offsets of folds": [[-0.5, 0.25], [0.0, 0.0]],
+        "people of folds": [["mitdb/1"], ["mitdb/2"]],
+    }
+    (run / "classes.json").write_text(json.dumps(about))
+    windows, context = beats.windows.astype(np.float32), beats.context
+    np.savez(run / "proof.npz", windows=windows, context=context)
+    export_classes.export_folds(run, out)
+    assert json.loads((out / "people.json").read_text()) == {"0": ["mitdb/1"], "1": ["mitdb/2"]}
+    model = ClassModel(out / "fold0.onnx")
+    assert model.info.figures == {"offset S": -0.5, "offset V": 0.25}
+    networks[0].bias.data = torch.tensor([0.0, -0.5, 0.25])
+    with torch.no_grad():
+        expected = networks[0](torch.from_numpy(windows), torch.from_numpy(context)).softmax(1).numpy()
+    assert np.allclose(model.probabilities(windows, context), expected, atol=1e-5)
+
+
+def test_a_run_without_fold_networks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text("{}")
+    with pytest.raises(ValueError, match="got a run without fold networks"):
+        export_classes.export_folds(tmp_path, tmp_path / "out")
 
 
 def test_a_file_of_another_network_is_not_proven(tmp_path: Path) -> None:
