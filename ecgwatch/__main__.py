@@ -87,7 +87,10 @@ PROGRAM = Program(
             "Keep the ECG, and look back", ("record", "export-ecg", "strip", "report", "rerun", "forget", "analyse")
         ),
         Section("Bring devices", ("gateway", "replay", "load", "broker", "fit-beats")),
-        Section("Models, and how good they are", ("models", "classify", "score", "bench", "train", "export")),
+        Section(
+            "Models, and how good they are",
+            ("models", "classify", "score", "tradeoff", "bench", "train", "export"),
+        ),
         Section("Set it up", ("config", "cluster", "completion", "asyncapi")),
     ),
 )

@@ -1,4 +1,4 @@
-"""Command line of the simulator: demo, replay, load, score, broker, fit-beats."""
+"""Command line of the simulator: demo, replay, load, score, tradeoff, broker, fit-beats."""
 
 from __future__ import annotations
 
@@ -141,6 +141,24 @@ def score(options: argparse.Namespace) -> None:
     run_score(ScoreSettings(**played, annotations=options.annotations))
 
 
+def tradeoff(options: argparse.Namespace) -> None:
+    """Play annotated records by fold networks, and print what each limit of the alerts costs and finds."""
+    from simulator.tradeoff import TradeoffSettings, run_tradeoff
+
+    run_tradeoff(
+        TradeoffSettings(
+            records=tuple(options.records),
+            as_json=options.json,
+            lead=options.lead,
+            annotator=options.annotator,
+            rate_hz=options.rate,
+            shape=options.shape,
+            folds=options.folds,
+            plot=options.plot,
+        )
+    )
+
+
 def broker(options: argparse.Namespace) -> None:
     """Run the embedded broker in the foreground."""
     from simulator.broker import EmbeddedBroker
@@ -261,6 +279,22 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", default="ptb", metavar="NAME", help="shape model beside a class model, or none")
 
 
+def _add_tradeoff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="WFDB record, with or without .hea")
+    parser.add_argument(
+        "--folds",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="fold networks of a class model: each record is judged by one that has not met its person",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the curves: .svg, .png or .pdf")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    _add_choices_of_record(parser)
+    parser.add_argument("--rate", type=float, metavar="HZ", help="resample to this rate first, if not the record's own")
+    parser.add_argument("--shape", default="ptb", metavar="NAME", help="shape model beside the networks, or none")
+
+
 def _add_choices_of_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lead", metavar="LEAD", help="of a record: its name, or its number counted from 0; the first ECG if not given"
@@ -292,6 +326,13 @@ VERBS = (
         "play annotated records through the engine, and report how well it found and named beats",
         _add_score,
         score,
+        extra="records",
+    ),
+    Verb(
+        "tradeoff",
+        "print for each limit of the alerts how many are false an hour, and which share of true events is found",
+        _add_tradeoff,
+        tradeoff,
         extra="records",
     ),
     Verb("broker", "run the embedded broker on 127.0.0.1", _add_broker, broker),
