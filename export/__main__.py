@@ -49,13 +49,20 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="name of a bundled model, or a model file")
-    _add_data(parser, "directories with data sets, or with folders of them", required=True)
+    _add_data(parser, "directories with data sets, or with folders of them")
+    parser.add_argument(
+        "--recordings",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        default=[],
+        help="folders of recordings, named for databases: each lead upright and upside down, as the monitor cuts it",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def _add_data(parser: argparse.ArgumentParser, help_: str, *, required: bool = False) -> None:
-    default = argparse.SUPPRESS if required else None
-    parser.add_argument("--data", nargs="+", metavar="DIR", help=help_, default=default, required=required)
+def _add_data(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("--data", nargs="+", metavar="DIR", help=help_)
 
 
 def _onnx(args: argparse.Namespace) -> None:
@@ -98,7 +105,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     from export.evaluate import evaluate
     from training import metrics
 
-    classifier, figures = evaluate(args.model, args.data)
+    if not (args.data or args.recordings):
+        raise ValueError("Nothing to evaluate on: got neither --data nor --recordings, expected one of them.")
+    classifier, figures = evaluate(args.model, args.data or [], args.recordings)
     if args.json:
         about = {"model": classifier.info.name, "sha256": classifier.sha256, "threshold": classifier.info.threshold}
         known = {name: metrics.known(row) for name, row in figures.items()}

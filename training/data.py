@@ -101,7 +101,7 @@ def load_tasks(directories: Sequence[str | Path]) -> list[Beats]:
     if len(set(names)) != len(names):
         raise ValueError(f"Data sets must have different names: got {', '.join(names)}.")
     kinds = dict.fromkeys(beats.classes for _, beats in found)
-    return [_join([beats for _, beats in found if beats.classes == kind]) for kind in kinds]
+    return [join([beats for _, beats in found if beats.classes == kind]) for kind in kinds]
 
 
 def load_beats(directories: Sequence[str | Path], classes: Sequence[str] | None = None) -> Beats:
@@ -138,9 +138,9 @@ def _read_directory(directory: Path) -> list[tuple[str, Beats]]:
         for stem in sorted({pair[1] for pair in pairs if pair}):
             files = [_plain_or_gz(folder, f"{stem}_{of_class}") for of_class in BINARY]
             read = [_read_class_file(stem, path, label) for label, path in enumerate(files)]
-            found.append((stem, _join(read)))
+            found.append((stem, join(read)))
         if any(beat.find_csv(folder, stem) for stem in KAGGLE_FIVE):
-            found.append(("mitbih", _join([_read_five(folder, stem) for stem in KAGGLE_FIVE])))
+            found.append(("mitbih", join([_read_five(folder, stem) for stem in KAGGLE_FIVE])))
         stems = sorted(path.with_suffix("") for path in folder.glob("*.hea") if _is_annotated(path))
         if stems:
             found.append((folder.resolve().name, _read_records(folder.resolve().name, stems)))
@@ -314,7 +314,8 @@ def _about(path: Path, side: pd.DataFrame, record: str | None, rows: int) -> pd.
     return about
 
 
-def _join(beats: Sequence[Beats]) -> Beats:
+def join(beats: Sequence[Beats]) -> Beats:
+    """Put beats of the same classes together, in order."""
     return Beats(
         windows=np.concatenate([one.windows for one in beats]),
         labels=np.concatenate([one.labels for one in beats]),

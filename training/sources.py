@@ -86,11 +86,12 @@ def _read_beats(folder: Path) -> Iterator[Source]:
         signals, rate_hz, marks = _read(header)
         at = np.rint(marks.sample * beat2.RATE_HZ / rate_hz).astype(np.int64)
         known = [symbol in CLASS_OF or symbol == "!" for symbol in marks.symbol]
-        labels = [BEATS[CLASS_OF.get(s, "Q")] for s, one in zip(marks.symbol, known, strict=True) if one]
+        symbols = tuple(symbol for symbol, one in zip(marks.symbol, known, strict=True) if one)
+        labels = np.array([BEATS[CLASS_OF.get(symbol, "Q")] for symbol in symbols])
         flutter = _flutter(at, marks.symbol)
         for lead, signal in enumerate(signals.T):
             name = f"{header.stem}_{lead}"
-            yield Source(folder.name, header.stem, name, rate_hz, signal, at[known], np.array(labels), flutter)
+            yield Source(folder.name, header.stem, name, rate_hz, signal, at[known], labels, flutter, symbols=symbols)
 
 
 def _flutter(at: npt.NDArray[np.int64], symbols: list[str]) -> Rhythms:

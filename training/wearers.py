@@ -45,6 +45,8 @@ class Source:
     """Begin and end, samples at 125 Hz, and the label of beats that match no mark there."""
     otherwise: int = X
     """Label of beats that match no mark elsewhere."""
+    symbols: tuple[str, ...] = ()
+    """Of the marks, as annotated; empty where beats were not annotated one by one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Found:
 
     signal: npt.NDArray[np.float32]
     fiducials: Ints
+    r_peaks: Ints
+    lengths: Ints
+    """(n,) samples of the window that begins at the R peak, see `monitor.beat`."""
     rr: Ints
     reasons: npt.NDArray[np.uint8]
     """Why the gate withholds a beat, 0 for those that are judged."""
@@ -81,7 +86,8 @@ def follow(samples: npt.NDArray[np.int16], rate_hz: float) -> Found:
         put_aside(segment.segment(segmenter, _FIRST, signal, ends, 0, 0, room)[1])
     put_aside(segment.finish(segmenter, 0, 0, room))
     every = np.concatenate(beats)
-    return Found(np.concatenate(parts), every["fiducial"], every["rr"], np.concatenate(reasons))
+    fiducials, r_peaks, lengths, rr = (every[name] for name in ("fiducial", "r_peak", "length", "rr"))
+    return Found(np.concatenate(parts), fiducials, r_peaks, lengths, rr, np.concatenate(reasons))
 
 
 def match(found: Ints, marks: Ints) -> Ints:
@@ -101,15 +107,26 @@ def _nearest(of: Ints, among: Ints) -> Ints:
     return np.where(of - among[right - 1] <= among[right] - of, right - 1, right)
 
 
+def samples_of(source: Source, sign: int) -> npt.NDArray[np.int16]:
+    """Samples as a device of 1 uV a step would send them; a sign of -1 turns the signal upside down."""
+    uv = np.where(np.isfinite(source.samples_uv), np.clip(sign * source.samples_uv, -32000, 32000), NO_SAMPLE)
+    return np.rint(uv).astype(np.int16)
+
+
+def label(found: Found, which: Ints, source: Source) -> Ints:
+    """Label of each found beat, (n,) in `LABELS`; `which` is its mark, as `match` returns it."""
+    labels = np.full(found.fiducials.size, source.otherwise)
+    for since, until, told in source.rhythms:
+        labels[(found.fiducials >= since) & (found.fiducials < until)] = told
+    labels[which >= 0] = source.labels[which[which >= 0]]
+    return labels
+
+
 def cut(source: Source, sign: int) -> dict[str, npt.NDArray[Any]]:
     """Beats that the gate lets pass, with their labels, and what was missed: arrays to be stored."""
-    uv = np.where(np.isfinite(source.samples_uv), np.clip(sign * source.samples_uv, -32000, 32000), NO_SAMPLE)
-    found = follow(np.rint(uv).astype(np.int16), source.rate_hz)
+    found = follow(samples_of(source, sign), source.rate_hz)
     which = match(found.fiducials, source.marks)
-    labels = np.full(found.fiducials.size, source.otherwise)
-    for since, until, label in source.rhythms:
-        labels[(found.fiducials >= since) & (found.fiducials < until)] = label
-    labels[which >= 0] = source.labels[which[which >= 0]]
+    labels = label(found, which, source)
     begin = found.fiducials - beat2.BEFORE
     whole = (begin >= 0) & (begin + beat2.LENGTH <= found.signal.size) & (found.reasons == 0)
     windows = np.array([found.signal[b : b + beat2.LENGTH] for b in begin[whole]], np.float32)

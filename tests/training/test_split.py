@@ -120,7 +120,7 @@ def test_copy_of_a_published_train_row_in_another_data_set_goes_to_train_with_it
     )
     others = [f"q{i}" for i in range(12)]
     other = replace(toy(others, [i % 2 for i in range(12)], [0, 1, *range(20, 30)]), datasets=np.full(12, "other"))
-    both = data._join([published, other])
+    both = data.join([published, other])
     for seed in range(10):
         assert set(split.split_beats(both, "patient", seed)[12:14]) == {"train"}
 
