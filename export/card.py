@@ -17,7 +17,7 @@ from monitor import beat
 from monitor.classify import INPUT, OUTPUT, RR_INPUT, ModelInfo
 from training.cost import OPSET
 from training.metrics import Figures
-from training.run import FIGURES, Run
+from training.run import FIGURES, FURTHER, Run
 
 DATA_SETS = {
     "ptbdb": (
@@ -116,6 +116,9 @@ pacemakers; decisions about a person's work, insurance or fitness.
 {training}{teaching}{augmentation}
 The threshold was chosen on: {threshold_from}.{on_all_beats}
 
+## What to expect of people it has not met
+{expectation}
+
 ## Figures
 Two kinds of split. *Inter-patient*: no patient in the evaluation was in training; this is what a new wearer can
 expect. *Intra-patient*: usual in publications; the same people are on both sides, so the figures are optimistic.
@@ -162,7 +165,8 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
     proof
         What `export.onnx.prove` returned.
     run, folder
-        The exported run, and its folder; a `figures.md` there, which a comparison writes, is included unchanged.
+        The exported run, and its folder; a `figures.md` there, which a comparison writes, is included unchanged, and a
+        `further.md` with what was measured on further people.
     """
     content = model.read_bytes()
     prose = TWO_CLASSES if len(info.classes) == 2 else FIVE_CLASSES
@@ -197,6 +201,7 @@ def write_card(path: Path, model: Path, info: ModelInfo, proof: Proof, run: Run,
         augmentation=AUGMENTATION if run.recipe.augment else "",
         threshold_from=run.threshold_from,
         on_all_beats=ON_ALL_BEATS if compared.is_file() else "",
+        expectation=_expectation(run, folder / FURTHER),
         figures=_lower(compared.read_text()) if compared.is_file() else "\n\n".join(_tables(run)),
         command=run.command,
         limits="\n".join(f"- {limit}" for limit in prose.limits),
@@ -250,6 +255,30 @@ def _columns(run: Run) -> dict[str, str]:
         }
     of_each = {f"{key} {name}": f"{word} {name}" for name in "VSFN" for key, word in OF_A_CLASS.items()}
     return {"macro_f1": "macro F1", **of_each, "roc_auc": "ROC-AUC, abnormal"}
+
+
+def _expectation(run: Run, further: Path) -> str:
+    """Inter-patient figures, and those that were measured on further people, if there are any."""
+    columns = {**_columns(run), "calibration_error": "calibration error"}
+    shown = [
+        key for key in ("roc_auc", "macro_f1", "calibration_error", "sensitivity", "specificity") if key in columns
+    ]
+    of_patients = {
+        name: row
+        for part, of_part in run.figures.items()
+        if part.startswith(SPLITS["patient"]) or (part == "test" and run.split == "patient")
+        for name, row in of_part.items()
+    }
+    lines = [
+        f"| data | patients | {' | '.join(columns[key] for key in shown)} |",
+        f"| --- |{' ---: |' * (1 + len(shown))}",
+        *(
+            f"| {name} | {row['patients']:.0f} | {' | '.join(f'{row[key]:.3f}' for key in shown)} |"
+            for name, row in of_patients.items()
+        ),
+    ]
+    told = "\n".join(lines) if of_patients else "Not known: the split was by beat, so these people are on both sides."
+    return f"{told}\n\n{further.read_text().strip()}" if further.is_file() else told
 
 
 def _describe(data: str, kind: str, sha256: str) -> str:

@@ -19,6 +19,8 @@ from training.split import Shares, SplitKind
 DESCRIPTION, WEIGHTS = "run.json", "weights.pt"
 FIGURES = "figures.md"
 """Written by a comparison beside the network it chose: figures of all networks, for the model's card."""
+FURTHER = "further.md"
+"""Written by whoever measured the network on people who were not at hand in training: a paragraph for its card."""
 
 
 @dataclass(frozen=True)

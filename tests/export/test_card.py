@@ -83,3 +83,22 @@ def test_card_of_a_bundled_model_matches_its_file_and_shows_both_kinds_of_split(
 def test_every_task_has_a_bundled_model() -> None:
     assert set(bundled_models()) == {*TASKS, DEFAULT_MODEL}
     assert SHAPE_MODEL in TASKS
+
+
+def test_a_card_says_first_what_to_expect_of_new_people(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_run()
+    (folder / "further.md").write_text("On further people it was worse.\n")
+    assert main(["onnx", str(folder), "--out", str(tmp_path / "m.onnx"), "--name", "mine"]) == 0
+    expected, _, others = (tmp_path / "m.md").read_text().partition("## Figures\n")
+    table = expected.split("## What to expect of people it has not met\n")[1]
+    assert "| data | patients | ROC-AUC | calibration error | sensitivity | specificity |" in table
+    assert "| ptbdb | 7 | 0.875 |" in table
+    assert "On further people it was worse." in table
+    assert "Intra-patient" in others
+
+
+def test_the_card_of_the_shape_model_says_what_further_patients_gave() -> None:
+    card = (MODELS / "ptb.md").read_text()
+    expected = card.partition("## Figures\n")[0]
+    for figure in ("0.899", "0.096"):
+        assert figure in expected
