@@ -3,8 +3,8 @@
 Who gets a partition first claims it in the store: whoever had it until then saves nothing of it any more. Only then are
 its devices looked up, its outbox is sent again, and what people have decided meanwhile holds. Nobody waits for that.
 Who loses one forgets its devices without a word: another process goes on where they were saved, with the packets that
-were not acknowledged. Partitions of which there are more than our share are left when nothing of them is on its way to
-the store.
+were not acknowledged. Partitions of which there are more than our share are left when all that has come is saved and
+acknowledged, so that whoever gets them goes on from there.
 
 Knows nothing of how partitions are dealt out.
 """
@@ -66,7 +66,9 @@ class Partitions:
 
         Nothing may wait in the engine.
         """
-        if self._source.surplus and self._checkpoint.settle():
+        if not self._source.surplus:
+            self._checkpoint.go_on()
+        elif self._checkpoint.settle():
             self._source.release(self._source.surplus)
         if lost := self._source.take_lost():
             self._leave(set(lost))

@@ -312,7 +312,8 @@ class Checkpoint:
         self._open: deque[_Open] = deque()
         self._open_tokens = 0
         self._looked_up: set[str] = set()
-        self._is_retry_due = self._is_settling = False
+        self._is_retry_due = False
+        self._settling: int | None = None  # number of the last packet before `settle`
         self._number = 0
         self._committed_s = -math.inf
         self._hourly: dict[tuple[int, str, str], tuple[int, int]] = {}  # beats that the store does not count yet
@@ -409,9 +410,28 @@ class Checkpoint:
             )
 
     def settle(self) -> bool:
-        """Hand over nothing more until the store has reported all that it has; return whether it has."""
-        self._is_settling = bool(self._open)
-        return not self._open
+        """Commit what waits now, and hand over nothing that comes later before the store has reported all of it.
+
+        Returns
+        -------
+        bool
+            Whether it has. If not, ask again next turn, or `go_on`.
+        """
+        if self._settling is None:
+            self._settling = self._number
+        if self._open or self._is_settling_due:
+            return False
+        self._settling = None
+        return True
+
+    def go_on(self) -> None:
+        """Hand over what comes later: nothing needs to be settled any more."""
+        self._settling = None
+
+    @property
+    def _is_settling_due(self) -> bool:
+        """Whether what waited when `settle` was called first is not handed over yet."""
+        return self._settling is not None and bool(self._uncommitted) and self._uncommitted[0].number <= self._settling
 
     def retry(self) -> None:
         """Have the store see whether anything is wrong, as soon as nothing is open."""
@@ -441,7 +461,8 @@ class Checkpoint:
         return self._take_outcomes(self._store.done(wait_s))
 
     def _may_hand_over(self, store: StateStore, now_s: float, idle: bool) -> bool:
-        if store.is_fenced or (self._is_settling and self._open):
+        is_settling_due = self._is_settling_due
+        if store.is_fenced or (self._settling is not None and not is_settling_due):
             return False
         if self._open and (self._is_retry_due or store.opened != self._opened or len(self._open) >= MOST_OPEN):
             return False
@@ -450,7 +471,7 @@ class Checkpoint:
             store.retry()
         is_faulty = store.fault is not None
         is_pressing = self.decided.is_urgent or (self._engine.tombstones and not is_faulty)
-        urgent = idle or self.uncommitted >= self._window.limit or is_pressing
+        urgent = idle or is_settling_due or self.uncommitted >= self._window.limit or is_pressing
         return bool(urgent) or now_s - self._committed_s >= COMMIT_S
 
     def _hand_over(self, store: StateStore, now_s: float, idle: bool) -> list[int]:
@@ -572,10 +593,10 @@ class Checkpoint:
         """Take the packets that are due, and the devices whose states they wait for."""
         tokens: list[int] = []
         devices: list[str] = []
-        most = self._window.most(len(self._uncommitted))
+        most, settling = self._window.most(len(self._uncommitted)), self._settling or 0
         while self._uncommitted and len(devices) < MOST_SAVED:
             token, device, number, came_s = self._uncommitted[0]
-            due = idle or now_s - came_s >= WINDOW_S or len(self._uncommitted) > most
+            due = idle or number <= settling or now_s - came_s >= WINDOW_S or len(self._uncommitted) > most
             if not due or device in self._looked_up:
                 break
             known = None if device is None else self._engine.record(device)

@@ -469,6 +469,32 @@ def test_the_store_is_retried_when_nothing_is_open_and_nothing_is_submitted_befo
     assert slow.wait(0.0).tokens == [2]
 
 
+def test_settling_commits_what_waits_and_nothing_that_comes_meanwhile(slow: Checkpoint, held: HeldStore) -> None:
+    slow.received(1, "a", 0.0)
+    assert not slow.settle()
+    slow.received(2, "b", 0.0)
+    slow.commit(0.0, idle=False)
+    assert [set(one.states) for one in held.submitted] == [{"a"}]
+    assert not slow.settle()
+    slow.commit(1.0, idle=True)
+    held.let()
+    assert slow.commit(2.0, idle=True).tokens == [1]
+    assert held.submitted == []
+    assert slow.settle()
+    slow.commit(3.0, idle=True)
+    assert set(held.submitted[-1].states) == {"b"}
+
+
+def test_what_needs_to_be_settled_no_more_holds_nothing_up(slow: Checkpoint, held: HeldStore) -> None:
+    slow.received(1, "a", 0.0)
+    slow.settle()
+    slow.commit(0.0, idle=False)
+    slow.received(2, "b", 0.0)
+    slow.go_on()
+    slow.commit(1.0, idle=True)
+    assert set(held.submitted[-1].states) == {"b"}
+
+
 def test_a_message_that_is_being_dropped_from_the_outbox_is_not_sent_again(slow: Checkpoint, held: HeldStore) -> None:
     slow.outbox.add(_alert(1))
     slow.commit(0.0, idle=True)
