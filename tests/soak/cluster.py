@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -271,16 +272,18 @@ def _disturb_monitors(cluster: Cluster, options: argparse.Namespace) -> None:
 def _report(
     cluster: Cluster, listener: Listener, beats: set[str], alerts: set[str], options: argparse.Namespace
 ) -> int:
+    owners = "\n".join(_status_lines(cluster))  # later nothing comes any more, and nobody takes over
     until_s = time.monotonic() + LATE_S
     while time.monotonic() < until_s and not ({key.split()[0] for key in listener.on_beats()} >= beats):
         time.sleep(0.5)
     time.sleep(12.0)  # the last are saved after ten seconds
     counted = sum(row.beats for row in locate(cluster.database.url).read_hourly(NAME, 0.0))
-    print(f"\n{options.devices} devices, {options.seconds:g} s, {options.monitors} monitors, {options.nodes} nodes")
+    print(f"\n{options.devices} devices for {options.seconds:g} s; when the last had sent: {owners}")
     bad = _compare("beats", beats, listener.on_beats()) + _compare("alerts", alerts, listener.on_alerts())
-    print(f"beats in the hourly counts  {counted} of {len(beats)}")
-    print("\n".join(line for line in _status_lines(cluster)))
-    return int(bad > 0 or counted != len(beats))
+    print(f"{'hourly counts':15} {counted} beats, {len(beats)} expected")
+    is_bad = bad > 0 or counted != len(beats)
+    print("SOMETHING WAS LOST OR CHANGED" if is_bad else "Nothing was lost, and nothing was told differently.")
+    return int(is_bad)
 
 
 def _compare(what: str, expected: set[str], told: dict[str, list[tuple[float, bytes]]]) -> int:
@@ -290,22 +293,21 @@ def _compare(what: str, expected: set[str], told: dict[str, list[tuple[float, by
     twice = sum(len(each) - 1 for each in told.values())
     first_s = np.array([each[0][0] for each in told.values()] or [0.0])
     missing, more = len(expected - ids), len(ids - expected)
-    print(
-        f"{what:27} {len(expected)} expected, {missing} missing, {more} too many, {different} different, {twice} twice"
-    )
+    print(f"{what:15} {len(expected)} expected, {missing} missing, {more} too many, {different} told differently")
+    print(f"{'':15} {twice} told once more by whoever took over, with the id and the content of before")
     if missing or more:
-        print(f"{'':27} missing {sorted(expected - ids)[:9]}, too many {sorted(ids - expected)[:9]}")
+        print(f"{'':15} missing {sorted(expected - ids)[:9]}, too many {sorted(ids - expected)[:9]}")
     p50, p99, longest = np.percentile(first_s, [50, 99, 100])
-    print(f"{'':27} from the end of the packet to the first message: p50 {p50:.3f}, p99 {p99:.2f}, max {longest:.2f} s")
+    print(f"{'':15} from the end of its packet to the first message: p50 {p50:.3f}, p99 {p99:.2f}, max {longest:.2f} s")
     return missing + more + different
 
 
 def _status_lines(cluster: Cluster) -> list[str]:
     found = read_status(cluster.settings)
-    owners = {one.owner for one in found.partitions if one.owner is not None}
+    owned = sorted(Counter(one.owner for one in found.partitions if one.owner is not None).values())
     return [
-        f"{found.broker}, {found.store}",
-        f"{found.processes} monitors share {PARTITIONS} partitions; {len(owners)} own some",
+        f"{found.processes} monitors, which have {', '.join(map(str, owned))} of {PARTITIONS} partitions",
+        f"{len(cluster.nodes)} x {found.broker}; {found.store}",
     ]
 
 
