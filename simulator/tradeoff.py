@@ -7,7 +7,7 @@ limits of its own. Each record is judged by a fold network that has not met its 
 * An event is found if an alert of its kind was on, or one that hides it, from shortly before it began until shortly
   after it ended (`alert_score.SOONEST_S`, `LATEST_S`).
 * What is true does not move with the limit: rates, pauses, runs, and rhythms as in `alert_score`; for abnormal beats
-  stretches of three abnormal in five beats; for frequent ectopic beats ten in a minute.
+  the episodes of `alert_score`; for frequent ectopic beats ten in a minute.
 
 Only one limit is moved at a time, so that each curve stands for itself. Nothing is chosen here.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,6 @@ from simulator.folds import Folds
 from simulator.records import Record, read_wfdb
 from simulator.score import RecordsToScore, cut_packets
 
-ABNORMAL_OF, LAST = 3, 5
-"""So many abnormal beats of the last ones are an episode of `abnormal-beats`;"""
-EPISODE_GAP_S = 30.0
-"""episodes nearer than this are one."""
 FREQUENT, MINUTE_S = 10, 60.0
 """Ectopic beats that are frequent, within this time."""
 ECTOPY = {"ventricular-ectopy": "V", "supraventricular-ectopy": "S"}
@@ -77,15 +73,15 @@ def _one(kind: wire.Kind, name: str, *values: float) -> Knob:
 
 THRESHOLD = "threshold"
 """Of the class model: how unlikely N must be; part of its file, and no limit of a device."""
-N_OF_M = ((2, 5), (3, 5), (4, 5), (3, 8), (4, 8), (5, 8), (6, 8), (5, 10), (8, 10))
+N_OF_M = ((2, 5), (3, 5), (4, 5), (4, 8), (5, 8), (8, 10))
 KNOBS = (
     Knob("abnormal-beats", tuple({"n": n, "m": m} for n, m in N_OF_M)),
     _one("abnormal-beats", "refractory_s", 10, 30, 60, 120, 300),
-    _one("abnormal-beats", THRESHOLD, 0.3, 0.5, 0.7, 0.85, 0.95),
-    _one("atrial-fibrillation", "odds", 0.1, 0.5, 1, 1.5, 2, 3),
-    _one("ventricular-ectopy", "a_minute", 5, 8, 10, 13, 16),
-    _one("supraventricular-ectopy", "a_minute", 5, 8, 10, 13, 16),
-    _one("ventricular-tachycardia", "beats", 3, 4, 5, 6),
+    _one("abnormal-beats", THRESHOLD, 0.5, 0.7, 0.85),
+    _one("atrial-fibrillation", "odds", 0.5, 1, 1.5, 2, 3),
+    _one("ventricular-ectopy", "a_minute", 5, 8, 10, 12, 16),
+    _one("supraventricular-ectopy", "a_minute", 5, 8, 10, 12, 16),
+    _one("ventricular-tachycardia", "beats", 4, 5, 6),
     _one("ventricular-run", "beats", 3, 4),
     _one("tachycardia", "above_bpm", 120, 130, 140, 150),
     _one("bradycardia", "below_bpm", 35, 40, 45, 50),
@@ -210,22 +206,42 @@ def add_record(
     truths = {knob.kind: find_truth(knob.kind, record, reference) for knob in KNOBS}
     hidden_by = {one.kind: {one.kind, *one.hidden_by} for one in make_detectors(AlertSettings())}
     points = [(curve.knob.kind, point) for curve in curves for point in curve.points]
-    settings = [_setting(kind, point) for kind, point in points]
-    for threshold in dict.fromkeys(one for one, _ in settings):
-        limits = [limits for one, limits in settings if one == threshold]
-        different = [one for i, one in enumerate(limits) if one not in limits[:i]]  # the defaults are played once
-        played = play_variants(record, with_threshold(panel, threshold), different, rate_hz)
-        for (kind, point), (at, own) in zip(points, settings, strict=True):
-            if at == threshold:
-                count(point, kind, played[different.index(own)], truths[kind], hidden_by[kind])
+    limits, devices = share(points, hidden_by)
+    played = play_variants(record, panel, limits, rate_hz)
+    for (kind, point), device in zip(points, devices, strict=True):
+        threshold = point.values.get(THRESHOLD)
+        if threshold is None or point.is_default:
+            one = played[device]
+        else:
+            [one] = play_variants(record, with_threshold(panel, threshold), [{}], rate_hz)
+        count(point, kind, one, truths[kind], hidden_by[kind])
 
 
-def _setting(kind: wire.Kind, point: Point) -> tuple[float | None, wire.Limits]:
-    """Threshold of the class model, None for its own, and limits of the device."""
-    if point.is_default:
-        return None, {}
-    threshold = point.values.get(THRESHOLD)
-    return (None, {kind: point.values}) if threshold is None else (threshold, {})
+def share(
+    points: Sequence[tuple[wire.Kind, Point]], hidden_by: Mapping[wire.Kind, set[wire.Kind]]
+) -> tuple[list[wire.Limits], list[int]]:
+    """Give values of limits to as few devices as can be: kinds that hide nothing of each other may share one.
+
+    Returns
+    -------
+    tuple
+        Limits of each device, the first of which has the default ones, and (points,) the device of each point.
+    """
+    limits: list[wire.Limits] = [{}]
+    devices = []
+    for kind, point in points:
+        values = {} if point.is_default or THRESHOLD in point.values else {kind: point.values}
+        free = (
+            i
+            for i, own in enumerate(limits)
+            if i and all(kind not in hidden_by[other] and other not in hidden_by[kind] for other in own)
+        )
+        at = next(free, len(limits)) if values else 0
+        if at == len(limits):
+            limits.append({})
+        limits[at] |= values
+        devices.append(at)
+    return limits, devices
 
 
 def with_threshold(panel: Panel, threshold: float | None) -> Panel:
@@ -279,15 +295,10 @@ def find_truth(kind: str, record: Record, reference: Reference) -> Truth:
     """What annotations say of one kind of alert."""
     if kind in EVENTS:
         return Truth(reference.events[kind], reference.of(kind))
-    times_s = [played.r_peak_s for played in record.beats]
-    classes = [CLASS_OF[played.label] for played in record.beats]
     if kind in ECTOPY:
-        events = _crowds([time_s for time_s, one in zip(times_s, classes, strict=True) if one == ECTOPY[kind]])
-        return Truth(events, events)
-    is_abnormal = [one != "N" for one in classes]
-    ends = range(LAST - 1, len(times_s))
-    spans = [(times_s[i - LAST + 1], times_s[i]) for i in ends if sum(is_abnormal[i - LAST + 1 : i + 1]) >= ABNORMAL_OF]
-    return Truth(merge(spans, EPISODE_GAP_S), reference.of(kind))
+        of_class = [played.r_peak_s for played in record.beats if CLASS_OF[played.label] == ECTOPY[kind]]
+        return Truth(_crowds(of_class), _crowds(of_class))
+    return Truth(reference.episodes, reference.of(kind))
 
 
 def _crowds(times_s: Sequence[float]) -> list[Span]:

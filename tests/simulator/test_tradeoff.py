@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from monitor import wire
+from monitor.alerts.episode import AlertSettings
+from monitor.alerts.registry import make_detectors
 from monitor.classify import find_model
 from monitor.panel import load_panel
 from simulator.alert_score import Published, publish, read_reference
@@ -18,6 +20,7 @@ from simulator.folds import Folds
 from simulator.records import Record, read_wfdb
 from simulator.tradeoff import (
     KNOBS,
+    THRESHOLD,
     Curve,
     Point,
     TradeoffSettings,
@@ -28,6 +31,7 @@ from simulator.tradeoff import (
     make_curves,
     play_variants,
     run_tradeoff,
+    share,
     with_threshold,
 )
 from tests.monitor.synthetic_ecg import make_ecg
@@ -138,6 +142,18 @@ def test_a_device_among_others_with_limits_of_their_own_has_the_alerts_it_has_al
         min(one.time_s for one in played.alerts if one.kind == "supraventricular-ectopy") for played in (usual, strict)
     ]
     assert begun[0] < begun[1]
+
+
+def test_only_limits_of_kinds_that_hide_nothing_of_each_other_share_a_device() -> None:
+    hidden_by = {one.kind: {one.kind, *one.hidden_by} for one in make_detectors(AlertSettings())}
+    points = [(curve.knob.kind, point) for curve in make_curves() for point in curve.points]
+    limits, devices = share(points, hidden_by)
+    assert limits[0] == {}
+    assert len(limits) < len(points) / 2
+    for own in limits:
+        assert not any(a in hidden_by[b] for a in own for b in own if a != b), own
+    for (kind, point), device in zip(points, devices, strict=True):
+        assert point.is_default or THRESHOLD in point.values or limits[device][kind] == point.values
 
 
 def test_a_higher_threshold_calls_fewer_beats_abnormal(tmp_path: Path) -> None:
