@@ -1,7 +1,8 @@
 """Which models judge a person: the bundled ones, or a class model that has not met the person.
 
 A directory of folds has `people.json`, fold -> people as "database/name", and `foldN.onnx` for each fold N: a class
-model that has met everyone but these people. The shape model beside it is the bundled one.
+model that has met everyone in the file but these people. Who is not in the file taught none of them, and is judged by
+the bundled model. The shape model beside it is always the bundled one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from pathlib import Path
 from monitor.panel import Panel, load_panel
 
 PEOPLE = "people.json"
-TAUGHT_IN_PART = ("tele_ecg",)
-"""Databases of which some people are in no fold: no model has met them."""
 
 
 class Panels:
@@ -23,24 +22,14 @@ class Panels:
     def __init__(self, folds: Path | None = None) -> None:
         people = {} if folds is None else _read_people(folds)
         self._paths = {person: path for path, own in people.items() for person in own}
-        self._databases = {person.partition("/")[0] for person in self._paths} - {*TAUGHT_IN_PART}
 
     def of(self, database: str, name: str) -> Panel:
         """Return the models for a person; see `path_of`."""
         return _load(self.path_of(database, name))
 
     def path_of(self, database: str, name: str) -> Path | None:
-        """Return the class model for a person; None is the bundled one, for databases that no model has met.
-
-        Raises
-        ------
-        ValueError
-            Others of the database are in folds, and this one is in none.
-        """
-        path = self._paths.get(f"{database}/{name}")
-        if path is None and database in self._databases:
-            raise ValueError(f"{PEOPLE}: got no fold with {database}/{name}, expected one.")
-        return path
+        """Return the class model for a person; None is the bundled one."""
+        return self._paths.get(f"{database}/{name}")
 
 
 @cache
