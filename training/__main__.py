@@ -1,4 +1,4 @@
-"""Command line: `python -m training fit | compare | cost | baselines | evaluate | vf | af | fetch`."""
+"""Command line: `python -m training VERB`; the verbs stand at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NETS = ("cnn", "cnn-lstm", "transformer", "compact")
 """The keys of `training.models.NETWORKS`, without importing torch for them."""
 CLASSIC_NETS = ("cnn", "cnn-lstm")
 """The keys of `training.models.CLASSIC`, likewise."""
-EPOCHS, CLASSIC_EPOCHS = 10, 60
+EPOCHS, CLASSIC_EPOCHS, SHAPE_EPOCHS = 10, 60, 14
 TASKS = ("ptb", "mitbih")
 """The keys of `training.data.TASKS`, likewise."""
 SOURCES = ("kaggle", "ptbdb", "mitdb")
@@ -84,6 +84,15 @@ def _add_classes(parser: argparse.ArgumentParser) -> None:
         "--noise", type=Path, required=True, metavar="DIR", help="the noise records of MIT-BIH's Noise Stress Test"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/classes"), help="run folder")
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    help_ = "folders of recordings, named for databases: each lead upright and upside down, as the monitor cuts it"
+    parser.add_argument("--recordings", nargs="+", type=Path, required=True, metavar="DIR", help=help_)
+    parser.add_argument("--out", type=Path, default=Path("runs/shapes"), help="run folder")
+    parser.add_argument("--epochs", type=int, default=SHAPE_EPOCHS, help="epochs of each network")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of folds, weights and sampling")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -233,6 +242,23 @@ def _classes(args: argparse.Namespace) -> None:
     run(args.data, args.noise, args.out)
 
 
+def _shapes(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from training.data import default_directories
+    from training.evaluate import print_figures
+    from training.run import Recipe
+    from training.shape_run import run_shapes
+
+    _at_least(1, epochs=args.epochs)
+    _at_least(0, seed=args.seed)
+    recipe = Recipe("compact", epochs=args.epochs, seed=args.seed)
+    data = getattr(args, "data", None) or default_directories()
+    run = run_shapes(data, args.recordings, recipe, args.out, args.command_line)
+    print_figures(run, run.figures, Console())
+    print(f"Wrote {args.out}.")
+
+
 def _cost(_args: argparse.Namespace) -> None:
     from monitor.classify import bundled_models, find_model
     from training.cost import BATCH, ROUNDS, machine, measure
@@ -355,6 +381,13 @@ VERBS = (
         "train a class model on whole recordings, beats beside the wearer's usual one, people kept apart",
         _add_classes,
         _classes,
+        extra="train",
+    ),
+    Verb(
+        "shapes",
+        "train a model of normal and abnormal shapes on windows, and on recordings of other leads, upside down as well",
+        _add_shapes,
+        _shapes,
         extra="train",
     ),
     Verb("evaluate", "evaluate a run on its own val and test parts", _add_evaluate, _evaluate, extra="train"),

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from training import classic, data, metrics, models
 from training.augment import augment
 from training.run import DESCRIPTION, WEIGHTS, Recipe, Run, load_run
+from training.shapes import IMPORTANCE
 from training.split import SplitKind, hash_rows, split_beats, split_kinds
 
 BATCH = 256
@@ -287,7 +288,7 @@ def sampling_probabilities(beats: data.Beats, train: Ints) -> npt.NDArray[np.flo
 
     A class of a data set is sampled in proportion to the square root of its number of beats, and so is a patient within
     it: rare classes and small data sets are seen often enough to be learned, yet less often than if all were balanced,
-    and a patient with hours of beats does not dominate the others.
+    and a patient with hours of beats does not dominate the others. Recordings count less, see `shapes.IMPORTANCE`.
     """
 
     def groups(of: list[Any]) -> tuple[Ints, Ints]:
@@ -301,6 +302,7 @@ def sampling_probabilities(beats: data.Beats, train: Ints) -> npt.NDArray[np.flo
     chance: npt.NDArray[np.float64] = (
         np.sqrt(of_stratum[stratum]) * weight / np.bincount(stratum, weights=weight)[stratum]
     )
+    chance *= np.array([IMPORTANCE.get(name, 1.0) for name in beats.datasets[train].tolist()])
     chance /= chance.sum()
     return chance
 

@@ -31,6 +31,20 @@ OF_LABEL = {N: NORMAL, V: ABNORMAL}
 """Label in `training.wearers.LABELS` -> label, where single beats have no symbol."""
 MOST = 60
 """Beats of each label that are taken of one lead of a recording: more of one heart teach little."""
+IMPORTANCE = {
+    "ptbdb recordings, inverted": 0.3,
+    "ptbxl recordings, inverted": 0.3,
+    "cinc2017 recordings": 0.125,
+    "cinc2017 recordings, inverted": 0.125,
+    "tele_ecg recordings": 0.05,
+    "tele_ecg recordings, inverted": 0.05,
+    "mitdb recordings": 0.025,
+    "mitdb recordings, inverted": 0.025,
+    "svdb recordings": 0.025,
+    "svdb recordings, inverted": 0.025,
+}
+"""How often beats of a data set are drawn, beside what their number asks for; 1 for others. Labels of other databases
+contradict those of PTB: what is normal there may look like lead II of a patient."""
 SIGNS = {1: "", -1: ", inverted"}
 """Sign of the signal -> what is added to the name of its database."""
 MOTION_HZ, MOTION_UV, JITTER, CLEAN = 500.0, 5.0, 5, 1

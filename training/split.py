@@ -72,7 +72,7 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int, shares: Shares = "publ
     groups = group_beats(beats, kind)
     if shares == "70/15/15":
         _check_enough(beats, groups, MIN_PATIENTS)
-        return np.array(TWENTIETHS)[fold_groups(groups, _strata(beats), len(TWENTIETHS), seed)]
+        return np.array(TWENTIETHS)[fold_groups(groups, strata_of(beats), len(TWENTIETHS), seed)]
     sides = _published(beats, groups) if kind == "patient" else np.full(groups.max() + 1, "")  # (groups,)
     sides_of = {name: set(sides[groups[beats.datasets == name]].tolist()) for name in beats.names()}
     name_of = np.empty(len(sides), beats.datasets.dtype)  # a data set of each group, one with a published side first
@@ -91,7 +91,7 @@ def split_beats(beats: Beats, kind: SplitKind, seed: int, shares: Shares = "publ
             "train"  # a patient who would fill a whole part stays out of val and test, if enough others are left
         )
         rows = np.flatnonzero((ours & ~large)[groups])
-        parts[rows] = np.array(divided)[fold_groups(groups[rows], _strata(beats)[rows], len(divided), seed)]
+        parts[rows] = np.array(divided)[fold_groups(groups[rows], strata_of(beats)[rows], len(divided), seed)]
     return parts
 
 
@@ -106,7 +106,7 @@ def _shares(side: str, sides: set[str]) -> tuple[str, ...]:
     return (side,)
 
 
-def _strata(beats: Beats) -> Ints:
+def strata_of(beats: Beats) -> Ints:
     """Number the strata: the combination of data set and class, which every part should hold in proportion."""
     names = np.unique(beats.datasets, return_inverse=True)[1]
     return names * len(beats.classes) + beats.labels
@@ -154,7 +154,7 @@ def fold_beats(beats: Beats, kind: SplitKind, folds: int, seed: int) -> Ints:
     """
     groups = group_beats(beats, kind)
     _check_enough(beats, groups, folds)
-    return fold_groups(groups, _strata(beats), folds, seed)
+    return fold_groups(groups, strata_of(beats), folds, seed)
 
 
 def fold_groups(groups: Ints, strata: Ints, folds: int, seed: int) -> Ints:
