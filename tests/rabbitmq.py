@@ -23,7 +23,7 @@ from monitor.broker.connection import BrokerUrl
 from simulator.broker import HOST, free_port
 from tests.brokers import WAIT_S, Server, listens
 
-SERVER = "usr/lib/rabbitmq/bin/rabbitmq-server"
+SERVER, CONTROL = "usr/lib/rabbitmq/bin/rabbitmq-server", "usr/lib/rabbitmq/bin/rabbitmqctl"
 PLUGINS = "[rabbitmq_mqtt,rabbitmq_consistent_hash_exchange]."
 START_S = 180.0
 """How long a node may take to start on a busy machine."""
@@ -78,8 +78,13 @@ class Node(Server):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8",
         }  # fmt: skip
-        words = ["env", "-i", *[f"{key}={value}" for key, value in environment.items()], f"/{SERVER}"]
-        super().__init__(words if root == Path("/") else ["chroot", str(root), *words], self.mqtt)
+        words = ["env", "-i", *[f"{key}={value}" for key, value in environment.items()]]
+        self._words = words if root == Path("/") else ["chroot", str(root), *words]
+        super().__init__([*self._words, f"/{SERVER}"], self.mqtt)
+
+    def control(self, *words: str) -> None:
+        """Run `rabbitmqctl`."""
+        subprocess.run([*self._words, f"/{CONTROL}", *words], check=True, capture_output=True, timeout=WAIT_S)
 
     def _wait_until_it_listens(self, listening: bool) -> None:
         until_s = time.monotonic() + (START_S if listening else WAIT_S)
