@@ -35,6 +35,8 @@ CLOCK_TOLERANCE_S = 0.5
 """A packet's time may be this far from where the ones before it end; more is a jump of a good clock."""
 EXACT_S = 0.005
 """A clock is good as long as no stamp is further than this from the count of samples."""
+ROUNDING_S = 1e-6
+"""A stamp no further off agrees with it: seconds since 1970, as a float, are exact to a quarter of a microsecond."""
 STALL_S = 60.0
 """A stamp may be this late: radios stall, and then deliver all at once."""
 PROVEN_PACKETS = 3
@@ -497,7 +499,8 @@ class Stream:
         self._sums[packet.seq % SUMS] = packet.seq, _sum(packet)
         off_s = start_s - stretch.end_s
         if stretch.clock is None and -EXACT_S <= off_s <= EXACT_S:
-            stretch.drift_s += off_s * (duration_s / CLOCK_FOLLOWS_S if duration_s < CLOCK_FOLLOWS_S else 1.0)
+            if off_s > ROUNDING_S or off_s < -ROUNDING_S:
+                stretch.drift_s += off_s * (duration_s / CLOCK_FOLLOWS_S if duration_s < CLOCK_FOLLOWS_S else 1.0)
             stretch.samples += size
             stretch.end_s = stretch.started_s + stretch.samples / stretch.rate_hz + stretch.drift_s
             stretch.completed_s = start_s + duration_s
