@@ -37,8 +37,6 @@ def make_strip(tapes: Tapes, device: Device, finding: Finding, recent: Sequence[
     cut = tapes.cut(device, _find_end(tapes, device, finding))
     if cut is None:
         return None
-    if _is_inside(finding):
-        recent = ()
     resolution_uv = device.resolution_uv
     values = np.rint(cut.steps * (1.0 if resolution_uv is None else resolution_uv)).astype(int).tolist()
     samples: list[int | None] = values
@@ -57,14 +55,9 @@ def _find_end(tapes: Tapes, device: Device, finding: Finding) -> int | None:
     """Return the number of the sample before which the strip ends; None: all that there is."""
     if isinstance(finding, SeenBeat):
         return int(finding.beats.known[finding.i])
-    if finding.what in ("vf", "no-vf"):
+    if finding.what in ("vf", "no-vf", "no-beats"):
         return tapes.place(device, finding.time_s)
-    return tapes.number(device, finding.time_s) if _is_inside(finding) else None
-
-
-def _is_inside(finding: Finding) -> bool:
-    """Whether it is of a moment within a packet: which beats were found before it then depends on the packets."""
-    return not isinstance(finding, SeenBeat) and finding.what == "lead-off"
+    return tapes.number(device, finding.time_s) if finding.what == "lead-off" else None
 
 
 def _mark(beat: wire.RecentBeat) -> wire.StripBeat:

@@ -23,7 +23,8 @@ from monitor.alerts.limits import SHORTEST_SILENCE_S
 class Asystole(EpisodeDetector):
     """No QRS complex for a while, though there were good ones before and the electrode is on.
 
-    It is known at the end of the packet in which the time is over, or by the beat that ends it.
+    It is known within half a second after a QRS complex at the end of that time would have been found (0.5 s), or by
+    the beat that ends it.
     """
 
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"limit_s": (SHORTEST_SILENCE_S, math.inf)}

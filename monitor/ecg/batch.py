@@ -26,8 +26,7 @@ from monitor.ecg.resample import Steps
 from monitor.ecg.tape import Piece
 
 PART_S = 1.0
-"""A longer packet is taken in parts of this length: silence is looked at after each, so a heart that stops is told at
-the same time in a packet of ten seconds, and noise that is found as beats later in it does not hide that."""
+"""A longer packet is taken in parts of this length."""
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
@@ -212,7 +211,7 @@ class Batch:
     def __init__(self, capacity: int, waits: int, silence_s: float) -> None:
         self._waits = waits
         self.silence_s = silence_s
-        self._silence = round(silence_s * RATE_HZ)
+        self._silence = round(silence_s * RATE_HZ) + segment.DECIDED_WITHIN
         self._contacts = np.zeros(capacity, quality.CONTACT)
         self._resamplers = np.zeros(capacity, resample.STATE)
         self._segmenters = np.zeros(capacity, segment.STATE)
@@ -337,42 +336,63 @@ class Batch:
         """Take a part of each of some stretches of one rate."""
         lanes = np.array([stretch.lane for stretch in stretches])
         ends = np.array([part.size for part in parts]).cumsum()
-        samples = np.concatenate(parts)
-        place = len(self._log)
-        self._observe_contact(stretches, lanes, samples, ends)
-        kernel = resample.design_kernel(rate_hz)
+        samples, kernel = np.concatenate(parts), resample.design_kernel(rate_hz)
+        off = self._watch_contact(lanes, samples, ends)
         signal, ends = resample.resample(self._resamplers, lanes, samples, ends, kernel)
+        self._log.append(self._make_piece(stretches, lanes, signal, ends, _read_clocks(stretches)))
+        off_at = resample.count_ready(self._resamplers, lanes, off, kernel)
+        part: _Part | None = _Part(stretches, lanes, signal, ends, off, off_at)
+        while part is not None:
+            part = self._go_on(part, kernel)
+        for stretch in stretches:
+            stretch.waits = False
+
+    def _go_on(self, part: _Part, kernel: resample.Kernel) -> _Part | None:
+        """Take signal up to where it matters what was known then; return what is left behind that."""
+        look_at = self._segmenters, part.lanes
+        sizes, is_cut = segment.find_stops(*look_at, part.ends, part.off_at, self._silence)
+        now, left = part.cut(sizes) if is_cut else (part, None)
+        self._find(now)
+        for i in segment.find_silent(*look_at, sizes, self._silence):
+            self._look_at_silence(now.stretches[i], kernel)
+        if left is None:
+            return None
+        for i in np.flatnonzero(left.off_at == self._segmenters["n"][left.lanes]):
+            self._report_off(left.stretches[i], int(left.off[i]))
+            left.off_at[i] = -1
+        return left.narrow()
+
+    def _find(self, part: _Part) -> None:
+        """Find beats and fibrillation."""
+        stretches, lanes, before = part.stretches, part.lanes, len(self._log)
         clocks = _read_clocks(stretches)
-        self._log.insert(place, self._make_piece(stretches, lanes, signal, ends, clocks))
-        waves = vf.find(self._waves, lanes, signal, ends, contacts=self._contacts)
-        taken, before = 0, len(self._log)
+        waves = vf.find(self._waves, lanes, part.signal, part.ends, contacts=self._contacts)
+        taken, to_take = 0, (self._segmenters, lanes, part.signal, part.ends)
         while taken < lanes.size:
-            taken, found = segment.segment(self._segmenters, lanes, signal, ends, taken, self._waits, self._room)
+            taken, found = segment.segment(*to_take, taken, self._waits, self._room)
             if found:
                 self._put_aside(stretches, lanes, found, clocks)
         if waves.streams.size:
             self._insert(before, stretches, lanes, waves)
         self._log[before:] = [_narrow(entry) if isinstance(entry, Beats) else entry for entry in self._log[before:]]
-        since = segment.since_last(self._segmenters, lanes)
-        if since.max() > self._silence:
-            off = quality.is_off(self._contacts, lanes)
-            for i in np.flatnonzero((since > self._silence) & ~off):
-                self._add_silence(stretches[i], float(since[i] / RATE_HZ))
-        for stretch in stretches:
-            stretch.waits = False
 
     def _make_piece(self, stretches: list[Stretch], lanes: Ints, signal: Signal, ends: Ints, clocks: Floats) -> Piece:
         produced, numbers, end_s, pace = _place_piece(self._resamplers, self._first, lanes, clocks)
         owners = [stretch.owner for stretch in stretches]
         return Piece(owners, signal, ends, produced, numbers, end_s, pace)
 
-    def _observe_contact(self, stretches: list[Stretch], lanes: Ints, samples: Steps, ends: Ints) -> None:
-        """Report where electrodes came off."""
-        for i, place in zip(*quality.watch(self._contacts, lanes, samples, ends), strict=True):
-            stretch = stretches[i]
-            stretch.off_s = float(stretch.part_s + place / stretch.rate_hz)
-            self._add(stretch, "lead-off", stretch.off_s)
-            vf.reset(self._waves[lanes[i]])  # else it would be told anew until it is known to be over
+    def _watch_contact(self, lanes: Ints, samples: Steps, ends: Ints) -> Ints:
+        """(k,) After how many samples of the device its electrode came to count as off; -1 where it did not."""
+        off = np.full(lanes.size, -1)
+        streams, places = quality.watch(self._contacts, lanes, samples, ends)
+        if streams.size:
+            off[streams] = (self._contacts["n"][lanes] - np.diff(ends, prepend=0))[streams] + places + 1
+        return off
+
+    def _report_off(self, stretch: Stretch, off: int) -> None:
+        stretch.off_s = _time(stretch, stretch.started_s + (off - 1) / stretch.rate_hz)
+        self._add(stretch, "lead-off", stretch.off_s)
+        vf.reset(self._waves[stretch.lane])  # else it would be told anew until it is known to be over
 
     def _put_aside(self, stretches: list[Stretch], lanes: Ints, found: int, clocks: Floats) -> None:
         """Move the finished beats from where they were made, judge their signal, and compute their times."""
@@ -399,8 +419,7 @@ class Batch:
             for i in np.flatnonzero(turns == turn):
                 stretch, what = stretches[waves.streams[i]], _WAVES[waves.what[i]]
                 at_s = (self._first[lanes[waves.streams[i]]] + waves.samples[i]) / RATE_HZ
-                late_s = stretch.started_s + stretch.samples / stretch.rate_hz - at_s
-                self._add(stretch, what, float(at_s + stretch.drift_s - (stretch.pace - 1.0) * late_s))
+                self._add(stretch, what, _time(stretch, at_s))
 
     def _add_some(self, part: Beats, which: npt.NDArray[np.bool_]) -> None:
         if which.all():
@@ -412,14 +431,54 @@ class Batch:
     def _add(self, stretch: Stretch, what: wire.Kind, time_s: float) -> None:
         self._log.append(Event(stretch.owner, what, time_s, stretch.seq, stretch.completed_s))
 
-    def _add_silence(self, stretch: Stretch, silence_s: float) -> None:
-        moved = segment.baseline_moved(self._segmenters, stretch.lane)
-        end_s = stretch.completed_s - stretch.behind_s
+    def _look_at_silence(self, stretch: Stretch, kernel: resample.Kernel) -> None:
+        """Report that no beat was found for long, and whether that can be believed, unless the electrode is off."""
         lane = stretch.lane
-        doubtful = quality.doubts(self._gates[lane], moved) or quality.stood_still(self._contacts[lane])
+        segmenter, contact = self._segmenters[lane], self._contacts[lane]
+        n = int(segmenter["n"])
+        if quality.was_off(contact, resample.count_needed(self._resamplers[lane], n, kernel)):
+            return
+        at_s = (self._first[lane] + n) / RATE_HZ
+        doubtful = quality.doubts(self._gates[lane], segment.baseline_moved(self._segmenters, lane))
+        doubtful = doubtful or quality.stood_still(contact, at_s - stretch.started_s)
         doubtful = doubtful or vf.is_suspected(self._waves[lane])
-        what = "no-beats", end_s, stretch.seq, stretch.completed_s, silence_s, doubtful
+        silence_s = segment.decided_silence(segmenter) / RATE_HZ
+        what = "no-beats", _time(stretch, at_s), stretch.seq, stretch.completed_s, silence_s, doubtful
         self._log.append(Event(stretch.owner, *what))
+
+
+class _Part(NamedTuple):
+    """Signal of some stretches that is yet to be taken."""
+
+    stretches: list[Stretch]
+    lanes: Ints
+    signal: Signal
+    """At 125 Hz, one stretch after the other."""
+    ends: Ints
+    """(k,) where those of each end."""
+    off: Ints
+    """(k,) samples of the device after which its electrode came to count as off in it, -1: it did not."""
+    off_at: Ints
+    """(k,) samples of the stretch at 125 Hz that were known then; -1 as well once that was reported."""
+
+    def cut(self, sizes: Ints) -> tuple[_Part, _Part]:
+        """Return the first samples of each, so many, and the others."""
+        now, now_ends, left, left_ends = _cut(self.signal, self.ends, sizes)
+        return self._replace(signal=now, ends=now_ends), self._replace(signal=left, ends=left_ends)
+
+    def narrow(self) -> _Part | None:
+        """Return it without the stretches that have no samples in it; None if there are none."""
+        which = np.flatnonzero(np.diff(self.ends, prepend=0))
+        if not which.size:
+            return None
+        stretches = [self.stretches[i] for i in which.tolist()]
+        return _Part(stretches, self.lanes[which], self.signal, self.ends[which], self.off[which], self.off_at[which])
+
+
+def _time(stretch: Stretch, at_s: float) -> float:
+    """On the device's clock, of a time by the count of samples; the drift is that at the end of the latest packet."""
+    late_s = stretch.started_s + stretch.samples / stretch.rate_hz - at_s
+    return float(at_s + stretch.drift_s - (stretch.pace - 1.0) * late_s)
 
 
 def _narrow(part: Beats) -> Beats:
@@ -479,8 +538,9 @@ def fit_windows(signals: Signal, lengths: Ints, rows: Ints) -> Windows:
 
 
 def warm_up() -> None:
-    """Load the loop that a single stream does not need, or compile it if that was never done here."""
+    """Load the loops that a single stream does not need, or compile them if that was never done here."""
     _renumber(np.zeros(0, segment.BEAT), 0)
+    _cut(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @compiled_exactly
@@ -495,6 +555,19 @@ def _renumber(beats: Any, streams: int) -> Ints:
     for i in range(beats.size):
         beats[i].stream = places[beats[i].stream]
     return which
+
+
+@compiled_exactly
+def _cut(signal: Signal, ends: Ints, sizes: Ints) -> tuple[Signal, Ints, Signal, Ints]:
+    """The first samples of each stream, so many, and where those of each end; and the same of the others."""
+    now, left = np.empty(sizes.sum(), np.float32), np.empty(signal.size - sizes.sum(), np.float32)
+    now_ends, left_ends = sizes.cumsum(), ends - sizes.cumsum()
+    for i in range(ends.size):
+        end, begin = ends[i], ends[i - 1] if i > 0 else 0
+        stop = begin + sizes[i]
+        now[now_ends[i] - sizes[i] : now_ends[i]] = signal[begin:stop]
+        left[left_ends[i] - (end - stop) : left_ends[i]] = signal[stop:end]
+    return now, now_ends, left, left_ends
 
 
 @compiled_exactly

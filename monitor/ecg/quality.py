@@ -224,10 +224,18 @@ def _hides_beats(gate: Any, contact: Any, beat: Any, start_s: float) -> int:
     return int(beat.moved == np.inf) if beat.rr > 0 else int(_doubts(gate, beat.moved))
 
 
-def stood_still(contact: np.void) -> bool:
-    """Whether a signal did not change for long, or for much of what was looked at last; see `monitor.ecg.silence`."""
-    now_s, over_s = contact["n"] / contact["rate_hz"], silence.OVER / RATE_HZ
-    return bool(_stood_still(contact, now_s, over_s) or _was_held(contact, now_s, over_s))
+def stood_still(contact: np.void, until_s: float) -> bool:
+    """Whether a signal did not change for long, or for much of what is looked at; see `monitor.ecg.silence`.
+
+    Parameters
+    ----------
+    contact
+        Of `CONTACT`.
+    until_s
+        Since the stream began, not long ago: what comes after makes no difference.
+    """
+    over_s = silence.OVER / RATE_HZ
+    return bool(_stood_still(contact, until_s, over_s) or _was_held(contact, until_s, over_s))
 
 
 @compiled
@@ -465,6 +473,13 @@ def is_off(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64] | slice) ->
     """Whether the electrodes of some streams count as off now."""
     off: npt.NDArray[np.bool_] = states["unmoved"][rows] > np.rint(LEAD_OFF_S * states["rate_hz"][rows])
     return off
+
+
+def was_off(contact: np.void, samples: int) -> bool:
+    """Whether the electrode of a stream counted as off after so many samples, not long ago."""
+    begins, ends, known = contact["still_begin"], contact["still_end"], slice(min(contact["stills"], STILLS))
+    off = (ends[known] >= samples) & (samples - begins[known] > np.rint(LEAD_OFF_S * contact["rate_hz"]))
+    return bool(off.any())
 
 
 @compiled

@@ -161,6 +161,24 @@ def resample(
 
 
 @compiled
+def count_ready(states: Any, rows: npt.NDArray[np.int64], inputs: Any, kernel: Kernel) -> npt.NDArray[np.int64]:
+    """Return how many outputs of some streams were ready once they had so many inputs, of late; -1 where that is -1."""
+    ready = np.full(rows.size, -1)
+    for i in range(rows.size):
+        if inputs[i] >= 0:
+            ready[i] = states[rows[i]].produced
+            while ready[i] > 0 and count_needed(states[rows[i]], ready[i], kernel) > inputs[i]:
+                ready[i] -= 1
+    return ready
+
+
+@compiled
+def count_needed(state: Any, outputs: int, kernel: Kernel) -> int:
+    """Return how many inputs of a stream make so many outputs ready; see `_place`."""
+    return int(math.floor(state.offset + (outputs - 1) * state.step) + kernel.filters.shape[1] // 2 + 1)
+
+
+@compiled
 def _to_signal(samples: Any, signal: Signal) -> None:
     """Steps of a device as signal, NaN where there was no valid sample."""
     for i in range(samples.size):

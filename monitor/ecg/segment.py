@@ -332,6 +332,51 @@ def since_last(states: npt.NDArray[np.void], rows: npt.NDArray[np.int64]) -> npt
     return _since_last(states, rows)
 
 
+def find_stops(
+    states: npt.NDArray[np.void],
+    rows: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
+    least: int,
+) -> tuple[npt.NDArray[np.int64], bool]:
+    """Where to stop in the next samples of many streams to look at what is known then.
+
+    That is where the number of samples is a multiple of `monitor.ecg.silence.LOOK`, more than `least` of which lie
+    behind the last QRS complex, or behind the start.
+
+    Parameters
+    ----------
+    states
+        (streams,) of `STATE`.
+    rows, ends
+        (k,) which of them, and where the samples of each end, one after the other.
+    others
+        (k,) samples of the stream after which to stop besides; -1: nowhere else.
+    least
+        Samples.
+
+    Returns
+    -------
+    sizes
+        (k,) how many of its next samples each stream may take.
+    is_any
+        Whether one of them must stop before its samples end, or for what is in `others`.
+    """
+    return _find_stops(states, rows, ends, others, least)
+
+
+def find_silent(
+    states: npt.NDArray[np.void], rows: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], least: int
+) -> npt.NDArray[np.int64]:
+    """Return the positions in `rows` of the streams whose silence is to be looked at after their last samples."""
+    return _find_silent(states, rows, sizes, least)
+
+
+def decided_silence(state: np.void) -> int:
+    """For how many samples there was no QRS complex, as far as it is decided where there are some."""
+    return int(state["n"] - max(0, state["last_beat"]) - DECIDED_WITHIN)
+
+
 def baseline_moved(states: npt.NDArray[np.void], row: int) -> float:
     """How far the baseline of a stream moved since its last QRS complex, or of late; see `monitor.ecg.silence`."""
     return float(_moved_until_now(states, row))
@@ -582,6 +627,36 @@ def _since_last(states: Any, rows: Any) -> Any:
         state = states[rows[i]]
         since[i] = state.n - max(0, state.last_beat)
     return since
+
+
+@compiled
+def _find_stops(states: Any, rows: Any, ends: Any, others: Any, least: int) -> tuple[Any, bool]:
+    sizes, is_any, start = np.empty(rows.size, np.int64), False, 0
+    for i in range(rows.size):
+        state = states[rows[i]]
+        stop = state.n + ends[i] - start
+        start = ends[i]
+        if others[i] >= 0:
+            stop, is_any = others[i], True
+        silent = max(state.n, max(0, state.last_beat) + least) + 1
+        look = -(-silent // silence.LOOK) * silence.LOOK
+        if look < stop:
+            stop, is_any = look, True
+        sizes[i] = stop - state.n
+    return sizes, is_any
+
+
+@compiled
+def _find_silent(states: Any, rows: Any, sizes: Any, least: int) -> Any:
+    silent = np.empty(rows.size, np.int64)
+    count = 0
+    for i in range(rows.size):
+        state = states[rows[i]]
+        is_new = sizes[i] > 0 and state.n % silence.LOOK == 0
+        if is_new and state.n - max(0, state.last_beat) > least:
+            silent[count] = i
+            count += 1
+    return silent[:count]
 
 
 @compiled
