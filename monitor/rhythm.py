@@ -9,7 +9,9 @@ Rules
 * Time is that of the main deflection of the QRS complex, as cardiologists measure RR intervals. One that spans a break
   in the stream or an electrode that came off is not known.
 * The heart rate is the mean of the last twelve RR intervals, or of four where the last three are longer than 1.2 s: the
-  rule that makers of bedside monitors disclose (Philips IntelliVue, Mindray), as IEC 60601-2-27 has them do.
+  rule that makers of bedside monitors disclose (Philips IntelliVue, Mindray), as IEC 60601-2-27 has them do. A silence
+  that may be told as asystole is no interval of a rate: while it lasts there is none, and after it the beats are counted
+  anew.
 * An early beat is ectopic in relation to a steady rhythm: from the third of three equal RR intervals on,
   supraventricular beats are a rate, and not counted as ectopic.
 * A beat whose signal is bad is no beat to count on: what depends on many of them is not known.
@@ -31,6 +33,7 @@ import numpy.typing as npt
 
 from monitor import wire
 from monitor.alerts.finding import WITHHELD, Beats, Floats, Found, Rhythm
+from monitor.alerts.limits import SHORTEST_SILENCE_S
 from monitor.ecg.kernels import compiled
 from monitor.ecg.silence import NO_SIGNAL
 from monitor.ecg.wearer import TOLD
@@ -72,7 +75,7 @@ MINUTE_S = 60.0
 RATE_OVER, SLOW_RATE_OVER, SLOW_S = 12, 4, 1.2
 """RR intervals of the mean heart rate; of a slow heart, whose last three are longer than this."""
 FEWEST = 3
-"""RR intervals before there is a heart rate."""
+"""RR intervals before there is a heart rate, none of which is longer than `SHORTEST_SILENCE_S`."""
 STEADY_OVER, STEADY_POOR, PAUSE_S = 8, 1, 3.0
 """RR intervals of the rate that limits are put to, unless the heart is slow, how many of their beats may be of bad
 signal, and how long an interval may be: a pause is no slow heart."""
@@ -200,7 +203,7 @@ class Rhythms:
         recent = partial(self.recent, device, number, qrs_s, moment.time_s)
         seen = Seen(
             moment.what, moment.time_s, moment.seq, moment.completed_s, moment.silence_s, moment.is_doubtful,
-            _rate(states, row), _is_fit(states, row), recent,
+            np.nan if moment.silence_s else _rate(states, row), _is_fit(states, row), recent,
         )  # fmt: skip
         if moment.what == "lead-off":
             state = states[row]
@@ -475,7 +478,7 @@ def _mean_rate(state: Any) -> float:
     total, known, slow = 0.0, 0, True
     for back in range(RATE_OVER):
         rr_s = _rr_s(state, back)
-        if rr_s == 0 or (slow and known == SLOW_RATE_OVER):
+        if rr_s == 0 or rr_s > SHORTEST_SILENCE_S or (slow and known == SLOW_RATE_OVER):
             break
         total += rr_s
         known += 1

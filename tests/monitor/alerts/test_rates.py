@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from monitor.alerts.episode import AlertSettings
@@ -40,6 +41,19 @@ def test_a_heart_that_stops_is_alerted_once_and_until_it_beats_again() -> None:
     silence: list[Step] = [Moment(5.0, "no-beats"), Moment(1.0, "no-beats"), Moment(1.0, "no-beats")]
     assert _play(_beats(0.8, 20), silence) == ["asystole new"]
     assert _play(_beats(0.8, 20), silence, _beats(0.8, 20)) == ["asystole new", "asystole end"]
+
+
+@pytest.mark.parametrize("silence_s", [4.2, 12.0])
+def test_a_silence_has_no_heart_rate_and_is_no_part_of_the_one_after_it(silence_s: float) -> None:
+    player = Player(make_detectors(AlertSettings()))
+    silence: list[Step] = [Moment(4.1, "no-beats"), *_beats(silence_s - 4.1, 1)]
+    rates_bpm = []
+    for step in [*_beats(0.8, 20), *silence, *_beats(1.0, 4)]:
+        player.play([step])
+        rates_bpm += player.rhythms.summarise([player.device])[1].tolist()
+    assert rates_bpm[-5:] == pytest.approx([np.nan, np.nan, np.nan, 60, 60], nan_ok=True)  # it needs three intervals
+    told = [(alert.kind, alert.state, alert.heart_rate_bpm) for alert in player.alerts]
+    assert told == [("asystole", "new", None), ("asystole", "end", pytest.approx(60))]
 
 
 def test_a_silence_in_one_long_packet_is_alerted_by_the_beat_that_ends_it() -> None:
