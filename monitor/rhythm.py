@@ -10,8 +10,7 @@ Rules
   in the stream or an electrode that came off is not known.
 * The heart rate is the mean of the last twelve RR intervals, or of four where the last three are longer than 1.2 s: the
   rule that makers of bedside monitors disclose (Philips IntelliVue, Mindray), as IEC 60601-2-27 has them do. A silence
-  that may be told as asystole is no interval of a rate: while it lasts there is none, and after it the beats are counted
-  anew.
+  that may be told as asystole is no interval of a rate: while it lasts there is none, and after it one counts anew.
 * An early beat is ectopic in relation to a steady rhythm: from the third of three equal RR intervals on,
   supraventricular beats are a rate, and not counted as ectopic.
 * A beat whose signal is bad is no beat to count on: what depends on many of them is not known.

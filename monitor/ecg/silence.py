@@ -24,8 +24,8 @@ from monitor.ecg.kernels import compiled, median, sort
 OVER = round(6.0 * RATE_HZ)
 """Samples of baseline that are looked at: more than the longest pause that is not reported as asystole."""
 LOOK = 64
-"""A silence is looked at after every so many samples of the stream (0.512 s), by what was known then: a heart that stops
-is told at the same time however packets are cut."""
+"""A silence is looked at after every so many samples of the stream (0.512 s), by what was known then: a heart that
+stops is told at the same time however packets are cut."""
 BLOCK = round(0.25 * RATE_HZ)
 FEWEST_BLOCKS = 4
 BEFORE = round(0.15 * RATE_HZ)
