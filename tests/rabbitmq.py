@@ -31,6 +31,7 @@ CONFIG = """
 listeners.tcp.1 = {host}:{amqp}
 mqtt.listeners.tcp.1 = {host}:{mqtt}
 mqtt.allow_anonymous = true
+mqtt.prefetch = 1000
 heartbeat = 5
 log.console = false
 log.file.level = warning
