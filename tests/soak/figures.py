@@ -1,8 +1,10 @@
-"""What a fleet costs, and how late it is: `python -m tests.soak.figures cost|latency`.
+"""What a fleet costs, and how late it is: `python -m tests.soak.figures cost|latency|turn`.
 
 cost: processor time of all monitors for each packet, with 1, 2 and 4 of them on one RabbitMQ and one PostgreSQL.
 latency: from the end of a packet to the message about a beat in it: a monitor on mosquitto with its state in a file,
 and one on RabbitMQ and PostgreSQL, in turn, at the same rate.
+turn: processor time in which the engine takes a few packets at once, with its data in the processor's caches, and after
+others have used them: what becomes of a monitor that shares its core with others.
 
 Each round measures all of them once; what is given at the end is the median of the rounds.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import signal
@@ -26,7 +29,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from monitor.alerts.episode import AlertSettings
 from monitor.broker.connection import BrokerUrl
+from monitor.engine import Engine
+from monitor.panel import load_panel
 from monitor.tools.bench.harness import cpu_name
 from tests.brokers import Broker
 from tests.monitor.service.crash_harness import ALERTS
@@ -34,6 +40,8 @@ from tests.soak.cluster import NAME, Listener, cut, make_signals, play, run_clus
 
 WARM_S = 20.0
 """The first beats come after some seconds, and what is new is looked up."""
+TURNS, TRIES, OTHERS_BYTES = (1, 3, 5, 10), 150, 32_000_000
+"""Packets in a turn; how often; what others use meanwhile: no cache holds that as well."""
 START_S = 180.0
 """How long a monitor may take to start: one whose compiled loops are not cached compiles them."""
 
@@ -41,7 +49,7 @@ START_S = 180.0
 def main(words: Sequence[str] | None = None) -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cost", "latency"))
+    parser.add_argument("what", choices=("cost", "latency", "turn"))
     parser.add_argument("--devices", type=int, default=1000, help="each sends a packet a second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--monitors", type=int, nargs="+", default=[1, 2, 4])
@@ -55,6 +63,8 @@ def main(words: Sequence[str] | None = None) -> None:
         rounds = [[_measure_cost(options, monitors) for monitors in options.monitors] for _ in range(options.rounds)]
         medians = np.median(rounds, axis=0)
         _say(f"medians of {options.rounds}: " + ", ".join(f"{one:.0f}" for one in medians) + " us a packet")
+    elif options.what == "turn":
+        _measure_turns()
     else:
         added_ms = np.array([_measure_latency(options) for _ in range(options.rounds)])
         p50, p99 = np.median(added_ms, axis=0)
@@ -136,6 +146,29 @@ def _playing(url: BrokerUrl, devices: int, seconds: float) -> Iterator[None]:
         yield
     finally:
         playing.join()
+
+
+def _measure_turns() -> None:
+    """Print the medians for 1, 3, 5 and 10 packets."""
+    engine = Engine(load_panel(), AlertSettings())
+    fleet = cut(make_signals(400, 40.0), 1e9)
+    rounds = zip(*fleet.values(), strict=True)
+    packets = ((device, packet) for one in rounds for device, packet in zip(fleet, one, strict=True))
+    others = np.ones(OTHERS_BYTES // 8)
+
+    def take(number: int) -> float:
+        for device, packet in itertools.islice(packets, number):
+            engine.feed(device, packet, packet.start_s)
+        began_s = time.thread_time()
+        _ = engine.flush().beats
+        return 1e6 * (time.thread_time() - began_s)
+
+    take(round(WARM_S) * len(fleet) // 2)
+    for number in TURNS:
+        warm_us = [take(number) for _ in range(TRIES)]
+        cold_us = [take(number) for _ in range(TRIES) if others.sum()]
+        warm, cold = np.median(warm_us), np.median(cold_us)
+        _say(f"{number} packets: {warm:.0f} us with warm caches, {cold:.0f} us with cold ones")
 
 
 def _print(what: str, late_ms: Sequence[float]) -> None:
