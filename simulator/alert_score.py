@@ -265,9 +265,9 @@ def _read_rhythms(path: Path, annotator: str | None, end_s: float) -> list[tuple
 
 
 def _add_pauses(events: dict[str, list[Span]], times_s: Sequence[float]) -> None:
-    """Add the long RR intervals outside ventricular fibrillation, which has no beats to annotate."""
+    """Add the long RR intervals without ventricular fibrillation, which has no beats to annotate."""
     for begin, end in pairwise(times_s):
-        if overlaps((begin + 0.1, begin + 0.1), events["ventricular-fibrillation"]):
+        if overlaps((begin, end), events["ventricular-fibrillation"]):
             continue
         for kind, limit_s in (("pause", PAUSE_S), ("asystole", ASYSTOLE_S), ("no-beats", ASYSTOLE_S)):
             if end - begin > limit_s:
@@ -295,8 +295,10 @@ def _add_runs(events: dict[str, list[Span]], times_s: Sequence[float], ventricul
 
 
 def _add_rates(events: dict[str, list[Span]], times_s: Sequence[float]) -> None:
-    """Add the stretches of `RATE_BEATS` intervals beyond a limit."""
+    """Add the stretches of `RATE_BEATS` intervals beyond a limit, likewise."""
     for begin, end in zip(times_s, times_s[RATE_BEATS:], strict=False):
+        if overlaps((begin, end), events["ventricular-fibrillation"]):
+            continue
         bpm = 60 * RATE_BEATS / (end - begin)
         for kind, (low, high) in RATES_BPM.items():
             if low < bpm < high:

@@ -110,6 +110,13 @@ def test_rates_are_means_of_eight_intervals(tmp_path: Path) -> None:
     assert events["extreme-bradycardia"] == events["tachycardia"] == []
 
 
+def test_fibrillation_has_no_beats_and_is_neither_a_pause_nor_slow(tmp_path: Path) -> None:
+    times_s = [*_every(0.8, 20), *_every(0.8, 20, 30.5)]
+    events = _reference(tmp_path, times_s, "N" * 40, {1: "(N", 16.0: "(VFL", 30.0: "(N"}).events
+    assert events["ventricular-fibrillation"] == [(16.0, 30.0)]
+    assert events["asystole"] == events["pause"] == events["bradycardia"] == []
+
+
 def test_rhythms_last_until_the_next_mark(tmp_path: Path) -> None:
     reference = _reference(tmp_path, _every(0.8, 50), "N" * 50, {1: "(N", 10: "(AFIB", 30: "(N"})
     assert reference.events["atrial-fibrillation"] == [(10.0, 30.0)]
