@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--heartbeat", type=int, help="seconds")
     options = parser.parse_args(words)
     late_s = 20.0 if options.how == "freeze" else 5.0
-    seconds = options.times * (2 * REST_S + late_s) + 30.0
+    seconds = options.times * (2 * REST_S + late_s) + 30.0  # a monitor starts in less than the second REST_S
     print(f"{cpu_name()}, load {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder, run_cluster(options.nodes, 0, Path(folder)) as cluster:
         cluster.query = f"?heartbeat={options.heartbeat}" if options.heartbeat else ""
@@ -93,7 +93,8 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _do(cluster: Cluster, partitions: dict[str, int], how: str, late_s: float) -> tuple[int, float, set[str]]:
     """Do it to the monitor that has run longest; return its number, when, and which devices it had."""
-    number = next(k for k, one in enumerate(cluster.monitors) if one.poll() is None)
+    running = [k for k, one in enumerate(cluster.monitors) if one.poll() is None]
+    number, monitors = running[0], len(running)
     victim = cluster.monitors[number]
     owned = {
         one.number
@@ -106,7 +107,8 @@ def _do(cluster: Cluster, partitions: dict[str, int], how: str, late_s: float) -
     time.sleep(late_s)
     _end(victim)
     cluster.start_monitor()
-    time.sleep(2 * REST_S)
+    cluster.wait_for(monitors)
+    time.sleep(REST_S)
     return number, at_s, {device for device, partition in partitions.items() if partition in owned}
 
 
