@@ -6,7 +6,7 @@ Both may be run again at any time, and while monitors run: what is there already
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def status(settings: ClusterSettings, as_json: bool) -> int:
         said = {"fleet": monitors.shown().get(settings.name), "members": monitors.processes(settings.name)}
         print(msgspec.json.encode(asdict(found) | said).decode())
     else:
-        print("\n".join([*_lines(found), "", why or "\n".join(describe(settings.name, monitors))]))
+        print("\n".join([*_lines(found, settings.name), "", why or "\n".join(describe(settings.name, monitors))]))
     return int(not found.partitions or not all(one.watched for one in found.partitions))
 
 
@@ -266,19 +266,43 @@ def _partition(number: int, answer: spec.Queue.DeclareOk, claim: Claim | None) -
     return Partition(number, waiting, watched, claim.about, claim.since_s, claim.saved_s)
 
 
-def _lines(found: Status) -> list[str]:
+def _lines(found: Status, name: str) -> list[str]:
     partitions = found.partitions
     if not partitions:
-        return ["no partitions: run ecgwatch cluster init"]
-    lines = [f"{'partition':>9} {'waiting':>9}  last taken over by"]
-    for one in partitions:
-        owner = "-" if one.owner is None else f"{one.owner}, {_ago(one.since_s)}, saved {_ago(one.saved_s)}"
-        lines.append(f"{one.number:9} {one.waiting:9}  {owner}{'' if one.watched else '  NOT WATCHED'}")
+        return [f"no partitions for a monitor named {name}: run ecgwatch cluster init, or say which with --name"]
+    lines = [f"{'waiting':>9}  {'last taken over by':40} partitions"]
+    for (owner, watched), ones in _by_owner(partitions).items():
+        latest_s = max((one.since_s for one in ones if one.since_s is not None), default=None)
+        saved_s = max((one.saved_s for one in ones if one.saved_s is not None), default=None)
+        who = "nobody yet" if owner is None else f"{owner}, {_ago(latest_s)}, saved {_ago(saved_s)}"
+        which = _ranges([one.number for one in ones])
+        lines.append(f"{sum(one.waiting for one in ones):9}  {who:40} {which}{'' if watched else '  NOT WATCHED'}")
     waiting, unwatched = sum(one.waiting for one in partitions), sum(not one.watched for one in partitions)
     summary = (
         f"{len(partitions)} partitions, {found.processes} processes, {waiting} packets wait, {unwatched} unwatched"
     )
+    if not found.processes:
+        summary += "\nnobody watches: start ecgwatch run with this --source and --store, as often as you like"
     return [*lines, summary, found.broker, *([found.store] if found.store else [])]
+
+
+def _by_owner(partitions: Iterable[Partition]) -> dict[tuple[str | None, bool], list[Partition]]:
+    """Group partitions by who took them over last, and by whether anybody watches them."""
+    found: dict[tuple[str | None, bool], list[Partition]] = {}
+    for one in partitions:
+        found.setdefault((one.owner, one.watched), []).append(one)
+    return found
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write numbers that rise: 0-3 5 7-9."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    return " ".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in ranges)
 
 
 def _ago(time_s: float | None) -> str:

@@ -379,8 +379,11 @@ def test_status_shows_who_has_taken_over(bench: _Bench, database_url: str, capsy
     store.own([2])
     store.read_outbox()
     status(replace(bench.settings, state=database_url), as_json=False)
-    [line] = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["2"]]
-    assert f"{socket.gethostname()} {os.getpid()}, 0 s ago" in line
+    lines = [line for line in capsys.readouterr().out.splitlines() if "NOT WATCHED" in line]
+    rows = [line.split(maxsplit=1)[1].removesuffix("NOT WATCHED").strip() for line in lines]
+    assert rows[0] == f"{'nobody yet':40} 0-1 3-{PARTITIONS - 1}"
+    assert rows[1].startswith(f"{socket.gethostname()} {os.getpid()}, 0 s ago, saved")
+    assert rows[1].endswith(" 2")
     store.close()
 
 
