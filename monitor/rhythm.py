@@ -75,9 +75,10 @@ RATE_OVER, SLOW_RATE_OVER, SLOW_S = 12, 4, 1.2
 """RR intervals of the mean heart rate; of a slow heart, whose last three are longer than this."""
 FEWEST = 3
 """RR intervals before there is a heart rate, none of which is longer than `SHORTEST_SILENCE_S`."""
-STEADY_OVER, STEADY_POOR, PAUSE_S = 8, 1, 3.0
+STEADY_OVER, STEADY_POOR, SLOW_POOR, PAUSE_S = 8, 1, 2, 3.0
 """RR intervals of the rate that limits are put to, unless the heart is slow, how many of their beats may be of bad
-signal, and how long an interval may be: a pause is no slow heart."""
+signal, and of four of a slow heart, which noise makes faster; and how long an interval may be: a pause is no slow
+heart."""
 SLOW_WITHIN = 1.5
 """Unless the latest four are all so long: the longest of them at most so many times as long as the shortest. So with
 three that are no pauses, each longer than `SLOW_S`: they are a slow heart, too."""
@@ -497,10 +498,10 @@ def _steady_rate(state: Any) -> tuple[float, float]:
         rr_s = _rr_s(state, back)
         poor += _is_poor(_code(state, back))
         shortest, longest = min(shortest, rr_s), max(longest, rr_s)
-        if rr_s == 0 or poor > STEADY_POOR:
-            return np.nan, np.inf
         total += rr_s
-        is_slow = total > (back + 1) * SLOW_S
+        is_slow = total > (back + 1) * SLOW_S and back < SLOW_RATE_OVER
+        if rr_s == 0 or poor > (SLOW_POOR if is_slow else STEADY_POOR):
+            return np.nan, np.inf
         are_three = back + 1 == EQUAL_RUN and poor == 0 and longest <= PAUSE_S
         if are_three and is_slow and _is_slow(state, shortest, longest):
             return 60 * EQUAL_RUN / total, longest / shortest

@@ -157,6 +157,17 @@ def test_nor_are_three_with_a_beat_of_bad_signal() -> None:
     assert _play(_beats(0.8, 20), _beats(1.6, 1), [Beat(1.6, WITHHELD, is_poor=True)], _beats(1.6, 1)) == []
 
 
+@pytest.mark.parametrize(("pattern", "told"), [("nn??", True), ("?n?n", True), ("n???", False), ("????", False)])
+def test_two_of_four_beats_of_a_slow_heart_may_be_of_bad_signal(pattern: str, told: bool) -> None:
+    slow: list[Step] = [Beat(1.6, WITHHELD, is_poor=True) if one == "?" else Beat(1.6, NORMAL, 0.1) for one in pattern]
+    assert _play(_beats(0.8, 20), slow) == (["bradycardia new"] if told else [])
+
+
+def test_two_of_bad_signal_are_too_many_for_a_fast_rate() -> None:
+    fast: list[Step] = [Beat(0.4, WITHHELD, is_poor=True) if k % 4 == 0 else Beat(0.4, NORMAL, 0.1) for k in range(40)]
+    assert _play(_beats(0.8, 20), fast) == []
+
+
 def test_the_graver_rate_hides_the_other() -> None:
     player = Player(make_detectors(AlertSettings()))
     player.play([*_beats(0.8, 20), *_beats(1.6, 20), *_beats(2.4, 20)])
