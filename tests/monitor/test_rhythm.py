@@ -38,8 +38,8 @@ from tests.monitor.alerts.player import START_S, Beat, Device, Event, FakeBeats
 
 
 def _follow(rr_s: list[float], labels: str | None = None, cuts: tuple[int, ...] = ()) -> Rhythm:
-    """Follow beats of one device, cut into batches; "?" is a beat of bad signal, "!" one of bad signal that looks
-    ventricular, "n" a normal one that is unsure."""
+    """Follow beats of one device, cut into batches; "?" is a beat of bad signal, "!" one of bad signal that is plainly
+    ventricular, "~" one that may be, "n" a normal one that is unsure."""
     labels = labels or "N" * len(rr_s)
     times_s = START_S + np.cumsum(rr_s)
     rhythms, device = Rhythms(), Device()
@@ -54,8 +54,8 @@ def _follow(rr_s: list[float], labels: str | None = None, cuts: tuple[int, ...] 
 def _beat(rr_s: float, label: str) -> Beat:
     if label == "?":
         return Beat(rr_s, WITHHELD, is_poor=True)
-    if label == "!":
-        return Beat(rr_s, WITHHELD, is_poor=True, ventricular=0.9)
+    if label in "!~":
+        return Beat(rr_s, WITHHELD, is_poor=True, ventricular=0.9 if label == "!" else 0.6)
     if label in "Nn":
         return Beat(rr_s, NORMAL, 0.4, label="N", ventricular=0.0 if label == "N" else 0.4)
     return Beat(rr_s, ABNORMAL, 0.5, label=label)
@@ -83,7 +83,7 @@ def test_the_heart_rate_in_bigeminy_counts_all_beats() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.lists(st.tuples(st.floats(0.3, 4.0), st.sampled_from("NNSVn?!")), min_size=2, max_size=60),
+    st.lists(st.tuples(st.floats(0.3, 4.0), st.sampled_from("NNSVn?!~")), min_size=2, max_size=60),
     st.sets(st.integers(1, 59)),
 )
 def test_any_cut_gives_the_same(beats: list[tuple[float, str]], cuts: set[int]) -> None:
@@ -138,15 +138,17 @@ def test_a_run_that_an_unsure_beat_might_have_gone_on_with_ends_with_the_next() 
         ("NNNNNNNNVV!!!", 5),  # most before it were judged, and so were two of it
         ("NNNNNNNNV!V!!!!", 7),
         ("???NNNNNVVV!?!", 5),
+        ("NNNNNNNNV!!!!!!", 7),
+        ("NNNNNNNN!!!!V", 5),
         ("NNNNNNNNVV!!", 0),  # too short
         ("NNNNNNNNVVV!", 0),
-        ("NNNNNNNNV!!!!!!", 0),  # one of it was judged
+        ("NNNNNNNNV~~~~~", 0),  # not plainly ventricular
         ("NNN?????VV!!!!!", 0),  # the signal was bad before
         ("NNNNNNNN!!!!!!!", 0),
         ("VV!!!", 0),  # nothing before it
     ],
 )
-def test_what_is_withheld_as_noise_and_looks_ventricular_counts_with_a_long_run_that_began_in_good_signal(
+def test_what_is_withheld_as_noise_and_plainly_ventricular_counts_with_a_long_run_that_began_in_good_signal(
     labels: str, run: int
 ) -> None:
     assert _follow([0.5] * len(labels), labels).run[-1] == run
