@@ -196,6 +196,21 @@ def test_regular_intervals_are_none_with_or_without_p_waves() -> None:
     assert _odds([0.8] * 40, NONE) < -5
 
 
+@pytest.mark.parametrize("missed", [0.2, 0.33])
+@pytest.mark.parametrize("rr_s", [0.2, 0.21, 0.23])
+def test_a_fast_regular_rhythm_of_which_beats_are_missed_is_no_fibrillation(rr_s: float, missed: float) -> None:
+    random = np.random.default_rng(4)
+    found_s = np.cumsum(random.normal(rr_s, 0.004, 300))[random.random(300) > missed]
+    intervals_s = (np.round(np.diff(found_s)[:60] * 125) / 125).tolist()
+    assert _odds(intervals_s, NONE) == REGULAR
+    assert _follow(intervals_s).fibrillation[-1] == REGULAR
+
+
+def test_intervals_that_vary_as_widely_without_being_multiples_are_fibrillation() -> None:
+    fast = np.random.default_rng(4).uniform(0.2, 0.7, 60).tolist()
+    assert _odds(fast, NONE) > Limits().fibrillation_odds
+
+
 def test_nine_intervals_are_enough_where_p_waves_are_known() -> None:
     assert np.isnan(_odds(CHANCE[:9], NONE))
     assert np.isfinite(_odds(CHANCE[:11], NONE))
