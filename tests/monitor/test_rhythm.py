@@ -173,6 +173,13 @@ def test_irregular_intervals_are_told_from_alternating_ones() -> None:
     assert _follow([0.7, 0.9] * 20).fibrillation[-1] < limit - 0.5
 
 
+@pytest.mark.parametrize(("labels", "is_known"), [("N", True), ("NNN?", True), ("NN?", True), ("N?", False)])
+def test_where_more_than_a_third_is_withheld_intervals_alone_tell_nothing(labels: str, is_known: bool) -> None:
+    rr_s = np.random.default_rng(1).uniform(0.45, 1.1, 48).tolist()
+    odds = _follow(rr_s, (labels * 48)[:48]).fibrillation[-1]
+    assert odds > Limits().fibrillation_odds if is_known else np.isnan(odds)
+
+
 CHANCE = np.random.default_rng(3).uniform(0.6, 1.0, 40).tolist()
 A_P_WAVE = (0.9, 0.1, -2.8, -2.0, -4.3, -3.9, -3.6, -4.5, 0.93, 0.9, 0.08)
 """`P_WAVE_NUMBERS` of a sinus rhythm, and of atrial fibrillation, both in a clean signal."""
