@@ -33,7 +33,7 @@ import numpy.typing as npt
 from monitor import wire
 from monitor.alerts.finding import WITHHELD, Beats, Floats, Found, Rhythm
 from monitor.alerts.limits import SHORTEST_SILENCE_S
-from monitor.ecg.kernels import compiled
+from monitor.ecg.kernels import compiled, median
 from monitor.ecg.silence import NO_SIGNAL
 from monitor.ecg.wearer import TOLD
 from monitor.fibrillation import (
@@ -99,6 +99,10 @@ STEADY_RUN, SAME_RATE, RATE_FOLLOWS = 10, 0.1, 16
 """A run of so many goes on while the rate stays as it was, whatever the beats are called: what stays becomes usual for
 the wearer, and is called normal after a minute or two. The rate is followed as a mean of so many intervals, and is the
 same within this share of it."""
+BEFORE_RUN, SUDDEN = 8, 0.15
+"""A run that goes on with the median of so many RR intervals before it, none of its own differing by more than this
+share of it, is none that counts: a ventricular tachycardia begins with an early beat, or at another rate. Beats that
+look ventricular at an unchanged rate are conducted aberrantly, or distorted by motion."""
 RUN_RATE_OVER = 4
 """RR intervals that the rate of a run is a mean of: of its latest five beats, for it may begin slowly."""
 EQUAL_RUN, EQUAL = 3, 0.1
@@ -372,7 +376,9 @@ def _follow(table: Any, rows: Any, given: Any, network: Any, waits_for_p_waves: 
             else:
                 state.fibrillation = np.nan if waits_for_p_waves else _irregularity(state, window, linked, numbers)
         out.fibrillation[i] = state.fibrillation
-        out.run[i], out.run_bpm[i] = _run(state, 0)
+        out.run[i], out.run_bpm[i], first = _run(state, 0)
+        if out.run[i] > 2 and _is_as_before(state, first):
+            out.run_bpm[i] = np.nan
         out.goes_on[i] = _goes_on(state, out.run[i], out.run_bpm[i])
         out.ended[i] = _ended(state)
         out.cycle[i] = _cycle(state)
@@ -544,13 +550,29 @@ def _were_judged(state: Any, skipped: int) -> bool:
 
 
 @compiled
-def _run(state: Any, back: int) -> tuple[int, float]:
-    """Ventricular beats in a row up to a beat, with those that count with them, and their latest mean rate."""
+def _run(state: Any, back: int) -> tuple[int, float, int]:
+    """Ventricular beats in a row up to a beat, with those that count, their latest mean rate, and which was first."""
     beats, rate_bpm, judged, first = _count_run(state, back, True)
     is_long = beats >= LONG_RUN and judged > 0 and _were_judged(state, first + 1)
     if judged < beats and not is_long:
         beats, rate_bpm, judged, first = _count_run(state, back, False)
-    return beats, rate_bpm
+    return beats, rate_bpm, first
+
+
+@compiled
+def _is_as_before(state: Any, first: int) -> bool:
+    """Whether the intervals of a run up to the latest beat are those that were there before."""
+    before_s, ventricular = np.empty(BEFORE_RUN), 0
+    for k in range(BEFORE_RUN):
+        before_s[k] = _rr_s(state, first + 1 + k)
+        ventricular += _code(state, first + 1 + k) == V
+    if ventricular > 1 or before_s.min() == 0:
+        return False
+    usual_s = median(before_s)
+    for back in range(first + 1):
+        if abs(_rr_s(state, back) - usual_s) > SUDDEN * usual_s:
+            return False
+    return True
 
 
 @compiled
@@ -582,7 +604,7 @@ def _count_run(state: Any, back: int, with_poor: bool) -> tuple[int, float, int,
 @compiled
 def _goes_on(state: Any, run: float, run_bpm: float) -> bool:
     """Whether the rate is still that of the latest run of ventricular beats that was long."""
-    if run >= STEADY_RUN:
+    if run >= STEADY_RUN and not np.isnan(run_bpm):
         state.run_rr_s = 60 / run_bpm
         return True
     away_s = _rr_s(state, 0) - state.run_rr_s

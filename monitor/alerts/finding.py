@@ -98,7 +98,7 @@ class Rhythm(NamedTuple):
     run: Floats
     """Ventricular beats in a row up to this one,"""
     run_bpm: Floats
-    """and their mean rate; NaN where there is none."""
+    """and their mean rate; NaN where there is none, or it is that of the beats before."""
     goes_on: Floats
     """1 while the rate is that of the latest long run, whatever the beats are called since; else 0."""
     ended: Floats

@@ -111,6 +111,22 @@ def test_the_rate_of_a_run_is_that_of_its_latest_five_beats() -> None:
     assert rhythm.run_bpm[5:] == pytest.approx([75, 60 / 0.7, 100, 120, 150, 150, 150], abs=0.1)
 
 
+@pytest.mark.parametrize("rr_s", [[0.4] * 5, [0.36, 0.44, 0.4, 0.4, 0.4], [0.45] * 5])
+def test_a_run_at_the_rate_that_was_there_before_has_none_of_its_own(rr_s: list[float]) -> None:
+    assert np.isnan(_follow([0.4] * 9 + rr_s, "N" * 9 + "V" * 5).run_bpm[-3:]).all()
+    assert np.isnan(_follow([0.4] * 9 + rr_s, "NNNNVNNNN" + "V" * 5).run_bpm[-3:]).all()
+
+
+@pytest.mark.parametrize("rr_s", [[0.3] * 5, [0.32, 0.4, 0.4, 0.4, 0.4], [0.4, 0.4, 0.33, 0.33, 0.33], [0.48] * 5])
+def test_one_that_begins_early_or_at_another_rate_has(rr_s: list[float]) -> None:
+    assert _follow([0.4] * 9 + rr_s, "N" * 9 + "V" * 5).run_bpm[-1] > 100
+
+
+def test_one_after_others_or_after_too_few_beats_has_too() -> None:
+    assert _follow([0.4] * 14, "NNNVVNNNN" + "V" * 5).run_bpm[-1] == pytest.approx(150)
+    assert _follow([0.4] * 12, "NNNNNNN" + "V" * 5).run_bpm[-1] == pytest.approx(150)
+
+
 def test_a_beat_of_bad_signal_before_a_run_does_not_make_it_faster() -> None:
     assert _follow([0.8] * 8, "NNN?VVVV").run_bpm[-1] == pytest.approx(75)
 

@@ -55,6 +55,13 @@ def test_a_slow_ventricular_rhythm_is_neither() -> None:
     assert not {"ventricular-run", "ventricular-tachycardia"} & {*_kinds("nnnn" + "w" * 20)}
 
 
+@pytest.mark.parametrize(("after_s", "told"), [(0.5, False), (0.44, False), (0.4, True), (0.35, True)])
+def test_beats_that_only_look_ventricular_at_an_unchanged_rate_are_neither(after_s: float, told: bool) -> None:
+    player = Player(make_detectors(AlertSettings()))
+    player.play([*[N._replace(after_s=0.5)] * 20, *[V._replace(after_s=after_s)] * 12])
+    assert ("ventricular-tachycardia" in [alert.kind for alert in player.alerts]) == told
+
+
 def test_one_beat_of_bad_signal_does_not_end_a_run() -> None:
     assert "ventricular-tachycardia" in _kinds("nnnnvv?vvvv")
     assert "ventricular-tachycardia" not in _kinds("nnnnvv??vvv")
