@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.tradeoff import Curve
+from simulator.tradeoff import Curve, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SUFFIXES = (".svg", ".png", ".pdf")
 COLUMNS = 3
+LEAST_HOURLY = 0.2
+"""The axis of false alerts goes at least so far."""
 LINE, DEFAULT = "#1a4e8a", "#c0392b"
 
 
@@ -49,10 +51,10 @@ def draw(curves: Sequence[Curve], hours: float, about: str, path: Path) -> None:
     rows = math.ceil(len(shown) / COLUMNS)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tradeoff", "font.size": 8}):
         figure = Figure(figsize=(3.3 * COLUMNS, 2.5 * rows), layout="constrained")
-        axes = figure.subplots(rows, COLUMNS, squeeze=False).flat
+        axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel().tolist()
         for ax, curve in zip(axes, shown, strict=False):
             _draw_curve(ax, curve, hours)
-        for ax in list(axes)[len(shown) :]:
+        for ax in axes[len(shown) :]:
             ax.set_axis_off()
         figure.suptitle(f"{about}, judged by networks that have not met the person; red: the default")
         try:
@@ -62,16 +64,17 @@ def draw(curves: Sequence[Curve], hours: float, about: str, path: Path) -> None:
 
 
 def _draw_curve(ax: Axes, curve: Curve, hours: float) -> None:
-    x = [point.false / hours for point in curve.points]
-    y = [100 * point.share for point in curve.points]
-    ax.plot(x, y, "o", color=LINE, markersize=3)
-    for point, false, found in zip(curve.points, x, y, strict=True):
-        color = DEFAULT if point.is_default else LINE
-        if point.is_default:
-            ax.plot([false], [found], "o", color=color, markersize=5)
-        ax.annotate(point.label, (false, found), (3, 2), textcoords="offset points", fontsize=6, color=color)
+    places: dict[tuple[float, float], list[Point]] = {}
+    for point in curve.points:
+        places.setdefault((point.false / hours, 100 * point.share), []).append(point)
+    for place, points in places.items():
+        color = DEFAULT if any(point.is_default for point in points) else LINE
+        ax.plot(*place, "o", color=color, markersize=4)
+        label = ", ".join(point.label for point in points)
+        ax.annotate(label, place, (4, -7), textcoords="offset points", fontsize=7, color=color)
+    most = max(LEAST_HOURLY, *(x for x, _ in places))
     ax.set_title(f"{curve.knob.title} ({curve.events} events)", fontsize=8)
     ax.set_xlabel("false alerts an hour")
     ax.set_ylabel("events found, %")
-    ax.set_xlim(left=-0.05 * max(*x, 0.1))
-    ax.margins(0.12)
+    ax.set_xlim(-0.05 * most, 1.25 * most)
+    ax.set_ylim(max(0, 10 * math.floor(min(y for _, y in places) / 10 - 0.5)), 104)
