@@ -93,9 +93,12 @@ export class Sweep {
     const { clientWidth, clientHeight } = this.canvas;
     this.width = clientWidth;
     this.height = clientHeight;
-    this.canvas.width = Math.round(clientWidth * ratio);
-    this.canvas.height = Math.round(clientHeight * ratio);
+    const [columns, rows] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     const context = this.context;
+    if (this.canvas.width !== columns || this.canvas.height !== rows) {
+      this.canvas.width = columns;
+      this.canvas.height = rows;
+    } else context.clearRect(0, 0, clientWidth, clientHeight); // while a fleet scrolls: a new canvas is dear
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.lineWidth = 1.4;
     context.lineJoin = "round";

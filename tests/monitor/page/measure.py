@@ -2,7 +2,10 @@
 
 A fleet of made-up devices on a real broker, the page as users run it, Chromium without a screen. The browser's figures
 are those of its main thread, by its own account: processor time of the thread (CDP ``Performance.getMetrics``), and the
-longest task by its processor time (tracing), beside frames by the clock, which other work on the machine makes longer.
+longest task by its processor time (tracing). Frames by the clock are also as long as other work on the machine makes
+them: so an empty page in the same browser counts its own meanwhile, and of each long frame of the fleet the browser
+says what of it were scripts, and what style and layout (Long Animation Frames API; a script has asked for layout that
+is forced).
 """
 
 from __future__ import annotations
@@ -53,7 +56,21 @@ FRAMES = """() => {
   let last = performance.now();
   const turn = (now) => { window.frames_ms.push(now - last); last = now; requestAnimationFrame(turn); };
   requestAnimationFrame(turn);
+  window.long = [];
+  new PerformanceObserver((list) => {
+    for (const one of list.getEntries()) {
+      const end = one.startTime + one.duration;
+      window.long.push({
+        whole: one.duration,
+        scripts: one.scripts.reduce((sum, script) => sum + script.duration, 0),
+        forced: one.scripts.reduce((sum, script) => sum + script.forcedStyleAndLayoutDuration, 0),
+        layout: one.styleAndLayoutStart ? end - one.styleAndLayoutStart : 0,
+      });
+    }
+  }).observe({ type: "long-animation-frame" });
 }"""
+LONG_MS = 50.0
+"""No frame should take longer."""
 
 
 class MadeUpFleet:
@@ -171,15 +188,28 @@ def _measure_cost(browser: Browser, devices: int, streaming: int, seconds: float
         print(f"fleet page, {devices} devices, {strips} tiles built:")
         print(f"  standing: main thread {_share(page, seconds, 0):.1f} %")
         if devices == LARGE:
-            page.evaluate(FRAMES)
-            browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
-            share = _share(page, seconds, 300)
-            longest_ms = _longest_task_ms(json.loads(browser.stop_tracing()))
-            frames = np.sort(page.evaluate("() => window.frames_ms"))
-            print(f"  scrolling: main thread {share:.1f} %; frames p50 {np.median(frames):.0f} ms, ", end="")
-            print(f"p99 {np.quantile(frames, 0.99):.0f} ms, longest {frames[-1]:.0f} ms of {len(frames)}; ", end="")
-            print(f"longest task {longest_ms:.0f} ms of processor time")
+            _measure_scrolling(browser, page, seconds)
         page.context.close()
+
+
+def _measure_scrolling(browser: Browser, page: Page, seconds: float) -> None:
+    empty = browser.new_context(viewport=DESKTOP).new_page()
+    empty.goto("data:text/html,<title>nothing</title>")
+    for one in (empty, page):
+        one.evaluate(FRAMES)
+    browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
+    share = _share(page, seconds, 300)
+    longest_ms = _longest_task_ms(json.loads(browser.stop_tracing()))
+    print(f"  scrolling: main thread {share:.1f} %; longest task {longest_ms:.0f} ms of processor time")
+    for name, one in (("frames", page), ("frames of an empty page meanwhile", empty)):
+        frames = np.sort(one.evaluate("() => window.frames_ms"))
+        late = int((frames > LONG_MS).sum())
+        print(f"  {name}: p50 {np.median(frames):.0f} ms, p99 {np.quantile(frames, 0.99):.0f} ms, ", end="")
+        print(f"longest {frames[-1]:.0f} ms of {len(frames)}, {late} over {LONG_MS:.0f} ms")
+    for long in sorted(page.evaluate("() => window.long"), key=lambda one: -float(one["whole"]))[:3]:
+        print(f"  a long frame: {long['whole']:.0f} ms by the clock, of which scripts {long['scripts']:.0f} ", end="")
+        print(f"(forced layout {long['forced']:.0f}), style and layout after them {long['layout']:.0f}")
+    empty.context.close()
 
 
 def _open(browser: Browser, url: str) -> Page:
@@ -226,10 +256,13 @@ def main() -> int:
     """Measure everything, and print it."""
     parser = argparse.ArgumentParser(prog="python -m tests.monitor.page.measure", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each measurement")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--scrolling", action="store_true", help="measure the large fleet only")
+    options = parser.parse_args()
+    seconds = options.seconds
     with launch() as browser:
-        _measure_latency(browser, seconds)
-        _measure_cost(browser, 16, 16, seconds)
+        if not options.scrolling:
+            _measure_latency(browser, seconds)
+            _measure_cost(browser, 16, 16, seconds)
         _measure_cost(browser, LARGE, STREAMING, seconds)
     return 0
 
