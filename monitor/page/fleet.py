@@ -336,8 +336,10 @@ class Fleet:
     def _take_message(self, episode: Episode, alert: wire.Alert) -> None:
         episode.severity, episode.time_s = alert.severity, alert.time_s
         episode.text = alert.text or episode.text
-        episode.beats, episode.label, episode.probability = alert.beats, alert.label, alert.probability
-        episode.heart_rate_bpm, episode.model, episode.silenced = alert.heart_rate_bpm, alert.model, alert.silenced
+        episode.beats, episode.silenced = alert.beats, alert.silenced
+        if alert.state != "end" or not episode.steps:  # the beat that ended it is not one of those that it was about
+            episode.label, episode.probability, episode.model = alert.label, alert.probability, alert.model
+            episode.heart_rate_bpm = alert.heart_rate_bpm
         if alert.state != "end":
             self._revive(episode)
         if alert.state == "end":

@@ -229,7 +229,11 @@ class Alerts {
 
   redraw() {
     const ahead_s = link.ahead_s(link.alerts.get(this.chosen)?.device ?? "");
-    for (const [canvas, strip, note] of this.papers) setText(note, drawStrip(canvas, strip, ahead_s));
+    for (const [canvas, strip, note] of this.papers) {
+      setText(note, drawStrip(canvas, strip, ahead_s));
+      const paper = /** @type {HTMLElement} */ (canvas.parentElement);
+      paper.scrollLeft = paper.scrollWidth; // what it is about stands at the end
+    }
   }
 }
 

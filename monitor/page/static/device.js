@@ -128,7 +128,7 @@ class Device {
     return h(
       "section",
       { class: "panel stack" },
-      h("div", { class: "facts" }, h("h2", {}, "Heart rate (/min)"), ...buttons),
+      h("div", { class: "facts" }, h("h2", {}, "Heart rate (/min)"), h("div", { class: "spans" }, ...buttons)),
       this.bpm,
       this.earlier,
       h("h2", {}, "RR interval (s), last ten minutes"),

@@ -88,10 +88,7 @@ function statusPanel(name, status) {
       "Devices",
       `${status.devices}: ${status.streaming} streaming, ${status.lead_off} electrode off, ${status.silent} silent`,
     ],
-    [
-      "From sensor to monitor (median)",
-      status.lateness_s === null ? "–" : `${(1000 * status.lateness_s).toFixed(1)} ms`,
-    ],
+    ["From sensor to monitor (median)", status.lateness_s === null ? "–" : latency(status.lateness_s)],
     ["Packets not settled yet", String(status.unsettled)],
     ["Storage", status.fault ?? "ok"],
     ["Broker", link.hasBroker ? (status.broker_fault ?? "ok") : "not connected"],
@@ -108,6 +105,11 @@ function statusPanel(name, status) {
     h("details", {}, h("summary", {}, "Counts"), countsTable(status.counts)),
     h("p", { class: "dim" }, `As of ${day(away?.since_s ?? link.now_s(), link.now_s())}`),
   );
+}
+
+/** @param {number} seconds */
+function latency(seconds) {
+  return seconds < 1 ? `${Math.round(1000 * seconds)} ms` : `${seconds.toFixed(1)} s`;
 }
 
 /** @param {Record<string, number>} counts */

@@ -207,6 +207,16 @@ def test_a_device_s_clock_is_followed_if_it_is_wrong_by_more_than_a_delay(shown_
     assert fleet.version == version, "nothing is told that has not changed"
 
 
+def test_an_alert_that_is_over_keeps_what_was_said_of_its_beats() -> None:
+    fleet = Fleet()
+    said = {"label": "V", "probability": 0.9, "model": "nsv", "heart_rate_bpm": 160.0}
+    fleet.take_alert(alert(beats=3, **said), NOW_S)
+    fleet.take_alert(alert(state="end", beats=9, label="N", probability=0.1, heart_rate_bpm=70.0), NOW_S + 9)
+    episode = fleet.episodes["a:asystole"]
+    assert {name: getattr(episode, name) for name in said} == said
+    assert (episode.beats, episode.is_active) == (9, False)
+
+
 def test_an_end_that_was_not_heard_has_its_device_s_time() -> None:
     fleet = Fleet()
     fleet.take_alert(alert(since_s=100.0, time_s=103.0, completed_s=104.0), NOW_S)
