@@ -126,7 +126,10 @@ class MqttSource(Source):
         self._client = self._make_client(client_id, password, tls or connection.TlsFiles(), clean)
         self._link = _Link(will)
         self._most = math.inf  # messages that the broker takes before it has confirmed one of them
-        self._later: deque[Outgoing] = deque()  # what it does not take yet
+        self._later = (
+            deque[Outgoing](),
+            deque[Outgoing](),
+        )  # what it does not take yet: with keys, which go first; others
         self._is_unspoken = False  # whether the broker has said so of MQTT 5
         self._keys: dict[int, str] = {}  # keys of messages that the broker has not confirmed, by packet id
         self._held: list[Outgoing] = []  # with a key, while QoS 0 is all there is
@@ -185,7 +188,7 @@ class MqttSource(Source):
     @property
     def unconfirmed(self) -> int:
         """Messages with QoS 1 that the broker has not confirmed yet."""
-        return self._client.unconfirmed + len(self._held) + len(self._later)
+        return self._client.unconfirmed + len(self._held) + sum(map(len, self._later))
 
     def open(self) -> None:
         """Connect, and wait for the broker's answer; see `Source.open`."""
@@ -255,9 +258,9 @@ class MqttSource(Source):
                 self._client.publish(message.topic, message.payload, 0)
                 self._confirmed.extend([message.key] if message.key is not None else [])
             self._held.clear()
-        while self._later and self._client.unconfirmed < self._most:
-            self._publish_now(self._later.popleft())
-        return self._send() and self._link.is_up and not self._later
+        while any(self._later) and self._client.unconfirmed < self._most:
+            self._publish_now((self._later[0] or self._later[1]).popleft())
+        return self._send() and self._link.is_up and not any(self._later)
 
     def ack(self, tokens: Iterable[int]) -> None:
         """Acknowledge messages; see `Source.ack`."""
@@ -291,8 +294,9 @@ class MqttSource(Source):
         return client
 
     def _publish(self, message: Outgoing) -> None:
-        if message.qos and (self._later or self._client.unconfirmed >= self._most):
-            self._later.append(message)
+        later = self._later[message.key is None]
+        if message.qos and (later or self._client.unconfirmed >= self._most):
+            later.append(message)
         else:
             self._publish_now(message)
 
@@ -407,7 +411,8 @@ class MqttSource(Source):
         if not self._client.is_newest:
             return
         self._most = max(1, getattr(announced, "ReceiveMaximum", MOST_AT_START))
-        self._later.extendleft(reversed(self._withdraw(0, after=self._most)))  # before the client publishes it again
+        for message in reversed(self._withdraw(0, after=self._most)):  # before the client publishes them again
+            self._later[message.key is None].appendleft(message)
         self._link.keeps_retained = bool(getattr(announced, "RetainAvailable", 1))
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _props: Any) -> None:

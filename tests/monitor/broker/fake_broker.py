@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -41,17 +42,18 @@ class Manners:
 
 
 @contextmanager
-def fake_broker(manners: Manners) -> Iterator[BrokerUrl]:
+def fake_broker(manners: Manners, tls: ssl.SSLContext | None = None) -> Iterator[BrokerUrl]:
     """Run one on a free port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_accept, args=(listener, manners), daemon=True).start()
-        yield BrokerUrl("127.0.0.1", listener.getsockname()[1])
+        threading.Thread(target=_accept, args=(listener, manners, tls), daemon=True).start()
+        yield BrokerUrl("127.0.0.1", listener.getsockname()[1], tls=tls is not None)
 
 
-def _accept(listener: socket.socket, manners: Manners) -> None:
+def _accept(listener: socket.socket, manners: Manners, tls: ssl.SSLContext | None) -> None:
     while True:
         try:
             sock, _ = listener.accept()
+            sock = sock if tls is None else tls.wrap_socket(sock, server_side=True)
         except OSError:
             return
         threading.Thread(target=_serve, args=(sock, manners), daemon=True).start()

@@ -143,24 +143,23 @@ async def read_pages(url: str, pages: int) -> None:
 
     async def read(view: str) -> None:
         devices = [f"load-{number:03d}" for number in range(IN_VIEW)] if view == "fleet" else view.split("/")[1:]
-        async with connect(f"{url.replace('http', 'ws', 1)}/ws", origin=url, max_size=None) as socket:  # type: ignore[arg-type]
+        async with connect(f"{url.replace('http', 'ws', 1)}/ws", origin=url, max_size=None, open_timeout=60) as socket:  # type: ignore[arg-type]
             await socket.send(json.dumps({"watch": dict.fromkeys(devices, 0)}))
             await socket.recv()
             opened.release()
             async for _ in socket:
                 pass
 
-    opened = asyncio.Semaphore(0)
-    reading = [asyncio.create_task(read(VIEWS[number % len(VIEWS)])) for number in range(pages)]
-    for _ in reading:
-        await opened.acquire()
-    ended = asyncio.Event()
+    opened, ended = asyncio.Semaphore(0), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    print("open", flush=True)
-    await ended.wait()
-    for task in reading:
-        task.cancel()
-    await asyncio.gather(*reading, return_exceptions=True)
+    async with asyncio.TaskGroup() as group:  # one that cannot be opened ends all
+        reading = [group.create_task(read(VIEWS[number % len(VIEWS)])) for number in range(pages)]
+        for _ in reading:
+            await opened.acquire()
+        print("open", flush=True)
+        await ended.wait()
+        for task in reading:
+            task.cancel()
 
 
 @contextmanager
@@ -202,6 +201,9 @@ def _compare(pid: int, pages: Pages, rounds: int, seconds: float) -> npt.NDArray
                 time.sleep(CLOSED_S)
             is_open = wants_open
             found[number, int(is_open)] = _spend(pid, seconds)
+        if number % 10 == 9:
+            print(f"after {number + 1} rounds: ", end="", flush=True)
+            print(f"{np.median(found[: number + 1, 1, 0] / found[: number + 1, 0, 0]):.3f}", flush=True)
     pages.close()
     return found
 
