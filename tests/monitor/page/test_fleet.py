@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from monitor import wire
@@ -209,7 +211,7 @@ def test_a_device_s_clock_is_followed_if_it_is_wrong_by_more_than_a_delay(shown_
 
 def test_an_alert_that_is_over_keeps_what_was_said_of_its_beats() -> None:
     fleet = Fleet()
-    said = {"label": "V", "probability": 0.9, "model": "nsv", "heart_rate_bpm": 160.0}
+    said: dict[str, Any] = {"label": "V", "probability": 0.9, "model": "nsv", "heart_rate_bpm": 160.0}
     fleet.take_alert(alert(beats=3, **said), NOW_S)
     fleet.take_alert(alert(state="end", beats=9, label="N", probability=0.1, heart_rate_bpm=70.0), NOW_S + 9)
     episode = fleet.episodes["a:asystole"]
