@@ -517,11 +517,8 @@ class Stream:
             return
         part = math.ceil(PART_S * stretch.rate_hz)
         for begin in range(0, size, part):
-            stretch.part_s = start_s + begin / stretch.rate_hz
-            stretch.behind_s = max(0, size - begin - part) / stretch.rate_hz
             self._batch.put(stretch, samples[begin : begin + part])
             self._batch.advance()
-        stretch.part_s = start_s
 
     def _count(self, stretch: Stretch, packet: wire.Packet, duration_s: float) -> float:
         """Let a stretch go on by a packet that is not numbered as packets are counted; return its length per number."""

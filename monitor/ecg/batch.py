@@ -58,7 +58,7 @@ class Stretch:
     """
 
     __slots__ = (
-        "behind_s", "clock", "completed_s", "counted", "drift_s", "end_s", "first_seq", "lane", "longest_s",
+        "clock", "completed_s", "counted", "drift_s", "end_s", "first_seq", "lane", "longest_s",
         "most_off_s", "next_seq", "off_s", "own_seq", "owner", "pace", "part_s", "rate_hz", "samples", "shortest_s",
         "stamp_s", "started_s", "waits",
     )  # fmt: skip
@@ -88,9 +88,7 @@ class Stretch:
         self.end_s = started_s
         """Where the next packet should begin, by the count of samples and the drift."""
         self.completed_s = self.part_s = started_s
-        """End of the latest packet by its own time, and start of its part that was given last."""
-        self.behind_s = 0.0
-        """How much of that packet lies behind that part."""
+        """End of the latest packet by its own time, and its start."""
         self.off_s = -np.inf
         """When the electrode last came to count as off."""
         self.waits = False
