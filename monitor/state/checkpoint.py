@@ -91,7 +91,7 @@ class Window:
 
     A broker hands out only so many packets before it waits for acknowledgements, and is silent then. Where as many wait
     as ever did, a silence that is long for these devices may be that; it was, if more comes as soon as they are
-    acknowledged. Any other silence is the devices' own, until it has lasted for `PATIENCE_S`.
+    acknowledged, twice with the same number. Any other silence is the devices' own, until it has lasted `PATIENCE_S`.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Window:
         self._most = 0  # have waited so far, over the present connection
         self._heard_s: float | None = None
         self._gap_s: float | None = None  # usually passes until something comes
-        self._suspected = 0
+        self._suspected = self._confirmed = 0
         self._acknowledged_s: float | None = None
 
     def hear(self, waiting: int, now_s: float) -> None:
@@ -110,10 +110,15 @@ class Window:
             self._gap_s = gap_s if self._gap_s is None else self._gap_s + GAP_SHARE * (gap_s - self._gap_s)
         self._heard_s = now_s
         if self._suspected and self._acknowledged_s is not None and now_s - self._acknowledged_s <= QUIET_S:
-            self.limit, self._met = self._suspected, 0
+            self._confirm(self._suspected)
         elif waiting > self.limit:
             self.limit, self._met = MOST_UNCOMMITTED, 0
         self._suspected, self._most = 0, max(self._most, waiting)
+
+    def _confirm(self, limit: int) -> None:
+        if limit == self._confirmed:
+            self.limit, self._met = limit, 0
+        self._confirmed = limit
 
     def acknowledge(self, now_s: float) -> None:
         """Take note that packets are acknowledged now."""

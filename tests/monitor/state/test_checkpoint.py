@@ -533,3 +533,56 @@ def test_packets_of_a_device_that_is_looked_up_are_not_committed_nor_those_behin
     slow.commit(3.0, idle=True)
     held.let()
     assert slow.wait(0.0).tokens == [1, 2]
+
+
+class _Fleet:
+    """Packets of some devices in turn through a broker that hands out only so many, and a monitor that takes them."""
+
+    def __init__(self, kept: Checkpoint, held: HeldStore, limit: int) -> None:
+        self.silent_turns = 0
+        self._kept, self._held, self._limit = kept, held, limit
+        self._in_flight = self._number = 0
+        self.now_s = 0.0
+
+    def play(self, devices: int, packets: int, gap_s: float) -> None:
+        """Let so many packets come, one each `gap_s` as long as the broker has room."""
+        next_s = self.now_s
+        until = self._number + packets
+        while self._number < until:
+            came = self._in_flight < self._limit and self.now_s >= next_s
+            if came:
+                self._kept.received(self._number, f"d{self._number % devices}", self.now_s)
+                self._in_flight, self._number, next_s = self._in_flight + 1, self._number + 1, next_s + gap_s
+                self._kept.heard(self.now_s)
+            self._turn()
+            next_s = max(next_s, self.now_s - 20.0)
+            self.silent_turns += not came and self._in_flight >= self._limit
+            self.now_s += min(gap_s, 0.005)
+
+    def _turn(self) -> None:
+        idle = self._kept.is_long_silent(self.now_s)
+        committed = self._kept.commit(self.now_s, idle)
+        self._in_flight -= len(committed.tokens)
+        self._held.let(len(self._held.submitted))
+
+
+@pytest.mark.parametrize(("devices", "gap_s"), [(1, 1.0), (3, 0.4), (100, 0.01), (5, 0.02)])
+def test_a_device_is_saved_once_in_ten_seconds_however_few_there_are(
+    slow: Checkpoint, held: HeldStore, engine: _Engine, devices: int, gap_s: float
+) -> None:
+    fleet = _Fleet(slow, held, 65_000)
+    fleet.play(devices, round(20 / gap_s), gap_s)
+    before, before_s = engine.saves, fleet.now_s
+    fleet.play(devices, round(60 / gap_s), gap_s)
+    assert engine.saves - before <= devices * ((fleet.now_s - before_s) / checkpoint.WINDOW_S + 1)
+
+
+@pytest.mark.parametrize("limit", [1, 20, 100])
+def test_a_broker_that_hands_out_only_so_many_is_not_waited_for_again(
+    slow: Checkpoint, held: HeldStore, limit: int
+) -> None:
+    fleet = _Fleet(slow, held, limit)
+    fleet.play(50, 10 * limit, 0.002)
+    before, before_s = fleet.silent_turns, fleet.now_s
+    fleet.play(50, 100 * limit, 0.002)
+    assert (fleet.silent_turns - before) * 0.002 < 0.2 * (fleet.now_s - before_s)
