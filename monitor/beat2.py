@@ -17,8 +17,11 @@ knows nothing of devices, detectors or networks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 CONTRACT = "beat/2"
 """Name and version of this contract; stands in every model file."""
@@ -74,8 +77,20 @@ def check_inputs(windows: npt.ArrayLike, context: npt.ArrayLike) -> tuple[Window
         raise ValueError(f"Windows and templates must have the shape (n, 2, {LENGTH}): got {x.shape}.")
     if about.shape != (len(x), len(CONTEXT)):
         raise ValueError(f"Context must have the shape ({len(x)}, {len(CONTEXT)}): got {about.shape}.")
-    usable = (np.abs(x) <= LIMIT).all(axis=(1, 2)) & np.isfinite(about).all(axis=1)  # NaN compares false
-    if not usable.all():
-        bad = int(np.argmin(usable))
+    x, about = np.ascontiguousarray(x), np.ascontiguousarray(about)
+    if (bad := _find_unusable(x, about)) >= 0:
         raise ValueError(f"Inputs must be finite, windows within {LIMIT:g} heights: beat {bad} is not.")
-    return np.ascontiguousarray(x), np.ascontiguousarray(about)
+    return x, about
+
+
+@njit(cache=True)
+def _find_unusable(windows: Any, context: Any) -> int:
+    """Number of the first beat with a value that is out of bounds, or not finite; -1: there is none."""
+    for i in range(len(windows)):
+        for value in windows[i].ravel():
+            if not abs(value) <= LIMIT:  # NaN compares false
+                return i
+        for value in context[i]:
+            if not np.isfinite(value):
+                return i
+    return -1

@@ -102,6 +102,7 @@ class ClassModel:
             windows, context = np.zeros((n, 2, beat2.LENGTH), np.float32), np.ones((n, len(beat2.CONTEXT)), np.float32)
             try:
                 answers = self.probabilities(windows, context)
+                self.columns(answers)
             except Exception as error:  # ONNX Runtime raises many kinds, none documented
                 raise ModelMismatch(f"{path}: cannot judge {n} beats: {' '.join(str(error).split())}") from None
             if answers.shape != (n, len(self.info.classes)) or not np.allclose(answers.sum(axis=1), 1, atol=TOLERANCE):

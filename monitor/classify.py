@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from numba import njit
 
 from monitor import beat, probe, wiring
 from monitor.beat2 import CONTRACT as CLASS_CONTRACT
@@ -124,7 +125,7 @@ class Classifier:
         """Run batches of one and of many once, so that no device's first beat pays for it."""
         for n in (1, CPU_BATCH, MAX_BATCH):
             rr = np.ones((n, len(beat.RR_CONTEXT)), np.float32)
-            self.probabilities(np.zeros((n, beat.LENGTH), np.float32), rr)
+            self.columns(self.probabilities(np.zeros((n, beat.LENGTH), np.float32), rr))
 
     def probabilities(self, windows: beat.Windows, rr: beat.RrContext | None = None) -> npt.NDArray[np.float32]:
         """Probability of each class for each window.
@@ -199,10 +200,18 @@ def decide(probabilities: npt.NDArray[np.float32], threshold: float) -> npt.NDAr
     ndarray
         (n,) int64 positions in the classes of the model; 0 is normal.
     """
-    abnormal = probability_of_abnormal(probabilities).astype(np.float64) >= threshold
-    columns = abnormal.astype(np.int64)
-    if probabilities.shape[1] > 2 and abnormal.any():
-        columns[abnormal] += probabilities[abnormal, 1:].argmax(axis=1)
+    columns: npt.NDArray[np.int64] = _decide(np.ascontiguousarray(probabilities), threshold)
+    return columns
+
+
+@njit(cache=True)
+def _decide(probabilities: Any, threshold: float) -> Any:
+    """With numpy, that took as long for one beat as a tenth of its signal path."""
+    columns = np.zeros(len(probabilities), np.int64)
+    for i in range(len(probabilities)):
+        abnormal = min(max(np.float32(1) - probabilities[i, 0], np.float32(0)), np.float32(1))
+        if abnormal >= threshold:
+            columns[i] = 1 + probabilities[i, 1:].argmax()
     return columns
 
 

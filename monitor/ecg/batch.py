@@ -30,7 +30,7 @@ PART_S = 1.0
 ROOM = 1024
 """Beats that are finished before they are put aside."""
 
-VERSION = 29
+VERSION = 30
 """Of what is saved of a device besides the records; grows when any of it changes."""
 _RECORDS = quality.CONTACT, quality.STATE, resample.STATE, segment.STATE, vf.STATE
 LAYOUT = hashlib.sha256(repr([VERSION, *(dtype.descr for dtype in _RECORDS)]).encode()).hexdigest()[:16]

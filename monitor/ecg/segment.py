@@ -617,7 +617,24 @@ def _compact(states: Any, row: int) -> int:
     state = states[row]
     if state.n > 0:
         _make_way(state)
+        _clear_unused(state)
     return int(state.n - state.base)
+
+
+@compiled
+def _clear_unused(state: Any) -> None:
+    """Set to 0 what is never read again before it is written, so that a saved state is small."""
+    state.candidate[state.candidates :] = 0
+    state.candidate_height[state.candidates :] = 0
+    state.candidate_slope[state.candidates :] = 0
+    state.pending_fiducial[state.pending :] = 0
+    state.pending_rr[state.pending :] = 0
+    state.pending_decided[state.pending :] = 0
+    state.pending_relearned[state.pending :] = 0
+    state.pending_moved[state.pending :] = 0
+    learn_at = max(state.learn_at, state.last + RELEARN + LAG) if state.learned else state.learn_at
+    for k in range(max(0, state.n - FEATURES), min(state.n, learn_at - LEARN)):
+        state.feature[k & (FEATURES - 1)] = 0
 
 
 @compiled
