@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often the loop looks up from the source when nothing is due; a stop wakes it."""
+DEALT_S = 0.25
+"""The same where partitions may come and go."""
 QUIET_S = 0.02
 """For how long it waits for the store, or for the broker, when there is nothing else to do."""
 DRAIN_S = 5.0
@@ -68,7 +70,8 @@ class Loop:
         self._parts.publisher.resend()
         try:
             while not is_stopping():
-                self.turn(min(self._parts.checkpoint.due_s(time.monotonic()), POLL_S))
+                most_s = POLL_S if self._parts.partitions is None else DEALT_S
+                self.turn(min(self._parts.checkpoint.due_s(time.monotonic()), most_s))
         finally:
             systemd.notify("STOPPING=1")
         # Not after an exception: what was taken out of the batch then is lost, and must be computed again.

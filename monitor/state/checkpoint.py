@@ -407,7 +407,7 @@ class Checkpoint:
 
     def due_s(self, now_s: float) -> float:
         """Return in how many seconds something may have to be done, if nothing comes until then."""
-        if self._open or self._looked_up:
+        if self._open or self._looked_up or self._settling is not None:
             return QUIET_S
         if self._store is not None and (self._owed or self.outbox.is_due or self.decided.waits):
             return COMMIT_S
