@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.brokers import Broker
 
 HERE = Path(__file__).parents[3]
-WARM_S = 30.0
+WARM_S = 60.0
 """Loops may have to be compiled, and models are asked once the rhythm is known."""
 
 
