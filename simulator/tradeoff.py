@@ -163,7 +163,7 @@ def run_tradeoff(settings: TradeoffSettings) -> None:
     folds, curves, seconds, played = Folds(settings.folds), make_curves(), 0.0, 0
     warm_up()
     for path in settings.records:
-        record, network = read_wfdb(path, settings.lead, settings.annotator), folds.unmet_by(path)
+        record, network = read_wfdb(path, settings.lead, settings.annotator), folds.find_for(path)
         if network is None:
             _say(settings, f"{record.name}: left out, since every network may have met this person")
             continue

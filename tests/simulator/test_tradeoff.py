@@ -84,15 +84,15 @@ def _counted(kind: wire.Kind, truth: Truth, *alerts: wire.Alert, hidden_by: tupl
 
 def test_a_record_is_judged_by_the_network_that_has_not_met_its_person(tmp_path: Path) -> None:
     folds = Folds(_make_folds(tmp_path / "nets", {"0": ["mitdb/100"], "1": ["mitdb/101", "cpsc2021/data_8"]}))
-    assert folds.unmet_by(Path("data/mitdb/100")) == tmp_path / "nets" / "fold0.onnx"
-    assert folds.unmet_by(Path("data/mitdb/101.hea")) == tmp_path / "nets" / "fold1.onnx"
-    assert folds.unmet_by(Path("data/cpsc2021/data_8_3")) == tmp_path / "nets" / "fold1.onnx"
+    assert folds.find_for(Path("data/mitdb/100")) == tmp_path / "nets" / "fold0.onnx"
+    assert folds.find_for(Path("data/mitdb/101.hea")) == tmp_path / "nets" / "fold1.onnx"
+    assert folds.find_for(Path("data/cpsc2021/data_8_3")) == tmp_path / "nets" / "fold1.onnx"
 
 
-def test_a_record_that_every_network_may_have_met_has_none(tmp_path: Path) -> None:
+def test_a_record_of_somebody_in_no_fold_has_no_network(tmp_path: Path) -> None:
     folds = Folds(_make_folds(tmp_path, {"0": ["mitdb/100"]}))
-    assert folds.unmet_by(Path("mitdb/102")) is None
-    assert folds.unmet_by(Path("svdb/100")) is None
+    assert folds.find_for(Path("mitdb/102")) is None
+    assert folds.find_for(Path("svdb/100")) is None
 
 
 def test_a_folder_without_a_list_of_people_or_a_network_is_refused(tmp_path: Path) -> None:
