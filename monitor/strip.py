@@ -42,12 +42,13 @@ def make_strip(tapes: Tapes, device: Device, finding: Finding, recent: Sequence[
     samples: list[int | None] = values
     for k in np.flatnonzero(cut.steps == wire.NO_SAMPLE).tolist():
         samples[k] = None
+    start_s = round(cut.start_s, 4)  # what lies on it is in it, whatever the last digit of the sum it comes from
     return wire.Strip(
-        start_s=round(cut.start_s, 4),
+        start_s=start_s,
         rate_hz=RATE_HZ if cut.pace == 1.0 else round(RATE_HZ / cut.pace, 3),
         unit="step" if resolution_uv is None else "uV",
         samples=samples,
-        beats=[_mark(beat) for beat in recent if beat.qrs_s >= cut.start_s],
+        beats=[_mark(beat) for beat in recent if beat.qrs_s >= start_s],
     )
 
 
