@@ -434,7 +434,7 @@ class Batch:
         lane = stretch.lane
         segmenter, contact = self._segmenters[lane], self._contacts[lane]
         n = int(segmenter["n"])
-        if quality.was_off(contact, resample.count_needed(self._resamplers[lane], n, kernel)):
+        if contact["stills"] and quality.was_off(contact, resample.count_needed(self._resamplers[lane], n, kernel)):
             return
         at_s = (self._first[lane] + n) / RATE_HZ
         doubtful = quality.doubts(self._gates[lane], segment.baseline_moved(self._segmenters, lane))
@@ -538,7 +538,10 @@ def fit_windows(signals: Signal, lengths: Ints, rows: Ints) -> Windows:
 def warm_up() -> None:
     """Load the loops that a single stream does not need, or compile them if that was never done here."""
     _renumber(np.zeros(0, segment.BEAT), 0)
-    _cut(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    none = np.zeros(0, np.int64)
+    _cut(np.zeros(0, np.float32), none, none)
+    segment.since_last(np.zeros(1, segment.STATE), none)
+    resample.count_needed(np.zeros(1, resample.STATE)[0], 1, resample.design_kernel(RATE_HZ))
 
 
 @compiled_exactly
