@@ -163,7 +163,6 @@ class Engine:
         self._tapes = Tapes(MAX_DEVICES)
         self._detection = Detection(make_detectors(settings), partial(make_strip, self._tapes))
         self._silent_s = settings.silent_s
-        self._repeated: set[str] = set()
         self._tick_due_s = -math.inf  # no device can count as silent before
 
     @property
@@ -252,18 +251,10 @@ class Engine:
         if known is None:
             return
         known.sent_s = arrived_s
-        duplicates = self.counts[counters.DUPLICATES]
         if known.is_away:
             self._welcome(known, packet)
         else:
             known.stream.feed(packet)
-        if self.counts[counters.DUPLICATES] != duplicates and (known.acked is None or packet.seq >= known.acked):
-            self._repeated.add(device)
-
-    def take_repeated(self) -> set[str]:
-        """Return the devices that sent again what was taken, and is not acknowledged: they wait for that."""
-        repeated, self._repeated = self._repeated, set()
-        return repeated
 
     def refuse(self, device: str, arrived_s: float, time_s: float) -> None:
         """Note that something came which is no packet: whoever sends nothing else is not watched, and must be told of.

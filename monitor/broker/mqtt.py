@@ -19,14 +19,11 @@ Method of reading and writing the socket: see `monitor.broker.client`.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
-import os
 import select
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -142,7 +139,6 @@ class MqttSource(Source):
         self._tested: int | None = None  # packet id of a message whose size is put to the test
         self._faults = _Faults()
         self._hosts: Iterator[tuple[str, int]] | None = None
-        self._alarm = _Alarm()
 
     @property
     def connected(self) -> bool:  # type: ignore[override] # read-only here
@@ -231,10 +227,6 @@ class MqttSource(Source):
         self._check_refusal()
         messages, self._client.inbox = self._client.inbox, []
         return messages
-
-    def wake(self) -> None:
-        """Let `poll` return soon; see `Source.wake`."""
-        self._alarm.ring()
 
     def publish(
         self,
@@ -359,18 +351,13 @@ class MqttSource(Source):
         sock: Any = client.socket()
         if sock is None:
             return False
-        self.is_quiet = not self._wait(sock, wait_s)
+        self.is_quiet = not _wait(sock, client, wait_s)
         sock.fill()
         sock.corked = True
         while sock.has_input and len(client.inbox) < most:
             if client.loop_read() != paho.MQTT_ERR_SUCCESS or not client.is_open(sock):
                 return False
         return client.loop_misc() == paho.MQTT_ERR_SUCCESS
-
-    def _wait(self, sock: BufferedSocket, wait_s: float) -> bool:
-        """Wait until there is something to read, or what waits can be sent; return whether there is."""
-        wanted = [sock] if sock.has_output or self._client.want_write() else []
-        return sock.has_input or self._alarm.wait(wait_s, [sock], wanted)
 
     def _connect(self) -> bool:
         """Greet the broker; return whether it may have an answer, False if it is to be greeted in another version."""
@@ -509,7 +496,7 @@ class MqttSource(Source):
         """Try to connect again, if it is time to; else wait."""
         left_s = self._link.retry_at_s - time.monotonic()
         if left_s > 0:
-            self._alarm.wait(min(wait_s, left_s))
+            time.sleep(min(wait_s, left_s))
             return
         self._prepare_will()
         if self._hosts is not None:
@@ -704,32 +691,13 @@ class _Faults:
             log.warning("%s", text)
 
 
-class _Alarm:
-    """Ends a wait for a socket."""
-
-    def __init__(self) -> None:
-        self._inner, self._outer = os.pipe()
-        for end in (self._inner, self._outer):
-            os.set_blocking(end, False)
-            weakref.finalize(self, os.close, end)
-
-    def fileno(self) -> int:
-        """For `select`."""
-        return self._inner
-
-    def ring(self) -> None:
-        """End the present wait, or the next."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._outer, b"!")
-
-    def wait(self, wait_s: float, readers: Sequence[Any] = (), writers: Sequence[Any] = ()) -> bool:
-        """Wait for some sockets, or until it rings; return whether there is anything to do for the sockets."""
-        readable, writable, _ = select.select([*readers, self], writers, [], wait_s)
-        if self in readable:
-            readable.remove(self)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._inner, select.PIPE_BUF)
-        return bool(readable or writable)
+def _wait(sock: BufferedSocket, client: Client, wait_s: float) -> bool:
+    """Wait until there is something to read, or what waits can be sent; return whether there is."""
+    if sock.has_input:
+        return True
+    wanted = [sock] if sock.has_output or client.want_write() else []
+    readable, writable, _ = select.select([sock], wanted, [], wait_s)
+    return bool(readable or writable)
 
 
 def end_session(

@@ -92,9 +92,6 @@ class Source(ABC):
             The broker refuses the login.
         """
 
-    def wake(self) -> None:  # noqa: B027 - a source that never waits for long need not
-        """Let `poll` return soon; may be called from a signal handler, or from another thread."""
-
     @property
     @abstractmethod
     def has_more(self) -> bool:
@@ -149,9 +146,12 @@ class Source(ABC):
         """Acknowledge messages, in the order in which they came."""
 
     @property
-    def wants_acks(self) -> bool | None:
-        """Whether the broker waits for acknowledgements, or soon will, before it hands out more; None: nobody knows."""
-        return None
+    def wants_acks(self) -> bool:
+        """Whether the broker may be waiting for acknowledgements before it hands out more.
+
+        Where nobody knows how many it hands out, silence may mean that.
+        """
+        return self.is_quiet
 
     @property
     def surplus(self) -> list[int]:

@@ -26,12 +26,10 @@ from monitor.state.store import Superseded
 
 log = logging.getLogger(__name__)
 
-POLL_S = 1.0
-"""How often the loop looks up from the source when nothing is due; a stop wakes it."""
-DEALT_S = 0.25
-"""The same where partitions may come and go."""
+POLL_S = 0.25
+"""How often the loop looks up from the source, to see whether it should stop."""
 QUIET_S = 0.02
-"""For how long it waits for the store, or for the broker, when there is nothing else to do."""
+"""After so long without a message, what waits to be committed is committed."""
 DRAIN_S = 5.0
 """How long a shutdown waits for the broker to confirm the last messages."""
 KEEP_S = 30 * 86400.0
@@ -70,8 +68,7 @@ class Loop:
         self._parts.publisher.resend()
         try:
             while not is_stopping():
-                most_s = POLL_S if self._parts.partitions is None else DEALT_S
-                self.turn(min(self._parts.checkpoint.due_s(time.monotonic()), most_s))
+                self.turn(QUIET_S if self._parts.checkpoint.uncommitted else POLL_S)
         finally:
             systemd.notify("STOPPING=1")
         # Not after an exception: what was taken out of the batch then is lost, and must be computed again.
@@ -90,12 +87,9 @@ class Loop:
         if parts.partitions is not None:
             messages = parts.partitions.turn(messages)
         parts.intake.take(messages, now_s, attention.arrived_s(now_s))
-        if messages and parts.source.wants_acks is None:
-            parts.checkpoint.heard(now_s)
         parts.intake.resume(attention.arrived_s(now_s))
         parts.states.clear(parts.intake.take_useless())
         parts.checkpoint.owe(parts.engine.tick(attention.arrived_s(now_s)))
-        parts.checkpoint.owe(parts.engine.take_repeated())
         self._publish()
         parts.intake.erase(parts.requests.turn(now_s, attention.arrived_s(now_s)))
         if parts.requests.takes_refresh(now_s) and parts.source.connected:
@@ -106,7 +100,7 @@ class Loop:
         parts.intake.report(parts.engine.take_notices(), now_s)
         if parts.source.flush():
             # What is committed is not computed again, so all that follows from it must have left before.
-            self._commit(now_s, idle=self._waits_for_acks(now_s))
+            self._commit(now_s, idle=parts.source.wants_acks)
         if parts.store is not None and parts.store.is_fenced:
             raise Superseded(f"{parts.store.fault}. Starting over is safe: what was not saved is found again.")
         if parts.source.connected and self._status.is_due(now_s):
@@ -129,13 +123,6 @@ class Loop:
             attention.paused_s = now_s
         if any(not message.retained for message in messages):
             attention.heard_s = now_s
-
-    def _waits_for_acks(self, now_s: float) -> bool:
-        """Whether the broker may be waiting for acknowledgements: some know, else a long silence may mean that."""
-        source = self._parts.source
-        if source.wants_acks is not None:
-            return source.wants_acks
-        return source.is_quiet and self._parts.checkpoint.is_long_silent(now_s)
 
     def _publish(self) -> None:
         """Publish what follows from what was taken."""

@@ -96,13 +96,11 @@ class Service:
     def stop(self) -> None:
         """Ask the loop to finish what it holds and return; may be called from a signal handler."""
         self._stopping = True
-        self.source.wake()
 
     def reload(self) -> None:
         """Ask the loop to read the configuration file again; may be called from a signal handler."""
         if self._configured is not None:  # else it is yet to be read
             self._configured.ask()
-        self.source.wake()
 
     def run(self) -> None:
         """Serve until `stop` is called.

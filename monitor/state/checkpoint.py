@@ -32,12 +32,6 @@ MOST_UNCOMMITTED = 60_000
 """More than these do not wait: MQTT can have 65 535 packets of a connection under way."""
 TRUSTED = 64
 """So often a limit must have been met without a silence before a higher one is tried."""
-QUIET_S = 0.02
-"""A shorter silence is none; what comes so soon after acknowledgements has waited for them."""
-GAPS, GAP_SHARE = 8.0, 0.1
-"""A silence of so many usual gaps is unusual; and what the latest gap counts for what is usual."""
-PATIENCE_S = 3.0
-"""After so long a silence everything is committed, whatever is usual."""
 MOST_SAVED = 100
 """Devices whose states are saved in one go: some milliseconds."""
 COMMIT_S = 0.02
@@ -87,58 +81,20 @@ class _Open:
 
 
 class Window:
-    """How many packets may wait before some are committed early, and when a silence means that the broker waits.
+    """How many packets may wait before some are committed early.
 
-    A broker hands out only so many packets before it waits for acknowledgements, and is silent then. Where as many wait
-    as ever did, a silence that is long for these devices may be that; it was, if more comes as soon as they are
-    acknowledged, twice with the same number. Any other silence is the devices' own, until it has lasted `PATIENCE_S`.
+    A broker hands out only so many before it waits for acknowledgements. How many is found out: where it falls silent
+    is the limit, until that has proved too low.
     """
 
     def __init__(self) -> None:
         self.limit = MOST_UNCOMMITTED
         self._met = 0
-        self._most = 0  # have waited so far, over the present connection
-        self._heard_s: float | None = None
-        self._gap_s: float | None = None  # usually passes until something comes
-        self._suspected = self._confirmed = 0
-        self._acknowledged_s: float | None = None
-
-    def hear(self, waiting: int, now_s: float) -> None:
-        """Take note that something came, and of how many packets wait now."""
-        if self._heard_s is not None:
-            gap_s = min(now_s - self._heard_s, PATIENCE_S)
-            self._gap_s = gap_s if self._gap_s is None else self._gap_s + GAP_SHARE * (gap_s - self._gap_s)
-        self._heard_s = now_s
-        if self._suspected and self._acknowledged_s is not None and now_s - self._acknowledged_s <= QUIET_S:
-            self._confirm(self._suspected)
-        elif waiting > self.limit:
-            self.limit, self._met = MOST_UNCOMMITTED, 0
-        self._suspected, self._most = 0, max(self._most, waiting)
-
-    def _confirm(self, limit: int) -> None:
-        if limit == self._confirmed:
-            self.limit, self._met = limit, 0
-        self._confirmed = limit
-
-    def acknowledge(self, now_s: float) -> None:
-        """Take note that packets are acknowledged now."""
-        self._acknowledged_s = now_s
-
-    def disconnected(self) -> None:
-        """Take note that the next connection may be to another broker."""
-        self._most = self._suspected = 0
-
-    def ends_s(self, waiting: int) -> float:
-        """Return until when something must have come, or what waits is committed."""
-        if self._heard_s is None:
-            return math.inf
-        usual_s = GAPS * (self._gap_s or 0.0) if waiting >= self._most else PATIENCE_S
-        return self._heard_s + min(max(QUIET_S, usual_s), PATIENCE_S)
 
     def learn(self, waiting: int, idle: bool) -> None:
-        """Take note of how many packets wait when some are committed, and of whether that is for a silence."""
-        if idle:
-            self._suspected, self._acknowledged_s = (waiting if waiting >= self._most else 0), None
+        """Take note of how many packets wait, and of whether the broker is silent."""
+        if idle and 0 < waiting < self.limit:
+            self.limit, self._met = waiting, 0
         elif waiting >= self.limit:
             self._met += 1
             if self._met >= TRUSTED:
@@ -355,7 +311,6 @@ class Checkpoint:
         self._uncommitted: deque[_Entry] = deque()
         self._open: deque[_Open] = deque()
         self._open_tokens = 0
-        self._unsent = 0  # of those not committed, how many the broker waits for
         self._looked_up: set[str] = set()
         self._is_retry_due = False
         self._settling: int | None = None  # number of the last packet before `settle`
@@ -371,11 +326,6 @@ class Checkpoint:
     def uncommitted(self) -> int:
         """Packets that are not acknowledged yet."""
         return len(self._uncommitted) + self._open_tokens
-
-    @property
-    def _waiting(self) -> int:
-        """Packets that the broker waits for."""
-        return self._unsent + self._open_tokens
 
     @property
     def is_full(self) -> bool:
@@ -394,27 +344,7 @@ class Checkpoint:
     def received(self, token: int | None, device: str | None, now_s: float) -> None:
         """Note a message that must be acknowledged, and the device whose state depends on it, if any."""
         self._number += 1
-        self._unsent += token is not None
         self._uncommitted.append(_Entry(token, device, self._number, now_s))
-
-    def heard(self, now_s: float) -> None:
-        """Note that something came; all of it was `received`."""
-        self._window.hear(self._waiting, now_s)
-
-    def is_long_silent(self, now_s: float) -> bool:
-        """Whether nothing has come for so long that the broker may be waiting for acknowledgements."""
-        return self.uncommitted > 0 and now_s >= self._window.ends_s(self._waiting)
-
-    def due_s(self, now_s: float) -> float:
-        """Return in how many seconds something may have to be done, if nothing comes until then."""
-        if self._open or self._looked_up or self._settling is not None:
-            return QUIET_S
-        if self._store is not None and (self._owed or self.outbox.is_due or self.decided.waits):
-            return COMMIT_S
-        if not self._uncommitted:
-            return math.inf
-        due_s = min(self._window.ends_s(self._waiting), self._uncommitted[0].came_s + WINDOW_S)
-        return max(due_s, self._committed_s + COMMIT_S, now_s) - now_s
 
     def hold(self, device: str) -> None:
         """Note that a device's saved state is looked up: until `release` none of its packets is committed."""
@@ -458,8 +388,7 @@ class Checkpoint:
         self._uncommitted = deque(entry for entry in self._uncommitted if entry.token is None)
         for one in self._open:
             one.tokens.clear()
-        self._unsent = self._open_tokens = 0
-        self._window.disconnected()
+        self._open_tokens = 0
 
     def drop(self, partitions: Container[int | None], devices: Iterable[str]) -> None:
         """Forget what is not saved of partitions, and of their devices, that another process goes on with.
@@ -468,7 +397,6 @@ class Checkpoint:
         """
         gone = set(devices)
         self._uncommitted = deque(entry for entry in self._uncommitted if entry.device not in gone)
-        self._unsent = sum(entry.token is not None for entry in self._uncommitted)
         self._owed -= gone
         self._looked_up -= gone
         for key in [key for key in self._hourly if key[1] in gone]:
@@ -524,8 +452,6 @@ class Checkpoint:
         before = self._take_outcomes(self._store.done())
         tokens = self._hand_over(self._store, now_s, idle) if self._may_hand_over(self._store, now_s, idle) else []
         after = self._take_outcomes(self._store.done())
-        if before.tokens or after.tokens:
-            self._window.acknowledge(now_s)
         return Committed(before.tokens + tokens + after.tokens, before.saved + after.saved)
 
     def wait(self, wait_s: float) -> Committed:
@@ -545,8 +471,7 @@ class Checkpoint:
             store.retry()
         is_faulty = store.fault is not None
         is_pressing = self.decided.is_urgent or (self._engine.tombstones and not is_faulty)
-        is_full = self._waiting >= self._window.limit or self.is_full
-        urgent = idle or is_settling_due or is_full or is_pressing
+        urgent = idle or is_settling_due or self.uncommitted >= self._window.limit or is_pressing
         return bool(urgent) or now_s - self._committed_s >= COMMIT_S
 
     def _hand_over(self, store: StateStore, now_s: float, idle: bool) -> list[int]:
@@ -557,7 +482,7 @@ class Checkpoint:
         """
         self._committed_s = now_s
         if self._uncommitted:
-            self._window.learn(self._waiting, idle)
+            self._window.learn(self.uncommitted, idle)
         tokens, devices = self._collect(now_s, idle)
         if store.fault is None:
             self._submit(store, devices)
@@ -625,7 +550,6 @@ class Checkpoint:
             if entry.device is not None and (known := self._engine.record(entry.device)) is not None:
                 known.hourly.clear()
         self._uncommitted.clear()
-        self._unsent = 0
         self.outbox.published.clear()
         self._erased.clear()
         self._engine.bury(self._engine.take_tombstones())
@@ -669,11 +593,10 @@ class Checkpoint:
         """Take the packets that are due, and the devices whose states they wait for."""
         tokens: list[int] = []
         devices: list[str] = []
-        most, room = self._window.most(self._unsent), MOST_UNCOMMITTED // (2 if self.is_full else 1)
+        most, settling = self._window.most(len(self._uncommitted)), self._settling or 0
         while self._uncommitted and len(devices) < MOST_SAVED:
             token, device, number, came_s = self._uncommitted[0]
-            is_too_many = self._unsent > most or len(self._uncommitted) > room
-            due = idle or number <= (self._settling or 0) or now_s - came_s >= WINDOW_S or is_too_many
+            due = idle or number <= settling or now_s - came_s >= WINDOW_S or len(self._uncommitted) > most
             if not due or device in self._looked_up:
                 break
             known = None if device is None else self._engine.record(device)
@@ -682,7 +605,6 @@ class Checkpoint:
                 devices.append(known.id)
             if token is not None:
                 tokens.append(token)
-                self._unsent -= 1
             self._uncommitted.popleft()
         return tokens, devices
 

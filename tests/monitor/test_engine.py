@@ -663,20 +663,6 @@ def test_packets_that_come_again_across_a_restart_of_their_device_change_nothing
     assert engine.counts["duplicates"] == 25
 
 
-def test_a_device_that_sends_again_what_is_not_acknowledged_is_named_once() -> None:
-    engine, packets = _engine(), _packets(CALM)[:5]
-    _run(engine, packets)
-    assert engine.take_repeated() == set()
-    _run(engine, packets[3:])
-    assert engine.take_repeated() == {"a"}
-    assert engine.take_repeated() == set()
-    known = engine.record("a")
-    assert known is not None
-    known.acked = packets[-1].seq + 1
-    _run(engine, packets[3:])
-    assert engine.take_repeated() == set()
-
-
 def _again(samples: npt.NDArray[np.int16], seq: int, start_s: float, rate_hz: float = RATE_HZ) -> list[wire.Packet]:
     """Packets whose count begins with `seq`."""
     packets = _packets(samples, round(rate_hz), rate_hz, start_s)
