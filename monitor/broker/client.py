@@ -186,11 +186,8 @@ class Client(paho.Client):
         return paho.MQTT_ERR_SUCCESS
 
     def _take_with_properties(self, topic: str, rest: bytearray, token: int | None, retained: bool) -> MQTTErrorCode:
-        """Take a message whose properties and payload those are."""
-        try:
-            length, begin = VariableByteIntegers.decode(rest)
-        except IndexError:
-            return paho.MQTT_ERR_PROTOCOL
+        """Take a message whose properties and payload those are; paho heeds a `MalformedPacket`."""
+        length, begin = VariableByteIntegers.decode(rest)
         end = begin + length
         if end > len(rest):
             return paho.MQTT_ERR_PROTOCOL

@@ -10,7 +10,8 @@ the greeting and the subscriptions. What may be wrong with a broker is found by 
 * A connection that ends whenever a certain message is published: the message is too large (`monitor.broker.size`).
 * The monitor greets in MQTT 5, in which a request says by its properties where it is to be answered. A broker that does
   not speak it says so, or ends the connection: it is greeted in MQTT 3.1.1 from then on. In MQTT 5 a broker says how
-  many messages it takes before it has confirmed one, whether it keeps retained ones, and what it drops.
+  many messages it takes before it has confirmed one, how large they may be, whether it keeps retained ones, and what it
+  drops.
 * A subscription that is refused: nothing will ever come. One that is granted with QoS 0: what is sent with a higher QoS
   would end the connection, so QoS 0 is used for everything.
 
@@ -54,6 +55,10 @@ NO_WILL = (154, 155)
 """Reasons by which a broker refuses a last will: retained, or with that QoS."""
 MOST_AT_START = 65_536
 """Messages that may come before the broker has answered: no more can be under way."""
+HEAD = 6
+"""Most bytes that come on top of `Outgoing.size` in MQTT 5: the fixed header, and the length of the properties."""
+CORRELATION_HEAD = 5
+"""Most bytes that correlation data bring with them."""
 PAUSE_S = 0.2
 """Between two tries of `MqttSource.open`."""
 
@@ -70,8 +75,9 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the MQTT packet, less its fixed header."""
-        return len(self.topic.encode()) + len(self.payload) + 4
+        """Bytes of the MQTT packet, less its fixed header; of its properties, those that are not always there."""
+        properties = 0 if self.correlation is None else len(self.correlation) + CORRELATION_HEAD
+        return len(self.topic.encode()) + len(self.payload) + 4 + properties
 
 
 class Will(NamedTuple):
@@ -302,7 +308,7 @@ class MqttSource(Source):
 
     def _publish_now(self, message: Outgoing) -> None:
         if not self._size.admits(message.size):
-            self._size.hold(message) if self._size.is_on_trial else self._refused.append(message.key)
+            self._size.hold(message) if self._size.is_on_trial else self._refuse(message)
             return
         qos = min(message.qos, self._link.most_qos)
         if message.key is not None and not qos:
@@ -321,14 +327,17 @@ class MqttSource(Source):
             self._keys[mid] = message.key
         return mid
 
+    def _read_back(self, mid: int, message: paho.MQTTMessage) -> Outgoing:
+        """Return what was handed over."""
+        correlation = getattr(message.properties, "CorrelationData", None)
+        key = self._keys.get(mid)
+        return Outgoing(message.topic, bytes(message.payload), message.qos, message.retain, key, correlation)
+
     def _withdraw(self, least: int, after: int = 0) -> list[Outgoing]:
         """Take back the messages of at least that size that the broker has not confirmed, but for the first ones."""
         withdrawn = []
         for mid, message in list(self._client.waiting())[after:]:
-            correlation = getattr(message.properties, "CorrelationData", None)
-            outgoing = Outgoing(
-                message.topic, bytes(message.payload), message.qos, message.retain, self._keys.get(mid), correlation
-            )
+            outgoing = self._read_back(mid, message)
             if outgoing.size >= least:
                 self._client.withdraw(mid)
                 self._keys.pop(mid, None)
@@ -414,6 +423,10 @@ class MqttSource(Source):
         for message in reversed(self._withdraw(0, after=self._most)):  # before the client publishes them again
             self._later[message.key is None].appendleft(message)
         self._link.keeps_retained = bool(getattr(announced, "RetainAvailable", 1))
+        if (largest := getattr(announced, "MaximumPacketSize", None)) is not None:
+            self._size.announce(largest - HEAD + 1)
+            for message in self._withdraw(self._size.limit or 0):
+                self._refuse(message)
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _props: Any) -> None:
         refused, lowered = _check_grants(self._subscriptions, codes)
@@ -467,7 +480,7 @@ class MqttSource(Source):
         """Find out whether a message is too large for the broker."""
         if self._size.is_on_trial:
             self._acquit()
-        waiting = [len(message.topic.encode()) + len(message.payload) + 4 for _, message in self._client.waiting()]
+        waiting = [self._read_back(*one).size for one in self._client.waiting()]
         if self._size.ended_soon(waiting) and self._size.limit is not None:
             for message in self._withdraw(self._size.limit):
                 self._size.hold(message)
@@ -488,9 +501,13 @@ class MqttSource(Source):
         """The message that was put to the test ended the connection: it, and all as large, are too large."""
         self._tested = None
         if self._size.limit is not None:
-            tested = self._withdraw(self._size.limit)
-            self._refused += [message.key for message in [*tested, *self._size.convict()]]
-            self._faults.set("size", _TOO_LARGE.format(url=self._url, size=self._size.limit))
+            for message in [*self._withdraw(self._size.limit), *self._size.convict()]:
+                self._refuse(message)
+
+    def _refuse(self, message: Outgoing) -> None:
+        """Give up a message that is too large."""
+        self._refused.append(message.key)
+        self._faults.set("size", _TOO_LARGE.format(url=self._url, size=self._size.limit))
 
     def _reconnect(self, wait_s: float) -> None:
         """Try to connect again, if it is time to; else wait."""
@@ -537,8 +554,7 @@ _REFUSED = "the broker {url} refuses the subscription to {topics}: nothing will 
 _NOT_ALL = "the broker {url} refuses the subscription to {topics}: let this user read these topics too"
 _LOWERED = "the broker {url} grants QoS 0 only: what is sent while the connection is down is lost; let it grant QoS 1"
 _TOO_LARGE = (
-    "the broker {url} ends the connection when a message of {size} bytes is published: let it take larger ones "
-    "(mosquitto: max_packet_size)"
+    "the broker {url} takes no message of {size} bytes or more: let it take larger ones (mosquitto: max_packet_size)"
 )
 _DROPPED = "the broker {url} drops messages of this monitor ({reason}): let this user write what it publishes"
 _WRONG_PORT = "if this port speaks TLS, write mqtts://; WebSockets and HTTP are not supported."

@@ -1,4 +1,4 @@
-"""Messages that are too large for a broker: found out, since MQTT 3.1.1 brokers only end the connection.
+"""Messages that are too large for a broker: found out, since brokers only end the connection, if none is announced.
 
 A message is suspected if it was the largest that waited for its confirmation at two brief connections in a row. The
 next connection is tried without it and any as large. If that one ends as soon, they were not the reason. If it lives,
@@ -33,6 +33,10 @@ class SizeLimit(Generic[M]):
         self.is_proven = False
         self._largest: int | None = None  # when the last connection ended soon
         self._held: list[M] = []
+
+    def announce(self, limit: int) -> None:
+        """Keep to what the broker says of itself."""
+        self.limit, self.is_proven = limit, True
 
     def admits(self, size: int) -> bool:
         """Whether a message of that size may be published."""

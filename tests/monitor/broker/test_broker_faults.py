@@ -191,6 +191,33 @@ def test_a_message_that_is_too_large_for_mosquitto_is_found_out_and_the_others_p
     assert sum("max_packet_size" in message for message in caplog.messages) == 1
 
 
+def test_an_answer_that_is_too_large_by_its_correlation_data_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    with _mosquitto(tmp_path, "max_packet_size 20000") as url, _source(url, newest=True) as source:
+        source.publish("out", b"answer", qos=1, correlation=b"x" * 20000)
+        source.publish("out", b"x" * 10000, qos=1, key="alert")
+        _until(source, lambda: source.take_confirmed() == ["alert"])
+        assert source.take_refused() == [None]
+        assert source.connections == 1
+
+
+@pytest.mark.parametrize("correlation", [None, b"x" * 50, b"x" * 150])
+def test_messages_as_large_as_the_broker_says_that_it_takes_pass(tmp_path: Path, correlation: bytes | None) -> None:
+    with _mosquitto(tmp_path, "max_packet_size 400") as url, _source(url, newest=True) as source:
+        for size in range(180, 400):
+            source.publish("out", b"x" * size, qos=1, key=f"{size}", correlation=correlation)
+        refused: list[str | None] = []
+        confirmed: list[str] = []
+
+        def collect() -> bool:
+            refused.extend(source.take_refused())
+            confirmed.extend(source.take_confirmed())
+            return len(refused) + len(confirmed) == 220
+
+        _until(source, collect)
+        assert source.connections == 1
+        assert 0 < 400 - int(confirmed[-1]) - len(correlation or b"") < 24
+
+
 def test_two_clients_of_one_name_are_not_taken_for_messages_that_are_too_large(tmp_path: Path) -> None:
     with _mosquitto(tmp_path) as url, _source(url) as one, _source(url) as two:
         until_s = time.monotonic() + 6
