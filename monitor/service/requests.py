@@ -14,7 +14,8 @@ Rules
   asked and when, and not of which device. Every worker drops what it knows of it, and one deletes what is saved.
 * Who asks for a refresh gets no answer: what was published is published again.
 * An answer goes below `wire.Topics.answer` only: who may ask must not thereby be able to publish anywhere. Who wants
-  one elsewhere is refused. In MQTT 5 a request says where by its properties; its correlation data comes back.
+  one elsewhere is refused, or on a topic for which a broker ends the connection. In MQTT 5 a request says where by its
+  properties; its correlation data comes back.
 
 Knows the wire, the engine and the store; nothing of how requests come in.
 """
@@ -74,6 +75,8 @@ class Task(NamedTuple):
     """On the clock of this machine."""
 
 
+MOST_TOPIC = 200
+"""Bytes of a topic of answers."""
 RELOADS = 16
 """Requests to read the configuration file again whose ids are remembered."""
 
@@ -614,11 +617,17 @@ class Requests:
         """Refuse what is to be answered where no answers go."""
         if not self._may_answer(reply):
             expected = self._topics.answer(self._name, "")
-            raise Refusal(f"Answers go below {expected} only: got the response topic {str(reply.topic)[:200]!r}.")
+            raise Refusal(
+                f"Answers go below {expected} only, on topics of at most {MOST_TOPIC} bytes of printable text: got the "
+                f"response topic {str(reply.topic)[:MOST_TOPIC]!r}."
+            )
 
     def _may_answer(self, reply: Reply) -> bool:
         below, topic = self._topics.answer(self._name, ""), reply.topic
-        return topic is None or (topic.startswith(below) and topic != below and not set(topic) & set("+#\0"))
+        if topic is None:
+            return True
+        is_sound = topic.isprintable() and len(topic.encode()) <= MOST_TOPIC and not set(topic) & set("+#")
+        return is_sound and topic.startswith(below) and topic != below
 
     def _answer(self, reply: Reply, answer: wire.Answer) -> None:
         if reply.topic is None:

@@ -239,6 +239,8 @@ def test_every_granted_request_is_in_the_audit_trail(tmp_path: Path) -> None:
 
 
 ELSEWHERE = ("ecg/v1/a/alerts", TOPICS.monitor_status("monitor"), TOPICS.answer("other", "x"), f"{ANSWERS}/#", "")
+UNSOUND = (f"{ANSWERS}/\x01", f"{ANSWERS}/\ufffe", f"{ANSWERS}/{'é' * 90}", f"{ANSWERS}/{'x' * 70_000}")
+"""For these, brokers end the connection, or the client refuses them."""
 
 
 @pytest.mark.parametrize("in_properties", [False, True])
@@ -246,16 +248,18 @@ def test_who_wants_an_answer_where_none_goes_is_refused(
     monitor: Monitor, in_properties: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    for topic in ELSEWHERE:
+    for topic in (*ELSEWHERE, *UNSOUND):
         before = len(monitor.messages(topic))
         if in_properties:
             assert _ask_by_properties(monitor, ReplyTo(topic, None), response_topic=ANSWERS) == []
         else:
             assert monitor.ask("rename", "a", name="x", response_topic=topic) is None
         assert len(monitor.messages(topic)) == before
-        assert f"Answers go below ecg/v1/monitor/monitor/answer/ only: got the response topic {topic!r}" in caplog.text
-    counts = monitor.service.engine.counts
-    assert (counts[counters.ANSWERS_NOWHERE], counts[counters.REQUESTS_REFUSED]) == (len(ELSEWHERE), len(ELSEWHERE))
+        is_refused_by_its_length = not in_properties and len(topic) > 200
+        assert is_refused_by_its_length or f"got the response topic {topic[:200]!r}" in caplog.text
+    assert "Answers go below ecg/v1/monitor/monitor/answer/ only, on topics of at most 200 bytes" in caplog.text
+    counts, wanted = monitor.service.engine.counts, len(ELSEWHERE) + len(UNSOUND)
+    assert (counts[counters.ANSWERS_NOWHERE], counts[counters.REQUESTS_REFUSED]) == (wanted, wanted)
     assert counts[counters.REQUESTS] == 0
 
 
