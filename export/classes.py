@@ -257,9 +257,18 @@ def _s_without(records: dict[str, list[list[int]]], without: Sequence[str]) -> f
     return 2 * sum(table[1][1] for table in tables) / max(1, of_class + of_predicted)
 
 
+def _read_about(run: Path) -> dict[str, Any]:
+    """What a run says of itself."""
+    try:
+        about: dict[str, Any] = json.loads((run / "classes.json").read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{run}: got no classes.json, expected the run folder of 'ecgwatch train classes'.") from None
+    return about
+
+
 def export(run: Path, name: str, out: Path) -> str:
     """Write ``<name>.onnx`` and ``<name>.md`` to a folder; return a line about them."""
-    about = json.loads((run / "classes.json").read_text())
+    about = _read_about(run)
     network, path = load_network(run / "weights.pt"), out / f"{name}.onnx"
     with np.load(run / "proof.npz") as stored:
         windows, context = stored["windows"], stored["context"]
@@ -288,7 +297,7 @@ def export_folds(run: Path, out: Path) -> str:
     ValueError
         The run has none, or a file does not answer as its network does.
     """
-    about = json.loads((run / "classes.json").read_text())
+    about = _read_about(run)
     if "people of folds" not in about:
         raise ValueError(
             f"{run}: got a run without fold networks, expected one of the present 'ecgwatch train classes'."

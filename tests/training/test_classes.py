@@ -155,6 +155,13 @@ def test_a_run_without_fold_networks_is_refused(tmp_path: Path) -> None:
         export_classes.export_folds(tmp_path, tmp_path / "out")
 
 
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"got no classes\.json, expected the run folder of 'ecgwatch train classes'"):
+        export_classes.export(tmp_path, "tiny", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"got no classes\.json"):
+        export_classes.export_folds(tmp_path, tmp_path / "out")
+
+
 def test_a_file_of_another_network_is_not_proven(tmp_path: Path) -> None:
     network, path, beats = make_network(), tmp_path / "tiny.onnx", make_beats()
     export_classes.write_file(network, make_info(), path)
