@@ -58,8 +58,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--about", action="store_true", help="also print what counts as true, and who has been met")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     options = parser.parse_args(words)
-    warm_up()
     try:
+        _check_data(options.data)
+        warm_up()
         panels = Panels(options.folds)
         found = {name: _measure(name, options, panels) for name in options.only or FAMILIES}
     except ValueError as error:
@@ -68,6 +69,13 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps({name: [figure._asdict() for figure in figures] for name, figures in found.items()}))
     return int(any(verdict(name, one) == "MISSED" for name, figures in found.items() for one in figures))
+
+
+def _check_data(data: Path) -> None:
+    """Refuse a directory in which there is nothing to measure: no target would be missed there."""
+    folders = sorted({folder for family in FAMILIES.values() for folder in family.folders})
+    if not any((data / folder).is_dir() for folder in folders):
+        raise ValueError(f"{data}: got no data set, expected a folder of at least one of {', '.join(folders)}.")
 
 
 def _measure(name: str, options: argparse.Namespace, panels: Panels) -> list[Figure]:

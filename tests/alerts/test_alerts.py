@@ -211,6 +211,10 @@ def test_the_command_prints_figures_beside_targets(tmp_path: Path, capsys: pytes
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "another").mkdir()
+    assert command.main([str(tmp_path)]) == 2
+    assert "got no data set, expected a folder of at least one of cinc2015" in capsys.readouterr().err
+    _write_alarms(tmp_path / "cinc2015")
     assert command.main([str(tmp_path)]) == 0
     assert "ec13: not measured, for want of ec13" in capsys.readouterr().out
     assert command.main([str(tmp_path), "--only", "ec13"]) == 2
