@@ -54,10 +54,16 @@ FLAT_STEPS = 2.0
 """A beat that spans less than this many steps of the converter is flat."""
 NOISE_RATIO = 0.05
 """A beat most of whose steps from sample to sample are larger than this, over peak-to-peak, is noise, whatever came
-before: outside the QRS complex a clean signal hardly moves. So are 0.03 % of the beats of CinC 2017 recordings labelled
-normal, 18 % of those labelled too noisy."""
+before: outside the QRS complex a clean signal hardly moves. Such are 0.03 % of the beats of CinC 2017 recordings
+labelled normal, 18 % of those labelled too noisy."""
+TREMOR_ALIKE, TREMOR_PART = 0.9, 16
+"""Unless its QRS complex stands out of tremor: its first 0.26 s, of so many samples at 62.5 Hz, correlate so well with
+those of the beats before it, as the peaks of noise do not, ..."""
+TREMOR_STEP = 0.1
+"""... and most steps between means of 32 ms are no larger than this, over peak-to-peak: those of a broad, fast complex
+and of a coarse motion are."""
 ROUGH = 0.7
-"""Unless it is smooth: a broad, fast ventricular complex moves all the time as well. Rough is a signal whose second
+"""Or unless it is smooth: a broad, fast ventricular complex moves all the time as well. Rough is a signal whose second
 differences sum up to more than this share of the first ones, as those of a wave of more than 14 Hz do. Of beats most of
 whose steps are large, nine in ten have .40 to 1.02 in vfdb's ventricular tachycardia, .82 to 1.21 in CinC 2017
 recordings labelled too noisy, .75 to 1.32 in graded motion artefacts."""
@@ -204,7 +210,7 @@ def judge(
         elif np.isnan(one.median_rr):
             reasons[i] = NO_RHYTHM
         else:
-            reasons[i] = _judge(gates[row], signals[i, : one.length])
+            reasons[i] = _judge(gates[row], signals[i, : one.length], contacts[row].rate_hz)
             if reasons[i] == NOISE and _is_hum(signals[i, : one.length], contacts[row].rate_hz):
                 reasons[i] = MAINS
             if reasons[i] == 0 and _is_clipped(contacts[row], start_s[i], one.length / RATE_HZ):
@@ -269,13 +275,30 @@ def _doubts(gate: Any, moved: float) -> bool:
 
 
 @compiled
-def _judge(state: Any, signal: Signal) -> int:
+def _judge(state: Any, signal: Signal, rate_hz: float) -> int:
     fault = _own_fault(signal)
     if fault in (MISSING, FLAT) or signal.size < SHORTEST:
         return fault
+    if fault == NOISE and not _is_hum(signal, rate_hz) and _stands_out(state, signal):
+        fault = 0
     if _push(state, signal) > NOISE_SCORE and not _is_steady(state, signal):
         return NOISE
     return fault
+
+
+@compiled
+def _stands_out(state: Any, signal: Signal) -> bool:
+    """Whether the next beat's QRS complex is like those before it, and the rest calm but for what is rapid."""
+    known, halved = min(state.count, REMEMBERED), _halve(signal)
+    if known == 0:
+        return False
+    coarse = _halve(halved)
+    limit, large = TREMOR_STEP * (signal.max() - signal.min()), 0
+    for i in range(coarse.size - 1):
+        large += abs(coarse[i + 1] - coarse[i]) > limit
+    if 2 * large > coarse.size - 1:
+        return False
+    return _likeness(state.shape, state.length, known, _free_of_mean(halved[:TREMOR_PART])) >= TREMOR_ALIKE
 
 
 @compiled

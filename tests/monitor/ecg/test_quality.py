@@ -126,6 +126,29 @@ def test_broad_complexes_that_are_rough_are_withheld() -> None:
     assert set(told[23:]) == {"noise"}
 
 
+def _tremor(count: int, share: float) -> npt.NDArray[np.float32]:
+    """White noise, most of whose steps are larger than what tells noise, over the height of a clean beat."""
+    height = float(np.ptp(BEAT))
+    return np.random.default_rng(2).normal(0, share * height, (count, 120)).astype(np.float32)
+
+
+def test_qrs_complexes_that_stand_out_of_tremor_are_judged() -> None:
+    clean, tremor = _clean_beats(40), _tremor(20, 0.09)
+    assert _alone(clean[20] + tremor[0]) == "noise"
+    assert set(_judge(clean[:20] + list(clean[20:] + tremor))) == {None}
+
+
+def test_tremor_that_hides_the_qrs_complexes_is_withheld() -> None:
+    clean, tremor = _clean_beats(40), _tremor(20, 0.4)
+    assert set(_judge(clean[:20] + list(clean[20:] + tremor))[20:]) == {"noise"}
+
+
+def test_hum_is_named_however_alike_it_makes_the_beats() -> None:
+    hum = 0.5 * np.ptp(BEAT) * np.cos(2 * np.pi * 50 * np.arange(120) / 125)
+    hummed = [(beat + hum).astype(np.float32) for beat in _clean_beats(40)[20:]]
+    assert set(_judge(_clean_beats(20) + hummed)[20:]) == {"mains"}
+
+
 def test_a_burst_of_noise_is_withheld_and_judging_resumes() -> None:
     clean = _clean_beats(50)
     told = _judge(clean[:20] + _noise_beats(20) + clean[20:])
