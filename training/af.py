@@ -42,6 +42,7 @@ from monitor.rhythm import LOOK_BACK, LOOK_EVERY, Rhythms
 from monitor.wire import NO_SAMPLE
 from recordings.reader import find_base, open_wfdb, read_recording
 from recordings.recording import RANGE_UV
+from training import motion
 
 Floats = npt.NDArray[np.float64]
 Span = tuple[float, float]
@@ -61,8 +62,6 @@ FEW = 12
 EVERY, EVERY_OF_LONG, LONG_S = 2, 8, 120.0
 """Of so many beats one teaches, and of recordings that are longer: neighbours say the same."""
 SNR_DB = (12.0, 6.0, 6.0, 0.0)
-MOTION_HZ, MOTION_UV, JITTER = 500.0, 5.0, 5
-"""Rate of the recordings in motion, a step of their converter, and samples that need not be missing."""
 FOLDS, HIDDEN, SEEDS = 5, 8, (0, 1)
 """Networks of so many hidden units, begun by each seed, are one in the end: their mean."""
 PENALTY, STEPS = 2e-3, 200
@@ -174,15 +173,9 @@ def _read_marked(path: Path, source: str) -> Recording:
 
 
 def _read_motion(path: Path) -> Recording:
-    """Samples where the radio delivered them, and missing ones between."""
-    with np.load(path) as stored:
-        time_s, counts = stored["time"], stored["adc"].astype(np.float64)
-    missing = np.maximum(0, np.rint(np.diff(time_s) * MOTION_HZ) - 1).astype(np.int64)
-    missing[missing < JITTER] = 0
-    at = np.r_[0, np.cumsum(1 + missing)]
-    signal = np.full(at[-1] + 1, np.nan)
-    signal[at] = MOTION_UV * (counts - np.median(counts))
-    return Recording(path.stem, MOTION, f"{MOTION} {path.stem.partition('_')[0]}", MOTION_HZ, signal)
+    signal, _ = motion.read_motion(path)
+    signal -= np.nanmedian(signal)
+    return Recording(path.stem, MOTION, f"{MOTION} {path.stem.partition('_')[0]}", motion.RATE_HZ, signal)
 
 
 def _add_noise(clean: Sequence[Recording], folder: Path) -> Iterator[Recording]:

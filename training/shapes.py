@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from monitor import beat
+from training import motion
 from training.data import BINARY, Beats, join
 from training.sources import read_sources
 from training.wearers import UNKNOWN, Found, Ints, N, Source, V, follow, label, match, samples_of
@@ -47,8 +48,8 @@ IMPORTANCE = {
 contradict those of PTB: what is normal there may look like lead II of a patient."""
 SIGNS = {1: "", -1: ", inverted"}
 """Sign of the signal -> what is added to the name of its database."""
-MOTION_HZ, MOTION_UV, JITTER, CLEAN = 500.0, 5.0, 5, 1
-"""Of the recordings in motion: rate, a step of the converter, samples that need not be missing, and the best grade."""
+CLEAN = 1
+"""Grade of artefacts in recordings in motion."""
 SAME_PERSON = {"cinc2017b": "cinc2017"}
 _NONE = np.zeros(0, np.int64)
 
@@ -134,18 +135,11 @@ def _read_ptbdb(folder: Path) -> Iterator[Source]:
 def _read_motion(folder: Path) -> Iterator[Source]:
     """A chest sensor on healthy people at rest and in motion; only what was graded as clean counts."""
     for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as stored:
-            time_s, steps, grades = stored["time"], stored["adc"].astype(float), stored["grade"]
-        missing = np.maximum(0, np.rint(np.diff(time_s) * MOTION_HZ) - 1).astype(np.int64)
-        missing[missing < JITTER] = 0
-        at = np.r_[0, np.cumsum(1 + missing)]
-        signal = np.full(at[-1] + 1, np.nan)
-        signal[at] = (steps - 2048) * MOTION_UV
-        places = at * (beat.RATE_HZ / MOTION_HZ)
-        last = places.size - 1
-        clean = tuple((places[a], places[min(b, last)], N) for a, b, grade in grades.tolist() if grade == CLEAN)
+        signal, stretches = motion.read_motion(path)
+        pace = beat.RATE_HZ / motion.RATE_HZ
+        clean = tuple((begin * pace, end * pace, N) for begin, end, grade in stretches if grade == CLEAN)
         person = path.stem.partition("_")[0]
-        yield Source(folder.name, person, path.stem, MOTION_HZ, signal, _NONE, _NONE, clean, UNKNOWN)
+        yield Source(folder.name, person, path.stem, motion.RATE_HZ, signal, _NONE, _NONE, clean, UNKNOWN)
 
 
 def _whole(database: str, person: str, name: str, rate_hz: float, signal: Ints, is_normal: bool) -> Source:

@@ -19,11 +19,8 @@ from simulator.records import Record
 from tests.alerts.figures import Figure, rate, share
 from tests.alerts.panels import Panels
 from tests.alerts.playing import HEART, begun, make_record, play
+from training import motion
 
-RATE_HZ, STEP_UV, ZERO = 500.0, 5.0, 2048
-"""Of the recordings in motion: rate, microvolts per ADC count, and the count that stands for zero."""
-JITTER = 5
-"""Samples that need not be missing where the radio delivered them so much later."""
 ACTIVITIES = {"klud": "at rest", "chodza": "walking", "ruky": "moving the arms", "drepy": "squatting", "beh": "running"}
 """Word in the files' names -> what it means."""
 RATES = ("tachycardia", "extreme-tachycardia")
@@ -54,16 +51,11 @@ def measure(data: Path, panels: Panels) -> Iterator[Figure]:
 
 def read_motion(path: Path) -> tuple[Record, npt.NDArray[np.int64]]:
     """Read samples where the radio delivered them, NaN between; and the grade of each sample, 0 where unknown."""
-    with np.load(path) as stored:
-        time_s, counts, grades = stored["time"], stored["adc"].astype(np.float64), stored["grade"]
-    missing = np.maximum(0, np.rint(np.diff(time_s) * RATE_HZ) - 1).astype(np.int64)
-    missing[missing < JITTER] = 0
-    at = np.r_[0, np.cumsum(1 + missing)]
-    signal, of_sample = np.full(at[-1] + 1, np.nan), np.zeros(at[-1] + 1, np.int64)
-    signal[at] = STEP_UV * (counts - ZERO)
-    for begin, end, grade in grades:
-        of_sample[at[begin] : at[min(end, at.size - 1)]] = grade
-    return make_record(path.stem, signal, RATE_HZ, "chest", STEP_UV), of_sample
+    signal, stretches = motion.read_motion(path)
+    of_sample = np.zeros(signal.size, np.int64)
+    for begin, end, grade in stretches:
+        of_sample[begin:end] = grade
+    return make_record(path.stem, signal, motion.RATE_HZ, "chest", motion.STEP_UV), of_sample
 
 
 def measure_strap(data: Path, panels: Panels) -> Iterator[Figure]:

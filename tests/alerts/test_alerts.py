@@ -19,6 +19,7 @@ from tests.alerts.figures import Figure, rate, share
 from tests.alerts.panels import Panels
 from tests.alerts.playing import make_record, play
 from tests.monitor.synthetic_ecg import beat_times, make_ecg
+from training.motion import RATE_HZ as MOTION_HZ
 
 RATE_HZ = 250.0
 
@@ -155,7 +156,7 @@ def test_the_time_to_an_alarm_is_that_of_the_first_grave_one() -> None:
 
 
 def test_recordings_in_motion_keep_gaps_and_the_grade_of_each_sample(tmp_path: Path) -> None:
-    time_s = np.r_[np.arange(1000), np.arange(1100, 2000)] / motion.RATE_HZ
+    time_s = np.r_[np.arange(1000), np.arange(1100, 2000)] / MOTION_HZ
     counts, grades = np.full(1900, 2058, np.int16), np.array([[0, 1000, 1], [1000, 1900, 4]], np.int32)
     np.savez(tmp_path / "01_01_beh.npz", time=time_s, adc=counts, grade=grades)
     record, of_sample = motion.read_motion(tmp_path / "01_01_beh.npz")
